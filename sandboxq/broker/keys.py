@@ -1,0 +1,53 @@
+"""The names of all keys of a queue (bullmq-wire.md 1)."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from sandboxq.errors import UsageError
+
+DEFAULT_PREFIX = "bull"
+
+
+def checked_queue_name(name: str) -> str:
+    """Return the name, or raise UsageError when it is empty or contains ``:``."""
+    if not name:
+        message = "a queue name must not be empty"
+        raise UsageError(message)
+    if ":" in name:
+        message = f"queue name {name!r} must not contain ':', which separates the parts of Redis keys"
+        raise UsageError(message)
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """Builds key names of one queue under one prefix."""
+
+    queue: str
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        """Refuse names that would collide with other keys."""
+        checked_queue_name(self.queue)
+
+    @property
+    def base(self) -> str:
+        """``<prefix>:<queue>:``, what every key of the queue starts with."""
+        return f"{self.prefix}:{self.queue}:"
+
+    def __getitem__(self, suffix: str) -> str:
+        """Return the key with this suffix: ``keys["wait"]``; a job's hash is ``keys[job_id]``."""
+        return f"{self.prefix}:{self.queue}:{suffix}"
+
+    @property
+    def client_name(self) -> str:
+        """The CLIENT name by which dashboards find this queue's workers."""
+        encoded = base64.b64encode(self.queue.encode()).decode()
+        return f"{self.prefix}:{encoded}"
+
+    @property
+    def control_channel(self) -> str:
+        """Pub/Sub channel to the workers of this queue; outside every queue's keys (design.md 6.4)."""
+        return f"{self.prefix}::sandboxq:control:{self.queue}"

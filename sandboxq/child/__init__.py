@@ -1,0 +1,1 @@
+"""The far side of the pool, beside user code. Standard library only at import."""

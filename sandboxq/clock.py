@@ -1,0 +1,20 @@
+"""Wall time and monotonic time, behind one object, so that tests can bring their own."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """Return the wall time in integer milliseconds since the epoch, as the wire wants it."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back; the origin means nothing."""
+        return time.monotonic()
+
+
+SYSTEM_CLOCK = Clock()

@@ -1,0 +1,115 @@
+"""A job, its options and its states, as data."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandboxq.backoff import Backoff  # noqa: TC001 - dataclass fields are read at run time
+
+
+class JobState(enum.StrEnum):
+    """Where a job is. The values are BullMQ's words."""
+
+    WAITING = "waiting"
+    PRIORITIZED = "prioritized"
+    DELAYED = "delayed"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    WAITING_CHILDREN = "waiting-children"
+    UNKNOWN = "unknown"
+
+
+# From each state, the states that one transition can reach (bullmq-wire.md 3).
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.WAITING: frozenset({JobState.ACTIVE, JobState.PRIORITIZED}),
+    JobState.PRIORITIZED: frozenset({JobState.ACTIVE, JobState.WAITING}),
+    JobState.DELAYED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
+    JobState.ACTIVE: frozenset(
+        {
+            JobState.COMPLETED,
+            JobState.FAILED,
+            JobState.WAITING,
+            JobState.PRIORITIZED,
+            JobState.DELAYED,
+            JobState.WAITING_CHILDREN,
+        }
+    ),
+    JobState.COMPLETED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
+    JobState.FAILED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
+    JobState.WAITING_CHILDREN: frozenset({JobState.WAITING, JobState.PRIORITIZED, JobState.DELAYED}),
+    JobState.UNKNOWN: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How many finished jobs stay: the ``count`` newest, none older than ``age`` seconds.
+
+    ``count`` 0 removes the job at once; None keeps any number. ``limit`` bounds how many old ones
+    one finishing job removes.
+    """
+
+    count: int | None = None
+    age: float | None = None
+    limit: int | None = None
+
+
+KEEP_ALL = Keep()
+KEEP_NONE = Keep(count=0)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What the caller of ``add`` may ask of a job. Durations are seconds.
+
+    ``extra`` holds options that sandboxq does not know, by their wire names; they are passed on.
+    """
+
+    delay: float = 0.0
+    priority: int = 0
+    attempts: int = 0
+    backoff: Backoff | None = None
+    lifo: bool = False
+    job_id: str | None = None
+    timestamp_ms: int | None = None
+    timeout: float | None = None
+    remove_on_complete: Keep | None = None
+    remove_on_fail: Keep | None = None
+    keep_logs: int | None = None
+    stack_trace_limit: int | None = None
+    size_limit: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it stood in Redis when it was read. Times are milliseconds since the epoch."""
+
+    id: str
+    name: str
+    data: Any
+    opts: JobOptions
+    queue_name: str
+    timestamp_ms: int = 0
+    delay_ms: int = 0
+    priority: int = 0
+    attempts_made: int = 0
+    attempts_started: int = 0
+    stalled_counter: int = 0
+    processed_on_ms: int | None = None
+    finished_on_ms: int | None = None
+    processed_by: str | None = None
+    progress: Any = 0
+    returnvalue: Any = None
+    failed_reason: str | None = None
+    stacktrace: tuple[str, ...] = ()
+    parent_key: str | None = None
+    parent: dict[str, Any] | None = None
+    deferred_failure: str | None = None
+    deduplication_id: str | None = None
+    scheduler_id: str | None = None
+    cause: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)

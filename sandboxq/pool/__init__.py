@@ -1,0 +1,1 @@
+"""Lends children that run calls."""

@@ -1,0 +1,115 @@
+"""The names of things that happen in a worker, and who listens."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger("sandboxq.telemetry")
+
+
+@dataclass(slots=True)
+class Event:
+    """Something that happened. Subclasses are the vocabulary."""
+
+
+@dataclass(slots=True)
+class JobsClaimed(Event):
+    """A batch of jobs was claimed."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class AttemptEnded(Event):
+    """One attempt ended: ``kind`` is completed, failed, retried or handed-back."""
+
+    job_id: str
+    kind: str
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class JobsSettled(Event):
+    """A batch of outcomes reached Redis."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class JobLine(Event):
+    """A line that a child printed or logged; ``job_id`` is empty outside a job."""
+
+    job_id: str
+    child_pid: int
+    stream: str
+    line: str
+
+
+@dataclass(slots=True)
+class ChildReady(Event):
+    """A child can take calls."""
+
+    pid: int
+
+
+@dataclass(slots=True)
+class ChildDied(Event):
+    """A child ended that was not asked to."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(slots=True)
+class HeartbeatSent(Event):
+    """All locks were renewed; ``gap`` is the seconds since the renewal before."""
+
+    gap: float
+    jobs: int
+
+
+@dataclass(slots=True)
+class LocksLost(Event):
+    """Renewal was refused for these jobs."""
+
+    job_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class BrokerLost(Event):
+    """Redis cannot be reached; said once for each absence."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class BrokerBack(Event):
+    """Redis answers again after ``seconds``."""
+
+    seconds: float
+
+
+class Telemetry:
+    """Passes events to listeners. A listener that raises is logged and never disturbs the worker."""
+
+    def __init__(self) -> None:
+        """Start with nobody listening."""
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call ``listener`` with each event, in the order in which they happen."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _log.exception("a telemetry listener failed")

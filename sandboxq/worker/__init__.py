@@ -1,0 +1,1 @@
+"""The coordinator: keeps the locks, never runs user code."""

