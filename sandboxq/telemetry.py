@@ -25,20 +25,39 @@ class JobsClaimed(Event):
 
 
 @dataclass(slots=True)
-class AttemptEnded(Event):
-    """One attempt ended: ``kind`` is completed, failed, retried or handed-back."""
+class AttemptFailed(Event):
+    """One attempt failed after ``seconds``; ``next_step`` says what became of the job."""
 
     job_id: str
-    kind: str
+    job_name: str
+    reason: str
+    next_step: str
     seconds: float
-    reason: str = ""
 
 
 @dataclass(slots=True)
 class JobsSettled(Event):
     """A batch of outcomes reached Redis."""
 
-    count: int
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    handed_back: int = 0
+
+
+@dataclass(slots=True)
+class OutcomesDropped(Event):
+    """Redis did not take these outcomes: the jobs are gone, or somebody else owns them."""
+
+    job_ids: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class JobsStalled(Event):
+    """Jobs whose worker stopped renewing their locks went back to their queue."""
+
+    job_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

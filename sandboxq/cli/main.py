@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import click
+
+from sandboxq.config import project_settings
+from sandboxq.errors import (
+    BrokerUnavailable,
+    ChildStartFailed,
+    ProcessorNotLoaded,
+    SandboxqError,
+    UsageError,
+)
 
 # name → (file, one line for --help). Files are imported on use, so that each command starts fast.
 _COMMANDS = {
@@ -15,6 +27,16 @@ _COMMANDS = {
     "demo": "The main job on real photographs, nothing to set up.",
     "server": "The embedded server of this directory: start, stop, status.",
 }
+
+
+# The exit codes of design.md 6.1, the most special error first.
+_EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
+    (ProcessorNotLoaded, 3),
+    (UsageError, 2),
+    (BrokerUnavailable, 4),
+    (ChildStartFailed, 6),
+    (SandboxqError, 1),
+]
 
 
 class _LazyGroup(click.Group):
@@ -31,6 +53,14 @@ class _LazyGroup(click.Group):
         command: click.Command = import_module(f"sandboxq.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of ours becomes one message and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except SandboxqError as error:
+            click.echo(f"sandboxq: {error}", err=True)
+            sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -39,5 +69,9 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sandboxq")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Run BullMQ jobs on every core, in sandboxed children that cannot stop a heartbeat."""
+    # Below flags and environment, above the defaults (sandboxq.config says the order).
+    settings = project_settings(Path.cwd())
+    ctx.default_map = dict.fromkeys(_COMMANDS, settings)

@@ -1,0 +1,325 @@
+"""Between Python values and what BullMQ stores: JSON text, job options, job hashes.
+
+Facts from bullmq-wire.md 2.1 (job hash) and 2.2 (options).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.backoff import FIXED, Backoff
+from sandboxq.errors import QueueError, UsageError
+from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Jobs of one queue mostly share a handful of options texts. Bounded, because ids and timestamps
+# may make every text different; only short texts are kept, so a full cache is about 2 MB.
+CACHE_ENTRIES = 4096
+CACHE_TEXT_BYTES = 512
+
+
+
+def _refuse_constant(name: str) -> None:
+    message = f"{name} is not JSON"
+    raise ValueError(message)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_cache: dict[bytes, JobOptions] = {}
+
+
+class OptionsUnreadable(QueueError):
+    """A job's ``opts`` are not a JSON object, so nothing is known of how to run it."""
+
+
+# ── JSON text ───────────────────────────────────────────────────────────────
+
+
+def json_text(value: object, what: str) -> str:
+    """Return ``value`` as JSON that every BullMQ can read; ``what`` names it in errors.
+
+    Tuples become arrays; integers keep all their digits.
+    Raises: UsageError for NaN, infinities, bytes, sets, keys that are not strings, lone surrogates
+    and everything else that JSON has no word for.
+    """
+    try:
+        text = _encode(value)
+        if not text.isascii():
+            text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{what} cannot be stored as JSON: {error}"
+        raise UsageError(message) from error
+    if isinstance(value, (dict, list, tuple)):
+        _refuse_foreign_keys(value, what)
+    return text
+
+
+def _refuse_foreign_keys(value: Any, what: str) -> None:
+    """Refuse what ``json`` would turn into string keys without a word: 1, None, True."""
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, (dict, list, tuple)):
+            _refuse_foreign_keys(item, what)
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                message = f"{what} cannot be stored as JSON: key {key!r} is not a string"
+                raise UsageError(message)
+
+
+def json_value(text: bytes) -> Any:
+    """Return the value of JSON text from Redis. Raises: ValueError when it is not JSON."""
+    try:
+        return _decode(text.decode())
+    except RecursionError as error:
+        message = "nested too deep"
+        raise ValueError(message) from error
+
+
+# ── options ─────────────────────────────────────────────────────────────────
+
+
+def options_to_wire(options: JobOptions) -> str:
+    """Return the JSON text of a job's ``opts``, with Node's names; ``attempts`` is always there."""
+    wire: dict[str, Any] = {"attempts": options.attempts}
+    if options.delay:
+        wire["delay"] = ms_from_seconds(options.delay)
+    if options.priority:
+        wire["priority"] = options.priority
+    if options.backoff is not None:
+        wire["backoff"] = _backoff_to_wire(options.backoff)
+    if options.lifo:
+        wire["lifo"] = True
+    if options.timeout is not None:
+        wire["timeout"] = ms_from_seconds(options.timeout)
+    if options.remove_on_complete is not None:
+        wire["removeOnComplete"] = _keep_to_wire(options.remove_on_complete)
+    if options.remove_on_fail is not None:
+        wire["removeOnFail"] = _keep_to_wire(options.remove_on_fail)
+    for name, value in _plain_members(options):
+        if value is not None:
+            wire[name] = value
+    wire.update(options.extra)
+    return json_text(wire, "options")
+
+
+def _plain_members(options: JobOptions) -> tuple[tuple[str, Any], ...]:
+    return (
+        ("jobId", options.job_id),
+        ("timestamp", options.timestamp_ms),
+        ("kl", options.keep_logs),
+        ("stackTraceLimit", options.stack_trace_limit),
+        ("sizeLimit", options.size_limit),
+    )
+
+
+def ms_from_seconds(seconds: float) -> int:
+    """Return whole milliseconds, the nearest ones."""
+    return round(seconds * 1000)
+
+
+def _backoff_to_wire(backoff: Backoff) -> dict[str, Any]:
+    wire: dict[str, Any] = {"type": backoff.kind, "delay": ms_from_seconds(backoff.delay)}
+    if backoff.jitter:
+        wire["jitter"] = backoff.jitter
+    return wire
+
+
+def _keep_to_wire(keep: Keep) -> bool | int | dict[str, Any]:
+    if keep.age is None and keep.limit is None:
+        return keep == KEEP_NONE or (False if keep.count is None else keep.count)
+    members = {"count": keep.count, "age": keep.age, "limit": keep.limit}
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def options_from_wire(raw: bytes) -> JobOptions:
+    """Return the options in a job's ``opts`` text; the object is shared, so leave it unchanged.
+
+    Members of the wrong type count as absent, unknown ones are in ``extra`` by their wire names.
+    Raises: OptionsUnreadable when the text is not a JSON object.
+    """
+    options = _cache.get(raw)
+    if options is None:
+        options = _read_options(raw)
+        if len(raw) <= CACHE_TEXT_BYTES:
+            if len(_cache) >= CACHE_ENTRIES:
+                _cache.clear()
+            _cache[raw] = options
+    return options
+
+
+def _read_options(raw: bytes) -> JobOptions:
+    try:
+        wire = json_value(raw)
+    except ValueError as error:
+        message = f"the job's opts are not JSON: {error}"
+        raise OptionsUnreadable(message) from error
+    if not isinstance(wire, dict):
+        message = f"the job's opts are no JSON object but {type(wire).__name__}"
+        raise OptionsUnreadable(message)
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in wire.items():
+        reader = _READERS.get(name)
+        if reader is None:
+            extra[name] = value
+        elif (read := reader[1](value)) is not None:
+            known[reader[0]] = read
+    return JobOptions(**known, extra=extra)
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, also from text that JavaScript would take as one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) < float("inf") else None
+
+
+def _integer(value: Any) -> int | None:
+    if type(value) is int:
+        return value
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _seconds(value: Any) -> float | None:
+    number = _number(value)
+    return None if number is None else number / 1000
+
+
+def _flag(value: Any) -> bool:
+    return bool(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _backoff(value: Any) -> Backoff | None:
+    if isinstance(value, dict):
+        delay, jitter = _seconds(value.get("delay")), _number(value.get("jitter"))
+        return Backoff(str(value.get("type", "")), max(delay or 0.0, 0.0), jitter or 0.0)
+    delay = _seconds(value)
+    return Backoff(FIXED, delay) if delay and delay > 0 else None
+
+
+def _keep(value: Any) -> Keep | None:
+    if isinstance(value, bool):
+        return KEEP_NONE if value else KEEP_ALL
+    if isinstance(value, dict):
+        age = _number(value.get("age"))
+        return Keep(_count(value.get("count")), age, _integer(value.get("limit")))
+    return None if value is None else Keep(_count(value))
+
+
+def _count(value: Any) -> int | None:
+    """Return how many to keep; -1 is BullMQ's word for all."""
+    count = _integer(value)
+    return None if count is None or count < 0 else count
+
+
+# By wire name: the field of JobOptions, and how to read it.
+_READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "attempts": ("attempts", _integer),
+    "backoff": ("backoff", _backoff),
+    "delay": ("delay", _seconds),
+    "jobId": ("job_id", _text),
+    "kl": ("keep_logs", _integer),
+    "lifo": ("lifo", _flag),
+    "priority": ("priority", _integer),
+    "removeOnComplete": ("remove_on_complete", _keep),
+    "removeOnFail": ("remove_on_fail", _keep),
+    "sizeLimit": ("size_limit", _integer),
+    "stackTraceLimit": ("stack_trace_limit", _integer),
+    "timeout": ("timeout", _seconds),
+    "timestamp": ("timestamp_ms", _integer),
+}
+
+
+# ── job hashes ──────────────────────────────────────────────────────────────
+
+
+def job_from_hash(queue_name: str, job_id: str, fields: Mapping[bytes, bytes]) -> Job:
+    """Return the job that a hash describes.
+
+    Made for looking at jobs, so it never refuses one: JSON that cannot be read is given as its raw
+    text, unreadable options as the defaults, a missing field as its default.
+    """
+    known: dict[str, Any] = {}
+    extra: dict[str, str] = {}
+    for name, value in fields.items():
+        reader = _FIELDS.get(name)
+        if reader is None:
+            extra[name.decode(errors="replace")] = _string(value)
+        else:
+            known[reader[0]] = reader[1](value)
+    known.setdefault("name", "")
+    known.setdefault("data", None)
+    known.setdefault("opts", JobOptions())
+    return Job(id=job_id, queue_name=queue_name, extra=extra, **known)
+
+
+def _string(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _json(value: bytes) -> Any:
+    try:
+        return json_value(value)
+    except ValueError:
+        return _string(value)
+
+
+def _json_object(value: bytes) -> dict[str, Any] | None:
+    parsed = _json(value)
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _traces(value: bytes) -> tuple[str, ...]:
+    parsed = _json(value)
+    return tuple(str(trace) for trace in parsed) if isinstance(parsed, list) else (_string(value),)
+
+
+def _whole(value: bytes) -> int:
+    return _integer(value) or 0
+
+
+def _options(value: bytes) -> JobOptions:
+    try:
+        return options_from_wire(value)
+    except OptionsUnreadable:
+        return JobOptions()
+
+
+# By hash field: the field of Job, and how to read it.
+_FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
+    b"name": ("name", _string),
+    b"data": ("data", _json),
+    b"opts": ("opts", _options),
+    b"timestamp": ("timestamp_ms", _whole),
+    b"delay": ("delay_ms", _whole),
+    b"priority": ("priority", _whole),
+    b"atm": ("attempts_made", _whole),
+    # What BullMQ wrote before it shortened the name.
+    b"attemptsMade": ("attempts_made", _whole),
+    b"ats": ("attempts_started", _whole),
+    b"stc": ("stalled_counter", _whole),
+    b"processedOn": ("processed_on_ms", _whole),
+    b"finishedOn": ("finished_on_ms", _whole),
+    b"pb": ("processed_by", _string),
+    b"progress": ("progress", _json),
+    b"returnvalue": ("returnvalue", _json),
+    b"failedReason": ("failed_reason", _string),
+    b"stacktrace": ("stacktrace", _traces),
+    b"parentKey": ("parent_key", _string),
+    b"parent": ("parent", _json_object),
+    b"defa": ("deferred_failure", _string),
+    b"deid": ("deduplication_id", _string),
+    b"rjk": ("scheduler_id", _string),
+    b"sq:cause": ("cause", _string),
+}

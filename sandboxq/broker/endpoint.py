@@ -1,0 +1,203 @@
+"""Where Redis is: a URL, checked, and shown without its password."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from redis.asyncio.connection import Connection, parse_url
+from redis.exceptions import RedisError
+
+from sandboxq.errors import BrokerUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from sandboxq.broker.embedded import EmbeddedUse
+
+# The environment variables that name a server, the first that is set wins (design.md 6.1).
+ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
+EMBEDDED_DIRECTORY = ".sandboxq"
+
+# Seconds for the TCP or TLS connection and its greeting, unless the URL says socket_connect_timeout.
+CONNECT_TIMEOUT = 5.0
+# Seconds for an answer, unless the URL says socket_timeout: below the default lock duration, so
+# that a network which swallows packets is noticed before the locks of running jobs expire.
+ANSWER_TIMEOUT = 10.0
+
+# What people write → what redis-py knows.
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "valkey+unix": "unix",
+    "redis+unix": "unix",
+}
+_OPTIONS = frozenset(
+    {"db", "username", "password", "socket_timeout", "socket_connect_timeout", "socket_keepalive"}
+)
+_FORMS = (
+    "write redis://[user:password@]host[:port][/database], rediss://… for TLS or "
+    "unix:///path/to/socket; percent-encode special characters of a password"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One Redis, by URL. Its text form has no password."""
+
+    url: str = field(repr=False)
+
+    @property
+    def safe(self) -> str:
+        """The URL without password and options, for people and logs."""
+        parts = urlsplit(self.url)
+        user = f"{parts.username}@" if parts.username else ""
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{user}{host}{port}{parts.path}"
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for a connection to come up."""
+        return float(_arguments(self.url).get("socket_connect_timeout", CONNECT_TIMEOUT))
+
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds to wait for an answer that does not block on purpose."""
+        return float(_arguments(self.url).get("socket_timeout", ANSWER_TIMEOUT))
+
+    def new_connection(self, client_name: str | None = None) -> Any:
+        """Return an unconnected redis-py connection that never retries anything by itself."""
+        arguments = _arguments(self.url)
+        connection_class = arguments.pop("connection_class", Connection)
+        # Link sets one deadline over a whole exchange, greeting included, instead of redis-py's
+        # per read. RESP2, because replies have the same shapes on every server and version.
+        arguments.update(socket_timeout=None, socket_connect_timeout=None, protocol=2)
+        return connection_class(**arguments, client_name=client_name)
+
+    def __str__(self) -> str:
+        """Return the safe form, so that no format string shows a password by accident."""
+        return self.safe
+
+    def __repr__(self) -> str:
+        """Return the safe form."""
+        return f"Endpoint({self.safe!r})"
+
+
+def endpoint_from_url(url: str) -> Endpoint:
+    """Check a URL and return its endpoint.
+
+    Raises:
+        UsageError: it is not a URL of Redis; the text never repeats what may be a password.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    known = _SCHEMES.get(scheme.lower())
+    if not separator or known is None:
+        raise UsageError(_complaint("it does not start with redis://, rediss:// or unix://"))
+    endpoint = Endpoint(f"{known}://{rest}")
+    problem = _problem(endpoint)
+    if problem:
+        raise UsageError(_complaint(problem))
+    try:
+        endpoint.new_connection()
+    except (TypeError, ValueError, RedisError):
+        # The cause is not chained: its text may quote parts of the URL.
+        raise UsageError(_complaint("an option in it is wrong or does not fit its scheme")) from None
+    return endpoint
+
+
+async def resolve_endpoint(
+    url: str | None, *, directory: Path | None = None
+) -> tuple[Endpoint, EmbeddedUse | None]:
+    """Return the endpoint of ``url``, else of the environment, else of the embedded server.
+
+    ``directory`` is the embedded server's own directory, ``./.sandboxq`` by default. The server is
+    started when needed; the caller owns the use that is returned and releases it.
+
+    Raises:
+        UsageError: the URL makes no sense.
+        BrokerUnavailable: the embedded server cannot be started.
+    """
+    if url:
+        return endpoint_from_url(url), None
+    for name in ENVIRONMENT:
+        if value := os.environ.get(name):
+            return _endpoint_from_variable(name, value), None
+    use = await _use_embedded(directory or Path.cwd() / EMBEDDED_DIRECTORY)
+    return endpoint_of_socket(use.socket), use
+
+
+def endpoint_of_socket(path: Path) -> Endpoint:
+    """Return the endpoint of a Unix socket."""
+    return Endpoint(f"unix://{quote(str(path))}")
+
+
+def _endpoint_from_variable(name: str, value: str) -> Endpoint:
+    try:
+        return endpoint_from_url(value)
+    except UsageError as error:
+        message = f"${name}: {error}"
+        raise UsageError(message) from None
+
+
+async def _use_embedded(directory: Path) -> EmbeddedUse:
+    try:
+        # Late, because Windows has no fcntl, and a URL needs none of this.
+        from sandboxq.broker.embedded import use_server  # noqa: PLC0415
+    except ImportError as error:
+        message = "the embedded server needs Linux or macOS; name a Redis with --url redis://…"
+        raise BrokerUnavailable(message) from error
+    starting = asyncio.ensure_future(asyncio.to_thread(use_server, directory))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # The thread cannot be stopped; what it brings must not keep the server alive for ever.
+        starting.add_done_callback(_release)
+        raise
+
+
+def _release(starting: asyncio.Future[EmbeddedUse]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().release()
+
+
+def _complaint(problem: str) -> str:
+    return f"this is not the URL of a Redis: {problem}; {_FORMS}"
+
+
+def _problem(endpoint: Endpoint) -> str | None:
+    """Say what is wrong with the URL's form: redis-py ignores most of it silently."""
+    parts = urlsplit(endpoint.url)
+    try:
+        parsed = _arguments(endpoint.url)
+        _ = parts.port
+    except ValueError:
+        return "its port or one of its options is not a number"
+    if parts.fragment:
+        return "it contains '#'"
+    if parts.scheme == "unix":
+        return None if parsed.get("path") else "it names no socket path"
+    database = parts.path.strip("/")
+    if database and not database.isdecimal():
+        return "what follows the host is not a database number"
+    return _unknown_option(parsed)
+
+
+def _unknown_option(parsed: dict[str, Any]) -> str | None:
+    known = _OPTIONS | {"connection_class", "host", "port", "path"}
+    unknown = [name for name in parsed if name not in known and not name.startswith("ssl_")]
+    # Names only: a value, or a name that is really a piece of a password, is never repeated.
+    if unknown:
+        options = ", ".join(sorted(_OPTIONS))
+        return f"it has an option that is not one of {options} or ssl_…"
+    return None
+
+
+def _arguments(url: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = dict(parse_url(url))
+    return arguments

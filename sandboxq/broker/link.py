@@ -1,0 +1,170 @@
+"""One connection to Redis, used for one exchange at a time, and dropped when in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import hiredis
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from sandboxq.errors import BrokerUnavailable, QueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandboxq.broker.endpoint import Endpoint
+
+    Argument = bytes | str | int | float
+
+# A connection idle for longer may have been closed by the server without our loop having looked.
+_IDLE_SECONDS = 0.5
+# Passes through the loop after which it has surely polled its sockets once.
+_POLL_PASSES = 3
+# Error replies that say "not now" and go away by themselves: the command did not run.
+_NOT_NOW = ("BUSY ", "MISCONF ", "UNBLOCKED ", "MASTERDOWN ", "TRYAGAIN ")
+
+
+class BrokerLoading(BrokerUnavailable):
+    """Redis is up and still reads its data from disk."""
+
+
+def packed(arguments: Sequence[Argument]) -> bytes:
+    """Return one command as it goes over the wire. hiredis is four times faster than redis-py."""
+    message: bytes = hiredis.pack_command(tuple(arguments))
+    return message
+
+
+class Link:
+    """One connection. A deadline that passes or a cancelled caller closes it: a reply is pending."""
+
+    def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
+        """Prepare a connection; nothing is sent before ``open``."""
+        self._endpoint = endpoint
+        self._connection = endpoint.new_connection(client_name)
+        self._used_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection was opened and not dropped since."""
+        return bool(self._connection.is_connected)
+
+    async def open(self) -> None:
+        """Connect, authenticate, select the database, set the client name.
+
+        Raises:
+            BrokerUnavailable: Redis is not there, refuses this client, or loads its data.
+        """
+        timeout = self._endpoint.connect_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.connect()
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, timeout)
+        except BaseException:
+            await self.drop()
+            raise
+        self._touch()
+
+    async def exchange(self, message: bytes, *, replies: int, timeout: float) -> list[Any]:
+        """Send packed commands and return their replies; an error reply is returned, not raised.
+
+        ``timeout`` is for the whole exchange, in seconds.
+        Raises: BrokerUnavailable when the connection is lost; whether Redis ran it is unknown.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.send_packed_command([message], check_health=False)
+                answers = [await self._reply() for _ in range(replies)]
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, timeout)
+        except BaseException:
+            await self.drop()
+            raise
+        self._touch()
+        return answers
+
+    async def next_push(self) -> Any:
+        """Return the next Pub/Sub message. May be cancelled without harm to the connection."""
+        try:
+            return await self._connection.read_response(disconnect_on_error=False)
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, 0)
+
+    async def send(self, *arguments: Argument) -> None:
+        """Send a command whose reply comes as a push."""
+        try:
+            await self._connection.send_packed_command([packed(arguments)], check_health=False)
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, 0)
+
+    async def is_usable(self) -> bool:
+        """Whether an idle connection can take a command: open, and nothing to read on it."""
+        if not self.is_open:
+            return False
+        if asyncio.get_running_loop().time() - self._used_at > _IDLE_SECONDS:
+            for _ in range(_POLL_PASSES):
+                await asyncio.sleep(0)
+        try:
+            has_something_to_read = await self._can_read()
+        except (RedisError, OSError):
+            return False
+        return not has_something_to_read
+
+    async def drop(self) -> None:
+        """Close at once, whatever is under way."""
+        try:
+            await self._connection.disconnect(nowait=True)
+        except (RedisError, OSError):
+            # It is closed either way; a transport may complain that it already was.
+            return
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    async def _can_read(self) -> bool:
+        connection = self._connection
+        # redis-py 8 renamed it.
+        if hasattr(connection, "can_read"):
+            return bool(await connection.can_read())
+        return bool(await connection.can_read_destructive())
+
+    def _touch(self) -> None:
+        self._used_at = asyncio.get_running_loop().time()
+
+    def _raise_unavailable(self, error: Exception, timeout: float) -> NoReturn:
+        cause = _first_cause(error)
+        if isinstance(cause, TimeoutError):
+            message = f"Redis at {self._endpoint.safe} did not answer within {timeout:g} s"
+            raise BrokerUnavailable(message) from error
+        kind = BrokerLoading if isinstance(cause, BusyLoadingError) else BrokerUnavailable
+        message = f"Redis at {self._endpoint.safe}: {cause}"
+        raise kind(message) from error
+
+
+def error_from_reply(reply: ResponseError) -> QueueError:
+    """Translate an error reply: BrokerUnavailable when the server as a whole says "not now"."""
+    text = str(reply)
+    if isinstance(reply, (ReadOnlyError, ClusterDownError)) or text.startswith(_NOT_NOW):
+        return BrokerUnavailable(f"Redis refuses for now: {text}")
+    return QueueError(text)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what redis-py wrapped: its Unix sockets hide the kind of an error in the greeting."""
+    while isinstance(error.__cause__, RedisError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,87 @@
+-- Add jobs to one queue, in order (bullmq-wire.md 3.2 to 3.5).
+--
+-- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
+-- ARGV     now (ms), then for each job: name, data (JSON), opts (JSON), rest.
+--          rest is '' for a job that just waits, else a JSON object with what applies of:
+--          id (custom), timestamp (ms), delay (ms), priority, is_lifo, parent_key, parent (the JSON
+--          text of that field), de (the option as in opts)
+-- Returns  for each job its id (that of the job found, for a duplicate), or
+--          -5 its parent does not exist, -7 its id already has another parent
+-- Events   added, then waiting or delayed; or duplicated; or deduplicated (with removed, when replacing)
+-- @include enqueue
+-- @include attach
+-- @include deduplicate
+
+local base = KEYS[1]
+local now = tonumber(ARGV[1])
+
+-- What is written for a queue that no Node client has seen; they overwrite it with their own.
+local VERSION = 'bullmq:6.7.0'
+
+local queue = open_queue(base)
+local limit = max_events(queue)
+local counter = base .. 'id'
+local events = queue.events
+local results = {}
+
+-- Plain jobs are most of all jobs: one counter step, one push and one marker for a run of them.
+local function add_plain(first, count)
+  local before = call('INCRBY', counter, count) - count
+  local ids = {}
+  for i = 1, count do
+    local id = string.format('%.0f', before + i)
+    local at = first + (i - 1) * 4
+    local name = ARGV[at]
+    call('HSET', base .. id, 'name', name, 'data', ARGV[at + 1], 'opts', ARGV[at + 2],
+      'timestamp', now, 'delay', '0', 'priority', '0')
+    call('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
+    call('XADD', events, 'MAXLEN', '~', limit, '*', 'event', 'waiting', 'jobId', id)
+    ids[i] = id
+    results[#results + 1] = id
+  end
+  call('LPUSH', queue.target, unpack(ids))
+  mark_waiting(queue)
+end
+
+local function add_special(name, data, opts, rest)
+  local job = cjson.decode(rest)
+  job.name, job.data, job.opts = name, data, opts
+  job.timestamp = job.timestamp or now
+  job.delay = job.delay or 0
+  job.priority = job.priority or 0
+  if job.parent_key and call('EXISTS', job.parent_key) == 0 then
+    return -5
+  end
+  local count = call('INCR', counter)
+  local id = job.id or string.format('%.0f', count)
+  if job.id and call('EXISTS', base .. id) == 1 then
+    return attach_duplicate(queue, id, job, now)
+  end
+  local existing = job.de and deduplicate(queue, id, job)
+  if existing then
+    return existing
+  end
+  store_job(queue, id, job)
+  enqueue(queue, id, job)
+  if job.parent_key then
+    call('SADD', job.parent_key .. ':dependencies', base .. id)
+  end
+  return id
+end
+
+call('HSETNX', queue.meta, 'version', VERSION)
+local at = 2
+while at < #ARGV do
+  local count = 0
+  while ARGV[at + count * 4 + 3] == '' do
+    count = count + 1
+  end
+  if count > 0 then
+    add_plain(at, count)
+    at = at + count * 4
+  else
+    results[#results + 1] = add_special(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    at = at + 4
+  end
+end
+return results

@@ -1,0 +1,103 @@
+-- Claim up to n jobs of one queue (bullmq-wire.md 3.6): wait first, then prioritized.
+--
+-- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
+-- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
+--          limiter max or '', limiter duration (ms) or ''
+-- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is the 14 fields
+--          that `start` reads, with attempts started as after this claim, and its id
+-- Events   active; waiting for what became due
+-- Ids without a job are taken out of the queue and not returned.
+-- @include promote_due
+-- @include rate_limit
+
+local base = KEYS[1]
+local now, n, token, lock_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local worker_name, limiter_max, limiter_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+
+local queue = open_queue(base)
+local active, events = queue.active, queue.events
+-- The queue's own maximum goes before the worker's, the worker's duration before the queue's.
+local max, duration = queue.max or limiter_max, limiter_ms or queue.duration
+
+local function next_delayed_ms()
+  local first = call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
+  return first[2] and math.floor(tonumber(first[2]) / 4096) or 0
+end
+
+local function pop(count)
+  local ids = call('RPOP', queue.wait, count) or {}
+  local missing = count - #ids
+  if missing > 0 then
+    local scored = call('ZPOPMIN', queue.prioritized, missing)
+    if #scored < 2 * missing then
+      call('DEL', queue.pc)
+    end
+    for i = 1, #scored, 2 do
+      ids[#ids + 1] = scored[i]
+    end
+  end
+  return ids
+end
+
+-- Takes the lock of one job and returns its fields; nil for an id without a job.
+local function start(id)
+  local key = base .. id
+  local job = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'atm', 'ats', 'stc', 'defa',
+    'parent', 'parentKey', 'progress', 'rjk', 'priority', 'delay')
+  if not job[1] then
+    return nil
+  end
+  local started = (tonumber(job[6]) or 0) + 1
+  if worker_name == '' then
+    call('HSET', key, 'processedOn', now, 'ats', started)
+  else
+    call('HSET', key, 'processedOn', now, 'ats', started, 'pb', worker_name)
+  end
+  if token ~= '0' then
+    call('SET', key .. ':lock', token, 'PX', lock_ms)
+  end
+  call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
+  job[6] = started
+  job[15] = id
+  return job
+end
+
+promote_due(queue, tonumber(now))
+local wait_ms, left = rate_window(queue, max)
+if wait_ms > 0 then
+  return { {}, wait_ms, 0, 0 }
+end
+if is_blocked(queue) then
+  return { {}, 0, 0, 1 }
+end
+if queue.concurrency then
+  left = math.min(left, queue.concurrency - call('LLEN', active))
+end
+n = math.min(n, math.ceil(left))
+
+local ids = pop(n)
+if #ids == 0 then
+  return { {}, 0, next_delayed_ms(), 0 }
+end
+call('LPUSH', active, unpack(ids))
+
+local jobs, counted = {}, 0
+for i = 1, #ids do
+  local id = ids[i]
+  -- Ids that begin with `0:` are markers of BullMQ before 5.
+  local job = string.sub(id, 1, 2) ~= '0:' and start(id)
+  if not job then
+    call('LREM', active, 1, id)
+  else
+    jobs[#jobs + 1] = job
+    -- A job that is only claimed to be failed does not use up the limit.
+    if not job[8] then
+      counted = counted + 1
+    end
+  end
+end
+count_claims(queue, max, duration, counted)
+-- So that another idle worker tries too, and this one again.
+call('ZADD', queue.marker, 0, '0')
+
+return { jobs, 0, #jobs < n and next_delayed_ms() or 0, 0 }

@@ -1,0 +1,29 @@
+-- Tell how jobs ended (bullmq-wire.md 3.24, isFinished).
+--
+-- KEYS[1]  base, `<prefix>:<queue>:`
+-- ARGV     job ids
+-- Returns  for each { -1 } no such job, { 0 } not finished, { 1, returnvalue },
+--          { 2, failedReason, sq:cause }
+-- @include call
+
+local base = KEYS[1]
+
+local completed, failed = base .. 'completed', base .. 'failed'
+
+local function ending_of(id)
+  local key = base .. id
+  if call('ZSCORE', completed, id) then
+    return { 1, call('HGET', key, 'returnvalue') or 'null' }
+  end
+  if call('ZSCORE', failed, id) then
+    local stored = call('HMGET', key, 'failedReason', 'sq:cause')
+    return { 2, stored[1] or '', stored[2] or '' }
+  end
+  return { call('EXISTS', key) - 1 }
+end
+
+local endings = {}
+for i = 1, #ARGV do
+  endings[i] = ending_of(ARGV[i])
+end
+return endings

@@ -1,0 +1,26 @@
+-- new_batch(queue, now): what the attempts settled by one call have in common.
+-- What all of them can be written with at once is collected here.
+-- @include queue
+
+local function new_batch(queue, now)
+  local function outcome(name, property)
+    return {
+      name = name,
+      property = property,
+      set = queue.base .. name,
+      finished = 0,
+      scored = {},
+      removed = {},
+    }
+  end
+  return {
+    queue = queue,
+    now = now,
+    completed = outcome('completed', 'returnvalue'),
+    failed = outcome('failed', 'failedReason'),
+    handed_back = {},
+    has_promoted = false,
+    has_delayed = false,
+    has_children = false,
+  }
+end

@@ -1,0 +1,56 @@
+-- Deduplication keys `de:<id>` and the stored next job `dn:<id>` (bullmq-wire.md 3.5, 3.11.3).
+--   release_deduplication(queue, id, deid, now)  when a job finishes; queues the stored next job
+--   forget_deduplication(queue, id, deid)        when a job is removed
+--   set_deduplication(key, id, rule)             rule: the `de` option; a ttl is ignored with keepLastIfActive
+-- @include enqueue
+
+local function set_deduplication(key, id, rule)
+  local ttl = tonumber(rule.ttl) or 0
+  if ttl > 0 and not rule.keepLastIfActive then
+    call('SET', key, id, 'PX', ttl)
+  else
+    call('SET', key, id)
+  end
+end
+
+local function enqueue_stored_job(queue, deid, next_key, now)
+  local stored = call('HMGET', next_key, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
+  local counter = call('INCR', queue.base .. 'id')
+  local id = stored[4] or tostring(counter)
+  local is_json, opts = pcall(cjson.decode, stored[3] or '{}')
+  if not is_json then
+    opts = {}
+  end
+  local job = {
+    name = stored[1], data = stored[2], opts = stored[3] or '{}', timestamp = now,
+    delay = tonumber(opts.delay) or 0, priority = tonumber(opts.priority) or 0,
+    is_lifo = opts.lifo == true,
+    parent_key = stored[5], parent = stored[6], rjk = stored[8], deid = deid,
+  }
+  set_deduplication(queue.base .. 'de:' .. deid, id, type(opts.de) == 'table' and opts.de or {})
+  store_job(queue, id, job)
+  enqueue(queue, id, job)
+  if stored[7] then
+    call('SADD', stored[7], queue.base .. id)
+  end
+  call('DEL', next_key)
+end
+
+local function release_deduplication(queue, id, deid, now)
+  local key = queue.base .. 'de:' .. deid
+  local ttl = call('PTTL', key)
+  if ttl == 0 or (ttl == -1 and call('GET', key) == id) then
+    call('DEL', key)
+  end
+  local next_key = queue.base .. 'dn:' .. deid
+  if call('EXISTS', next_key) == 1 then
+    enqueue_stored_job(queue, deid, next_key, now)
+  end
+end
+
+local function forget_deduplication(queue, id, deid)
+  local key = queue.base .. 'de:' .. deid
+  if call('GET', key) == id then
+    call('DEL', key, queue.base .. 'dn:' .. deid)
+  end
+end

@@ -1,0 +1,41 @@
+-- write_failure(key, reason, rule): what is known of a failed attempt (bullmq-wire.md 2.1).
+-- rule: stack (text), limit (stack traces to keep; absent: all), facts (sq: fields: name, value, …),
+-- and what the transition itself needs.
+-- @include call
+
+local function stack_traces(stored, rule)
+  local is_json, traces = pcall(cjson.decode, stored or '')
+  if not is_json or type(traces) ~= 'table' then
+    traces = {}
+  end
+  if rule.stack ~= '' then
+    traces[#traces + 1] = rule.stack
+  end
+  local limit = tonumber(rule.limit) or #traces
+  while #traces > limit do
+    table.remove(traces, 1)
+  end
+  -- An empty table would be encoded as an object.
+  return #traces > 0 and cjson.encode(traces) or '[]'
+end
+
+-- What was found out about an earlier attempt does not explain this one.
+local function forget_facts(key)
+  local names = call('HKEYS', key)
+  for i = 1, #names do
+    if string.sub(names[i], 1, 3) == 'sq:' then
+      call('HDEL', key, names[i])
+    end
+  end
+end
+
+local function write_failure(key, reason, rule)
+  local stored = call('HMGET', key, 'stacktrace', 'sq:cause')
+  if stored[2] then
+    forget_facts(key)
+  end
+  call('HSET', key, 'failedReason', reason, 'stacktrace', stack_traces(stored[1], rule))
+  if #rule.facts > 0 then
+    call('HSET', key, unpack(rule.facts))
+  end
+end

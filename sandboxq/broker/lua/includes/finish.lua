@@ -1,0 +1,73 @@
+-- Attempts that end a job (bullmq-wire.md 3.11).
+--   complete(batch, id, key, job, value, rule)    rule: see retention.lua
+--   fail(batch, id, key, job, reason, rule)       rule: JSON, see failure.lua; + keep, attempts
+-- job: ats, atm, parentKey, deid. → 0 or -3, not active
+-- @include batch
+-- @include deduplication
+-- @include failure
+-- @include family
+-- @include retention
+
+-- Returns the attempts made, this one included.
+local function finish(batch, outcome, id, key, job, text, keep)
+  local attempts_made = (tonumber(job[2]) or 0) + 1
+  if keep.count == 0 then
+    outcome.removed[#outcome.removed + 1] = key
+    if job[3] then
+      unlink_softly(key, parent_of(job[3], call('HGET', key, 'parent')))
+    end
+  else
+    if outcome.keep ~= keep then
+      store_finished(batch, outcome)
+      outcome.keep = keep
+    end
+    local scored = outcome.scored
+    scored[#scored + 1] = batch.now
+    scored[#scored + 1] = id
+    call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made)
+  end
+  outcome.finished = outcome.finished + 1
+  call('XADD', batch.queue.events, '*',
+    'event', outcome.name, 'jobId', id, outcome.property, text, 'prev', 'active')
+  return attempts_made
+end
+
+local function complete(batch, id, key, job, value, rule)
+  if call('LREM', batch.queue.active, -1, id) == 0 then
+    return -3
+  end
+  if job[4] then
+    release_deduplication(batch.queue, id, job[4], batch.now)
+  end
+  if job[3] then
+    child_completed(parent_of(job[3], call('HGET', key, 'parent')), key, value, batch.now)
+  end
+  finish(batch, batch.completed, id, key, job, value, keep_rule(rule))
+  return 0
+end
+
+local function fail(batch, id, key, job, reason, rule_json)
+  local rule = cjson.decode(rule_json)
+  write_failure(key, reason, rule)
+  if call('LREM', batch.queue.active, -1, id) == 0 then
+    return -3
+  end
+  if job[4] then
+    release_deduplication(batch.queue, id, job[4], batch.now)
+  end
+  if job[3] then
+    local parent = parent_of(job[3], call('HGET', key, 'parent'))
+    -- The parent itself may come later in this call.
+    batch.has_children = child_failed(parent, key, reason, batch.now) or batch.has_children
+  end
+  local keep = keep_rule(rule.keep)
+  local attempts_made = finish(batch, batch.failed, id, key, job, reason, keep)
+  if keep.count ~= 0 then
+    call('HDEL', key, 'defa')
+  end
+  if attempts_made >= rule.attempts then
+    call('XADD', batch.queue.events, '*',
+      'event', 'retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
+  end
+  return 0
+end

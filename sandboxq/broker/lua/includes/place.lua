@@ -1,0 +1,25 @@
+-- Putting a job id where it waits: no event, no marker.
+--   place_waiting(queue, id, priority, is_lifo)  wait (or its v5 twin) or prioritized
+--   place_in_front(queue, id, priority)          before all others of its class
+--   place_delayed(queue, id, due_ms)             delayed
+-- @include scores
+
+local function place_waiting(queue, id, priority, is_lifo)
+  if priority > 0 then
+    call('ZADD', queue.prioritized, priority_score(queue, priority), id)
+  else
+    call(is_lifo and 'RPUSH' or 'LPUSH', queue.target, id)
+  end
+end
+
+local function place_in_front(queue, id, priority)
+  if priority > 0 then
+    call('ZADD', queue.prioritized, front_priority_score(priority), id)
+  else
+    call('RPUSH', queue.target, id)
+  end
+end
+
+local function place_delayed(queue, id, due_ms)
+  call('ZADD', queue.delayed, delayed_score(queue, due_ms), id)
+end

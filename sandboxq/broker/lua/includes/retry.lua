@@ -1,0 +1,72 @@
+-- Attempts after which the job goes on (bullmq-wire.md 3.13, 3.14, 3.16).
+--   retry_now(batch, id, key, job, reason, rule)     rule: JSON, see failure.lua; + lifo
+--   retry_later(batch, id, key, job, reason, rule)   rule: JSON, see failure.lua; + delay (ms)
+--   hand_back(batch, id, key, job, '', was_started)  no attempt counts; '1' when it had begun
+--   place_handed_back(batch)                         puts all of them in front, in their old order
+-- job: ats, atm. → 0 or -3, not active
+-- @include batch
+-- @include failure
+-- @include promote_due
+
+local function emit_waiting(queue, id)
+  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
+end
+
+local function retry_now(batch, id, key, job, reason, rule_json)
+  local queue = batch.queue
+  local rule = cjson.decode(rule_json)
+  if not batch.has_promoted then
+    batch.has_promoted = true
+    promote_due(queue, batch.now)
+  end
+  write_failure(key, reason, rule)
+  if call('LREM', queue.active, -1, id) == 0 then
+    return -3
+  end
+  place_waiting(queue, id, tonumber(call('HGET', key, 'priority')) or 0, rule.lifo)
+  mark_waiting(queue)
+  call('HINCRBY', key, 'atm', 1)
+  emit_waiting(queue, id)
+  return 0
+end
+
+local function retry_later(batch, id, key, job, reason, rule_json)
+  local queue = batch.queue
+  local rule = cjson.decode(rule_json)
+  write_failure(key, reason, rule)
+  if call('LREM', queue.active, -1, id) == 0 then
+    return -3
+  end
+  local due_ms = batch.now + rule.delay
+  call('HINCRBY', key, 'atm', 1)
+  call('HSET', key, 'delay', rule.delay)
+  place_delayed(queue, id, due_ms)
+  call('XADD', queue.events, '*', 'event', 'delayed', 'jobId', id, 'delay', due_ms)
+  batch.has_delayed = true
+  return 0
+end
+
+local function hand_back(batch, id, key, job, _, was_started)
+  local queue = batch.queue
+  if call('LREM', queue.active, 1, id) == 0 then
+    return 0
+  end
+  if was_started ~= '1' then
+    call('HSET', key, 'ats', math.max((tonumber(job[1]) or 0) - 1, 0))
+    call('HDEL', key, 'processedOn', 'pb')
+  end
+  batch.handed_back[#batch.handed_back + 1] = id
+  emit_waiting(queue, id)
+  return 0
+end
+
+local function place_handed_back(batch)
+  local queue = batch.queue
+  for i = #batch.handed_back, 1, -1 do
+    local id = batch.handed_back[i]
+    place_in_front(queue, id, tonumber(call('HGET', queue.base .. id, 'priority')) or 0)
+  end
+  if #batch.handed_back > 0 then
+    mark_waiting(queue)
+  end
+end

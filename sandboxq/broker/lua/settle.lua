@@ -1,0 +1,112 @@
+-- Settle up to 100 attempts of one queue (bullmq-wire.md 3.8 to 3.14, 3.16).
+--
+-- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
+-- ARGV     now (ms), data points of metrics to keep (0: none), then five for each attempt:
+--            kind   c complete, f fail, r retry now, d retry later, h hand back
+--            id     of the job
+--            token  that must hold the job's lock; '0' asks for no lock
+--            text   c: the value, JSON; f r d: the failed reason; h: ''
+--            rule   c: see retention.lua; f r d: JSON, see failure.lua; h: '1' when it had begun
+-- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,
+--          -6 lock of another, -4 pending children, -9 failed children; or -3 not active, when the
+--          lock is gone and what is known of a failure written
+-- Events   completed, failed, retries-exhausted, waiting, delayed, drained; those of parents and of
+--          the jobs that deduplication had put off
+-- @include finish
+-- @include metrics
+-- @include retry
+
+local base = KEYS[1]
+local now, metrics_points = tonumber(ARGV[1]), tonumber(ARGV[2])
+local queue = open_queue(base)
+local batch = new_batch(queue, now)
+local transitions =
+  { c = complete, f = fail, r = retry_now, d = retry_later, h = hand_back }
+
+local lock_keys, children_keys = {}, {}
+for at = 3, #ARGV, 5 do
+  local key = base .. ARGV[at + 1]
+  lock_keys[#lock_keys + 1] = key .. ':lock'
+  if ARGV[at] == 'c' then
+    children_keys[#children_keys + 1] = key .. ':dependencies'
+    children_keys[#children_keys + 1] = key .. ':unsuccessful'
+  end
+end
+local locks = call('MGET', unpack(lock_keys))
+if #children_keys > 0 then
+  batch.has_children = call('EXISTS', unpack(children_keys)) > 0
+end
+
+local function refusal(kind, key, job, lock, token)
+  if not job[1] and call('EXISTS', key) == 0 then
+    return -1
+  end
+  if batch.has_children and kind == 'c' then
+    if call('EXISTS', key .. ':dependencies') == 1 then
+      return -4
+    end
+    if call('EXISTS', key .. ':unsuccessful') == 1 then
+      return -9
+    end
+  end
+  if lock == token or token == '0' then
+    return 0
+  end
+  return lock and -6 or -2
+end
+
+local codes, unlocked_keys, unlocked_ids, was_settled = {}, {}, {}, {}
+
+local function settle_all()
+  for i = 1, #lock_keys do
+    local at = 5 * i - 2
+    local kind, id, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local key = base .. id
+    local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
+    local code = refusal(kind, key, job, not was_settled[id] and locks[i], token)
+    if code == 0 then
+      was_settled[id] = true
+      if token ~= '0' then
+        unlocked_keys[#unlocked_keys + 1] = lock_keys[i]
+        unlocked_ids[#unlocked_ids + 1] = id
+      end
+      code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4])
+    end
+    codes[i] = code
+  end
+end
+
+local function close()
+  if #unlocked_keys > 0 then
+    call('DEL', unpack(unlocked_keys))
+    call('SREM', base .. 'stalled', unpack(unlocked_ids))
+  end
+  place_handed_back(batch)
+  if batch.has_delayed then
+    mark_delayed(queue)
+  end
+  for _, outcome in ipairs({ batch.completed, batch.failed }) do
+    store_finished(batch, outcome)
+    if #outcome.removed > 0 then
+      delete_jobs(outcome.removed)
+    end
+    if metrics_points > 0 and outcome.finished > 0 then
+      count_finished(base .. 'metrics:' .. outcome.name, outcome.finished, now, metrics_points)
+    end
+  end
+  if batch.completed.finished + batch.failed.finished > 0
+    and call('LLEN', queue.active) == 0
+    and call('LLEN', queue.wait) == 0
+    and call('ZCARD', queue.prioritized) == 0 then
+    call('XADD', queue.events, '*', 'event', 'drained')
+  end
+  call('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
+end
+
+-- A job that cannot be settled must not keep the others from arriving where they were going.
+local is_done, problem = pcall(settle_all)
+close()
+if not is_done then
+  return type(problem) == 'table' and problem or redis.error_reply(tostring(problem))
+end
+return codes

@@ -1,0 +1,86 @@
+"""``python -m sandboxq add``: put a job into a queue."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+import uvloop
+
+from sandboxq.backoff import Backoff
+from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.errors import UsageError
+from sandboxq.queue.queue import Queue
+
+_BACKOFF = re.compile(r"(?:(fixed|exponential):)?([0-9.]+)(?::([0-9.]+))?")
+
+
+def backoff_from_text(text: str | None) -> Backoff | None:
+    """Return the back-off of ``SECONDS``, ``fixed:SECONDS`` or ``exponential:SECONDS[:JITTER]``.
+
+    Raises:
+        UsageError: the text is none of these.
+
+    """
+    if text is None:
+        return None
+    match = _BACKOFF.fullmatch(text)
+    if match is None:
+        message = f"--backoff must look like 5, fixed:5 or exponential:1:0.5 (jitter), not {text!r}"
+        raise UsageError(message)
+    kind, delay, jitter = match.groups()
+    make = Backoff.exponential if kind == "exponential" else Backoff.fixed
+    return make(float(delay), jitter=float(jitter or 0))
+
+
+def data_from_text(text: str) -> Any:
+    """Return the job data given as JSON.
+
+    Raises:
+        UsageError: the text is not JSON.
+
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        message = f"the data must be JSON, such as '{{\"width\": 320}}': {error}"
+        raise UsageError(message) from error
+
+
+@click.command()
+@click.argument("queue")
+@click.argument("name")
+@click.argument("data", default="{}")
+@click.option("--delay", type=float, default=0.0, help="Seconds before it may run.")
+@click.option("--priority", type=int, default=0, help="1 runs first; 0 before all of them.")
+@click.option("--attempts", type=int, default=0, help="How often it may be tried.")
+@click.option("--backoff", help="SECONDS, fixed:SECONDS or exponential:SECONDS[:JITTER].")
+@click.option("--job-id", help="An id of your own; a second job with it is not added.")
+@click.option("--lifo", is_flag=True, help="Run it before those that wait.")
+@click.option("--wait", is_flag=True, help="Wait for the job's end and print its value.")
+@click.option("--wait-timeout", type=float, help="Seconds to wait at most.")
+@url_option
+@prefix_option
+@json_option
+def command(  # noqa: PLR0913 - one parameter for each option of the interface
+    queue: str, name: str, data: str, *, backoff: str | None, wait: bool,
+    wait_timeout: float | None, url: str | None, prefix: str, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Add a job NAME with DATA (JSON) to QUEUE."""
+    options["backoff"] = backoff_from_text(backoff)
+    job_data = data_from_text(data)
+
+    async def add() -> tuple[str, Any]:
+        async with Queue(queue, url=url, prefix=prefix) as jobs:
+            job = await jobs.add(name, job_data, **options)
+            return job.id, await job.result(timeout=wait_timeout) if wait else None
+
+    job_id, value = uvloop.run(add())
+    if as_json:
+        echo_json({"id": job_id, "value": value} if wait else {"id": job_id})
+    elif wait:
+        echo_json(value)
+    else:
+        click.echo(job_id)

@@ -1,0 +1,164 @@
+"""``python -m sandboxq run``: a worker in the foreground."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import uvloop
+from rich.console import Console
+
+from sandboxq import __version__
+from sandboxq.cli import logs
+from sandboxq.cli.options import prefix_option, setting, url_option
+from sandboxq.cli.progress import ProgressLine
+from sandboxq.errors import UsageError
+from sandboxq.telemetry import Telemetry
+from sandboxq.worker.worker import Worker
+
+if TYPE_CHECKING:
+    import asyncio
+    from contextlib import AbstractAsyncContextManager
+    from typing import Literal
+
+_log = logging.getLogger("sandboxq.cli")
+
+# What the signals of one worker do, first to third (design.md 6.1).
+_STEPS = (
+    "stopping: no new jobs; {running} running have {timeout:g} s to finish. Again: hand them back now",
+    "handing back {running} jobs now. Again: kill",
+    "killed; its jobs come back as stalled",
+)
+
+
+class _Procs(click.ParamType[Any]):
+    """``auto`` or a number of children."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        try:
+            procs = int(value)
+        except (TypeError, ValueError):
+            procs = 0
+        if procs < 1:
+            self.fail(f"must be 'auto' or a number of children from 1, not {value!r}", param, ctx)
+        return procs
+
+
+@click.command()
+@click.argument("processor")
+@setting("--queue", help="The queue. Default: the stem of the processor's file.")
+@setting("--procs", type=_Procs(), default="auto", show_default=True, help="Children.")
+@setting("--concurrency", type=click.IntRange(1), default=1, show_default=True,
+         help="Jobs that one child runs at once: more than 1 for 'async def process'.")
+@click.option("--burst", is_flag=True, help="Leave when nothing waits and nothing is active.")
+@setting("--policy", type=click.Choice(["none", "limits", "strict"]), default="limits",
+         show_default=True, help="What a child may do.")
+@setting("--lock-duration", type=float, default=30.0, show_default=True, help="Seconds.")
+@setting("--stalled-interval", type=float, default=30.0, show_default=True, help="Seconds.")
+@setting("--shutdown-timeout", type=float, default=25.0, show_default=True,
+         help="Seconds that running jobs have to finish.")
+@setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
+@setting("--log-format", type=click.Choice([logs.TEXT, logs.JSON]), default=logs.TEXT,
+         show_default=True, help="How log lines look.")
+@url_option
+@prefix_option
+def command(  # noqa: PLR0913 - one parameter for each option of the interface
+    processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
+    log_format: str, **options: Any,
+) -> None:  # fmt: skip
+    """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    logs.configure(log_format, lambda line: console.print(line, markup=False))
+    telemetry = Telemetry()
+    telemetry.subscribe(logs.log_event)
+    worker = Worker(
+        queue or queue_from_processor(processor),
+        processor,
+        url=url,
+        prefix=prefix,
+        telemetry=telemetry,
+        **options,
+    )
+    is_live = console.is_terminal and log_format == logs.TEXT
+    progress = ProgressLine(worker, console).shown() if is_live else contextlib.nullcontext()
+    uvloop.run(_run(worker, burst=burst, progress=progress))
+
+
+def queue_from_processor(processor: str) -> str:
+    """Return the queue that a processor serves when none is named: its file's or module's stem."""
+    if processor.endswith(".py") or os.sep in processor:
+        return Path(processor).stem
+    return processor.partition(":")[0].rpartition(".")[2]
+
+
+async def _run(
+    worker: Worker, *, burst: bool, progress: AbstractAsyncContextManager[None]
+) -> None:
+    async with worker:
+        _listen_to_signals(worker)
+        for line in banner(worker):
+            _log.info("%s", line)
+        async with progress:
+            await worker.run(burst=burst)
+    tally = worker.tally
+    _log.info(
+        "%d completed, %d failed, %d retried, %d handed back; longest gap between heartbeats %.2f s",
+        tally.completed,
+        tally.failed,
+        tally.retried,
+        tally.handed_back,
+        tally.longest_gap,
+    )
+
+
+def banner(worker: Worker) -> list[str]:
+    """Return what runs, line by line."""
+    settings, cores = worker.settings, worker.cores
+    slots = f"{worker.procs} processes x {settings.concurrency} job at once"
+    return [
+        f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
+        f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
+        f"processor  {worker.processor}",
+        f"children   {slots}, policy {settings.policy}",
+        f"cores      {cores.count} ({cores.source})",
+        f"broker     {worker.broker.endpoint.safe}",
+        f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
+        *worker.pool.notes,
+    ]
+
+
+def _listen_to_signals(worker: Worker) -> None:
+    import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
+
+    loop = asyncio.get_running_loop()
+    received: list[signal.Signals] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, number, received, worker)
+
+
+def _on_signal(
+    number: signal.Signals, received: list[signal.Signals], worker: Worker
+) -> None:
+    received.append(number)
+    step = min(len(received), len(_STEPS))
+    message = _STEPS[step - 1].format(
+        running=worker.running, timeout=worker.settings.shutdown_timeout
+    )
+    _log.warning("%s: %s", number.name, message)
+    if step < len(_STEPS):
+        worker.stop()
+    else:
+        worker.kill()
+        os._exit(128 + number)

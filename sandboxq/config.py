@@ -1,0 +1,153 @@
+"""Every setting of a worker, its default, its limits, and where it may come from.
+
+A setting is looked for in this order: command-line flag or argument, environment variable
+``SANDBOXQ_<NAME>``, ``[tool.sandboxq]`` in the ``pyproject.toml`` of the current directory, default.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from sandboxq.errors import UsageError
+from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The environment's names all start with this.
+ENV_PREFIX = "SANDBOXQ_"
+# A heartbeat every so many seconds at the latest, however long the lock lasts: it also shows that
+# the coordinator is alive, and a second is what people wait before they worry.
+HEARTBEAT_INTERVAL = 0.5
+# A lock is renewed this often while it lasts, so that several renewals may fail in a row.
+HEARTBEATS_PER_LOCK = 8
+
+KeepOption = bool | int | Keep
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker may be told. Durations are seconds."""
+
+    procs: int | Literal["auto"] = "auto"
+    concurrency: int = 1
+    policy: str = "limits"
+    lock_duration: float = 30.0
+    stalled_interval: float = 30.0
+    max_stalled_count: int = 1
+    drain_delay: float = 5.0
+    shutdown_timeout: float = 25.0
+    start_timeout: float = 60.0
+    name: str = ""
+    remove_on_complete: Keep = KEEP_ALL
+    remove_on_fail: Keep = KEEP_ALL
+    metrics_points: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        if self.procs != "auto":
+            _at_least("procs", self.procs, 1, hint="; 'auto' takes every core this process may use")
+        _at_least("concurrency", self.concurrency, 1)
+        _at_least("lock_duration", self.lock_duration, 0.1)
+        _at_least("stalled_interval", self.stalled_interval, 0.1)
+        _at_least("max_stalled_count", self.max_stalled_count, 0)
+        _at_least("drain_delay", self.drain_delay, 0.01)
+        _at_least("shutdown_timeout", self.shutdown_timeout, 0)
+        _at_least("start_timeout", self.start_timeout, 0.1)
+        _at_least("metrics_points", self.metrics_points, 0)
+        if any(character.isspace() for character in self.name):
+            message = f"name {self.name!r} must not contain spaces: Redis refuses them in client names"
+            raise UsageError(message)
+
+    @property
+    def lock_ms(self) -> int:
+        """How long a lock lasts, in milliseconds."""
+        return round(self.lock_duration * 1000)
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds from one renewal of all locks to the next."""
+        return min(HEARTBEAT_INTERVAL, self.lock_duration / HEARTBEATS_PER_LOCK)
+
+
+class WorkerOptions(TypedDict, total=False):
+    """The keyword arguments of ``Worker``: the fields of WorkerSettings, as callers write them."""
+
+    procs: int | Literal["auto"]
+    concurrency: int
+    policy: str
+    lock_duration: float | dt.timedelta
+    stalled_interval: float | dt.timedelta
+    max_stalled_count: int
+    drain_delay: float | dt.timedelta
+    shutdown_timeout: float | dt.timedelta
+    start_timeout: float | dt.timedelta
+    name: str
+    remove_on_complete: KeepOption
+    remove_on_fail: KeepOption
+    metrics_points: int
+
+
+def settings_from_options(options: WorkerOptions) -> WorkerSettings:
+    """Return checked settings.
+
+    Raises:
+        UsageError: an option does not exist or has a value that cannot work.
+
+    """
+    known = {setting.name for setting in fields(WorkerSettings)}
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in known:
+            message = f"a worker has no setting {name!r}; it has {', '.join(sorted(known))}"
+            raise UsageError(message)
+        values[name] = _plain(name, value)
+    return WorkerSettings(**values)
+
+
+def seconds(value: float | dt.timedelta) -> float:
+    """Return a duration in seconds."""
+    return value.total_seconds() if isinstance(value, dt.timedelta) else value
+
+
+def keep_from_option(value: KeepOption) -> Keep:
+    """Return what True (keep none), False (keep all), a count or a Keep means."""
+    if isinstance(value, Keep):
+        return value
+    if isinstance(value, bool):
+        return KEEP_NONE if value else KEEP_ALL
+    return Keep(count=value)
+
+
+def project_settings(directory: Path) -> dict[str, Any]:
+    """Return ``[tool.sandboxq]`` of the directory's pyproject.toml, with ``_`` for ``-`` in names.
+
+    Raises:
+        UsageError: the file is not TOML.
+
+    """
+    path = directory / "pyproject.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"pyproject.toml cannot be read: {error}"
+        raise UsageError(message) from error
+    settings = table.get("tool", {}).get("sandboxq", {})
+    return {str(name).replace("-", "_"): value for name, value in settings.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name.startswith("remove_on_"):
+        return keep_from_option(value)
+    return seconds(value) if isinstance(value, dt.timedelta) else value
+
+
+def _at_least(name: str, value: float, lowest: float, *, hint: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= lowest:
+        message = f"{name} must be {lowest} or more, not {value!r}{hint}"
+        raise UsageError(message)

@@ -1,0 +1,250 @@
+"""What a caller of ``add`` may ask for, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from sandboxq.backoff import Backoff
+from sandboxq.broker.keys import checked_queue_name
+from sandboxq.broker.relations import ON_FAILURE, Deduplication, Parent, relation_members
+from sandboxq.errors import UsageError
+from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# BullMQ packs the priority into the upper 21 bits of a score.
+MAX_PRIORITY = 2**21 - 1
+
+# The largest integer that Lua and JavaScript count exactly.
+MAX_SAFE_INTEGER = 2**53 - 1
+
+# A job's hash is `<prefix>:<queue>:<id>`, so these ids would overwrite the queue's own keys.
+RESERVED_IDS = frozenset(
+    "id meta wait paused active prioritized pc delayed delay priority waiting-children completed"
+    " failed marker events stalled stalled-check limiter repeat".split()
+)
+
+# What BullMQ takes for one of its automatic ids.
+_INTEGER = re.compile("-?(0|[1-9][0-9]*)")
+
+Duration = float | timedelta
+
+
+class AddOptions(TypedDict, total=False):
+    """The keyword arguments of ``add``; None means not given. Durations are seconds."""
+
+    delay: Duration | None
+    priority: int | None
+    attempts: int | None
+    backoff: Backoff | Duration | None
+    lifo: bool | None
+    job_id: str | None
+    timeout: Duration | None
+    remove_on_complete: bool | int | Keep | None
+    remove_on_fail: bool | int | Keep | None
+    keep_logs: int | None
+    stack_trace_limit: int | None
+    size_limit: int | None
+    timestamp_ms: int | None
+    deduplication: Deduplication | None
+    parent: Parent | None
+
+
+_NO_OPTIONS = JobOptions()
+
+
+def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
+    """Return the options of one job. Raises: UsageError naming the argument and what is allowed."""
+    if not options:
+        return _NO_OPTIONS
+    known: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in _CHECKS:
+            if value is not None:
+                known[name] = _CHECKS[name](name, value)
+        elif name not in _RELATIONS:
+            allowed = ", ".join([*_CHECKS, *_RELATIONS])
+            message = f"add has no option {name!r}; it has {allowed}"
+            raise UsageError(message)
+    deduplication, parent = options.get("deduplication"), options.get("parent")
+    if deduplication is None and parent is None:
+        return JobOptions(**known)
+    _check_relations(deduplication, parent)
+    return JobOptions(**known, extra=relation_members(deduplication, parent, prefix=prefix))
+
+
+def checked_name(name: object) -> str:
+    """Return the job name. Raises: UsageError unless it is text of at least one character."""
+    if not isinstance(name, str) or not name:
+        message = f"a job name must be text and not empty, not {name!r}"
+        raise UsageError(message)
+    return _encodable("name", name)
+
+
+def checked_size(text: str, name: str, limit: int | None) -> None:
+    """Refuse data longer than ``size_limit`` bytes of UTF-8, with Node's words."""
+    if limit is not None and (len(text) > limit or len(text.encode()) > limit):
+        message = f"The size of job {name} exceeds the limit {limit} bytes"
+        raise UsageError(message)
+
+
+def seconds_from(name: str, value: object) -> float:
+    """Return a duration of 0 or more as seconds."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        message = f"{name} must be seconds or a timedelta, not {value!r}"
+        raise UsageError(message)
+    if not (math.isfinite(seconds) and 0 <= seconds * 1000 <= MAX_SAFE_INTEGER):
+        message = f"{name} must be 0 seconds or more, and finite, not {value!r}"
+        raise UsageError(message)
+    return float(seconds)
+
+
+def _positive_seconds(name: str, value: object) -> float:
+    seconds = seconds_from(name, value)
+    # Below a millisecond the wire would say 0, which means none.
+    if round(seconds * 1000) < 1:
+        message = f"{name} must be a millisecond or more, not {value!r}"
+        raise UsageError(message)
+    return seconds
+
+
+def _whole(name: str, value: object, *, limit: int = MAX_SAFE_INTEGER) -> int:
+    """Return an integer between 0 and ``limit``; floats are refused even when they are whole."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError as error:
+        message = f"{name} must be an integer, not {value!r}"
+        raise UsageError(message) from error
+    if not 0 <= number <= limit:
+        message = f"{name} must be between 0 and {limit}, not {number}"
+        raise UsageError(message)
+    return number
+
+
+def _priority(name: str, value: object) -> int:
+    return _whole(name, value, limit=MAX_PRIORITY)
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        message = f"{name} must be True or False, not {value!r}"
+        raise UsageError(message)
+    return value
+
+
+def _backoff(name: str, value: object) -> Backoff:
+    if not isinstance(value, Backoff):
+        return Backoff.fixed(seconds_from(name, value))
+    if not value.kind or not isinstance(value.kind, str):
+        message = f"{name} must have a kind, not {value.kind!r}"
+        raise UsageError(message)
+    seconds_from(f"{name} delay", value.delay)
+    if not 0 <= value.jitter <= 1:
+        message = f"{name} jitter must be between 0 and 1, not {value.jitter!r}"
+        raise UsageError(message)
+    return value
+
+
+def _keep(name: str, value: object) -> Keep:
+    if isinstance(value, bool):
+        return KEEP_NONE if value else KEEP_ALL
+    if not isinstance(value, Keep):
+        return Keep(count=_whole(name, value))
+    if value.count is not None:
+        _whole(f"{name} count", value.count)
+    if value.age is not None:
+        seconds_from(f"{name} age", value.age)
+    if value.limit is not None:
+        _whole(f"{name} limit", value.limit)
+    return value
+
+
+def _job_id(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        message = f"{name} must be text and not empty, not {value!r}"
+        raise UsageError(message)
+    if _INTEGER.fullmatch(value):
+        message = f"{name} must not be an integer, as those are given by the queue: {value!r}"
+        raise UsageError(message)
+    if ":" in value:
+        message = f"{name} must not contain ':', which separates the parts of Redis keys: {value!r}"
+        raise UsageError(message)
+    if value in RESERVED_IDS:
+        message = f"{name} must not be {value!r}, a key of the queue itself"
+        raise UsageError(message)
+    return _encodable(name, value)
+
+
+def _encodable(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        message = f"{name} must be text that UTF-8 can hold, not {value!r}"
+        raise UsageError(message) from error
+    return value
+
+
+_CHECKS: dict[str, Callable[[str, object], Any]] = {
+    "delay": seconds_from,
+    "priority": _priority,
+    "attempts": _whole,
+    "backoff": _backoff,
+    "lifo": _flag,
+    "job_id": _job_id,
+    "timeout": _positive_seconds,
+    "remove_on_complete": _keep,
+    "remove_on_fail": _keep,
+    "keep_logs": _whole,
+    "stack_trace_limit": _whole,
+    "size_limit": _whole,
+    "timestamp_ms": _whole,
+}
+
+# ── relations to other jobs ─────────────────────────────────────────────────
+
+_RELATIONS = ("deduplication", "parent")
+
+
+def _check_relations(deduplication: object, parent: object) -> None:
+    if deduplication is not None and parent is not None:
+        message = "deduplication and parent cannot be used together"
+        raise UsageError(message)
+    if parent is not None:
+        _check_parent(parent)
+    if deduplication is not None:
+        _check_deduplication(deduplication)
+
+
+def _check_parent(parent: object) -> None:
+    if not isinstance(parent, Parent):
+        message = f"parent must be a Parent, not {parent!r}"
+        raise UsageError(message)
+    if not isinstance(parent.id, str) or not parent.id:
+        message = f"parent id must be text and not empty, not {parent.id!r}"
+        raise UsageError(message)
+    checked_queue_name(parent.queue)
+    if parent.on_failure not in ON_FAILURE:
+        message = f"parent on_failure must be one of {', '.join(ON_FAILURE)}, not {parent.on_failure!r}"
+        raise UsageError(message)
+
+
+def _check_deduplication(deduplication: object) -> None:
+    if not isinstance(deduplication, Deduplication):
+        message = f"deduplication must be a Deduplication, not {deduplication!r}"
+        raise UsageError(message)
+    if not isinstance(deduplication.id, str) or not deduplication.id:
+        message = f"deduplication id must be text and not empty, not {deduplication.id!r}"
+        raise UsageError(message)
+    if deduplication.ttl is not None:
+        _positive_seconds("deduplication ttl", deduplication.ttl)
+    elif deduplication.extend:
+        message = "deduplication extend needs a ttl to extend"
+        raise UsageError(message)

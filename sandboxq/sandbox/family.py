@@ -1,0 +1,62 @@
+"""The descendants of a process: finding all of them, and ending them."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process, of all its threads; nothing when it is gone."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - pathlib is not worth its import here
+    except OSError:
+        return found
+    for thread in threads:
+        found += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Return everything below a process, parents before their children."""
+    found = children_of(pid)
+    for child in found:  # grows while it is walked
+        found += children_of(child)
+    return found
+
+
+def kill_all(pids: list[int]) -> None:
+    """Send SIGKILL to each; those that are gone are no error."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def processes_with(variable: bytes) -> list[int]:
+    """Return the processes whose first environment holds ``NAME=value``; for when no parent is left."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - as above
+    return [pid for pid in pids if variable in first_environment(pid)]
+
+
+def first_environment(pid: int) -> list[bytes]:
+    """Return the ``NAME=value`` texts that a process was started with; none when unreadable."""
+    return _read(f"/proc/{pid}/environ").split(b"\0")
+
+
+def session_of(pid: int) -> int:
+    """Return the session of a process, 0 when it is gone."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib is not worth its import here
+            return file.read()
+    except OSError:
+        return b""

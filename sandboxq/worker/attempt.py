@@ -1,0 +1,57 @@
+"""One run of a job: what was claimed, under which token, and what became of it."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from sandboxq.child.frames import encode_call
+from sandboxq.pool.pool import Call
+
+if TYPE_CHECKING:
+    from sandboxq.broker.claim import ClaimedJob
+    from sandboxq.job import JobOptions
+
+
+class AttemptState(enum.Enum):
+    """Where an attempt is on its way through the worker."""
+
+    RUNNING = "running"  # in the pool: waiting for a child, or in one
+    GIVEN_UP = "given up"  # the worker stops: the job goes back, whatever its child still says
+    ENDED = "ended"  # its outcome waits for Redis to take it
+    LOST = "lost"  # somebody else owns the job: whatever its child still says is dropped
+
+
+# From each state, the states that may follow.
+TRANSITIONS = {
+    AttemptState.RUNNING: {AttemptState.GIVEN_UP, AttemptState.ENDED, AttemptState.LOST},
+    AttemptState.GIVEN_UP: {AttemptState.ENDED, AttemptState.LOST},
+    AttemptState.ENDED: set[AttemptState](),
+    AttemptState.LOST: set[AttemptState](),
+}
+
+
+class Attempt:
+    """A claimed job on its way through the worker."""
+
+    __slots__ = ("call", "job", "options", "seconds", "state", "token")
+
+    def __init__(self, job: ClaimedJob, token: bytes, options: JobOptions) -> None:
+        """Hold what the claim returned; the call is made when the job is given to the pool."""
+        self.job = job
+        self.token = token
+        self.options = options
+        self.state = AttemptState.RUNNING
+        self.seconds = 0.0
+        self.call: Call | None = None
+
+
+def call_from_attempt(attempt: Attempt) -> Call:
+    """Return the call that runs this attempt; the job's data stays the bytes that Redis gave."""
+    call = Call(attempt.job.id, encode_call(attempt.job, attempt.token), context=attempt)
+    attempt.call = call
+    return call
+
+
+class HeldJobs(dict[bytes, Attempt]):
+    """The attempts whose locks this worker keeps, by job id: from claim until settled."""

@@ -1,0 +1,219 @@
+"""Asks Redis for as many jobs as the pool can start soon, no more, and waits when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import uuid
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.claim import claim
+from sandboxq.broker.codec import options_from_wire
+from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.job import JobOptions
+from sandboxq.outcome import Failed
+from sandboxq.telemetry import JobsClaimed
+from sandboxq.worker.attempt import Attempt, call_from_attempt
+
+if TYPE_CHECKING:
+    from sandboxq.broker.claim import Claim, ClaimedJob
+    from sandboxq.broker.connection import BlockingReader, Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.clock import Clock
+    from sandboxq.config import WorkerSettings
+    from sandboxq.pool.pool import Pool
+    from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.attempt import HeldJobs
+    from sandboxq.worker.settler import Settler
+
+# One script call claims at most so many jobs (design.md 3.2).
+BATCH = 100
+# A burst worker looks again this often whether the jobs that others still run have ended.
+BURST_LOOK = 0.5
+# A known delayed job is waited for at most so long at a time (bullmq-wire.md 1.4).
+LONGEST_DELAY_WAIT = 10.0
+# A job that found no child for this long goes back to the queue, where other workers see it.
+PATIENCE = 1.0
+
+_DEFAULT_OPTIONS = JobOptions()
+
+
+class Mode(enum.Enum):
+    """What the claimer is here for."""
+
+    FOREVER = "forever"
+    BURST = "burst"  # until nothing is waiting, prioritized or active
+
+
+class Claimer:
+    """Feeds the pool from one queue."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        keys: QueueKeys,
+        *,
+        settings: WorkerSettings,
+        pool: Pool,
+        settler: Settler,
+        held: HeldJobs,
+        clock: Clock,
+        telemetry: Telemetry,
+        room: asyncio.Event,
+    ) -> None:
+        """Claim for ``pool``; ``held`` learns of each job first. ``room`` wakes."""
+        self._broker = broker
+        self._keys = keys
+        self._settings = settings
+        self._pool = pool
+        self._settler = settler
+        self._held = held
+        self._clock = clock
+        self._telemetry = telemetry
+        self._room = room
+        self._worker_id = str(uuid.uuid4())
+        self._claims = 0
+        self._reader: BlockingReader | None = None
+        self._is_waiting = False
+
+    async def run(self, mode: Mode) -> None:
+        """Claim until cancelled, or in a burst until nothing is left to do."""
+        while True:
+            try:
+                if await self._claim_some(mode):
+                    return
+            except BrokerUnavailable:
+                await self._broker.wait_until_back(self._telemetry)
+
+    async def close(self) -> None:
+        """Close the blocking connection; pass on a wake-up that may have been swallowed."""
+        if self._reader is None:
+            return
+        await self._reader.close()
+        self._reader = None
+        if self._is_waiting:
+            # A read that was cancelled may have popped the marker already; a needless marker
+            # harms nobody, a missing one leaves other workers asleep for their drain delay.
+            await self._broker.command("ZADD", self._keys["marker"], 0, "0")
+
+    async def _claim_some(self, mode: Mode) -> bool:
+        """Do one step; return True when a burst has nothing left to do."""
+        limit = self._wanted()
+        if not limit:
+            await self._wait_for_room()
+            return False
+        found = await self._claim(limit)
+        if found.jobs:
+            self._telemetry.emit(JobsClaimed(len(found.jobs)))
+            return False
+        if mode is Mode.BURST and await self._is_all_done():
+            return True
+        await self._wait_for_jobs(found, mode)
+        return False
+
+    def _wanted(self) -> int:
+        """Return how many jobs to ask for: none while the children have enough work ahead."""
+        room = self._pool.room()
+        if room <= 0:
+            return 0
+        held = self._pool.held
+        has_idle_slot = held < self._pool.size * self._settings.concurrency
+        # Half empty is soon enough when work is ahead; asking for each single job is not a batch.
+        return min(room, BATCH) if has_idle_slot or room >= held else 0
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        try:
+            await asyncio.wait_for(self._room.wait(), PATIENCE)
+        except TimeoutError:
+            self._hand_back_stuck()
+
+    def _hand_back_stuck(self) -> None:
+        for call in self._pool.take_back(waiting_longer_than=PATIENCE):
+            self._settler.hand_back(call.context)
+
+    async def _claim(self, limit: int) -> Claim:
+        self._claims += 1
+        # One token a claim: a run that outlives its lock cannot write under that of a later run.
+        token = f"{self._worker_id}:{self._claims}"
+        asking = asyncio.ensure_future(
+            claim(
+                self._broker,
+                self._keys,
+                limit=limit,
+                token=token,
+                lock_ms=self._settings.lock_ms,
+                now_ms=self._clock.now_ms(),
+                worker_name=self._settings.name,
+            )
+        )
+        try:
+            found = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # Redis may have handed out jobs already: whoever stops this loop hands them back.
+            self._start_all((await asking).jobs, token)
+            raise
+        self._start_all(found.jobs, token)
+        return found
+
+    def _start_all(self, jobs: list[ClaimedJob], token: str) -> None:
+        token_bytes = token.encode()
+        for job in jobs:
+            self._start(job, token_bytes)
+
+    def _start(self, job: ClaimedJob, token: bytes) -> None:
+        try:
+            attempt = Attempt(job, token, options_from_wire(job.opts))
+        except QueueError as error:
+            attempt = Attempt(job, token, _DEFAULT_OPTIONS)
+            self._held[job.id] = attempt
+            self._settler.end(attempt, Failed(str(error), is_unrecoverable=True))
+            return
+        self._held[job.id] = attempt
+        if job.deferred_failure:
+            reason = job.deferred_failure.decode(errors="replace")
+            self._settler.end(attempt, Failed(reason, is_unrecoverable=True))
+            return
+        self._pool.submit(call_from_attempt(attempt))
+
+    async def _is_all_done(self) -> bool:
+        if self._held:
+            return False
+        counts = await self._broker.pipeline(
+            [
+                ("LLEN", self._keys["wait"]),
+                ("LLEN", self._keys["paused"]),
+                ("LLEN", self._keys["active"]),
+                ("ZCARD", self._keys["prioritized"]),
+            ]
+        )
+        return not any(counts)
+
+    async def _wait_for_jobs(self, found: Claim, mode: Mode) -> None:
+        if found.rate_limit_ms:
+            await asyncio.sleep(found.rate_limit_ms / 1000)
+            return
+        timeout = self._settings.drain_delay
+        if found.next_delayed_ms:
+            due = (found.next_delayed_ms - self._clock.now_ms()) / 1000
+            timeout = min(max(due, 0.001), LONGEST_DELAY_WAIT)
+        if mode is Mode.BURST:
+            timeout = min(timeout, BURST_LOOK)
+        await self._pop_marker(timeout)
+
+    async def _pop_marker(self, timeout: float) -> None:
+        """Sleep until a job may be claimable, or the timeout has passed."""
+        if self._reader is None:
+            self._reader = await self._broker.blocking(self._client_name())
+        self._is_waiting = True
+        score = await self._reader.pop_marker(self._keys["marker"], timeout)
+        self._is_waiting = False
+        if score:
+            # The marker of a delayed job: its score says when it is due.
+            wait = (score - self._clock.now_ms()) / 1000
+            if wait > 0:
+                await self._pop_marker(min(wait, timeout))
+
+    def _client_name(self) -> str:
+        name = self._keys.client_name
+        return f"{name}:w:{self._settings.name}" if self._settings.name else name

@@ -1,0 +1,55 @@
+"""What the pool tells the worker, passed on to whom it concerns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandboxq.outcome import HandedBack
+from sandboxq.telemetry import JobLine
+from sandboxq.worker.attempt import AttemptState
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sandboxq.outcome import Outcome
+    from sandboxq.pool.pool import Call
+    from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.settler import Settler
+
+
+class WorkerListener:
+    """The worker's side of the pool: outcomes and reports to the settler, room to the claimer."""
+
+    def __init__(self, settler: Settler, telemetry: Telemetry, room: asyncio.Event) -> None:
+        """Set ``room`` whenever the pool may take another call."""
+        self._settler = settler
+        self._telemetry = telemetry
+        self._room = room
+
+    def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
+        """Settle the attempt, unless its job belongs to somebody else by now."""
+        attempt: Attempt = call.context
+        self._room.set()
+        if attempt.state is AttemptState.LOST:
+            return
+        attempt.seconds = seconds
+        if attempt.state is AttemptState.GIVEN_UP:
+            outcome = HandedBack(was_started=True)
+        self._settler.end(attempt, outcome)
+
+    def on_report(self, call: Call, kind: str, payload: bytes) -> None:
+        """Write progress, a log row or new data."""
+        self._settler.report(call.context, kind, payload)
+
+    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+        """Show what a child printed or logged, and keep it with its job."""
+        job_id = ""
+        if call is not None:
+            job_id = call.key.decode()
+            self._settler.report(call.context, "log", line.encode(errors="replace"))
+        self._telemetry.emit(JobLine(job_id, pid, stream, line))
+
+    def on_room(self) -> None:
+        """Wake the claimer."""
+        self._room.set()

@@ -1,0 +1,89 @@
+"""Renews every lock the worker holds, on one timer, whatever the children do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.extend import extend
+from sandboxq.errors import BrokerUnavailable
+from sandboxq.telemetry import HeartbeatSent, LocksLost
+from sandboxq.worker.attempt import AttemptState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.config import WorkerSettings
+    from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.attempt import Attempt, HeldJobs
+
+
+class LockKeeper:
+    """Sends one renewal for all held jobs per heartbeat.
+
+    The time of a renewal counts only once Redis has answered; a renewal that failed is repeated as
+    soon as Redis is back.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        keys: QueueKeys,
+        *,
+        settings: WorkerSettings,
+        held: HeldJobs,
+        telemetry: Telemetry,
+        on_lost: Callable[[Attempt], None],
+    ) -> None:
+        """Renew the locks of ``held``; call ``on_lost`` for each one that is refused."""
+        self._broker = broker
+        self._keys = keys
+        self._settings = settings
+        self._held = held
+        self._telemetry = telemetry
+        self._on_lost = on_lost
+        self._last_beat = 0.0
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        clock = asyncio.get_running_loop().time
+        interval = self._settings.heartbeat_interval
+        self._last_beat = clock()
+        next_beat = self._last_beat + interval
+        while True:
+            await asyncio.sleep(max(0.0, next_beat - clock()))
+            try:
+                await self._beat(clock())
+            except BrokerUnavailable:
+                await self._broker.wait_until_back(self._telemetry)
+                continue
+            next_beat = max(next_beat + interval, clock())
+
+    async def _beat(self, now: float) -> None:
+        held = [(job_id, attempt.token) for job_id, attempt in self._held.items()]
+        if not held:
+            self._last_beat = now
+            return
+        lost = await extend(self._broker, self._keys, held, lock_ms=self._settings.lock_ms)
+        done = asyncio.get_running_loop().time()
+        self._telemetry.emit(HeartbeatSent(done - self._last_beat, len(held)))
+        self._last_beat = done
+        self._drop(lost, dict(held))
+
+    def _drop(self, lost: list[bytes], tokens: dict[bytes, bytes]) -> None:
+        # An attempt that was settled, or whose outcome is on its way, has not lost its lock but
+        # given it back while the renewal was under way; a job claimed anew has another token.
+        gone = [
+            attempt
+            for job_id in lost
+            if (attempt := self._held.get(job_id))
+            and attempt.token == tokens[job_id]
+            and attempt.state is not AttemptState.ENDED
+        ]
+        if not gone:
+            return
+        self._telemetry.emit(LocksLost([attempt.job.id.decode() for attempt in gone]))
+        for attempt in gone:
+            self._on_lost(attempt)

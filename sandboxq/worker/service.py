@@ -1,0 +1,68 @@
+"""A background duty of the worker: a loop that is started, watched and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_log = logging.getLogger("sandboxq.worker")
+
+# A loop that crashed is started again after this long, twice as long each time in a row.
+FIRST_RESTART = 0.1
+LONGEST_RESTART = 5.0
+# So many crashes in a row are no passing trouble: the worker gives up.
+MOST_CRASHES = 6
+# A loop that ran this long before it crashed starts counting anew.
+STEADY_SECONDS = 60.0
+
+
+class Service:
+    """Runs one loop as a task. May be stopped before it was started, and twice.
+
+    A crash of the loop is logged and the loop is started again with growing delays; after
+    MOST_CRASHES in a row ``on_failure`` is told, who stops the worker.
+    """
+
+    def __init__(
+        self, name: str, loop: Callable[[], Awaitable[None]], on_failure: Callable[[Exception], None]
+    ) -> None:
+        """Prepare the service ``name``; nothing runs yet."""
+        self._name = name
+        self._loop = loop
+        self._on_failure = on_failure
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the loop."""
+        self._task = asyncio.create_task(self._watch(), name=f"sandboxq {self._name}")
+
+    async def stop(self) -> None:
+        """Cancel the loop and wait until it has gone."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _watch(self) -> None:
+        clock = asyncio.get_running_loop().time
+        crashes = 0
+        while True:
+            started = clock()
+            try:
+                await self._loop()
+            except Exception as error:  # noqa: BLE001 - the service's boundary: logged, counted, restarted
+                crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
+                _log.error("%s crashed (%d in a row)", self._name, crashes, exc_info=error)
+                if crashes >= MOST_CRASHES:
+                    self._on_failure(error)
+                    return
+                await asyncio.sleep(min(LONGEST_RESTART, FIRST_RESTART * 2**crashes))
+            else:
+                return

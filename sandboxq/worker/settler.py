@@ -1,0 +1,245 @@
+"""Collects what children report and how attempts end, and writes it to Redis in batches.
+
+    pool ──report──► reports  ─┐
+         ──outcome─► endings  ─┴─► flush: report script, then settle script ──► Redis
+                                     ▲            │ Redis away: everything is kept and sent again
+                                     └────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.report import Report, report
+from sandboxq.broker.settle import Settlement, settle
+from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.outcome import (
+    Complete,
+    Fail,
+    Failed,
+    HandBack,
+    HandedBack,
+    RetryLater,
+    RetryNow,
+    decide,
+)
+from sandboxq.telemetry import AttemptFailed, JobsSettled, OutcomesDropped
+from sandboxq.worker.attempt import AttemptState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.clock import Clock
+    from sandboxq.config import WorkerSettings
+    from sandboxq.outcome import Outcome, Retention, Transition
+    from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.attempt import Attempt, HeldJobs
+
+_log = logging.getLogger("sandboxq.worker")
+
+# One script call holds at most so many outcomes, so that Redis stays free for others (design.md 3.2).
+BATCH = 100
+# What the settle script answers (bullmq-wire.md 3.1).
+SETTLED = 0
+PENDING_CHILDREN = -4
+FAILED_CHILDREN = -9
+_REASONS = {
+    -1: "the job was removed meanwhile",
+    -2: "its lock had expired",
+    -3: "it was no longer active",
+    -6: "another worker holds its lock",
+}
+_REFUSED_COMPLETION = {
+    PENDING_CHILDREN: "Job {} has pending dependencies. moveToFinished",
+    FAILED_CHILDREN: "Cannot complete job {} because it has at least one failed child. moveToFinished",
+}
+
+
+class _Ending:
+    """An attempt with the transition that its outcome led to."""
+
+    __slots__ = ("attempt", "transition")
+
+    def __init__(self, attempt: Attempt, transition: Transition) -> None:
+        self.attempt = attempt
+        self.transition = transition
+
+
+class Settler:
+    """Keeps every outcome until Redis has taken it or the lock is provably gone."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        keys: QueueKeys,
+        *,
+        settings: WorkerSettings,
+        retention: Retention,
+        held: HeldJobs,
+        clock: Clock,
+        telemetry: Telemetry,
+        on_settled: Callable[[], None],
+    ) -> None:
+        """Settle jobs of ``held``, which forgets each once it is settled; then call ``on_settled``."""
+        self._broker = broker
+        self._keys = keys
+        self._settings = settings
+        self._retention = retention
+        self._held = held
+        self._clock = clock
+        self._telemetry = telemetry
+        self._on_settled = on_settled
+        self._reports: list[Report] = []
+        self._endings: list[_Ending] = []
+        self._work = asyncio.Event()
+
+    def report(self, attempt: Attempt, kind: str, payload: bytes) -> None:
+        """Take progress, a log row or new data of a running attempt."""
+        if attempt.state is AttemptState.RUNNING:
+            keep_logs = attempt.options.keep_logs or 0
+            self._reports.append(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
+            self._work.set()
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Take the outcome of an attempt and decide what follows from it."""
+        attempt.state = AttemptState.ENDED
+        transition = decide(
+            outcome,
+            attempt.options,
+            attempts_made=attempt.job.attempts_made,
+            retention=self._retention,
+        )
+        self._endings.append(_Ending(attempt, transition))
+        self._work.set()
+
+    def hand_back(self, attempt: Attempt) -> None:
+        """Give back a job that never started."""
+        self.end(attempt, HandedBack())
+
+    async def run(self) -> None:
+        """Flush whenever there is something to write, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that has been collected; while Redis is away, wait for it."""
+        while self._reports or self._endings:
+            try:
+                await self._flush_batch()
+            except BrokerUnavailable:
+                await self._broker.wait_until_back(self._telemetry)
+
+    async def _flush_batch(self) -> None:
+        # Both are taken before the first await: an outcome never overtakes its attempt's reports.
+        reports, endings = self._reports[:BATCH], self._endings[:BATCH]
+        if reports:
+            await self._write_reports(reports)
+        if len(reports) == BATCH:
+            return
+        if endings:
+            codes = await self._settle(endings)
+            del self._endings[: len(endings)]
+            self._conclude(endings, codes)
+
+    async def _write_reports(self, reports: list[Report]) -> None:
+        try:
+            await report(self._broker, self._keys, reports)
+        except BrokerUnavailable:
+            raise
+        except QueueError:
+            # Progress and log rows are not worth an outcome: said, and gone.
+            _log.exception("Redis refused %d progress and log rows", len(reports))
+        del self._reports[: len(reports)]
+
+    async def _settle(self, endings: list[_Ending]) -> list[int]:
+        settlements = [
+            Settlement(ending.attempt.job.id, ending.attempt.token, ending.transition)
+            for ending in endings
+        ]
+        try:
+            return await self._send(settlements)
+        except BrokerUnavailable:
+            raise
+        except QueueError:
+            _log.exception("Redis refused a batch of %d outcomes; trying one by one", len(endings))
+        return [await self._settle_alone(settlement) for settlement in settlements]
+
+    async def _settle_alone(self, settlement: Settlement) -> int:
+        """Settle one job; when Redis refuses it, leave the job to the stalled check."""
+        try:
+            return (await self._send([settlement]))[0]
+        except BrokerUnavailable:
+            raise
+        except QueueError:
+            _log.exception("job %s cannot be settled", settlement.job_id.decode())
+            return -3
+
+    async def _send(self, settlements: list[Settlement]) -> list[int]:
+        return await settle(
+            self._broker,
+            self._keys,
+            settlements,
+            now_ms=self._clock.now_ms(),
+            metrics_points=self._settings.metrics_points,
+        )
+
+    def _conclude(self, endings: list[_Ending], codes: list[int]) -> None:
+        """Forget what was settled, take up again what must fail, and tell who listens."""
+        counts = JobsSettled()
+        dropped: dict[int, list[str]] = {}
+        for ending, code in zip(endings, codes, strict=True):
+            if code in _REFUSED_COMPLETION and isinstance(ending.transition, Complete):
+                self._fail_instead(ending, code)
+                continue
+            self._forget(ending.attempt)
+            if code == SETTLED:
+                self._count(ending, counts)
+            else:
+                dropped.setdefault(code, []).append(ending.attempt.job.id.decode())
+        self._telemetry.emit(counts)
+        for code, job_ids in dropped.items():
+            self._telemetry.emit(OutcomesDropped(job_ids, _REASONS.get(code, f"code {code}")))
+        self._on_settled()
+
+    def _forget(self, attempt: Attempt) -> None:
+        # A job that was put back may have been claimed again already, under another attempt.
+        if self._held.get(attempt.job.id) is attempt:
+            del self._held[attempt.job.id]
+
+    def _fail_instead(self, ending: _Ending, code: int) -> None:
+        reason = _REFUSED_COMPLETION[code].format(ending.attempt.job.id.decode())
+        failure = Failed(reason, cause="JobHasFailedChildren", is_unrecoverable=True)
+        self.end(ending.attempt, failure)
+
+    def _count(self, ending: _Ending, counts: JobsSettled) -> None:
+        match ending.transition:
+            case Complete():
+                counts.completed += 1
+            case HandBack():
+                counts.handed_back += 1
+            case Fail(failure):
+                counts.failed += 1
+                self._tell_failure(ending.attempt, failure, "failed for good")
+            case RetryNow(failure):
+                counts.retried += 1
+                self._tell_failure(ending.attempt, failure, "tries again now")
+            case RetryLater(failure, _, delay_ms):
+                counts.retried += 1
+                self._tell_failure(ending.attempt, failure, f"tries again in {delay_ms / 1000:g} s")
+
+    def _tell_failure(self, attempt: Attempt, failure: Failed, next_step: str) -> None:
+        job = attempt.job
+        event = AttemptFailed(
+            job.id.decode(),
+            job.name.decode(errors="replace"),
+            failure.reason,
+            next_step,
+            attempt.seconds,
+        )
+        self._telemetry.emit(event)

@@ -1,0 +1,58 @@
+"""Puts jobs back whose worker has stopped renewing their locks (bullmq-wire.md 3.18)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.stalled import recover_stalled
+from sandboxq.errors import BrokerUnavailable
+from sandboxq.telemetry import JobsStalled
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.clock import Clock
+    from sandboxq.config import WorkerSettings
+    from sandboxq.telemetry import Telemetry
+
+
+class StalledChecker:
+    """Runs the two-phase check at start and every ``stalled_interval`` seconds."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        keys: QueueKeys,
+        *,
+        settings: WorkerSettings,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        """Check one queue."""
+        self._broker = broker
+        self._keys = keys
+        self._settings = settings
+        self._clock = clock
+        self._telemetry = telemetry
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        while True:
+            try:
+                await self._check()
+            except BrokerUnavailable:
+                await self._broker.wait_until_back(self._telemetry)
+                continue
+            await asyncio.sleep(self._settings.stalled_interval)
+
+    async def _check(self) -> None:
+        stalled = await recover_stalled(
+            self._broker,
+            self._keys,
+            now_ms=self._clock.now_ms(),
+            interval_ms=round(self._settings.stalled_interval * 1000),
+            max_stalled_count=self._settings.max_stalled_count,
+        )
+        if stalled:
+            self._telemetry.emit(JobsStalled([job_id.decode() for job_id in stalled]))

@@ -1,0 +1,98 @@
+"""Fixtures of the interop tests: a Node driver for each supported BullMQ, and async test bodies."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import run_async
+from tests.interop.node_driver import NodeDriver, NodeSide
+from tests.interop.node_install import (
+    NODE_FOLDER,
+    NodeTools,
+    NodeUnavailable,
+    find_tools,
+    installed_modules,
+)
+from tests.interop.our_side import OurSide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# npm names of the packages in node/package.json, by the version that they hold.
+BULLMQ_PACKAGES = {"5.81": "bullmq5", "6.7": "bullmq"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this folder, so that `-m "not interop"` leaves it out."""
+    for item in items:
+        if item.path.is_relative_to(NODE_FOLDER.parent):
+            item.add_marker(pytest.mark.interop)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run `async def` tests of this folder on uvloop: nearly all of them talk to two sides at once."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    run_async(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(scope="session")
+def node_tools() -> NodeTools:
+    """Return node and npm, or skip."""
+    try:
+        return find_tools()
+    except NodeUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def node_modules(node_tools: NodeTools) -> Path:
+    """Return the folder with the installed npm packages, or skip."""
+    try:
+        return installed_modules(node_tools)
+    except NodeUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", params=BULLMQ_PACKAGES)
+def bullmq_version(request: pytest.FixtureRequest) -> str:
+    """Return each supported version of BullMQ in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def node_driver(
+    bullmq_version: str,
+    node_tools: NodeTools,
+    node_modules: Path,
+    server_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[NodeDriver]:
+    """Return a running Node process with this version of BullMQ."""
+    log_path = tmp_path_factory.mktemp("node") / f"driver-{bullmq_version}.log"
+    script, socket_path = str(NODE_FOLDER / "driver.mjs"), server_url.removeprefix("unix://")
+    package = BULLMQ_PACKAGES[bullmq_version]
+    command = [node_tools.node, script, str(node_modules), package, socket_path]
+    driver = NodeDriver(command, log_path)
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def node(node_driver: NodeDriver, queue_name: str, bullmq_version: str) -> Iterator[NodeSide]:
+    """Return Node's side of this test's queue; everything it opened is closed afterwards."""
+    yield NodeSide(node_driver, queue_name, bullmq_version)
+    node_driver.ask("leave", queue=queue_name).result(15)
+
+
+@pytest.fixture
+def ours(queue_name: str, server_url: str) -> OurSide:
+    """Return sandboxq's side of this test's queue."""
+    return OurSide(queue_name, server_url)
