@@ -29,6 +29,9 @@ JPEG_QUALITY = 85
 # the original; the JPEG decoder can skip what is above it.
 REDUCING_GAP = 2.0
 
+# Pillow's formats, loaded once for all children instead of by each one's first job.
+Image.init()
+
 ORIENTATION_TAG = 0x0112
 FIRST_SIDEWAYS_ORIENTATION = 5
 

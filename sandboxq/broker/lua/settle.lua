@@ -81,7 +81,9 @@ local function close()
     call('DEL', unpack(unlocked_keys))
     call('SREM', base .. 'stalled', unpack(unlocked_ids))
   end
-  place_handed_back(batch)
+  if batch.has_waiting then
+    mark_waiting(queue)
+  end
   if batch.has_delayed then
     mark_delayed(queue)
   end

@@ -65,7 +65,7 @@ function isJob(value) {
 function plain(value) {
   if (Array.isArray(value)) return value.map(plain);
   if (!isJob(value)) return value;
-  return Object.fromEntries(JOB_FIELDS.map((field) => [field, value[field]]));
+  return Object.fromEntries(JOB_FIELDS.map((field) => [field, value[field] ?? null]));
 }
 
 function plainFlow({ job, children }) {

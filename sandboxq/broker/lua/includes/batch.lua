@@ -18,7 +18,7 @@ local function new_batch(queue, now)
     now = now,
     completed = outcome('completed', 'returnvalue'),
     failed = outcome('failed', 'failedReason'),
-    handed_back = {},
+    has_waiting = false,
     has_promoted = false,
     has_delayed = false,
     has_children = false,

@@ -2,7 +2,7 @@
 --   retry_now(batch, id, key, job, reason, rule)     rule: JSON, see failure.lua; + lifo
 --   retry_later(batch, id, key, job, reason, rule)   rule: JSON, see failure.lua; + delay (ms)
 --   hand_back(batch, id, key, job, '', was_started)  no attempt counts; '1' when it had begun
---   place_handed_back(batch)                         puts all of them in front, in their old order
+--                                                    and it goes in front of all others
 -- job: ats, atm. → 0 or -3, not active
 -- @include batch
 -- @include failure
@@ -24,7 +24,7 @@ local function retry_now(batch, id, key, job, reason, rule_json)
     return -3
   end
   place_waiting(queue, id, tonumber(call('HGET', key, 'priority')) or 0, rule.lifo)
-  mark_waiting(queue)
+  batch.has_waiting = true
   call('HINCRBY', key, 'atm', 1)
   emit_waiting(queue, id)
   return 0
@@ -55,18 +55,8 @@ local function hand_back(batch, id, key, job, _, was_started)
     call('HSET', key, 'ats', math.max((tonumber(job[1]) or 0) - 1, 0))
     call('HDEL', key, 'processedOn', 'pb')
   end
-  batch.handed_back[#batch.handed_back + 1] = id
+  place_in_front(queue, id, tonumber(call('HGET', key, 'priority')) or 0)
+  batch.has_waiting = true
   emit_waiting(queue, id)
   return 0
-end
-
-local function place_handed_back(batch)
-  local queue = batch.queue
-  for i = #batch.handed_back, 1, -1 do
-    local id = batch.handed_back[i]
-    place_in_front(queue, id, tonumber(call('HGET', queue.base .. id, 'priority')) or 0)
-  end
-  if #batch.handed_back > 0 then
-    mark_waiting(queue)
-  end
 end

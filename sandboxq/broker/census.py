@@ -1,0 +1,56 @@
+"""Finds the queues of a prefix and the workers of a queue (bullmq-wire.md 3.24)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+
+# Keys that one SCAN step looks at: some hundred microseconds of Redis's time.
+_KEYS_PER_STEP = 1000
+
+# What means something in a SCAN pattern.
+_GLOB = re.compile(r"[][*?^\\]")
+
+
+async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
+    """Return the names of all queues under the prefix, sorted; looks at every key of the database."""
+    pattern = _GLOB.sub(r"\\\g<0>", prefix) + ":*:meta"
+    names: set[str] = set()
+    cursor = 0
+    while True:
+        reply = await broker.command("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_PER_STEP)
+        for key in reply[1]:
+            name = key.decode(errors="replace")[len(prefix) + 1 : -len(":meta")]
+            if name and ":" not in name:
+                names.add(name)
+        cursor = int(reply[0])
+        if not cursor:
+            return sorted(names)
+
+
+async def workers_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
+    """Return one row per connected worker: the fields of CLIENT LIST, ``name`` being the queue's.
+
+    ``rawname`` is the connection's own name.
+    """
+    reply = await broker.command("CLIENT", "LIST")
+    rows = [_row(line) for line in _lines(reply)]
+    own = keys.client_name
+    return [
+        {**row, "name": keys.queue, "rawname": row["name"]}
+        for row in rows
+        if row.get("name") == own or row.get("name", "").startswith(f"{own}:w:")
+    ]
+
+
+def _lines(reply: bytes) -> list[str]:
+    return reply.decode(errors="replace").splitlines()
+
+
+def _row(line: str) -> dict[str, str]:
+    fields = (part.partition("=") for part in line.split(" "))
+    return {name: value for name, _, value in fields}

@@ -1,0 +1,96 @@
+"""Claims jobs: takes them out of the queue and locks them (bullmq-wire.md 3.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sandboxq.broker.script import load
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+
+# More would keep Redis from its other clients for milliseconds.
+MAX_CLAIM = 100
+
+
+class ClaimedJob(NamedTuple):
+    """A job as its hash stood after the claim; texts are as in Redis, ``b""`` where there is none."""
+
+    id: bytes
+    name: bytes
+    data: bytes
+    opts: bytes
+    timestamp: bytes
+    attempts_made: int
+    attempts_started: int
+    stalled_counter: int
+    deferred_failure: bytes
+    parent: bytes
+    parent_key: bytes
+    progress: bytes
+    scheduler_id: bytes
+    priority: bytes
+    delay: bytes
+
+
+class Claim(NamedTuple):
+    """What one claim brought, and when none came, why.
+
+    ``rate_limit_ms`` is how long the current window still lasts, when it is used up.
+    ``next_delayed_ms`` is when the earliest delayed job is due (0: none), told when fewer jobs than
+    asked for were there. ``is_blocked``: the queue is paused or at its global concurrency.
+    """
+
+    jobs: list[ClaimedJob]
+    rate_limit_ms: int
+    next_delayed_ms: int
+    is_blocked: bool
+
+
+async def claim(
+    broker: Broker,
+    keys: QueueKeys,
+    *,
+    limit: int,
+    token: str,
+    lock_ms: int,
+    now_ms: int,
+    worker_name: str = "",
+    limiter: tuple[int, int] | None = None,
+) -> Claim:
+    """Claim up to ``limit`` jobs (at most MAX_CLAIM), each locked by ``token`` for ``lock_ms``.
+
+    ``limiter`` is the worker's own rate limit, (jobs, window in ms). Also moves what is due from
+    ``delayed`` to where it waits. Ids without a job are dropped from the queue on the way.
+    """
+    if limit < 1:
+        return Claim([], 0, 0, is_blocked=False)
+    max_jobs, window_ms = limiter or ("", "")
+    args = (now_ms, min(limit, MAX_CLAIM), token, lock_ms, worker_name, max_jobs, window_ms)
+    rows, rate_limit_ms, next_delayed_ms, is_blocked = await broker.script(
+        load("claim"), (keys.base,), args
+    )
+    return Claim([_claimed(row) for row in rows], rate_limit_ms, next_delayed_ms, bool(is_blocked))
+
+
+def _claimed(row: list[Any]) -> ClaimedJob:
+    name, data, opts, timestamp, made, started, stalled, deferred, *rest = row
+    parent, parent_key, progress, scheduler_id, priority, delay, job_id = rest
+    return ClaimedJob(
+        job_id,
+        name,
+        data or b"",
+        opts or b"",
+        timestamp or b"",
+        int(made or 0),
+        started,
+        int(stalled or 0),
+        deferred or b"",
+        parent or b"",
+        parent_key or b"",
+        progress or b"",
+        scheduler_id or b"",
+        priority or b"",
+        delay or b"",
+    )

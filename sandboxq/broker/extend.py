@@ -1,0 +1,25 @@
+"""Renews the locks of jobs that are being processed (bullmq-wire.md 3.7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.batches import run_batches
+from sandboxq.broker.script import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+
+
+async def extend(
+    broker: Broker, keys: QueueKeys, held: Sequence[tuple[bytes, bytes]], *, lock_ms: int
+) -> list[bytes]:
+    """Make these locks, (job id, token), last ``lock_ms`` from now.
+
+    Returns the ids whose lock is missing or somebody else's: those jobs are no longer ours.
+    """
+    replies = await run_batches(broker, load("extend"), keys, (lock_ms,), held)
+    return [job_id for reply in replies for job_id in reply]

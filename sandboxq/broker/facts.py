@@ -1,0 +1,53 @@
+"""What a server says about itself, and whether sandboxq can work with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sandboxq.errors import BrokerUnavailable
+
+# BZPOPMIN with fractions, LPOS, ZADD GT and XAUTOCLAIM-era streams are all there from here on
+# (bullmq-wire.md 7, design.md 6.4).
+OLDEST_REDIS = (6, 2)
+OLDEST_VALKEY = (8,)
+
+SAFE_POLICY = "noeviction"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """Kind (``redis``, ``valkey``, ``dragonfly`` or ``unknown``), version and eviction policy."""
+
+    kind: str = "unknown"
+    version: str = ""
+    eviction_policy: str = ""
+
+    @property
+    def evicts(self) -> bool:
+        """Whether the server may throw jobs away when its memory is full."""
+        return self.eviction_policy not in {"", SAFE_POLICY}
+
+
+def facts_from_info(info: bytes) -> ServerFacts:
+    """Read the reply of INFO."""
+    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    fields = {name: value.strip() for name, _, value in lines}
+    policy = fields.get("maxmemory_policy", "")
+    if version := fields.get("dragonfly_version"):
+        return ServerFacts("dragonfly", version, policy)
+    if version := fields.get("valkey_version"):
+        return ServerFacts("valkey", version, policy)
+    if version := fields.get("redis_version"):
+        return ServerFacts("redis", version, policy)
+    return ServerFacts(eviction_policy=policy)
+
+
+def check_version(facts: ServerFacts) -> None:
+    """Raise BrokerUnavailable when the server is too old for our scripts."""
+    oldest = {"redis": OLDEST_REDIS, "valkey": OLDEST_VALKEY}.get(facts.kind, (0,))
+    numbers = tuple(int(number) for number in re.findall(r"\d+", facts.version))
+    if numbers and numbers < oldest:
+        wanted = ".".join(str(number) for number in oldest)
+        message = f"{facts.kind} {facts.version} is too old: sandboxq needs {wanted} or newer"
+        raise BrokerUnavailable(message)

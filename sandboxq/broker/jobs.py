@@ -1,0 +1,91 @@
+"""Reads jobs, their logs and how many there are (bullmq-wire.md 3.24)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.broker.codec import job_from_hash
+from sandboxq.job import Job, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+
+# By state, the lists that hold its ids; `paused` is where v5 clients keep what waits (9.2).
+_LISTS: dict[JobState, tuple[str, ...]] = {
+    JobState.WAITING: ("wait", "paused"),
+    JobState.ACTIVE: ("active",),
+}
+STATES = tuple(state for state in JobState if state is not JobState.UNKNOWN)
+
+# Enough to make the round trip cheap, few enough to hold at once when jobs are large.
+_HASHES_PER_TRIP = 200
+
+
+async def counts_of(broker: Broker, keys: QueueKeys) -> dict[JobState, int]:
+    """Return how many jobs are in each state."""
+    sources = [(state, name) for state in STATES for name in _LISTS.get(state, (state.value,))]
+    commands = [("LLEN" if state in _LISTS else "ZCARD", keys[name]) for state, name in sources]
+    counts = dict.fromkeys(STATES, 0)
+    for (state, _), count in zip(sources, await broker.pipeline(commands), strict=True):
+        counts[state] += count
+    return counts
+
+
+async def job_of(broker: Broker, keys: QueueKeys, job_id: str) -> Job | None:
+    """Return one job, None when there is no such job."""
+    jobs = await _jobs(broker, keys, [job_id])
+    return jobs[0] if jobs else None
+
+
+async def jobs_in(
+    broker: Broker, keys: QueueKeys, states: Iterable[JobState], *, start: int, end: int, ascending: bool
+) -> list[Job]:
+    """Return the jobs ``start`` to ``end`` (inclusive; -1 is the last) of each state, in its order.
+
+    Ascending is oldest first; by score where a state has scores.
+    """
+    sources = [(state, name) for state in states for name in _LISTS.get(state, (state.value,))]
+    commands = [
+        _list_range(keys[name], start, end, ascending=ascending)
+        if state in _LISTS
+        else ("ZRANGE" if ascending else "ZREVRANGE", keys[name], start, end)
+        for state, name in sources
+    ]
+    ids: list[str] = []
+    for (state, _), found in zip(sources, await broker.pipeline(commands), strict=True):
+        in_order = reversed(found) if ascending and state in _LISTS else found
+        ids += [job_id.decode() for job_id in in_order]
+    return await _jobs(broker, keys, ids)
+
+
+def _list_range(key: str, start: int, end: int, *, ascending: bool) -> tuple[str, str, int, int]:
+    """Return the command; the oldest is at a list's tail, so ascending counts from there."""
+    return ("LRANGE", key, -1 - end, -1 - start) if ascending else ("LRANGE", key, start, end)
+
+
+async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job]:
+    """Return the jobs of these ids; an id without a job is left out."""
+    jobs: list[Job] = []
+    for first in range(0, len(ids), _HASHES_PER_TRIP):
+        trip = ids[first : first + _HASHES_PER_TRIP]
+        hashes = await broker.pipeline([("HGETALL", keys[job_id]) for job_id in trip])
+        for job_id, reply in zip(trip, hashes, strict=True):
+            fields = _pairs(reply)
+            if b"name" in fields:
+                jobs.append(job_from_hash(keys.queue, job_id, fields))
+    return jobs
+
+
+def _pairs(reply: Any) -> dict[bytes, bytes]:
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+async def logs_of(broker: Broker, keys: QueueKeys, job_id: str, *, start: int, end: int) -> list[str]:
+    """Return the lines ``start`` to ``end`` (inclusive; -1 is the last) of a job's log."""
+    lines = await broker.command("LRANGE", keys[f"{job_id}:logs"], start, end)
+    return [line.decode(errors="replace") for line in lines]

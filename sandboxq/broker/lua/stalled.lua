@@ -1,0 +1,75 @@
+-- One pass of stalled detection (bullmq-wire.md 3.18): take back who was noted by the pass before
+-- and has no lock, then note who is active now.
+--
+-- KEYS[1]  base, `<prefix>:<queue>:`
+-- ARGV     now (ms), interval (ms) in which one pass runs, how often a job may stall
+-- Returns  the ids taken back, at most 1000; more stay noted for the next pass
+-- Events   waiting, stalled
+-- @include chunks
+-- @include markers
+
+local base = KEYS[1]
+local now, interval_ms, max_stalled = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local MAX_RECOVERED = 1000
+
+if not call('SET', base .. 'stalled-check', now, 'PX', interval_ms, 'NX') then
+  return {}
+end
+local queue = open_queue(base)
+call('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
+
+local function ids_without_lock(ids)
+  local found = {}
+  for first = 1, #ids, 1000 do
+    local lock_keys = {}
+    for i = first, math.min(first + 999, #ids) do
+      lock_keys[#lock_keys + 1] = base .. ids[i] .. ':lock'
+    end
+    local locks = call('MGET', unpack(lock_keys))
+    for i = 1, #lock_keys do
+      if not locks[i] then
+        found[#found + 1] = ids[first + i - 1]
+      end
+    end
+  end
+  return found
+end
+
+local function is_of_live_scheduler(scheduler_id)
+  return scheduler_id and (call('EXISTS', base .. 'repeat:' .. scheduler_id) == 1
+    or call('ZSCORE', base .. 'repeat', scheduler_id))
+end
+
+local function recover(id)
+  local key = base .. id
+  if call('LREM', queue.active, 1, id) == 0 then
+    return false
+  end
+  local job = call('HMGET', key, 'name', 'rjk')
+  if not job[1] then
+    -- An id without a job: nobody could run it.
+    return false
+  end
+  if call('HINCRBY', key, 'stc', 1) > max_stalled and not is_of_live_scheduler(job[2]) then
+    call('HSET', key, 'defa', 'job stalled more than allowable limit')
+  end
+  call('RPUSH', queue.target, id)
+  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
+  call('XADD', queue.events, '*', 'event', 'stalled', 'jobId', id)
+  return true
+end
+
+local stalled = base .. 'stalled'
+local unlocked = ids_without_lock(call('SMEMBERS', stalled))
+call('DEL', stalled)
+local recovered = {}
+for i = 1, math.min(#unlocked, MAX_RECOVERED) do
+  if recover(unlocked[i]) then
+    recovered[#recovered + 1] = unlocked[i]
+  end
+end
+if #recovered > 0 then
+  mark_waiting(queue)
+end
+in_chunks('SADD', stalled, call('LRANGE', queue.active, 0, -1))
+return recovered

@@ -1,0 +1,184 @@
+"""Connections of their own for those who block: waiting for markers and events, and Pub/Sub."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from sandboxq.broker.link import Link, error_from_reply, packed
+from sandboxq.errors import BrokerUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.link import Argument
+
+# Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
+SHORTEST_BLOCK = 0.002
+# A blocked connection that says nothing for so long after its time is dead (bullmq-wire.md 1.4).
+WATCHDOG_SECONDS = 1.0
+# Bounds the memory of one read; what is left comes with the next.
+EVENTS_PER_READ = 1000
+# A silent subscription is asked whether it lives, and has the same time to answer.
+SUBSCRIPTION_SILENCE = 30.0
+SUBSCRIPTION_ANSWER = 5.0
+
+_CLIENT_NAME = re.compile(r"[!-~]+")
+_MESSAGE = b"message"
+
+
+class BlockingReader:
+    """One named connection that waits inside Redis. For one caller at a time."""
+
+    def __init__(self, broker: Broker, client_name: str) -> None:
+        """Prepare a reader; ``open`` connects it."""
+        if not _CLIENT_NAME.fullmatch(client_name):
+            message = f"client name {client_name!r} must be printable ASCII without spaces"
+            raise UsageError(message)
+        self._broker = broker
+        self._client_name = client_name
+        self._link: Link | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Connect and set the CLIENT name. Raises: BrokerUnavailable."""
+        await self._usable_link()
+
+    async def pop_marker(self, key: str, timeout: float) -> float | None:
+        """Pop the lowest member of a sorted set and return its score; None after ``timeout`` s.
+
+        Raises: BrokerUnavailable when the connection is lost; the next call connects again.
+        """
+        seconds = max(timeout, SHORTEST_BLOCK)
+        reply = await self._ask(seconds, "BZPOPMIN", key, f"{seconds:.3f}")
+        return None if reply is None else float(reply[2])
+
+    async def read_events(
+        self, key: str, last_id: str, timeout: float
+    ) -> list[tuple[str, dict[str, str]]]:
+        """Return ``(id, fields)`` of stream entries after ``last_id``; empty after ``timeout`` s.
+
+        Raises: BrokerUnavailable when the connection is lost; the next call connects again.
+        """
+        seconds = max(timeout, SHORTEST_BLOCK)
+        reply = await self._ask(
+            seconds,
+            *("XREAD", "COUNT", EVENTS_PER_READ, "BLOCK", round(seconds * 1000)),
+            *("STREAMS", key, last_id),
+        )
+        return [] if reply is None else [_event_from_entry(entry) for entry in reply[0][1]]
+
+    async def close(self) -> None:
+        """Close the connection; may be called twice."""
+        self._is_closed = True
+        if self._link is not None:
+            await self._link.drop()
+
+    async def _ask(self, seconds: float, *arguments: Argument) -> Any:
+        link = await self._usable_link()
+        deadline = seconds + WATCHDOG_SECONDS
+        (reply,) = await link.exchange(packed(arguments), replies=1, timeout=deadline)
+        if isinstance(reply, ResponseError):
+            error = error_from_reply(reply)
+            if isinstance(error, BrokerUnavailable):
+                await link.drop()
+            raise error from reply
+        return reply
+
+    async def _usable_link(self) -> Link:
+        if self._is_closed:
+            message = "this reader was closed"
+            raise BrokerUnavailable(message)
+        if self._link is not None and await self._link.is_usable():
+            return self._link
+        if self._link is not None:
+            await self._link.drop()
+        # A new link each time: the embedded server may have come back at another path.
+        self._link = Link(self._broker.endpoint, client_name=self._client_name)
+        await self._link.open()
+        return self._link
+
+
+class Subscription:
+    """An endless ``async for`` over the payloads of one channel; it reconnects by itself.
+
+    What is published while Redis is away is lost: Pub/Sub keeps nothing.
+    """
+
+    def __init__(self, broker: Broker, channel: str) -> None:
+        """Prepare a subscription; ``open`` connects it."""
+        self._broker = broker
+        self._channel = channel
+        self._link: Link | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Connect and subscribe. Raises: BrokerUnavailable."""
+        link = Link(self._broker.endpoint)
+        await link.open()
+        message = packed(("SUBSCRIBE", self._channel))
+        (reply,) = await link.exchange(message, replies=1, timeout=SUBSCRIPTION_ANSWER)
+        if isinstance(reply, ResponseError):
+            await link.drop()
+            raise error_from_reply(reply) from reply
+        self._link = link
+
+    def __aiter__(self) -> Subscription:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next payload; ends when the subscription or its broker is closed."""
+        while not self._is_closed:
+            try:
+                payload = await self._next_payload()
+            except BrokerUnavailable:
+                await self._reopen()
+            else:
+                if payload is not None:
+                    return payload
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        """End the iteration and close the connection; may be called twice."""
+        self._is_closed = True
+        if self._link is not None:
+            await self._link.drop()
+
+    async def _next_payload(self) -> bytes | None:
+        """Return a payload, or None for a push that carries none."""
+        if self._link is None:
+            message = "not subscribed"
+            raise BrokerUnavailable(message)
+        try:
+            async with asyncio.timeout(SUBSCRIPTION_SILENCE):
+                push = await self._link.next_push()
+        except TimeoutError:
+            push = await self._answer_to_ping(self._link)
+        return bytes(push[2]) if push[0] == _MESSAGE else None
+
+    async def _answer_to_ping(self, link: Link) -> Any:
+        try:
+            async with asyncio.timeout(SUBSCRIPTION_ANSWER):
+                await link.send("PING")
+                return await link.next_push()
+        except TimeoutError as error:
+            await link.drop()
+            message = "the subscription's connection is dead"
+            raise BrokerUnavailable(message) from error
+
+    async def _reopen(self) -> None:
+        try:
+            await self._broker.wait_until_back()
+            await self.open()
+        except BrokerUnavailable:
+            # Away again, or closed: the loop in __anext__ decides, paced by wait_until_back.
+            return
+
+
+def _event_from_entry(entry: tuple[bytes, list[bytes]]) -> tuple[str, dict[str, str]]:
+    entry_id, flat = entry
+    texts = [value.decode(errors="replace") for value in flat]
+    return entry_id.decode(), dict(zip(texts[::2], texts[1::2], strict=True))

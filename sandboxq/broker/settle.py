@@ -1,0 +1,108 @@
+"""Settles attempts: writes how they ended, whole batches at once (bullmq-wire.md 3.8 to 3.16)."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+
+from sandboxq.broker.batches import run_batches
+from sandboxq.broker.script import load
+from sandboxq.outcome import Complete, Fail, HandBack, RetryLater, RetryNow, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.job import Keep
+    from sandboxq.outcome import Failed
+
+# How many old jobs one finishing job removes, where its options do not say it.
+DEFAULT_KEEP_LIMIT = 1000
+
+
+class Settlement(NamedTuple):
+    """How the attempt that holds ``token`` ends."""
+
+    job_id: bytes
+    token: bytes
+    transition: Transition
+
+
+async def settle(
+    broker: Broker,
+    keys: QueueKeys,
+    settlements: Sequence[Settlement],
+    *,
+    now_ms: int,
+    metrics_points: int = 0,
+) -> list[int]:
+    """Write how these attempts ended; return one code for each, 0 or why it was refused.
+
+    -1: no such job; -2: it has no lock; -6: somebody else's lock; -4, -9: children are pending or
+    have failed; -3: not active (its lock is gone). Settling an attempt twice changes nothing.
+    What is handed back must come in the order in which it was claimed; it returns to the front of
+    its queue in that order. ``metrics_points`` is how many minutes of metrics to keep; 0: none.
+    """
+    order = _placing_order(settlements)
+    rows = [_row(settlements[index]) for index in order]
+    replies = await run_batches(broker, load("settle"), keys, (now_ms, metrics_points), rows)
+    codes = [0] * len(settlements)
+    for index, code in zip(order, (code for reply in replies for code in reply), strict=True):
+        codes[index] = code
+    return codes
+
+
+def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int]:
+    """Return the indexes in the order to send.
+
+    Each job handed back is put in front of all others, so the one claimed first must come last.
+    """
+    handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], HandBack)]
+    if not handed_back:
+        return range(len(settlements))
+    others = [i for i, each in enumerate(settlements) if not isinstance(each[2], HandBack)]
+    return others + handed_back[::-1]
+
+
+def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
+    job_id, token, transition = settlement
+    match transition:
+        case Complete(value, keep):
+            return ("c", job_id, token, value, _keep_rule(keep))
+        case Fail(failure, keep, limit, attempts):
+            rule = {"keep": _keep_rule(keep), "attempts": attempts}
+            return ("f", job_id, token, *_failure(failure, limit, rule))
+        case RetryNow(failure, limit, lifo):
+            return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}))
+        case RetryLater(failure, limit, delay_ms):
+            return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}))
+        case HandBack(was_started):
+            return ("h", job_id, token, "", "1" if was_started else "")
+        case _:
+            assert_never(transition)
+
+
+@functools.lru_cache(maxsize=1024)
+def _keep_rule(keep: Keep) -> str:
+    if keep.count is None and keep.age is None:
+        return ""
+    count = -1 if keep.count is None else keep.count
+    age_ms = -1 if keep.age is None else round(keep.age * 1000)
+    return f"{count} {age_ms} {DEFAULT_KEEP_LIMIT if keep.limit is None else keep.limit}"
+
+
+def _failure(failure: Failed, limit: int | None, rule: dict[str, object]) -> tuple[bytes, str]:
+    facts = [] if not failure.cause else ["sq:cause", _text(failure.cause)]
+    for name, value in (failure.facts or {}).items():
+        facts += [f"sq:{_text(name)}", _text(value)]
+    rule |= {"stack": _text(failure.stack), "facts": facts}
+    if limit is not None:
+        rule["limit"] = limit
+    return _text(failure.reason).encode(), json.dumps(rule)
+
+
+def _text(text: str) -> str:
+    """Return text that UTF-8 can carry: half a surrogate pair, as in odd file names, is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,60 @@
+"""What a forked child does to itself before it looks at a job."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from sandboxq.sandbox import prctl
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# By this the fork server tells whose a process is that has daemonised itself.
+CHILD_VARIABLE = "SANDBOXQ_CHILD"
+
+
+def be_born(parent: int, *, stdout: int, stderr: int) -> None:
+    """Leave the fork server's session, take the output pipes, and die when the fork server does."""
+    prctl.die_with_parent()
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the line above
+    os.setsid()
+    prctl.show_memory()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)
+    os.environ[CHILD_VARIABLE] = str(os.getpid())
+    _reseed()
+    gc.enable()
+
+
+_us = 0
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Leave ending to the coordinator; systemd and Docker signal everything that they see.
+
+    A handler and not SIG_IGN: programs that the job starts would inherit that, and its own forks
+    must still be ended by ``terminate()``.
+    """
+    del frame
+    if os.getpid() != _us:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _reseed() -> None:
+    """Give each child random numbers of its own: all were forked from one state."""
+    global _us  # noqa: PLW0603 - set once, at birth
+    _us = os.getpid()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()  # the standard library's reseeds itself after a fork

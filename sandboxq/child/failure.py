@@ -1,0 +1,93 @@
+"""What a processor raised, as text. Nothing that an exception does can end the child here."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import PurePath
+from typing import TYPE_CHECKING, NamedTuple
+
+from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
+from sandboxq.errors import ResultTooLarge
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# Redis keeps these with the job, and dashboards show them whole.
+_REASON_LIMIT = 16 * 1024
+_STACK_LIMIT = 64 * 1024
+
+_OUR_FOLDER = str(PurePath(__file__).parent)
+_IMPORT_FRAMES = "<frozen importlib"
+
+
+class Failure(NamedTuple):
+    """Why an attempt failed, the trace of the user's frames, the class, and flags of ``frames``."""
+
+    reason: str
+    stack: str
+    cause: str
+    flags: int = 0
+
+
+def failure_from(error: BaseException, *, memory: int | None = None) -> Failure:
+    """Describe what a processor raised; ``memory`` is what the policy grants, in bytes."""
+    if isinstance(error, MemoryError):
+        return _out_of_memory(error, memory)
+    name = type(error).__name__
+    flags = UNRECOVERABLE if _is_unrecoverable(error) else 0
+    if isinstance(error, ResultTooLarge):
+        flags |= UNRECOVERABLE | TOO_LARGE  # the next attempt would return as much
+    return Failure(_reason(error)[:_REASON_LIMIT], stack_of(error), name, flags)
+
+
+def stack_of(error: BaseException) -> str:
+    """Return the trace without the frames of this package and of the import system."""
+    try:
+        trace = user_frames(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, trace)
+        text = "".join(lines)
+    except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
+        text = f"{type(error).__name__} (its text could not be made: {type(broken).__name__})"
+    if len(text) > _STACK_LIMIT:
+        half = _STACK_LIMIT // 2
+        text = f"{text[:half]}\n  … {len(text) - _STACK_LIMIT} characters left out …\n{text[-half:]}"
+    return text
+
+
+def user_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a trace that starts in the user's code."""
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith((_OUR_FOLDER, _IMPORT_FRAMES))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the processor called sys.exit({error.code!r})"
+    if isinstance(error, KeyboardInterrupt):
+        return "the processor raised KeyboardInterrupt"
+    try:
+        # An empty reason would look like no failure at all.
+        return str(error) or type(error).__name__
+    except BaseException:  # noqa: BLE001 - an exception's own code may raise anything
+        return f"{type(error).__name__} (its message could not be read)"
+
+
+def _is_unrecoverable(error: BaseException) -> bool:
+    """Tell by name too: a processor may define its own, so that it needs no sandboxq."""
+    return any(kind.__name__ == "UnrecoverableError" for kind in type(error).__mro__)
+
+
+def _out_of_memory(error: MemoryError, memory: int | None) -> Failure:
+    traceback.clear_frames(error.__traceback__)  # gives back what the job had gathered
+    granted = f"its policy grants {memory >> 20} MB" if memory else "the machine has no more to give"
+    reason = f"the job ran out of memory: {granted}"
+    try:
+        stack = stack_of(error)
+    except MemoryError:
+        stack = "MemoryError"
+    return Failure(reason, stack, "JobMemoryExceeded", OUT_OF_MEMORY)

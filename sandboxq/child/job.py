@@ -1,0 +1,151 @@
+"""The job as its processor sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child.frames import DATA, LOG, MESSAGE_LIMIT, PROGRESS, CallFields, decode_call
+from sandboxq.child.values import json_from_value, value_from_json
+from sandboxq.errors import ResultTooLarge
+
+if TYPE_CHECKING:
+    from sandboxq.child.link import Link
+
+_UNREAD: Any = object()
+
+
+class Job:
+    """What a processor is given. Its JSON is decoded when it is first looked at."""
+
+    __slots__ = ("_data", "_fields", "_link", "_opts", "_parent", "_progress", "_seq", "queue_name")
+
+    def __init__(self, payload: bytes, seq: int, *, link: Link, queue_name: str) -> None:
+        """Unpack the payload of a CALL."""
+        self._fields: CallFields = decode_call(payload)
+        self._seq = seq
+        self._link = link
+        self._data = self._opts = self._parent = self._progress = _UNREAD
+        self.queue_name = queue_name
+
+    def __repr__(self) -> str:
+        """Say which job it is."""
+        return f"<Job {self.id} {self.name!r} of {self.queue_name!r}>"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._fields.job_id.decode("utf-8", "replace")
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self._fields.name.decode("utf-8", "replace")
+
+    @property
+    def data(self) -> Any:
+        """What the producer sent.
+
+        Raises:
+            NotJson: what stands in Redis is no JSON; uncaught, it fails the job.
+        """
+        if self._data is _UNREAD:
+            self._data = value_from_json(self._fields.data, f"the data of job {self.id}", empty={})
+        return self._data
+
+    @property
+    def opts(self) -> dict[str, Any]:
+        """The job's options, by BullMQ's names."""
+        if self._opts is _UNREAD:
+            self._opts = value_from_json(self._fields.opts, f"the options of job {self.id}", empty={})
+        return self._opts  # type: ignore[no-any-return]
+
+    @property
+    def parent(self) -> dict[str, Any] | None:
+        """The ``id`` and ``queueKey`` of the job that waits for this one, if any does."""
+        if self._parent is _UNREAD:
+            what = f"the parent of job {self.id}"
+            self._parent = value_from_json(self._fields.parent, what, empty=None)
+        return self._parent  # type: ignore[no-any-return]
+
+    @property
+    def progress(self) -> Any:
+        """The progress as last updated, by this attempt or one before."""
+        if self._progress is _UNREAD:
+            what = f"the progress of job {self.id}"
+            self._progress = value_from_json(self._fields.progress, what, empty=0)
+        return self._progress
+
+    @property
+    def token(self) -> str:
+        """The token of the lock under which this attempt runs."""
+        return self._fields.token.decode("utf-8", "replace")
+
+    @property
+    def timestamp(self) -> int:
+        """When the job was added, in milliseconds since the epoch."""
+        return _integer(self._fields.timestamp)
+
+    @property
+    def priority(self) -> int:
+        """The job's priority; 0 is none, which goes first."""
+        return _integer(self._fields.priority)
+
+    @property
+    def delay(self) -> int:
+        """The job's delay in milliseconds."""
+        return _integer(self._fields.delay)
+
+    @property
+    def attempts_made(self) -> int:
+        """How many attempts ended before this one."""
+        return self._fields.attempts_made
+
+    @property
+    def attempts_started(self) -> int:
+        """How many attempts were started, this one included."""
+        return self._fields.attempts_started
+
+    @property
+    def stalled_counter(self) -> int:
+        """How often the job was found without a lock while it was active."""
+        return self._fields.stalled_counter
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for this attempt's end."""
+        return False
+
+    def update_progress(self, value: Any) -> None:
+        """Report how far the job is: any JSON.
+
+        Raises:
+            NotJson: the value cannot be written as JSON.
+        """
+        self._report(PROGRESS, json_from_value(value, "the progress"))
+        self._progress = value
+
+    def log(self, row: object) -> None:
+        """Add a line to the job's log."""
+        self._report(LOG, str(row).encode("utf-8", "backslashreplace"))
+
+    def update_data(self, value: Any) -> None:
+        """Replace the job's data, for this attempt and those after it.
+
+        Raises:
+            NotJson: the value cannot be written as JSON.
+        """
+        self._report(DATA, json_from_value(value, "the data"))
+        self._data = value
+
+    def _report(self, kind: int, payload: bytes) -> None:
+        if len(payload) > MESSAGE_LIMIT:
+            message = f"{len(payload)} bytes are more than the {MESSAGE_LIMIT} that a message may have"
+            raise ResultTooLarge(message)
+        self._link.send(kind, self._seq, payload)
+
+
+def _integer(raw: bytes) -> int:
+    try:
+        return int(raw)
+    except ValueError:
+        return 0

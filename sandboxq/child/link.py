@@ -1,0 +1,97 @@
+"""The child's end of its socket: whole messages in, whole messages out."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from io import BytesIO
+
+from sandboxq.child.frames import CHUNK_SIZE, HEADER, HEADER_SIZE, MORE, PACKET_SIZE
+
+Message = tuple[int, int, bytes]  # kind, sequence number, payload
+
+_DONT_WAIT = socket.MSG_DONTWAIT
+
+
+class Link:
+    """Reads calls and writes replies. Any thread of the job may write."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over the socket; it stays blocking, as the coordinator shares its flags."""
+        self._socket = sock
+        # A message of several packets must not be mixed with one of another thread.
+        self._lock = threading.Lock()
+        self._partial = BytesIO()
+        self._partial_seq = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor, for an event loop to watch."""
+        return self._socket.fileno()
+
+    def receive(self) -> Message | None:
+        """Wait for a message; None when the coordinator is gone."""
+        while True:
+            packet = self._socket.recv(PACKET_SIZE)
+            if not packet:
+                return None
+            message = self._message(packet)
+            if message is not None:
+                return message
+
+    def receive_now(self) -> Message | None:
+        """Return a message that is there already, or raise BlockingIOError; None as in ``receive``."""
+        while True:
+            packet = self._socket.recv(PACKET_SIZE, _DONT_WAIT)
+            if not packet:
+                return None
+            message = self._message(packet)
+            if message is not None:
+                return message
+
+    def _message(self, packet: bytes) -> Message | None:
+        kind, flags, _, _, seq = HEADER.unpack_from(packet)
+        if not flags & MORE and not self._partial_seq:
+            return kind, seq, packet[HEADER_SIZE:]
+        if seq != self._partial_seq:
+            # The coordinator took back the rest of the message before: it will not go on.
+            self._partial = BytesIO()
+            self._partial_seq = seq
+        self._partial.write(memoryview(packet)[HEADER_SIZE:])
+        if flags & MORE:
+            return None
+        payload = self._partial.getvalue()
+        self._partial = BytesIO()
+        self._partial_seq = 0
+        return kind, seq, payload
+
+    def send(
+        self,
+        kind: int,
+        seq: int,
+        payload: bytes = b"",
+        *,
+        flags: int = 0,
+        detail: int = 0,
+        microseconds: int = 0,
+    ) -> None:
+        """Send one message; when the coordinator is gone there is nothing left to do but leave."""
+        try:
+            if len(payload) <= CHUNK_SIZE:
+                header = HEADER.pack(kind, flags, detail, microseconds, seq)
+                with self._lock:
+                    self._socket.send(header + payload)
+                return
+            with self._lock:
+                self._send_chunks(HEADER.pack(kind, flags | MORE, detail, microseconds, seq), payload)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)
+
+    def _send_chunks(self, header: bytes, payload: bytes) -> None:
+        view = memoryview(payload)
+        last = (len(view) - 1) // CHUNK_SIZE * CHUNK_SIZE
+        for start in range(0, last, CHUNK_SIZE):
+            self._socket.sendmsg((header, view[start : start + CHUNK_SIZE]))
+        kind, flags, detail, microseconds, seq = HEADER.unpack(header)
+        final = HEADER.pack(kind, flags & ~MORE, detail, microseconds, seq)
+        self._socket.sendmsg((final, view[last:]))

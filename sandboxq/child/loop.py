@@ -1,0 +1,145 @@
+"""The child's life: ready, then a call and its answer, until it is retired."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sandboxq.child import output
+from sandboxq.child.failure import failure_from
+from sandboxq.child.frames import (
+    CALL,
+    DONE,
+    FAILED,
+    HAS_OUTPUT,
+    MESSAGE_LIMIT,
+    MICROSECONDS_LIMIT,
+    OUT_OF_MEMORY,
+    READY,
+    RETIRE,
+    START_FAILED,
+    encode_failure,
+)
+from sandboxq.child.job import Job
+from sandboxq.child.values import json_from_value
+from sandboxq.errors import ResultTooLarge
+
+if TYPE_CHECKING:
+    from sandboxq.child.link import Link
+    from sandboxq.child.loader import Processor
+
+
+class Settings(NamedTuple):
+    """What a child is told at its start; ``memory`` is what its policy grants, in bytes."""
+
+    queue_name: str
+    concurrency: int
+    memory: int | None
+
+
+def live(link: Link, processor: Processor, settings: Settings) -> None:
+    """Run calls until the coordinator retires this child or is gone."""
+    capture = output.Capture(link)
+    output.install(capture)
+    if processor.is_async:
+        from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
+
+        live_async(link, processor, settings, capture)
+        return
+    if not start(link, processor.setup):
+        return
+    _serve(link, processor, settings, capture)
+    if processor.teardown is not None:
+        processor.teardown()
+
+
+def start(link: Link, setup: Any) -> bool:
+    """Run the processor's setup and say READY, or say what went wrong."""
+    try:
+        if setup is not None:
+            setup()
+    except BaseException as error:  # noqa: BLE001 - user code; whatever it is, the coordinator hears it
+        report_failed_start(link, "setup()", error)
+        return False
+    link.send(READY, 0)
+    return True
+
+
+def report_failed_start(link: Link, where: str, error: BaseException) -> None:
+    """Tell the coordinator why this child cannot run jobs."""
+    failure = failure_from(error)
+    reason = f"{where} failed: {failure.cause}: {failure.reason}"
+    link.send(START_FAILED, 0, encode_failure(reason, failure.stack, failure.cause))
+
+
+def _serve(link: Link, processor: Processor, settings: Settings, capture: output.Capture) -> None:
+    while True:
+        message = link.receive()
+        if message is None:
+            os._exit(0)
+        kind, seq, payload = message
+        if kind == CALL:
+            _run(link, processor, settings, capture, payload, seq)  # noqa: PLR0917 - the hot path
+        elif kind == RETIRE:
+            return
+
+
+def _run(  # noqa: PLR0913 - the hot path: an object in between would be made for each job
+    link: Link,
+    processor: Processor,
+    settings: Settings,
+    capture: output.Capture,
+    payload: bytes,
+    seq: int,
+) -> None:
+    capture.begin(seq)
+    started = time.perf_counter_ns()
+    try:
+        job = Job(payload, seq, link=link, queue_name=settings.queue_name)
+        value = result_bytes(processor.function(job))
+    except BaseException as error:  # noqa: BLE001 - around the processor
+        tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
+        return
+    capture.end(seq)
+    flags = HAS_OUTPUT if output.has_unread_output() else 0
+    link.send(DONE, seq, value, flags=flags, microseconds=microseconds_since(started))
+
+
+def result_bytes(value: object) -> bytes:
+    """Return a processor's value as JSON.
+
+    Raises:
+        ResultTooLarge: it would not fit a message.
+    """
+    raw = json_from_value(value, "the return value")
+    if len(raw) > MESSAGE_LIMIT:
+        message = f"the return value has {len(raw)} bytes of JSON, the limit is {MESSAGE_LIMIT}"
+        raise ResultTooLarge(message)
+    return raw
+
+
+def tell_failure(  # noqa: PLR0913 - what is known where a job ends
+    link: Link,
+    seq: int,
+    error: BaseException,
+    *,
+    settings: Settings,
+    capture: output.Capture,
+    started: int,
+) -> None:
+    """Answer a call with what its processor raised; after a MemoryError, leave."""
+    microseconds = microseconds_since(started)
+    failure = failure_from(error, memory=settings.memory)
+    del error
+    capture.end(seq)
+    flags = failure.flags | (HAS_OUTPUT if output.has_unread_output() else 0)
+    payload = encode_failure(failure.reason, failure.stack, failure.cause)
+    link.send(FAILED, seq, payload, flags=flags, microseconds=microseconds)
+    if failure.flags & OUT_OF_MEMORY:
+        os._exit(0)
+
+
+def microseconds_since(started: int) -> int:
+    """Return the time since a ``perf_counter_ns``, as much of it as a header holds (71 minutes)."""
+    return min((time.perf_counter_ns() - started) // 1000, MICROSECONDS_LIMIT)

@@ -1,0 +1,184 @@
+"""What a job prints and logs, line by line, to the coordinator.
+
+    print, sys.stderr ─► LineWriter ─┐
+    logging ───────────► LogLines ───┼─► Capture ─► LINE frames, under the job's number
+    C code, subprocesses ─► fd 1, 2 ──► two pipes that the coordinator reads itself
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import os
+import sys
+import termios
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child.frames import LINE, LOGGING, STDERR, STDOUT
+
+if TYPE_CHECKING:
+    from sandboxq.child.link import Link
+
+# More than anyone reads; a flood above it costs the coordinator and Redis nothing.
+LINES_LIMIT = 10_000
+# A line of a dashboard; longer ones are cut into several.
+LINE_SIZE = 16 * 1024
+
+TOO_MANY_LINES = f"… more than {LINES_LIMIT} lines: the rest is not kept"
+
+_running: ContextVar[int] = ContextVar("sandboxq_running", default=0)
+
+
+class Capture:
+    """Gathers text into lines, for each running job on its own."""
+
+    def __init__(self, link: Link) -> None:
+        """Send lines over ``link``."""
+        self._link = link
+        self._pid = os.getpid()
+        self._partial: dict[tuple[int, int], str] = {}
+        self._counts: dict[int, int] = {}
+        # Threads started by a job do not see its context variables: they count as the last begun.
+        self._latest = 0
+
+    def begin(self, seq: int) -> None:
+        """Attribute what this thread prints from now on to the call ``seq``."""
+        self._latest = seq
+
+    def begin_task(self, seq: int) -> None:
+        """Attribute what this asyncio task prints from now on to the call ``seq``."""
+        self._latest = seq
+        _running.set(seq)
+
+    def end(self, seq: int) -> None:
+        """Send what has no newline yet and forget the call."""
+        if self._counts or self._partial:
+            for stream in (STDOUT, STDERR, LOGGING):
+                rest = self._partial.pop((stream, seq), "")
+                if rest:
+                    self._send(stream, seq, rest)
+            self._counts.pop(seq, None)
+        if self._latest == seq:
+            self._latest = 0
+
+    def write(self, stream: int, text: str) -> bool:
+        """Take text; False in a process that the job forked, which has its own way out."""
+        if os.getpid() != self._pid:
+            return False
+        seq = _running.get() or self._latest
+        key = (stream, seq)
+        lines = (self._partial.pop(key, "") + text).split("\n")
+        rest = lines.pop()
+        for line in lines:
+            self._send(stream, seq, line)
+        while len(rest) >= LINE_SIZE:
+            self._send(stream, seq, rest[:LINE_SIZE])
+            rest = rest[LINE_SIZE:]
+        if rest:
+            self._partial[key] = rest
+        return True
+
+    def _send(self, stream: int, seq: int, line: str) -> None:
+        for start in range(0, len(line) or 1, LINE_SIZE):
+            count = self._counts[seq] = self._counts.get(seq, 0) + 1
+            if count > LINES_LIMIT:
+                if count == LINES_LIMIT + 1:
+                    self._link.send(LINE, seq, TOO_MANY_LINES.encode(), detail=stream)
+                return
+            part = line[start : start + LINE_SIZE].encode("utf-8", "backslashreplace")
+            self._link.send(LINE, seq, part, detail=stream)
+
+
+class LineWriter(io.TextIOBase):
+    """Stands for ``sys.stdout`` or ``sys.stderr``."""
+
+    def __init__(self, capture: Capture, stream: int, underneath: Any) -> None:
+        """Write to ``capture``; ``underneath`` is the real stream, for bytes and forks."""
+        self._capture = capture
+        self._stream = stream
+        self._underneath = underneath
+
+    @property
+    def buffer(self) -> Any:
+        """The stream of bytes; it goes to the pipe that the coordinator reads."""
+        return self._underneath.buffer
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Always UTF-8."""
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """What happens to a lone surrogate."""
+        return "backslashreplace"
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor of the pipe."""
+        return int(self._underneath.fileno())
+
+    def close(self) -> None:
+        """Stay open: the next job prints too."""
+
+    def write(self, text: str) -> int:
+        """Take text; lines go out when they are whole."""
+        if not isinstance(text, str):
+            message = f"write() argument must be str, not {type(text).__name__}"
+            raise TypeError(message)
+        if not self._capture.write(self._stream, text):
+            self._underneath.write(text)
+        return len(text)
+
+
+class LogLines(logging.Handler):
+    """Sends log records as lines, where the user has set up no handler."""
+
+    def __init__(self, capture: Capture) -> None:
+        """Write to ``capture``, with level and logger name."""
+        super().__init__()
+        self._capture = capture
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        try:
+            self._capture.write(LOGGING, self.format(record) + "\n")
+        except Exception:  # noqa: BLE001 - logging must not fail a job; the standard way reports it
+            self.handleError(record)
+
+
+def install(capture: Capture) -> None:
+    """Put the writers in place of the standard streams, and the handler where none is set."""
+    old = (sys.stdout, sys.stderr)
+    sys.stdout = LineWriter(capture, STDOUT, sys.__stdout__)
+    sys.stderr = LineWriter(capture, STDERR, sys.__stderr__)
+    # Handlers made at import hold the streams of that time.
+    for handler in logging.root.handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream in old:
+            handler.setStream(sys.stdout if handler.stream is old[0] else sys.stderr)
+    # Not a root handler: with one, logging.basicConfig() in a processor would do nothing.
+    logging.lastResort = LogLines(capture)  # type: ignore[assignment]
+    if not logging.root.handlers and logging.root.level == logging.WARNING:
+        logging.root.setLevel(logging.INFO)
+
+
+def has_unread_output() -> bool:
+    """Tell whether the pipes of fd 1 and 2 hold text that the coordinator has not read."""
+    return _unread(1) or _unread(2)
+
+
+_count = bytearray(4)
+
+
+def _unread(fd: int) -> bool:
+    try:
+        fcntl.ioctl(fd, termios.FIONREAD, _count)
+    except OSError:
+        return False  # the job closed it, or put something else in its place
+    return any(_count)

@@ -1,0 +1,90 @@
+"""Strict JSON, in and out of user code, with errors that name the place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class NotJson(ValueError):
+    """A value cannot be written as JSON, or text is none."""
+
+
+def json_from_value(value: object, what: str) -> bytes:
+    """Return ``value`` as JSON in UTF-8; a lone surrogate is written as an escape.
+
+    Raises:
+        NotJson: names the type that is not JSON, and where in ``what`` it is.
+    """
+    if value is None:
+        return b"null"
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{what} is not JSON: {_complaint(value, error)}"
+        raise NotJson(message) from error
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _encode_ascii(value).encode()
+
+
+def value_from_json(raw: bytes, what: str, *, empty: Any) -> Any:
+    """Return the value of JSON text, ``empty`` for no bytes.
+
+    Raises:
+        NotJson: the text is no JSON; ``what`` says whose it is.
+    """
+    if not raw:
+        return empty
+    try:
+        return json.loads(raw.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as error:
+        message = f"{what} is not JSON: {error}"
+        raise NotJson(message) from error
+
+
+def _complaint(value: object, error: Exception) -> str:
+    found = _first_foreign(value, "$", set())
+    return found or str(error) or type(error).__name__
+
+
+def _first_foreign(value: object, place: str, above: set[int]) -> str:
+    """Return where the first thing is that JSON has no form for; nothing when all is well."""
+    if value is None or isinstance(value, str | bool | int):
+        return ""
+    if isinstance(value, float):
+        return "" if value - value == 0 else f"{value} at {place}"
+    if not isinstance(value, dict | list | tuple):
+        return f"{_type_name(value)} at {place}"
+    if id(value) in above:
+        return f"{place} contains itself"
+    above = above | {id(value)}
+    try:
+        return _first_foreign_inside(value, place, above)
+    except RecursionError:
+        return "it is nested too deeply"
+
+
+def _first_foreign_inside(
+    value: dict[Any, Any] | list[Any] | tuple[Any, ...], place: str, above: set[int]
+) -> str:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str | bool | int | float | None):
+                return f"a key of type {_type_name(key)} at {place}"
+            if found := _first_foreign(item, f"{place}.{key}", above):
+                return found
+        return ""
+    for index, item in enumerate(value):
+        if found := _first_foreign(item, f"{place}[{index}]", above):
+            return found
+    return ""
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,230 @@
+"""``python -m sandboxq demo``: photographs resized on one core, then on all, and what that gave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import uvloop
+from rich.console import Console
+
+from sandboxq.cli.options import prefix_option, setting, url_option
+from sandboxq.cli.photographs import SIZE, photographs
+from sandboxq.cli.progress import ProgressLine
+from sandboxq.cli.ready_made import ready_made_processor
+from sandboxq.cli.run import _Procs as Procs
+from sandboxq.errors import SandboxqError
+from sandboxq.queue.queue import Queue
+from sandboxq.telemetry import AttemptFailed, Event, JobsClaimed, JobsSettled, Telemetry
+from sandboxq.worker.cores import usable_cores
+from sandboxq.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Literal
+
+WIDTHS = (1280, 640, 320)
+# Without a terminal a line comes this often.
+PLAIN_PROGRESS_SECONDS = 2.0
+# One core has done enough by then to know its speed, however many cores the others are.
+ONE_CORE_JOBS = 72
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one worker did, seen from its telemetry; times are seconds."""
+
+    children: int
+    jobs: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+    longest_gap: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """From the first claim to the last outcome in Redis: starting children is not resizing."""
+        return max(self.ended - self.began, 1e-6)
+
+    @property
+    def per_second(self) -> float:
+        return self.jobs / self.seconds
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        match event:
+            case JobsClaimed():
+                self.began = self.began or now
+            case JobsSettled(completed):
+                self.jobs += completed
+                self.ended = now
+            case AttemptFailed(reason=reason):
+                self.failures.append(reason)
+            case _:
+                pass
+
+
+@click.command()
+@click.option(
+    "--photos",
+    type=click.IntRange(1, 999),
+    default=24,
+    show_default=True,
+    help="How many photographs of 12 megapixels.",
+)
+@setting("--procs", type=Procs(), default="auto", show_default=True, help="Children.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".sandboxq") / "demo",
+    show_default=True,
+    metavar="DIR",
+    help="Where photographs and thumbnails are kept; those there are used again.",
+)
+@url_option
+@prefix_option
+def command(
+    photos: int, *, procs: int | Literal["auto"], keep: Path, url: str | None, prefix: str
+) -> None:  # fmt: skip
+    """Resize large photographs on every core, and say how much faster that is than one."""
+    console = Console(highlight=False, soft_wrap=True)
+    children = usable_cores().count if procs == "auto" else procs
+    demo = _Demo(console, keep.resolve(), children=children, url=url, prefix=prefix)
+    uvloop.run(demo.run(photos))
+
+
+class _Demo:
+    """The steps of the demo, told on ``console``."""
+
+    def __init__(
+        self, console: Console, folder: Path, *, children: int, url: str | None, prefix: str
+    ) -> None:
+        self._console = console
+        self._folder = folder
+        self._children = children
+        self._url = url
+        self._prefix = prefix
+
+    async def run(self, photos: int) -> None:
+        processor = ready_made_processor("resize")
+        jobs = self._jobs(await self._photographs(photos))
+        # A name that nobody else has: the Redis may be one that is in use.
+        name = f"sandboxq-demo-{uuid.uuid4().hex[:8]}"
+        async with Queue(name, url=self._url, prefix=self._prefix) as queue:
+            try:
+                runs = await self._runs(queue, processor, jobs)
+            finally:
+                await queue.obliterate(force=True)
+        self._tell(runs, photos)
+
+    async def _photographs(self, count: int) -> list[Path]:
+        folder, began = self._folder / "photos", time.monotonic()
+        width, height = SIZE
+        text = f"{count} photographs of {width} x {height} pixels"
+        with self._console.status(f"making {text}") as status:
+            ready = 0
+
+            def on_ready() -> None:
+                nonlocal ready
+                ready += 1
+                status.update(f"making {text}: {ready} ready")
+
+            paths = await photographs(folder, count, on_ready=on_ready)
+        megabytes = sum(path.stat().st_size for path in paths) / 1e6
+        seconds = time.monotonic() - began
+        self._say(f"{text}, {megabytes:.0f} MB, ready after {seconds:.1f} s in {folder}")
+        return paths
+
+    def _jobs(self, paths: list[Path]) -> list[dict[str, Any]]:
+        thumbnails = self._folder / "thumbnails"
+        return [
+            {"src": str(path), "dst": str(thumbnails / f"{path.stem}-{width}.jpg"), "width": width}
+            for path in paths
+            for width in WIDTHS
+        ]
+
+    async def _runs(self, queue: Queue, processor: Path, jobs: list[dict[str, Any]]) -> list[_Run]:
+        """Return what one child did, then what all did; with one child in all, only that."""
+        runs = []
+        if self._children > 1:
+            runs.append(await self._measured(queue, processor, jobs[:ONE_CORE_JOBS], children=1))
+        runs.append(await self._measured(queue, processor, jobs, children=self._children))
+        return runs
+
+    async def _measured(
+        self, queue: Queue, processor: Path, jobs: list[dict[str, Any]], *, children: int
+    ) -> _Run:
+        await queue.add_bulk([("resize", data, {}) for data in jobs])
+        self._say(f"{len(jobs)} jobs on {_count(children, 'child', 'children')} …")
+        run, telemetry = _Run(children), Telemetry()
+        telemetry.subscribe(run)
+        async with (
+            Worker(
+                queue.name, processor, procs=children, url=self._url, prefix=self._prefix,
+                telemetry=telemetry,
+            ) as worker,
+            self._progress(worker),
+        ):  # fmt: skip
+            await worker.run(burst=True)
+        run.longest_gap = worker.tally.longest_gap
+        if run.failures:
+            message = f"{len(run.failures)} of {len(jobs)} jobs failed: {run.failures[0]}"
+            raise SandboxqError(message)
+        return run
+
+    @contextlib.asynccontextmanager
+    async def _progress(self, worker: Worker) -> AsyncIterator[None]:
+        if self._console.is_terminal:
+            async with ProgressLine(worker, self._console).shown():
+                yield
+            return
+        telling = asyncio.create_task(self._tell_progress(worker))
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _tell_progress(self, worker: Worker) -> None:
+        while True:
+            await asyncio.sleep(PLAIN_PROGRESS_SECONDS)
+            busy = f"{worker.pool.busy}/{worker.pool.size} children busy"
+            self._say(f"  {worker.tally.completed} done, {worker.tally.failed} failed, {busy}")
+
+    def _tell(self, runs: list[_Run], photos: int) -> None:
+        last = runs[-1]
+        widths = ", ".join(str(width) for width in WIDTHS)
+        rows = [
+            ("photographs", f"{photos}, each to widths {widths}"),
+            ("jobs", f"{last.jobs}"),
+            ("seconds", f"{last.seconds:.2f}"),
+            ("jobs per second", f"{last.per_second:.1f}"),
+            ("speed-up over one core", _speed_up(runs)),
+            ("longest gap between heartbeats", f"{last.longest_gap:.2f} s"),
+            ("thumbnails", f"{self._folder / 'thumbnails'}"),
+        ]
+        self._say("")
+        for name, value in rows:
+            self._say(f"{name:<31} {value}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+def _speed_up(runs: list[_Run]) -> str:
+    last = runs[-1]
+    if len(runs) == 1:
+        return "not measured: there is one child only"
+    one = runs[0]
+    factor = last.per_second / one.per_second
+    children = _count(last.children, "child", "children")
+    return f"{factor:.2f} with {children} (one child: {one.per_second:.1f} jobs per second)"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

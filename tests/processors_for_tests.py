@@ -1,0 +1,104 @@
+"""A processor that does what its job's data asks for: the tests' far side."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from sandboxq import UnrecoverableError
+
+
+def process(job: Any) -> Any:
+    """Run the action named in the job's data."""
+    data = job.data
+    return _ACTIONS[data.get("do", "echo")](job, data)
+
+
+def _echo(_job: Any, data: Any) -> Any:
+    return data.get("value")
+
+
+def _sleep(_job: Any, data: Any) -> str:
+    time.sleep(data["seconds"])
+    return "slept"
+
+
+def _mark(_job: Any, data: Any) -> int:
+    """Leave a line in a file, so that a test can count runs; then sleep."""
+    with open(data["path"], "a", encoding="utf-8") as file:  # noqa: PTH123 - append mode
+        file.write(f"{os.getpid()}\n")
+    time.sleep(data.get("seconds", 0))
+    return os.getpid()
+
+
+def _fail(_job: Any, data: Any) -> None:
+    raise ValueError(data.get("message", "boom"))
+
+
+def _fail_until(job: Any, data: Any) -> int:
+    if job.attempts_made < data["times"]:
+        message = f"attempt {job.attempts_made}"
+        raise ValueError(message)
+    return int(job.attempts_made)
+
+
+def _give_up(_job: Any, _data: Any) -> None:
+    message = "no use"
+    raise UnrecoverableError(message)
+
+
+def _exit(_job: Any, data: Any) -> None:
+    os._exit(data["code"])
+
+
+def _segv(_job: Any, _data: Any) -> None:
+    ctypes.string_at(0)
+
+
+def _kill(_job: Any, data: Any) -> None:
+    os.kill(os.getpid(), getattr(signal, data["signal"]))
+    time.sleep(30)
+
+
+def _not_json(_job: Any, _data: Any) -> Any:
+    return {1, 2}
+
+
+def _report(job: Any, _data: Any) -> str:
+    job.log("a row")
+    print("a printed line")
+    print("a line on stderr", file=sys.stderr)
+    logging.getLogger("mine").warning("a warning")
+    job.update_progress({"done": 40})
+    job.update_data({"do": "echo", "seen": True})
+    return "reported"
+
+
+def _spawn(_job: Any, data: Any) -> None:
+    """Start a grandchild that has left the session, note both pids, and stay."""
+    grandchild = subprocess.Popen(["sleep", "60"], start_new_session=True)  # noqa: S607
+    with open(data["path"], "a", encoding="utf-8") as file:  # noqa: PTH123 - append mode
+        file.write(f"{os.getpid()}\n{grandchild.pid}\n")
+    time.sleep(60)
+
+
+_ACTIONS = {
+    "echo": _echo,
+    "sleep": _sleep,
+    "mark": _mark,
+    "fail": _fail,
+    "fail-until": _fail_until,
+    "give-up": _give_up,
+    "exit": _exit,
+    "segv": _segv,
+    "kill": _kill,
+    "not-json": _not_json,
+    "report": _report,
+    "spawn": _spawn,
+}
