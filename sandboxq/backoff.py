@@ -17,7 +17,7 @@ EXPONENTIAL = "exponential"
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """A retry delay rule: ``delay`` seconds, kept or doubled, with a share of ``jitter`` (0 to 1)."""
+    """Waits ``delay`` seconds, kept or doubled, less a random share of up to ``jitter``."""
 
     kind: str
     delay: float = 0.0

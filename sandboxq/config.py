@@ -1,7 +1,7 @@
 """Every setting of a worker, its default, its limits, and where it may come from.
 
 A setting is looked for in this order: command-line flag or argument, environment variable
-``SANDBOXQ_<NAME>``, ``[tool.sandboxq]`` in the ``pyproject.toml`` of the current directory, default.
+``SANDBOXQ_<NAME>``, ``[tool.sandboxq]`` in ``pyproject.toml`` of the current directory, default.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class WorkerSettings:
         _at_least("start_timeout", self.start_timeout, 0.1)
         _at_least("metrics_points", self.metrics_points, 0)
         if any(character.isspace() for character in self.name):
-            message = f"name {self.name!r} must not contain spaces: Redis refuses them in client names"
+            message = (
+                f"name {self.name!r} must not contain spaces: Redis refuses them in client names"
+            )
             raise UsageError(message)
 
     @property
@@ -147,7 +149,7 @@ def _plain(name: str, value: Any) -> Any:
     return seconds(value) if isinstance(value, dt.timedelta) else value
 
 
-def _at_least(name: str, value: float, lowest: float, *, hint: str = "") -> None:
+def _at_least(name: str, value: object, lowest: float, *, hint: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= lowest:
         message = f"{name} must be {lowest} or more, not {value!r}{hint}"
         raise UsageError(message)

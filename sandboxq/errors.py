@@ -136,7 +136,7 @@ class SandboxError(SandboxqError):
 
 
 class MechanismMissing(SandboxError):
-    """This machine lacks a mechanism that the policy needs; it is never silently skipped."""
+    """The machine lacks a mechanism that the policy needs; it is never silently skipped."""
 
 
 class SandboxViolation(SandboxError):

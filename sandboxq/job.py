@@ -39,7 +39,9 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     ),
     JobState.COMPLETED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
     JobState.FAILED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
-    JobState.WAITING_CHILDREN: frozenset({JobState.WAITING, JobState.PRIORITIZED, JobState.DELAYED}),
+    JobState.WAITING_CHILDREN: frozenset(
+        {JobState.WAITING, JobState.PRIORITIZED, JobState.DELAYED}
+    ),
     JobState.UNKNOWN: frozenset(),
 }
 

@@ -115,7 +115,7 @@ class BrokerBack(Event):
 
 
 class Telemetry:
-    """Passes events to listeners. A listener that raises is logged and never disturbs the worker."""
+    """Passes events to listeners; one that raises is logged and never disturbs the worker."""
 
     def __init__(self) -> None:
         """Start with nobody listening."""
@@ -130,5 +130,5 @@ class Telemetry:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - around a telemetry handler
                 _log.exception("a telemetry listener failed")

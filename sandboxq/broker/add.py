@@ -1,9 +1,10 @@
-"""Adds jobs, up to a hundred in one script call (bullmq-wire.md 3.2)."""
+"""Adds jobs, any number at once (bullmq-wire.md 3.2)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandboxq.broker.batches import run_batches
 from sandboxq.broker.codec import json_text, ms_from_seconds, options_to_wire
 from sandboxq.broker.relations import ON_FAILURE
 from sandboxq.broker.script import load
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
 
-# Redis answers nobody else during a script call; a hundred adds take it about a millisecond.
-JOBS_PER_CALL = 100
+# So many jobs are packed and answered in one round trip: 20 script calls, about 20 milliseconds.
+JOBS_PER_TRIP = 2000
 
 _PLAIN = JobOptions()
 _PLAIN_OPTS = options_to_wire(_PLAIN)
@@ -70,13 +71,11 @@ async def add(
 
     Raises: BrokerUnavailable when Redis goes away; some of the jobs may have been added then.
     """
-    script = load("add")
-    calls = [
-        [now_ms, *(part for job in jobs[first : first + JOBS_PER_CALL] for part in job)]
-        for first in range(0, len(jobs), JOBS_PER_CALL)
-    ]
-    replies = [await broker.script(script, [keys.base], call) for call in calls]
-    results = [result for reply in replies for result in reply]
+    results: list[bytes | int] = []
+    for first in range(0, len(jobs), JOBS_PER_TRIP):
+        trip = jobs[first : first + JOBS_PER_TRIP]
+        for reply in await run_batches(broker, load("add"), keys, (now_ms,), trip):
+            results += reply
     return [_id_or_error(result, job) for result, job in zip(results, jobs, strict=True)]
 
 

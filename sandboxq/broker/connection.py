@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -56,9 +57,10 @@ class Broker:
         self._embedded = embedded
         self._idle: list[Link] = []
         self._room = asyncio.Semaphore(MAX_LINKS)
-        self._readers: list[BlockingReader | Subscription] = []
+        # Weak, because their owners close them long before the broker, which only sees to the rest.
+        self._readers: weakref.WeakSet[BlockingReader | Subscription] = weakref.WeakSet()
         self._recovery = Recovery(self._probe)
-        self._is_closed = False
+        self.is_closed = False
         self._answer_timeout = endpoint.answer_timeout
 
     @classmethod
@@ -146,7 +148,7 @@ class Broker:
         """
         reader = BlockingReader(self, client_name)
         await reader.open()
-        self._readers.append(reader)
+        self._readers.add(reader)
         return reader
 
     async def subscribe(self, channel: str) -> Subscription:
@@ -156,7 +158,7 @@ class Broker:
         """
         subscription = Subscription(self, channel)
         await subscription.open()
-        self._readers.append(subscription)
+        self._readers.add(subscription)
         return subscription
 
     # ── presence ────────────────────────────────────────────────────────────
@@ -173,10 +175,9 @@ class Broker:
 
     async def close(self) -> None:
         """Close every connection and release the embedded server; may be called twice."""
-        self._is_closed = True
+        self.is_closed = True
         self._recovery.stop()
-        readers, self._readers = self._readers, []
-        for reader in readers:
+        for reader in list(self._readers):
             await reader.close()
         await self._drop_idle()
         embedded, self._embedded = self._embedded, None
@@ -212,7 +213,7 @@ class Broker:
     async def _give_back(self, link: Link) -> None:
         if not link.is_open:
             return
-        if self._is_closed:
+        if self.is_closed:
             await link.drop()
         else:
             self._idle.append(link)
@@ -223,7 +224,7 @@ class Broker:
             await link.drop()
 
     def _refuse_when_closed(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             message = f"the connection to Redis at {self.endpoint.safe} was closed"
             raise BrokerUnavailable(message)
 
@@ -254,7 +255,9 @@ class Broker:
         link = Link(self.endpoint)
         await link.open()
         try:
-            (reply,) = await link.exchange(packed(("PING",)), replies=1, timeout=self._answer_timeout)
+            (reply,) = await link.exchange(
+                packed(("PING",)), replies=1, timeout=self._answer_timeout
+            )
             await self._check([reply])
         except BrokerUnavailable:
             await link.drop()
@@ -284,7 +287,7 @@ class Broker:
             except BrokerLoading:
                 if time.monotonic() > patience_ends:
                     raise
-                await asyncio.sleep(random.uniform(*_LOADING_DELAYS))
+                await asyncio.sleep(random.uniform(*_LOADING_DELAYS))  # noqa: S311 - no secret
             except BrokerUnavailable:
                 raise
             except QueueError as error:

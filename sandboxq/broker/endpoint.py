@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
 EMBEDDED_DIRECTORY = ".sandboxq"
 
-# Seconds for the TCP or TLS connection and its greeting, unless the URL says socket_connect_timeout.
+# Seconds for the TCP or TLS connection and its greeting; socket_connect_timeout in the URL wins.
 CONNECT_TIMEOUT = 5.0
 # Seconds for an answer, unless the URL says socket_timeout: below the default lock duration, so
 # that a network which swallows packets is noticed before the locks of running jobs expire.
@@ -107,7 +107,7 @@ def endpoint_from_url(url: str) -> Endpoint:
         endpoint.new_connection()
     except (TypeError, ValueError, RedisError):
         # The cause is not chained: its text may quote parts of the URL.
-        raise UsageError(_complaint("an option in it is wrong or does not fit its scheme")) from None
+        raise UsageError(_complaint("an option is wrong or does not fit the scheme")) from None
     return endpoint
 
 

@@ -16,7 +16,9 @@ def checked_queue_name(name: str) -> str:
         message = "a queue name must not be empty"
         raise UsageError(message)
     if ":" in name:
-        message = f"queue name {name!r} must not contain ':', which separates the parts of Redis keys"
+        message = (
+            f"queue name {name!r} must not contain ':', which separates the parts of Redis keys"
+        )
         raise UsageError(message)
     return name
 
@@ -49,5 +51,5 @@ class QueueKeys:
 
     @property
     def control_channel(self) -> str:
-        """Pub/Sub channel to the workers of this queue; outside every queue's keys (design.md 6.4)."""
+        """Pub/Sub channel to the workers of this queue, outside its keys (design.md 6.4)."""
         return f"{self.prefix}::sandboxq:control:{self.queue}"

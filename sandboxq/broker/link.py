@@ -37,12 +37,12 @@ class BrokerLoading(BrokerUnavailable):
 
 def packed(arguments: Sequence[Argument]) -> bytes:
     """Return one command as it goes over the wire. hiredis is four times faster than redis-py."""
-    message: bytes = hiredis.pack_command(tuple(arguments))
+    message: bytes = hiredis.pack_command(tuple(arguments))  # type: ignore[arg-type]  # its stub
     return message
 
 
 class Link:
-    """One connection. A deadline that passes or a cancelled caller closes it: a reply is pending."""
+    """One connection. A deadline that passes or a cancelled caller closes it: a reply is due."""
 
     def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
         """Prepare a connection; nothing is sent before ``open``."""

@@ -170,12 +170,17 @@ class Subscription:
             raise BrokerUnavailable(message) from error
 
     async def _reopen(self) -> None:
+        if self._is_closed:
+            return
         try:
             await self._broker.wait_until_back()
             await self.open()
         except BrokerUnavailable:
-            # Away again, or closed: the loop in __anext__ decides, paced by wait_until_back.
-            return
+            if self._broker.is_closed:
+                self._is_closed = True
+            # Else away again; wait_until_back paces the loop in __anext__.
+        if self._is_closed and self._link is not None:
+            await self._link.drop()
 
 
 def _event_from_entry(entry: tuple[bytes, list[bytes]]) -> tuple[str, dict[str, str]]:

@@ -26,7 +26,9 @@ RELAPSE_SECONDS = 5.0
 RELAPSES_TO_SAY = 3
 
 
-def delay_before_try(tries: int, *, uniform: Callable[[float, float], float] = random.uniform) -> float:
+def delay_before_try(
+    tries: int, *, uniform: Callable[[float, float], float] = random.uniform
+) -> float:
     """Return the seconds to wait before try number ``tries``; the first one, 0, is made at once."""
     if tries == 0:
         return 0.0
@@ -77,6 +79,7 @@ class Recovery:
         self._relapses = self._relapses + 1 if relapsed else 0
         self._absence = asyncio.get_running_loop().create_future()
         self._loop_task = asyncio.create_task(self._probe_until_back())
+        self._loop_task.add_done_callback(self._pass_on_failure)
 
     async def _probe_until_back(self) -> None:
         began = time.monotonic()
@@ -87,6 +90,13 @@ class Recovery:
             tries += 1
         self._say_back(time.monotonic() - began)
         self._end()
+
+    def _pass_on_failure(self, task: asyncio.Task[None]) -> None:
+        """Tell those who wait that the loop has a bug; they would wait for ever."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._absence is not None and not self._absence.done():
+            self._absence.set_exception(error)
+            self._absence = None
 
     async def _is_back(self, tries: int) -> bool:
         await asyncio.sleep(delay_before_try(tries))

@@ -104,5 +104,5 @@ def _failure(failure: Failed, limit: int | None, rule: dict[str, object]) -> tup
 
 
 def _text(text: str) -> str:
-    """Return text that UTF-8 can carry: half a surrogate pair, as in odd file names, is spelled out."""
+    """Return text that UTF-8 can carry: lone surrogates, as in odd file names, are spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()

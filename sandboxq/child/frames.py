@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-# kind, flags, detail, microseconds (replies: run time of the job), sequence number of the call
+# kind, flags, detail, number (replies: run time of the job in microseconds; calls: which packet of
+# the message this is, so that one that lost packets to take-back is never run), sequence number
 HEADER = struct.Struct("<BBHIQ")
 HEADER_SIZE = HEADER.size
 # Three packets of this size fit the default socket buffer; larger ones are no faster.

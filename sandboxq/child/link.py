@@ -24,6 +24,7 @@ class Link:
         self._lock = threading.Lock()
         self._partial = BytesIO()
         self._partial_seq = 0
+        self._next_index = 0
 
     def fileno(self) -> int:
         """Return the descriptor, for an event loop to watch."""
@@ -50,19 +51,20 @@ class Link:
                 return message
 
     def _message(self, packet: bytes) -> Message | None:
-        kind, flags, _, _, seq = HEADER.unpack_from(packet)
-        if not flags & MORE and not self._partial_seq:
+        kind, flags, _, index, seq = HEADER.unpack_from(packet)
+        if not flags & MORE and not index:
             return kind, seq, packet[HEADER_SIZE:]
-        if seq != self._partial_seq:
-            # The coordinator took back the rest of the message before: it will not go on.
-            self._partial = BytesIO()
-            self._partial_seq = seq
+        if not index:
+            self._partial, self._partial_seq, self._next_index = BytesIO(), seq, 0
+        if seq != self._partial_seq or index != self._next_index:
+            self._partial_seq = 0  # the coordinator took part of this message back: it sends it anew
+            return None
         self._partial.write(memoryview(packet)[HEADER_SIZE:])
+        self._next_index += 1
         if flags & MORE:
             return None
         payload = self._partial.getvalue()
         self._partial = BytesIO()
-        self._partial_seq = 0
         return kind, seq, payload
 
     def send(

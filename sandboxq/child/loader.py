@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +66,7 @@ def load_processor(spec: str) -> Processor:
 
 def is_coroutine_function(function: Any) -> bool:
     """Tell whether a call returns a coroutine: functions, methods, partials, callable objects."""
-    while hasattr(function, "func"):
+    while isinstance(function, partial):
         function = function.func
     if isinstance(function, MethodType):
         function = function.__func__

@@ -31,16 +31,17 @@ _log = logging.getLogger("sandboxq")
 class _TextFormatter(logging.Formatter):
     """``2026-11-22T20:41:17Z INFO message``."""
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
         super().__init__("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
 
 
 class _JsonFormatter(logging.Formatter):
     """One JSON object a line, with the event's own fields beside time, level and message."""
 
-    converter = time.gmtime
+    def __init__(self) -> None:
+        super().__init__()
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         row: dict[str, Any] = {

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -14,6 +13,8 @@ from sandboxq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from rich.console import Console
 
     from sandboxq.worker.worker import Worker
 

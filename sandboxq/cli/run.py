@@ -18,12 +18,10 @@ from sandboxq import __version__
 from sandboxq.cli import logs
 from sandboxq.cli.options import prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
-from sandboxq.errors import UsageError
 from sandboxq.telemetry import Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
-    import asyncio
     from contextlib import AbstractAsyncContextManager
     from typing import Literal
 
@@ -31,7 +29,7 @@ _log = logging.getLogger("sandboxq.cli")
 
 # What the signals of one worker do, first to third (design.md 6.1).
 _STEPS = (
-    "stopping: no new jobs; {running} running have {timeout:g} s to finish. Again: hand them back now",
+    "no new jobs; {running} running have {timeout:g} s to finish. Again: hand them back now",
     "handing back {running} jobs now. Again: kill",
     "killed; its jobs come back as stalled",
 )
@@ -60,21 +58,41 @@ class _Procs(click.ParamType[Any]):
 @click.argument("processor")
 @setting("--queue", help="The queue. Default: the stem of the processor's file.")
 @setting("--procs", type=_Procs(), default="auto", show_default=True, help="Children.")
-@setting("--concurrency", type=click.IntRange(1), default=1, show_default=True,
-         help="Jobs that one child runs at once: more than 1 for 'async def process'.")
+@setting(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Jobs that one child runs at once: more than 1 for 'async def process'.",
+)
 @click.option("--burst", is_flag=True, help="Leave when nothing waits and nothing is active.")
-@setting("--policy", type=click.Choice(["none", "limits", "strict"]), default="limits",
-         show_default=True, help="What a child may do.")
+@setting(
+    "--policy",
+    type=click.Choice(["none", "limits", "strict"]),
+    default="limits",
+    show_default=True,
+    help="What a child may do.",
+)
 @setting("--lock-duration", type=float, default=30.0, show_default=True, help="Seconds.")
 @setting("--stalled-interval", type=float, default=30.0, show_default=True, help="Seconds.")
-@setting("--shutdown-timeout", type=float, default=25.0, show_default=True,
-         help="Seconds that running jobs have to finish.")
+@setting(
+    "--shutdown-timeout",
+    type=float,
+    default=25.0,
+    show_default=True,
+    help="Seconds that running jobs have to finish.",
+)
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
-@setting("--log-format", type=click.Choice([logs.TEXT, logs.JSON]), default=logs.TEXT,
-         show_default=True, help="How log lines look.")
+@setting(
+    "--log-format",
+    type=click.Choice([logs.TEXT, logs.JSON]),
+    default=logs.TEXT,
+    show_default=True,
+    help="How log lines look.",
+)
 @url_option
 @prefix_option
-def command(  # noqa: PLR0913 - one parameter for each option of the interface
+def command(
     processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
     log_format: str, **options: Any,
 ) -> None:  # fmt: skip
@@ -103,9 +121,7 @@ def queue_from_processor(processor: str) -> str:
     return processor.partition(":")[0].rpartition(".")[2]
 
 
-async def _run(
-    worker: Worker, *, burst: bool, progress: AbstractAsyncContextManager[None]
-) -> None:
+async def _run(worker: Worker, *, burst: bool, progress: AbstractAsyncContextManager[None]) -> None:
     async with worker:
         _listen_to_signals(worker)
         for line in banner(worker):
@@ -114,7 +130,7 @@ async def _run(
             await worker.run(burst=burst)
     tally = worker.tally
     _log.info(
-        "%d completed, %d failed, %d retried, %d handed back; longest gap between heartbeats %.2f s",
+        "%d completed, %d failed, %d retried, %d handed back; longest heartbeat gap %.2f s",
         tally.completed,
         tally.failed,
         tally.retried,
@@ -148,9 +164,7 @@ def _listen_to_signals(worker: Worker) -> None:
         loop.add_signal_handler(number, _on_signal, number, received, worker)
 
 
-def _on_signal(
-    number: signal.Signals, received: list[signal.Signals], worker: Worker
-) -> None:
+def _on_signal(number: signal.Signals, received: list[signal.Signals], worker: Worker) -> None:
     received.append(number)
     step = min(len(received), len(_STEPS))
     message = _STEPS[step - 1].format(

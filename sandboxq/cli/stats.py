@@ -28,9 +28,7 @@ def command(queue: str | None, *, url: str | None, prefix: str, as_json: bool) -
         Console().print(_table(counts))
 
 
-async def _counts(
-    queue: str | None, *, url: str | None, prefix: str
-) -> dict[str, dict[str, int]]:
+async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, int]]:
     broker = await Broker.connect(url)
     try:
         names = [queue] if queue else await queue_names(broker, prefix)

@@ -1,8 +1,8 @@
 """Waits for the results of jobs: one reader of the events stream serves all who wait.
 
     wait(id) ── registers ──► waiters ◄── resolves ── reader: events stream, XREAD BLOCK
-                    │                                    │ failed, removed, malformed
-                    └──────► unpolled ids ◄──────────────┘ and all, now and then
+                    │                                    │ failed, removed, malformed; all, now and then
+                    └──────► unpolled ids ◄──────────────┘
                                  └─► poll: how do they stand? ──► resolves
 
 The reader takes its place in the stream before anything is polled, so that no ending falls between
@@ -17,9 +17,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import errors
+from sandboxq.broker import events
 from sandboxq.broker.codec import json_value
-from sandboxq.broker.events import completed_in_stream, last_event_id
-from sandboxq.broker.state import Ending, endings_of
+from sandboxq.broker.state import endings_of
 from sandboxq.errors import (
     BrokerUnavailable,
     ChildError,
@@ -31,16 +31,17 @@ from sandboxq.errors import (
 from sandboxq.job import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from sandboxq.broker.connection import BlockingReader, Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.state import Ending
 
 _log = logging.getLogger("sandboxq.queue.results")
 
-# How long one read blocks, how long the reader stays when nobody waits, and how often all who wait
-# are polled again: a busy stream drops entries before a slow reader gets to them.
+# How long one read blocks; the reader stays for one more read when nobody waits any longer.
 READ_SECONDS = 2.0
+# How often all who wait are polled again: a busy stream drops entries that a slow reader never saw.
 RECHECK_SECONDS = 5.0
 
 
@@ -53,12 +54,12 @@ class Results:
         self._keys = keys
         self._waiters: dict[str, list[asyncio.Future[Any]]] = {}
         self._unpolled: set[str] = set()
-        self._seen_failed: dict[str, str] = {}
-        self._is_in_place = asyncio.Event()
+        self._reader: BlockingReader | None = None
+        self._reader_is_in_place = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
 
-    async def wait(self, job_id: str, timeout: float | None) -> Any:  # noqa: ANN401, ASYNC109 - any JSON; part of the interface
+    async def wait(self, job_id: str, timeout: float | None) -> Any:
         """Return the job's value once it has completed.
 
         Raises: JobFailed or the ChildError that ended it; ResultTimeout after ``timeout`` seconds;
@@ -69,24 +70,26 @@ class Results:
         self._unpolled.add(job_id)
         self._ensure_running()
         try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError as error:
-            if future.done() and not future.cancelled():
-                raise  # The job itself ended with an error that is a TimeoutError.
-            message = f"job {job_id} did not finish within {timeout} s"
-            raise ResultTimeout(message) from error
+            done, _ = await asyncio.wait({future}, timeout=timeout)
         finally:
             self._forget(job_id, future)
+        if done:
+            return future.result()
+        message = f"job {job_id} did not finish within {timeout} s"
+        raise ResultTimeout(message)
 
     async def close(self) -> None:
-        """Stop reading; whoever still waits gets a QueueError."""
+        """Stop reading; whoever still waits gets a QueueError. May be called twice."""
         for task in (self._reading, self._polling):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        self._fail_all("the queue was closed")
+        if self._reader is not None:
+            await self._reader.close()
+        self._fail(list(self._waiters), "the queue was closed")
+
+    # ── who waits ───────────────────────────────────────────────────────────
 
     def _forget(self, job_id: str, future: asyncio.Future[Any]) -> None:
         waiting = self._waiters.get(job_id, [])
@@ -95,22 +98,151 @@ class Results:
         if not waiting:
             self._waiters.pop(job_id, None)
             self._unpolled.discard(job_id)
-            self._seen_failed.pop(job_id, None)
+
+    def _succeed(self, job_id: str, value: Any) -> None:
+        for future in self._waiters.pop(job_id, []):
+            if not future.done():
+                future.set_result(value)
+
+    def _fail(self, job_ids: Iterable[str], reason: str, kind: type[Exception] = QueueError) -> None:
+        for job_id in job_ids:
+            for future in self._waiters.pop(job_id, []):
+                if not future.done():
+                    # Each caller gets an error of its own: a raised one carries a traceback.
+                    future.set_exception(kind(reason))
+
+    # ── the two duties ──────────────────────────────────────────────────────
 
     def _ensure_running(self) -> None:
         if self._reading is None or self._reading.done():
-            self._is_in_place.clear()
+            self._reader_is_in_place.clear()
             self._reading = self._start(self._read())
         if self._polling is None or self._polling.done():
             self._polling = self._start(self._poll())
 
-    def _start(self, duty: Any) -> asyncio.Task[None]:  # noqa: ANN401 - a coroutine
-        task: asyncio.Task[None] = asyncio.create_task(duty)
+    def _start(self, duty: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(duty)
         task.add_done_callback(self._on_end)
         return task
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        """Pass a crash on to those who wait, as nobody else will wake them."""
+        """Pass a crash on to those who wait: nobody else would wake them."""
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("waiting for results failed", exc_info=error)
-            self._fail_all(f"waiting for results failed: {error!r}")
+            self._fail(list(self._waiters), f"waiting for results failed: {error!r}")
+
+    async def _read(self) -> None:
+        """Follow the events stream while somebody waits."""
+        loop = asyncio.get_running_loop()
+        position: str | None = None
+        recheck_at = loop.time() + RECHECK_SECONDS
+        is_wanted = True
+        while is_wanted or self._waiters:
+            is_wanted = bool(self._waiters)
+            try:
+                position = await self._read_once(position)
+            except BrokerUnavailable:
+                await self._broker.wait_until_back()
+                # The stream may have lost what it had; then an old position would mean nothing.
+                position = None
+                recheck_at = 0.0
+            if loop.time() >= recheck_at:
+                recheck_at = loop.time() + RECHECK_SECONDS
+                self._poll_soon(self._waiters)
+
+    async def _read_once(self, position: str | None) -> str:
+        if self._reader is None:
+            self._reader = await self._broker.blocking(f"{self._keys.client_name}:qe")
+        if position is None:
+            position = await events.last_event_id(self._broker, self._keys)
+            self._reader_is_in_place.set()
+        key = self._keys["events"]
+        for entry_id, fields in await self._reader.read_events(key, position, READ_SECONDS):
+            position = entry_id
+            if fields.get("jobId") in self._waiters:
+                self._on_event(fields["jobId"], fields)
+        return position
+
+    async def _poll(self) -> None:
+        """Ask how the unpolled jobs stand, until none is left."""
+        await self._reader_is_in_place.wait()
+        while self._unpolled:
+            batch = list(self._unpolled)
+            try:
+                await self._poll_batch(batch)
+            except BrokerUnavailable:
+                await self._broker.wait_until_back()
+                continue
+            # What an event asked for meanwhile was asked before the reply, so it is answered too.
+            self._unpolled.difference_update(batch)
+
+    def _poll_soon(self, job_ids: Iterable[str]) -> None:
+        self._unpolled.update(job_ids)
+        if self._unpolled:
+            self._ensure_running()
+
+    async def _poll_batch(self, batch: list[str]) -> None:
+        missing: list[str] = []
+        for job_id, ending in zip(
+            batch, await endings_of(self._broker, self._keys, batch), strict=True
+        ):
+            if ending.exists:
+                self._on_ending(job_id, ending)
+            else:
+                missing.append(job_id)
+        if missing:
+            await self._resolve_missing(missing)
+
+    async def _resolve_missing(self, job_ids: list[str]) -> None:
+        """Find what the stream still says of jobs that were removed when they finished."""
+        endings = await events.endings_in_stream(self._broker, self._keys, job_ids)
+        for job_id in job_ids:
+            fields = endings.get(job_id)
+            if fields is None:
+                message = f"job {job_id} does not exist in queue {self._keys.queue}"
+                self._fail([job_id], message, JobNotFound)
+            elif fields["event"] == events.COMPLETED:
+                self._complete(job_id, fields.get("returnvalue", "").encode())
+            else:
+                self._fail([job_id], fields.get("failedReason", ""), JobFailed)
+
+    # ── how a job ended ─────────────────────────────────────────────────────
+
+    def _on_event(self, job_id: str, fields: Mapping[str, str]) -> None:
+        match fields.get("event"):
+            case events.COMPLETED:
+                self._on_completed_event(job_id, fields.get("returnvalue"))
+            case events.FAILED | events.REMOVED:
+                # The event does not say the cause, nor whether the job exists.
+                self._poll_soon([job_id])
+            case _:
+                pass
+
+    def _on_completed_event(self, job_id: str, text: str | None) -> None:
+        try:
+            value = json_value((text or "").encode())
+        except ValueError:
+            self._poll_soon([job_id])
+        else:
+            self._succeed(job_id, value)
+
+    def _on_ending(self, job_id: str, ending: Ending) -> None:
+        if ending.state is JobState.COMPLETED:
+            self._complete(job_id, ending.text)
+        elif ending.state is JobState.FAILED:
+            reason = ending.text.decode(errors="replace")
+            self._fail([job_id], reason, _error_class(ending.cause))
+
+    def _complete(self, job_id: str, text: bytes) -> None:
+        try:
+            value = json_value(text)
+        except ValueError as error:
+            self._fail([job_id], f"job {job_id} completed, but its value is not JSON: {error}")
+        else:
+            self._succeed(job_id, value)
+
+
+def _error_class(cause: str) -> type[Exception]:
+    """Return the ChildError of this name, JobFailed for every other cause."""
+    kind = getattr(errors, cause, JobFailed) if cause else JobFailed
+    return kind if isinstance(kind, type) and issubclass(kind, ChildError) else JobFailed

@@ -48,9 +48,24 @@ class Attempt:
 
 def call_from_attempt(attempt: Attempt) -> Call:
     """Return the call that runs this attempt; the job's data stays the bytes that Redis gave."""
-    call = Call(attempt.job.id, encode_call(attempt.job, attempt.token), context=attempt)
-    attempt.call = call
-    return call
+    job = attempt.job
+    payload = encode_call(
+        job_id=job.id,
+        name=job.name,
+        data=job.data,
+        opts=job.opts,
+        timestamp=job.timestamp,
+        parent=job.parent,
+        progress=job.progress,
+        token=attempt.token,
+        priority=job.priority,
+        delay=job.delay,
+        attempts_made=job.attempts_made,
+        attempts_started=job.attempts_started,
+        stalled_counter=job.stalled_counter,
+    )
+    attempt.call = Call(job.id, payload, context=attempt)
+    return attempt.call
 
 
 class HeldJobs(dict[bytes, Attempt]):

@@ -1,4 +1,4 @@
-"""Asks Redis for as many jobs as the pool can start soon, no more, and waits when there are none."""
+"""Asks Redis for as many jobs as the pool can start soon, and waits when there are none."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ from sandboxq.worker.attempt import Attempt, call_from_attempt
 
 if TYPE_CHECKING:
     from sandboxq.broker.claim import Claim, ClaimedJob
-    from sandboxq.broker.connection import BlockingReader, Broker
-    from sandboxq.broker.keys import QueueKeys
-    from sandboxq.clock import Clock
-    from sandboxq.config import WorkerSettings
+    from sandboxq.broker.reader import BlockingReader
     from sandboxq.pool.pool import Pool
-    from sandboxq.telemetry import Telemetry
-    from sandboxq.worker.attempt import HeldJobs
+    from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.settler import Settler
 
 # One script call claims at most so many jobs (design.md 3.2).
@@ -49,27 +45,17 @@ class Claimer:
     """Feeds the pool from one queue."""
 
     def __init__(
-        self,
-        broker: Broker,
-        keys: QueueKeys,
-        *,
-        settings: WorkerSettings,
-        pool: Pool,
-        settler: Settler,
-        held: HeldJobs,
-        clock: Clock,
-        telemetry: Telemetry,
-        room: asyncio.Event,
+        self, context: WorkerContext, *, pool: Pool, settler: Settler, room: asyncio.Event
     ) -> None:
-        """Claim for ``pool``; ``held`` learns of each job first. ``room`` wakes."""
-        self._broker = broker
-        self._keys = keys
-        self._settings = settings
+        """Claim for ``pool``, which sets ``room`` when it may take another call."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._settings = context.settings
+        self._held = context.held
+        self._clock = context.clock
+        self._telemetry = context.telemetry
         self._pool = pool
         self._settler = settler
-        self._held = held
-        self._clock = clock
-        self._telemetry = telemetry
         self._room = room
         self._worker_id = str(uuid.uuid4())
         self._claims = 0

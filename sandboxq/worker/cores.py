@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Cores(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cores:
     """A number of cores and where it came from, for the start banner."""
 
     count: int
@@ -39,7 +40,7 @@ def _cgroup_quota(root: Path) -> float | None:
 
 
 def _cgroup_directories(root: Path) -> list[Path]:
-    """Return this process's cgroup v2 directory and those above it; inside a container, the root."""
+    """Return the cgroup v2 directory of this process and those above it."""
     own = root
     for line in _lines(Path("/proc/self/cgroup")):
         if line.startswith("0::/"):

@@ -13,11 +13,8 @@ from sandboxq.worker.attempt import AttemptState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.broker.connection import Broker
-    from sandboxq.broker.keys import QueueKeys
-    from sandboxq.config import WorkerSettings
-    from sandboxq.telemetry import Telemetry
-    from sandboxq.worker.attempt import Attempt, HeldJobs
+    from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.context import WorkerContext
 
 
 class LockKeeper:
@@ -27,22 +24,13 @@ class LockKeeper:
     soon as Redis is back.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        keys: QueueKeys,
-        *,
-        settings: WorkerSettings,
-        held: HeldJobs,
-        telemetry: Telemetry,
-        on_lost: Callable[[Attempt], None],
-    ) -> None:
-        """Renew the locks of ``held``; call ``on_lost`` for each one that is refused."""
-        self._broker = broker
-        self._keys = keys
-        self._settings = settings
-        self._held = held
-        self._telemetry = telemetry
+    def __init__(self, context: WorkerContext, *, on_lost: Callable[[Attempt], None]) -> None:
+        """Renew the locks of what is held; call ``on_lost`` for each one that is refused."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._settings = context.settings
+        self._held = context.held
+        self._telemetry = context.telemetry
         self._on_lost = on_lost
         self._last_beat = 0.0
 

@@ -29,7 +29,10 @@ class Service:
     """
 
     def __init__(
-        self, name: str, loop: Callable[[], Awaitable[None]], on_failure: Callable[[Exception], None]
+        self,
+        name: str,
+        loop: Callable[[], Awaitable[None]],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         """Prepare the service ``name``; nothing runs yet."""
         self._name = name

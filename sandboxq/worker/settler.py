@@ -1,9 +1,9 @@
 """Collects what children report and how attempts end, and writes it to Redis in batches.
 
-    pool ──report──► reports  ─┐
-         ──outcome─► endings  ─┴─► flush: report script, then settle script ──► Redis
-                                     ▲            │ Redis away: everything is kept and sent again
-                                     └────────────┘
+pool ──report──► reports  ─┐
+──outcome─► endings  ─┴─► flush: report script, then settle script ──► Redis
+▲            │ Redis away: everything is kept and sent again
+└────────────┘
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sandboxq.outcome import (
     Failed,
     HandBack,
     HandedBack,
+    Retention,
     RetryLater,
     RetryNow,
     decide,
@@ -31,17 +32,13 @@ from sandboxq.worker.attempt import AttemptState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.broker.connection import Broker
-    from sandboxq.broker.keys import QueueKeys
-    from sandboxq.clock import Clock
-    from sandboxq.config import WorkerSettings
-    from sandboxq.outcome import Outcome, Retention, Transition
-    from sandboxq.telemetry import Telemetry
-    from sandboxq.worker.attempt import Attempt, HeldJobs
+    from sandboxq.outcome import Outcome, Transition
+    from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.context import WorkerContext
 
 _log = logging.getLogger("sandboxq.worker")
 
-# One script call holds at most so many outcomes, so that Redis stays free for others (design.md 3.2).
+# One script call holds at most so many outcomes: Redis stays free for others (design.md 3.2).
 BATCH = 100
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
@@ -55,7 +52,9 @@ _REASONS = {
 }
 _REFUSED_COMPLETION = {
     PENDING_CHILDREN: "Job {} has pending dependencies. moveToFinished",
-    FAILED_CHILDREN: "Cannot complete job {} because it has at least one failed child. moveToFinished",
+    FAILED_CHILDREN: (
+        "Cannot complete job {} because it has at least one failed child. moveToFinished"
+    ),
 }
 
 
@@ -72,26 +71,16 @@ class _Ending:
 class Settler:
     """Keeps every outcome until Redis has taken it or the lock is provably gone."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        keys: QueueKeys,
-        *,
-        settings: WorkerSettings,
-        retention: Retention,
-        held: HeldJobs,
-        clock: Clock,
-        telemetry: Telemetry,
-        on_settled: Callable[[], None],
-    ) -> None:
-        """Settle jobs of ``held``, which forgets each once it is settled; then call ``on_settled``."""
-        self._broker = broker
-        self._keys = keys
-        self._settings = settings
-        self._retention = retention
-        self._held = held
-        self._clock = clock
-        self._telemetry = telemetry
+    def __init__(self, context: WorkerContext, *, on_settled: Callable[[], None]) -> None:
+        """Settle the jobs that are held; call ``on_settled`` after each batch."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._settings = context.settings
+        self._held = context.held
+        self._clock = context.clock
+        self._telemetry = context.telemetry
+        settings = context.settings
+        self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._on_settled = on_settled
         self._reports: list[Report] = []
         self._endings: list[_Ending] = []

@@ -10,31 +10,19 @@ from sandboxq.errors import BrokerUnavailable
 from sandboxq.telemetry import JobsStalled
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
-    from sandboxq.broker.keys import QueueKeys
-    from sandboxq.clock import Clock
-    from sandboxq.config import WorkerSettings
-    from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.context import WorkerContext
 
 
 class StalledChecker:
     """Runs the two-phase check at start and every ``stalled_interval`` seconds."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        keys: QueueKeys,
-        *,
-        settings: WorkerSettings,
-        clock: Clock,
-        telemetry: Telemetry,
-    ) -> None:
-        """Check one queue."""
-        self._broker = broker
-        self._keys = keys
-        self._settings = settings
-        self._clock = clock
-        self._telemetry = telemetry
+    def __init__(self, context: WorkerContext) -> None:
+        """Check the worker's queue."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._settings = context.settings
+        self._clock = context.clock
+        self._telemetry = context.telemetry
 
     async def run(self) -> None:
         """Check until cancelled."""

@@ -1,9 +1,9 @@
 """The coordinator of one queue: wires claimer, pool, settler and lock keeper together.
 
-    Redis ──claim──► Claimer ──call──► Pool ──► children
-      ▲                                  │ outcome, progress, log
-      ├──────settle, report────── Settler ◄─┘
-      └──────extend────── LockKeeper   (for as long as a job is held)
+Redis ──claim──► Claimer ──call──► Pool ──► children
+▲                                  │ outcome, progress, log
+├──────settle, report────── Settler ◄─┘
+└──────extend────── LockKeeper   (for as long as a job is held)
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
-from sandboxq.outcome import Retention
 from sandboxq.pool.pool import Pool
 from sandboxq.telemetry import Telemetry
 from sandboxq.worker.attempt import AttemptState, HeldJobs
 from sandboxq.worker.claimer import Claimer, Mode
+from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
 from sandboxq.worker.cores import Cores, usable_cores
 from sandboxq.worker.listener import WorkerListener
@@ -53,7 +53,7 @@ class Worker:
     seconds or timedelta.
     """
 
-    def __init__(  # noqa: PLR0913 - the interface of design.md 6.3
+    def __init__(
         self,
         queue: str,
         processor: str | os.PathLike[str],
@@ -125,16 +125,10 @@ class Worker:
             raise
 
     async def _start_parts(self, broker: Broker) -> None:
-        self._settler = Settler(
-            broker,
-            self.keys,
-            settings=self.settings,
-            retention=Retention(self.settings.remove_on_complete, self.settings.remove_on_fail),
-            held=self._held,
-            clock=self._clock,
-            telemetry=self.telemetry,
-            on_settled=self._settled.set,
+        context = WorkerContext(
+            broker, self.keys, self.settings, self._held, self._clock, self.telemetry
         )
+        self._settler = Settler(context, on_settled=self._settled.set)
         self._pool = Pool(
             self.processor,
             size=self.procs,
@@ -145,36 +139,13 @@ class Worker:
             telemetry=self.telemetry,
         )
         await self._pool.start(self.settings.start_timeout)
-        self._claimer = Claimer(
-            broker,
-            self.keys,
-            settings=self.settings,
-            pool=self._pool,
-            settler=self._settler,
-            held=self._held,
-            clock=self._clock,
-            telemetry=self.telemetry,
-            room=self._room,
-        )
-        self._start_services(broker)
+        self._claimer = Claimer(context, pool=self._pool, settler=self._settler, room=self._room)
+        self._start_services(context)
 
-    def _start_services(self, broker: Broker) -> None:
-        lock_keeper = LockKeeper(
-            broker,
-            self.keys,
-            settings=self.settings,
-            held=self._held,
-            telemetry=self.telemetry,
-            on_lost=self._give_up_lost,
-        )
-        checker = StalledChecker(
-            broker,
-            self.keys,
-            settings=self.settings,
-            clock=self._clock,
-            telemetry=self.telemetry,
-        )
-        control = Control(broker, self.keys, name=self.name, scale=self.scale)
+    def _start_services(self, context: WorkerContext) -> None:
+        lock_keeper = LockKeeper(context, on_lost=self._give_up_lost)
+        checker = StalledChecker(context)
+        control = Control(context.broker, self.keys, name=self.name, scale=self.scale)
         for name, loop in (
             ("settler", self._settler.run),
             ("lock keeper", lock_keeper.run),
@@ -193,7 +164,9 @@ class Worker:
 
         """
         if self._pool is None:
-            message = "the worker was not started: use 'async with Worker(...) as worker' or start()"
+            message = (
+                "the worker was not started: use 'async with Worker(...) as worker' or start()"
+            )
             raise UsageError(message)
         claimer = Service("claimer", lambda: self._claim(burst=burst), self._fail)
         claimer.start()
@@ -206,7 +179,7 @@ class Worker:
             raise self._failure
 
     def stop(self) -> None:
-        """Claim no more, finish what runs, hand back what does not end in time; ``run`` returns then.
+        """Claim no more, finish what runs, hand back what does not end in time; end ``run``.
 
         A second call hands back at once.
         """
@@ -307,7 +280,9 @@ class Worker:
         self._give_up_running(self._pool)
         await self._wait_until_settled(LAST_WORDS)
         if self._held:
-            _log.error("%d jobs could not be settled; others will find them stalled", len(self._held))
+            _log.error(
+                "%d jobs could not be settled; others will find them stalled", len(self._held)
+            )
 
     def _give_up_running(self, pool: Pool) -> None:
         for attempt in list(self._held.values()):
@@ -315,7 +290,9 @@ class Worker:
                 attempt.state = AttemptState.GIVEN_UP
                 pool.end_call(attempt.call, JobCancelled("the worker stops"))
 
-    async def _wait_until_settled(self, timeout: float, *, hurry: asyncio.Event | None = None) -> None:
+    async def _wait_until_settled(
+        self, timeout: float, *, hurry: asyncio.Event | None = None
+    ) -> None:
         """Return when nothing is held any more, when the time is up, or when told to hurry."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 TIME = "<ms>"
 # Milliseconds since the epoch that belong to the run of a test: 2020 to 2100.
@@ -31,38 +31,53 @@ def dump(url: str, queue_name: str) -> dict[str, Any]:
     return dict(json.loads(text.replace(queue_name, "<queue>")))
 
 
+# redis-py types every reply for both of its modes at once; these are text.
 def _content(client: redis.Redis, key: str) -> Any:
-    match client.type(key):
-        case "string":
-            return _masked(client.get(key))
-        case "list":
-            return client.lrange(key, 0, -1)
-        case "set":
-            return sorted(client.smembers(key))
-        case "zset":
-            return [[member, _score(key, score)] for member, score in _members(client, key)]
-        case "stream":
-            return [_event(fields) for _, fields in client.xrange(key)]
-        case "hash":
-            return _hash(client.hgetall(key))
-        case other:
-            return f"a {other}"
+    kind: Any = client.type(key)
+    return _READERS[kind](client, key)
 
 
-def _members(client: redis.Redis, key: str) -> list[tuple[str, float]]:
-    pairs: list[tuple[str, float]] = client.zrange(key, 0, -1, withscores=True)
-    return pairs
+def _string(client: Any, key: str) -> Any:
+    return _masked(client.get(key))
+
+
+def _list(client: Any, key: str) -> Any:
+    return client.lrange(key, 0, -1)
+
+
+def _set(client: Any, key: str) -> Any:
+    return sorted(client.smembers(key))
+
+
+def _zset(client: Any, key: str) -> Any:
+    pairs = client.zrange(key, 0, -1, withscores=True)
+    return [[member, _score(key, score)] for member, score in pairs]
+
+
+def _stream(client: Any, key: str) -> Any:
+    return [_event(fields) for _, fields in client.xrange(key)]
+
+
+def _hash(client: Any, key: str) -> Any:
+    fields = client.hgetall(key)
+    kept = {name: text for name, text in fields.items() if not name.startswith(OWN_PREFIX)}
+    return {name: _field(name, text) for name, text in kept.items() if name != "version"}
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "string": _string,
+    "list": _list,
+    "set": _set,
+    "zset": _zset,
+    "stream": _stream,
+    "hash": _hash,
+}
 
 
 def _score(key: str, score: float) -> Any:
     if key.endswith(":delayed"):
         return f"{_masked(score // DELAYED_SHIFT)} shifted"
     return _masked(score)
-
-
-def _hash(fields: Mapping[str, str]) -> dict[str, Any]:
-    kept = {name: text for name, text in fields.items() if not name.startswith(OWN_PREFIX)}
-    return {name: _field(name, text) for name, text in kept.items() if name != "version"}
 
 
 def _field(name: str, text: str) -> Any:

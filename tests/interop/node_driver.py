@@ -1,7 +1,7 @@
 """Real BullMQ in a Node process, driven by JSON lines.
 
-    test ──call──▶ NodeDriver ──{"id","command","arguments"}──▶ node/driver.mjs ──▶ bullmq ──▶ Redis
-         ◀─future─ reader thread ◀──{"id","value"|"error"}────
+test ──call──▶ NodeDriver ──{"id","command","arguments"}──▶ node/driver.mjs ──▶ bullmq ──▶ Redis
+     ◀─future─ reader thread ◀──{"id","value"|"error"}─────
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
+
+from tests.conftest import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,3 +129,12 @@ class NodeSide:
         """Return what QueueEvents has emitted so far, of these names or of all."""
         heard = await self.call("events")
         return [event for event in heard if not names or event["event"] in names]
+
+    async def events_until(self, job_id: str, *last: str) -> list[dict[str, Any]]:
+        """Return what was heard of one job once an event named in ``last`` has come."""
+
+        async def has_come() -> bool:
+            return any(event.get("jobId") == job_id for event in await self.events(*last))
+
+        await wait_until_async(has_come)
+        return [event for event in await self.events() if event.get("jobId") == job_id]

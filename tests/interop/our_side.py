@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.queue.queue import Queue
+
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:

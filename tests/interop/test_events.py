@@ -14,13 +14,8 @@ if TYPE_CHECKING:
 
 
 async def heard_of(node: NodeSide, job_id: str, last: str) -> list[dict[str, Any]]:
-    """Return the events of one job once the one named ``last`` has come."""
-
-    async def is_there() -> bool:
-        return any(event.get("jobId") == job_id for event in await node.events(last))
-
-    await wait_until_async(is_there)
-    events = [event for event in await node.events() if event.get("jobId") == job_id]
+    """Return the events of one job, without its id, once the one named ``last`` has come."""
+    events = await node.events_until(job_id, last)
     return [{key: text for key, text in event.items() if key != "jobId"} for event in events]
 
 
@@ -104,7 +99,7 @@ async def test_the_queue_is_drained(node: NodeSide, ours: OurSide) -> None:
 
 
 async def test_a_killed_worker_s_job_stalls_and_is_recovered(node: NodeSide, ours: OurSide) -> None:
-    """kill -9 of a worker must cost a job a delay, not its life; Node sees why it took longer."""
+    """A kill -9 of the worker must cost a job a delay, not its life; Node sees why it took longer."""
     await node.start_events()
     job_id = await node.add("sleep", {"ms": 1500})
     with ours.worker_process("--lock-duration", "0.5", "--stalled-interval", "0.3") as process:
@@ -148,7 +143,7 @@ async def test_we_recover_a_job_that_node_left(node: NodeSide, ours: OurSide) ->
     """The other way round: Node's worker died with the job in its hands."""
     await node.start_events()
     job_id = await node.add("echo", "left behind")
-    assert await node.call("claim", token="dead", lockDuration=200) == job_id
+    assert await node.call("claim", holder="dead", lockDuration=200) == job_id
 
     async with ours.worker(stalled_interval=0.3):
         assert await node.finished(job_id) == {"value": "left behind"}
@@ -160,7 +155,7 @@ async def test_a_job_that_stalls_too_often_fails(node: NodeSide, ours: OurSide) 
     """A job that kills every worker must not go round for ever; Node's text says what it was."""
     await node.start_events()
     job_id = await node.add("echo", 1, {"attempts": 5})
-    await node.call("claim", token="dead", lockDuration=100)
+    await node.call("claim", holder="dead", lockDuration=100)
 
     async with ours.worker(stalled_interval=0.2, max_stalled_count=0):
         reason = "job stalled more than allowable limit"

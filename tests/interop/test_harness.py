@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import wait_until_async
+from tests.interop.board import Board
 
 if TYPE_CHECKING:
     from tests.interop.node_driver import NodeSide
@@ -33,12 +32,11 @@ async def test_node_runs_what_node_adds(node: NodeSide) -> None:
 
 
 async def test_the_board_answers(node: NodeSide) -> None:
-    """The board's little server is ours; its answers are checked against bull-board's own schemas."""
+    """The board's little server is ours; bull-board's own schemas check its answers."""
     await node.add("echo", 1)
 
     port = await node.call("openBoard")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/queues") as response:
-        (shown,) = json.load(response)["queues"]
+    (shown,) = (await Board(port, node.queue_name).get(""))["queues"]
 
     assert shown["name"] == node.queue_name
     assert shown["counts"]["waiting"] == 1

@@ -73,16 +73,12 @@ async def test_a_batch_runs_in_order(node: NodeSide, ours: OurSide) -> None:
 
 async def test_node_runs_our_jobs_in_our_order(node: NodeSide, ours: OurSide) -> None:
     """Priorities and LIFO are in the scores and the list ends that our add chose."""
+    order: list[tuple[str, dict[str, Any]]] = [("first", {}), ("second", {})]
+    order += [("last in", {"lifo": True}), ("low", {"priority": 9})]
+    order += [("high", {"priority": 1}), ("high again", {"priority": 1})]
     async with ours.queue() as queue:
         await queue.pause()
-        for name, opts in [
-            ("first", {}),
-            ("second", {}),
-            ("last in", {"lifo": True}),
-            ("low", {"priority": 9}),
-            ("high", {"priority": 1}),
-            ("high again", {"priority": 1}),
-        ]:
+        for name, opts in order:
             await queue.add("echo", name, job_id=name, **opts)
         await node.start_worker()
         await queue.resume()

@@ -108,7 +108,7 @@ async def test_we_pause_and_node_obeys(node: NodeSide, ours: OurSide) -> None:
 
 
 async def test_no_job_is_lost_when_both_pause_and_add(node: NodeSide, ours: OurSide) -> None:
-    """Version 5 renames lists when it pauses and resumes: what we put there meanwhile must survive."""
+    """Version 5 renames lists when it pauses and resumes: what we put there must survive."""
     async with ours.queue() as queue:
         ids = [await node.add("echo", 0)]
         await node.queue("pause")

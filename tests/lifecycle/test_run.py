@@ -176,7 +176,7 @@ def test_second_signal_hands_back_at_once(
 def test_killed_worker_leaves_no_process_and_no_job_behind(
     workers: list[RunningWorker], server_url: str, queue_name: str, tmp_path: Path
 ) -> None:
-    """kill -9: children and grandchildren are gone within a second, another worker takes over."""
+    """Kill -9: children and grandchildren are gone within a second, another worker takes over."""
     with Queue.sync(queue_name, url=server_url) as queue:
         pids_file, marks = tmp_path / "pids", tmp_path / "marks"
         spawn = queue.add("spawn", {"do": "spawn", "path": str(pids_file)})

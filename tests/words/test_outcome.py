@@ -24,7 +24,9 @@ KEEP = Retention()
 FAILURE = Failed("boom", "Traceback", "ValueError")
 
 
-def after_failure(options: JobOptions, *, attempts_made: int = 0, failure: Failed = FAILURE) -> Transition:
+def after_failure(
+    options: JobOptions, *, attempts_made: int = 0, failure: Failed = FAILURE
+) -> Transition:
     """Decide after a failed attempt."""
     return decide(failure, options, attempts_made=attempts_made, retention=KEEP)
 

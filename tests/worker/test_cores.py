@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sandboxq.worker.cores import usable_cores
+from sandboxq.worker.cores import Cores, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def test_affinity_counts_without_a_quota(tmp_path: Path) -> None:
     """On bare metal and in `taskset`, the affinity is the truth."""
-    assert usable_cores(cgroup_root=tmp_path) == (len(os.sched_getaffinity(0)), "CPU affinity")
+    assert usable_cores(cgroup_root=tmp_path) == Cores(len(os.sched_getaffinity(0)), "CPU affinity")
 
 
 def test_quota_is_rounded_down_but_never_to_none(tmp_path: Path) -> None:

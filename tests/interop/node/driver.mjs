@@ -109,10 +109,10 @@ const commands = {
   },
 
   // Claims one job and does nothing with it, as a worker that dies; answers its id.
-  claim: async ({ queue, token, lockDuration }) => {
+  claim: async ({ queue, holder, lockDuration }) => {
     const worker = new Worker(queue, null, { connection, lockDuration, skipStalledCheck: true });
     roomOf(queue).workers.push(worker);
-    return (await worker.getNextJob(token))?.id;
+    return (await worker.getNextJob(holder))?.id;
   },
 
   runs: ({ queue }) => roomOf(queue).runs,

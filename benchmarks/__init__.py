@@ -1,0 +1,1 @@
+"""Benchmarks: one question a file, answered with machine, versions, repeats and spread."""

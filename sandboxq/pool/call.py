@@ -1,0 +1,43 @@
+"""What is lent to a child, and who hears how it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from sandboxq.outcome import Outcome
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One run of a job. ``key`` is the job's id, ``payload`` comes from ``frames.encode_call``.
+
+    ``context`` is the caller's; the rest is the pool's: ``number`` is the order of submission,
+    ``submitted_at`` and ``sent_at`` are seconds of the loop's clock.
+    """
+
+    key: bytes
+    payload: bytes
+    context: Any = None
+    number: int = 0
+    seq: int = 0
+    submitted_at: float = 0.0
+    sent_at: float = 0.0
+    lines: int = 0
+
+
+class PoolListener(Protocol):
+    """Told by the pool, on the loop's thread; must not block, and may submit at once."""
+
+    def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
+        """Take the end of a call, which ran ``seconds``."""
+
+    def on_report(self, call: Call, kind: str, payload: bytes) -> None:
+        """Take what a running call wants written: ``kind`` is progress, log or data."""
+
+    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+        """Take a line that a child printed or logged; ``call`` is None outside a job."""
+
+    def on_room(self) -> None:
+        """Hear that ``Pool.room`` may have grown."""

@@ -1,0 +1,180 @@
+"""The coordinator's end of one child's packet socket: never blocks, and can take back what is unread."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child.frames import (
+    CHUNK_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    MESSAGE_LIMIT,
+    MORE,
+    PACKET_SIZE,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+# kind, flags, detail, microseconds, seq, payload
+Receiver = "Callable[[int, int, int, int, int, bytes], None]"
+
+# Packets for one child before the others have their turn.
+_PACKETS_A_TURN = 32
+# Bytes for one child before the others have their turn: half a millisecond of copying.
+_BYTES_A_TURN = 512 * 1024
+
+_DONT_WAIT = socket.MSG_DONTWAIT
+_pack = HEADER.pack
+_unpack = HEADER.unpack_from
+
+
+class Flooded(Exception):
+    """The child sent a message above the limit."""
+
+
+class _Outgoing:
+    """A message that is partly sent."""
+
+    __slots__ = ("kind", "position", "seq", "view")
+
+    def __init__(self, kind: int, seq: int, payload: bytes) -> None:
+        self.kind = kind
+        self.seq = seq
+        self.view = memoryview(payload)
+        self.position = 0
+
+
+class Channel:
+    """Sends calls and receives replies. Holds the child's end too, to read back what it has not read.
+
+    As long as that copy is open a dead child is no end of file here: its pidfd tells.
+    """
+
+    __slots__ = ("_far", "_loop", "_near", "_outbox", "_partial", "_partial_size", "_receiver")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Callable[..., None]) -> None:
+        """Open a pair; ``receiver(kind, flags, detail, microseconds, seq, payload)`` gets messages."""
+        self._loop = loop
+        self._receiver = receiver
+        self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The near end only: the child shares the flags of the far one and needs it blocking.
+        self._near.setblocking(False)
+        self._outbox: deque[_Outgoing] = deque()
+        self._partial: BytesIO | None = None
+        self._partial_size = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch for replies."""
+        return self._near.fileno()
+
+    def far_fileno(self) -> int:
+        """Return the descriptor to give to the child."""
+        return self._far.fileno()
+
+    def send(self, kind: int, seq: int, payload: bytes = b"") -> None:
+        """Send a message, now or as soon as the child has read enough."""
+        if not self._outbox and len(payload) <= CHUNK_SIZE:
+            try:
+                self._near.send(_pack(kind, 0, 0, 0, seq) + payload)
+            except BlockingIOError:
+                pass
+            else:
+                return
+        self._outbox.append(_Outgoing(kind, seq, payload))
+        if len(self._outbox) == 1:
+            self._loop.add_writer(self._near.fileno(), self._on_writable)
+
+    def receive(self) -> bool:
+        """Pass on the messages that are there; True when there are perhaps more.
+
+        Raises:
+            Flooded: the child sent more than a message may hold.
+        """
+        receive = self._near.recv
+        size = 0
+        for _ in range(_PACKETS_A_TURN):
+            try:
+                packet = receive(PACKET_SIZE)
+            except BlockingIOError:
+                return False
+            if not packet:
+                return False
+            kind, flags, detail, microseconds, seq = _unpack(packet)
+            if flags & MORE or self._partial is not None:
+                payload = self._gather(packet, flags)
+                if payload is not None:
+                    self._receiver(kind, flags, detail, microseconds, seq, payload)
+            else:
+                self._receiver(kind, flags, detail, microseconds, seq, packet[HEADER_SIZE:])
+            size += len(packet)
+            if size > _BYTES_A_TURN:
+                return True
+        return True
+
+    def take_unread(self) -> set[int]:
+        """Read back what the child has not read, and return the numbers of those calls.
+
+        A message of which the child has read a part is among them: it drops that part.
+        """
+        taken = {message.seq for message in self._outbox}
+        self._stop_writing()
+        while True:
+            try:
+                packet = self._far.recv(PACKET_SIZE, _DONT_WAIT)
+            except BlockingIOError:
+                break
+            if not packet:
+                break
+            taken.add(_unpack(packet)[4])
+        taken.discard(0)
+        return taken
+
+    def close(self) -> None:
+        """Close both ends; twice is harmless."""
+        if self._near.fileno() >= 0:
+            self._stop_writing()
+            self._near.close()
+            self._far.close()
+
+    def _gather(self, packet: bytes, flags: int) -> bytes | None:
+        if self._partial is None:
+            self._partial, self._partial_size = BytesIO(), 0
+        self._partial_size += len(packet) - HEADER_SIZE
+        if self._partial_size > MESSAGE_LIMIT:
+            raise Flooded
+        self._partial.write(memoryview(packet)[HEADER_SIZE:])
+        if flags & MORE:
+            return None
+        payload = self._partial.getvalue()  # shares the buffer: nothing is copied
+        self._partial = None
+        return payload
+
+    def _on_writable(self) -> None:
+        try:
+            for _ in range(_PACKETS_A_TURN):
+                if not self._outbox:
+                    self._stop_writing()
+                    return
+                self._send_chunk(self._outbox[0])
+        except BlockingIOError:
+            return
+
+    def _send_chunk(self, message: _Outgoing) -> None:
+        end = message.position + CHUNK_SIZE
+        is_last = end >= len(message.view)
+        index = message.position // CHUNK_SIZE
+        header = _pack(message.kind, 0 if is_last else MORE, 0, index, message.seq)
+        self._near.sendmsg((header, message.view[message.position : end]))
+        message.position = end
+        if is_last:
+            self._outbox.popleft()
+
+    def _stop_writing(self) -> None:
+        if self._outbox:
+            self._outbox.clear()
+        self._loop.remove_writer(self._near.fileno())

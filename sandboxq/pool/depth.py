@@ -1,0 +1,34 @@
+"""How many calls to hold ahead of the children, from measured run times: pure."""
+
+from __future__ import annotations
+
+# Above this a second call in the socket buys nothing (execution-layer.md B), and would wait for long.
+_SHORT = 0.0005
+# What is sent ahead lasts a child about this long: several wake-ups of the coordinator.
+_AHEAD = 0.002
+_DEEPEST = 32
+# A round trip to Redis is hidden by one more call per slot; of longer jobs it is not worth a lock.
+_WORTH_A_RESERVE = 0.05
+# The newest run time's weight: a change of load is believed after about ten jobs.
+_WEIGHT = 0.2
+
+
+def average_with(average: float | None, seconds: float) -> float:
+    """Return the running average of run times with one more in it."""
+    return seconds if average is None else average + (seconds - average) * _WEIGHT
+
+
+def depth(average: float | None) -> int:
+    """Return how many calls a child may hold for each that it runs: 1 unless jobs are very short."""
+    if average is None or average > _SHORT:
+        return 1
+    if average * _DEEPEST <= _AHEAD:
+        return _DEEPEST
+    return max(2, int(_AHEAD / average))
+
+
+def reserve(average: float | None, slots: int) -> int:
+    """Return how many calls may wait in the coordinator, so that a free child finds one there."""
+    if average is None or average > _WORTH_A_RESERVE:
+        return 0
+    return slots

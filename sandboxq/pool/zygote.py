@@ -1,0 +1,290 @@
+"""The fork server: imports the processor once, then forks children on request.
+
+    coordinator ══ control (SEQPACKET, JSON and descriptors) ══ zygote ──fork──► children
+                                                                  ▲  SIGCHLD       │
+                                                                  └────────────────┘
+    load       ─► loaded | refused        spawn + 3 descriptors ─► forked + pidfd
+    (a child ends)      ─► exit            end of file            ─► kill everything, leave
+
+It has one thread, and so may fork at any time. Whatever a child starts and leaves behind is
+re-parented to it (PR_SET_CHILD_SUBREAPER) and ended with that child.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child import loader, loop
+from sandboxq.child.birth import CHILD_VARIABLE, be_born
+from sandboxq.child.link import Link
+from sandboxq.sandbox import family, plan, prctl, scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTROL_PACKET = 64 * 1024
+# On this signal the stacks go to the descriptor that the coordinator reads them from.
+STACKS_SIGNAL = signal.SIGRTMAX
+# A trace longer than this does not fit a control packet.
+_TRACE_LIMIT = 16 * 1024
+# Each kill re-parents the next generation to us: long enough for any depth.
+_LAST_SWEEP_SECONDS = 5.0
+_DESCRIPTORS_OF_A_CHILD = 3
+
+
+def main(control_fd: int, stacks_fd: int) -> None:
+    """Serve the coordinator at the other end of ``control_fd`` until it is gone."""
+    prctl.die_with_parent()  # while importing nobody watches the control socket
+    prctl.adopt_orphans()
+    prctl.hide_memory()
+    faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=control_fd)
+    request = control.recv(CONTROL_PACKET)
+    if not request:
+        return
+    order = json.loads(request)
+    sys.path[:] = order["path"]
+    processor = _load(control, order)
+    faulthandler.unregister(STACKS_SIGNAL)
+    os.close(stacks_fd)
+    prctl.outlive_parent()
+    _Zygote(control, processor, order).serve()
+
+
+def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | None:
+    """Import the processor, unless children must do it themselves, and say how that went."""
+    if not order["preload"]:
+        _tell(control, {"op": "loaded", "threads": 1, "is_async": None, "import_ms": 0})
+        return None
+    started = time.perf_counter()
+    try:
+        processor = loader.load_processor(order["processor"])
+    except loader.LoadFailed as error:
+        trace = error.trace[-_TRACE_LIMIT:]
+        _tell(control, {"op": "refused", "reason": error.reason[-_TRACE_LIMIT:], "trace": trace})
+        os._exit(0)
+    if processor.is_async:
+        from sandboxq.child import async_loop as _  # noqa: F401, PLC0415 - for the children to inherit
+    loaded = {
+        "op": "loaded",
+        "threads": len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is not worth its import
+        "is_async": processor.is_async,
+        "import_ms": int((time.perf_counter() - started) * 1000),
+    }
+    _tell(control, loaded)
+    return processor
+
+
+class _Zygote:
+    """Forks, reaps and sweeps."""
+
+    def __init__(
+        self, control: socket.socket, processor: loader.Processor | None, order: dict[str, Any]
+    ) -> None:
+        self._control = control
+        self._processor = processor
+        self._order = order
+        self._scratch: dict[int, str] = {}  # of each living child
+        self._removers: set[int] = set()  # processes that remove the files of dead ones
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def serve(self) -> None:
+        """Answer requests until the coordinator is gone."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _do_nothing)  # the coordinator alone ends us
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        gc.collect()
+        gc.disable()
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._wake_r in ready:
+                self._drain_wakeups()
+                self._reap()
+            if self._control.fileno() in ready:
+                self._obey()
+
+    def _obey(self) -> None:
+        try:
+            raw, fds, _, _ = socket.recv_fds(self._control, CONTROL_PACKET, _DESCRIPTORS_OF_A_CHILD)
+        except ConnectionError:
+            raw, fds = b"", []
+        if not raw:
+            self._leave()
+        self._fork(json.loads(raw), fds)
+
+    def _fork(self, order: dict[str, Any], fds: Sequence[int]) -> None:
+        sys.stdout.flush()  # or each child would print it again
+        sys.stderr.flush()
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say({"op": "fork-failed", "number": order["number"], "reason": str(error)})
+            for fd in fds:
+                os.close(fd)
+            return
+        if pid == 0:
+            self._be_child(order, list(fds), parent)
+        for fd in fds:
+            os.close(fd)
+        self._scratch[pid] = order["scratch"]
+        pidfd = os.pidfd_open(pid)  # nobody else can reap it, so this is the right process
+        text = json.dumps({"op": "forked", "number": order["number"], "pid": pid}).encode()
+        try:
+            socket.send_fds(self._control, [text], [pidfd])
+        except OSError:
+            self._leave()
+        os.close(pidfd)
+
+    def _be_child(self, order: dict[str, Any], fds: list[int], parent: int) -> None:
+        """Live a child's life; never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._control.close()
+            sock, stdout, stderr = fds
+            be_born(parent, stdout=stdout, stderr=stderr)
+            link = Link(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=sock))
+            self._run_child(link, order)
+            code = 0
+        except BaseException:  # noqa: BLE001 - a child never returns into the fork server's loop
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+
+    def _run_child(self, link: Link, order: dict[str, Any]) -> None:
+        faulthandler.enable(file=2)
+        try:
+            plan.follow(order["steps"])
+            processor = self._processor or loader.load_processor(self._order["processor"])
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator hears it
+            loop.report_failed_start(link, "starting a child", error)
+            return
+        settings = loop.Settings(self._order["queue"], self._order["concurrency"], order["memory"])
+        loop.live(link, processor, settings)
+
+    def _drain_wakeups(self) -> None:
+        try:
+            os.read(self._wake_r, 4096)
+        except BlockingIOError:
+            return
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._bury(ended.si_pid)
+
+    def _bury(self, pid: int) -> None:
+        """End the group of a dead process, tell, and end what it left elsewhere."""
+        is_child = pid in self._scratch
+        if is_child:
+            try:
+                os.killpg(pid, signal.SIGKILL)  # before the reaping that frees the number
+            except (ProcessLookupError, PermissionError):
+                pass
+        _, status, usage = os.wait4(pid, 0)
+        if not is_child:
+            self._removers.discard(pid)
+            return
+        path = self._scratch.pop(pid)
+        self._say(
+            {
+                "op": "exit",
+                "pid": pid,
+                "status": status,
+                "max_rss": usage.ru_maxrss * 1024,
+                "cpu": usage.ru_utime + usage.ru_stime,
+            }
+        )
+        self._sweep()
+        if path:
+            self._remove_scratch(path)
+
+    def _sweep(self) -> None:
+        """End the orphans that no living child owns, and their descendants as they come up."""
+        for _ in range(100):
+            orphans = [pid for pid in family.children_of(os.getpid()) if not self._is_owned(pid)]
+            if not orphans:
+                return
+            family.kill_all(orphans)
+            for pid in orphans:
+                try:
+                    os.waitpid(pid, 0)
+                except ChildProcessError:
+                    continue
+
+    def _is_owned(self, pid: int) -> bool:
+        if pid in self._scratch or family.session_of(pid) in self._scratch:
+            return True
+        if pid in self._removers:
+            return True
+        prefix = f"{CHILD_VARIABLE}=".encode()
+        for variable in family.first_environment(pid):
+            if variable.startswith(prefix):
+                return int(variable[len(prefix) :] or b"0") in self._scratch
+        return False
+
+    def _remove_scratch(self, path: str) -> None:
+        """Remove a dead child's files, in a process of its own: there may be very many."""
+        pid = os.fork()
+        if pid:
+            self._removers.add(pid)
+            return
+        try:
+            scratch.remove_scratch(path)
+        finally:
+            os._exit(0)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            _tell(self._control, message)
+        except OSError:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Kill everything below this process, remove its files, and exit."""
+        deadline = time.monotonic() + _LAST_SWEEP_SECONDS
+        while time.monotonic() < deadline:
+            family.kill_all(family.descendants_of(os.getpid()))
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                break
+            time.sleep(0.001)
+        if self._order["scratch"]:
+            scratch.remove_scratch(self._order["scratch"])
+        os._exit(0)
+
+
+def _tell(control: socket.socket, message: dict[str, Any]) -> None:
+    control.send(json.dumps(message).encode())
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """Only wake the poll."""
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

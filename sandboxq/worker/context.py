@@ -1,0 +1,26 @@
+"""What all parts of one worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.clock import Clock
+    from sandboxq.config import WorkerSettings
+    from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.attempt import HeldJobs
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """One queue on one broker, the settings, and the jobs whose locks are held."""
+
+    broker: Broker
+    keys: QueueKeys
+    settings: WorkerSettings
+    held: HeldJobs
+    clock: Clock
+    telemetry: Telemetry
