@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 # So many jobs are packed and answered in one round trip: 20 script calls, about 20 milliseconds.
 JOBS_PER_TRIP = 2000
 
-_PLAIN = JobOptions()
-_PLAIN_OPTS = options_to_wire(_PLAIN)
+# The options of a job that asks for nothing: most jobs share them, and their text.
+PLAIN = JobOptions()
+_PLAIN_TEXT = options_to_wire(PLAIN)
 
 
 class NewJob(NamedTuple):
@@ -33,30 +34,29 @@ class NewJob(NamedTuple):
     rest: str
 
 
-def new_job(keys: QueueKeys, name: str, data: str, options: JobOptions = _PLAIN) -> NewJob:
+def new_job(name: str, data: str, options: JobOptions = PLAIN) -> NewJob:
     """Return the job for these checked options."""
-    if options is _PLAIN:
-        return NewJob(name, data, _PLAIN_OPTS, "")
-    rest = _rest(keys, options)
+    if options is PLAIN:
+        return NewJob(name, data, _PLAIN_TEXT, "")
+    rest = _rest(options)
     return NewJob(name, data, options_to_wire(options), json_text(rest, "options") if rest else "")
 
 
-def _rest(keys: QueueKeys, options: JobOptions) -> dict[str, Any]:
+def _rest(options: JobOptions) -> dict[str, Any]:
     """Return what the script itself must know of the options."""
     rest: dict[str, Any] = {
         "id": options.job_id,
         "timestamp": options.timestamp_ms,
-        "delay": ms_from_seconds(options.delay),
-        "priority": options.priority,
-        "is_lifo": options.lifo,
+        "delay": ms_from_seconds(options.delay) or None,
+        "priority": options.priority or None,
+        "is_lifo": options.lifo or None,
         "de": options.extra.get("de"),
     }
     parent = options.extra.get("parent")
     if parent is not None:
         rest["parent_key"] = f"{parent['queue']}:{parent['id']}"
         rest["parent"] = _parent_field(parent, options.extra)
-    # A timestamp of 0 is one; every other 0 says the same as nothing.
-    return {name: value for name, value in rest.items() if value or name == "timestamp" == 0}
+    return {name: value for name, value in rest.items() if value is not None}
 
 
 def _parent_field(parent: dict[str, Any], extra: dict[str, Any]) -> str:

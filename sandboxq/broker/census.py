@@ -17,7 +17,7 @@ _GLOB = re.compile(r"[][*?^\\]")
 
 
 async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
-    """Return the names of all queues under the prefix, sorted; looks at every key of the database."""
+    """Return the names of all queues under the prefix, sorted; walks over the whole database."""
     pattern = _GLOB.sub(r"\\\g<0>", prefix) + ":*:meta"
     names: set[str] = set()
     cursor = 0

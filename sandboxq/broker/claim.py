@@ -15,7 +15,7 @@ MAX_CLAIM = 100
 
 
 class ClaimedJob(NamedTuple):
-    """A job as its hash stood after the claim. Texts are as in Redis, ``b""`` where there is none."""
+    """A job as its hash stood after the claim; texts are as in Redis, empty where there is none."""
 
     id: bytes
     name: bytes

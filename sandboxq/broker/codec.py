@@ -21,7 +21,6 @@ CACHE_ENTRIES = 4096
 CACHE_TEXT_BYTES = 512
 
 
-
 def _refuse_constant(name: str) -> None:
     message = f"{name} is not JSON"
     raise ValueError(message)
@@ -60,14 +59,16 @@ def json_text(value: object, what: str) -> str:
 
 def _refuse_foreign_keys(value: Any, what: str) -> None:
     """Refuse what ``json`` would turn into string keys without a word: 1, None, True."""
-    for item in value.values() if isinstance(value, dict) else value:
-        if isinstance(item, (dict, list, tuple)):
-            _refuse_foreign_keys(item, what)
+    items = value
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 message = f"{what} cannot be stored as JSON: key {key!r} is not a string"
                 raise UsageError(message)
+        items = value.values()
+    for item in items:
+        if isinstance(item, (dict, list, tuple)):
+            _refuse_foreign_keys(item, what)
 
 
 def json_value(text: bytes) -> Any:
@@ -99,9 +100,7 @@ def options_to_wire(options: JobOptions) -> str:
         wire["removeOnComplete"] = _keep_to_wire(options.remove_on_complete)
     if options.remove_on_fail is not None:
         wire["removeOnFail"] = _keep_to_wire(options.remove_on_fail)
-    for name, value in _plain_members(options):
-        if value is not None:
-            wire[name] = value
+    wire |= {name: value for name, value in _plain_members(options) if value is not None}
     wire.update(options.extra)
     return json_text(wire, "options")
 

@@ -32,6 +32,9 @@ from sandboxq.errors import BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Where a command looks, below the working directory.
+DIRECTORY = ".sandboxq"
+
 _START_LOCK = "start.lock"
 _USERS_LOCK = "users.lock"
 _RECORD = "server.json"

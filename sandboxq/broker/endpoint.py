@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 # The environment variables that name a server, the first that is set wins (design.md 6.1).
 ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
-EMBEDDED_DIRECTORY = ".sandboxq"
 
 # Seconds for the TCP or TLS connection and its greeting; socket_connect_timeout in the URL wins.
 CONNECT_TIMEOUT = 5.0
@@ -128,7 +129,7 @@ async def resolve_endpoint(
     for name in ENVIRONMENT:
         if value := os.environ.get(name):
             return _endpoint_from_variable(name, value), None
-    use = await _use_embedded(directory or Path.cwd() / EMBEDDED_DIRECTORY)
+    use = await _use_embedded(directory)
     return endpoint_of_socket(use.socket), use
 
 
@@ -145,25 +146,35 @@ def _endpoint_from_variable(name: str, value: str) -> Endpoint:
         raise UsageError(message) from None
 
 
-async def _use_embedded(directory: Path) -> EmbeddedUse:
+async def _use_embedded(directory: Path | None) -> EmbeddedUse:
     try:
         # Late, because Windows has no fcntl, and a URL needs none of this.
-        from sandboxq.broker.embedded import use_server  # noqa: PLC0415
+        from sandboxq.broker.embedded import DIRECTORY, use_server  # noqa: PLC0415
     except ImportError as error:
         message = "the embedded server needs Linux or macOS; name a Redis with --url redis://…"
         raise BrokerUnavailable(message) from error
-    starting = asyncio.ensure_future(asyncio.to_thread(use_server, directory))
+    abandoned = threading.Event()
+    started: list[EmbeddedUse] = []
+
+    def start() -> None:
+        started.append(use_server(directory or Path.cwd() / DIRECTORY))
+        if abandoned.is_set():
+            _release(started)
+
     try:
-        return await asyncio.shield(starting)
+        await asyncio.to_thread(start)
     except asyncio.CancelledError:
-        # The thread cannot be stopped; what it brings must not keep the server alive for ever.
-        starting.add_done_callback(_release)
+        # The thread goes on; what it brings must not keep the server alive for ever.
+        abandoned.set()
+        _release(started)
         raise
+    return started.pop()
 
 
-def _release(starting: asyncio.Future[EmbeddedUse]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().release()
+def _release(started: list[EmbeddedUse]) -> None:
+    """Release the use if it is there. Both sides may try: ``pop`` gives it to one of them."""
+    with contextlib.suppress(IndexError):
+        started.pop().release()
 
 
 def _complaint(problem: str) -> str:
@@ -172,12 +183,13 @@ def _complaint(problem: str) -> str:
 
 def _problem(endpoint: Endpoint) -> str | None:
     """Say what is wrong with the URL's form: redis-py ignores most of it silently."""
-    parts = urlsplit(endpoint.url)
     try:
+        parts = urlsplit(endpoint.url)
         parsed = _arguments(endpoint.url)
+        # Asking for the port is what checks it.
         _ = parts.port
     except ValueError:
-        return "its port or one of its options is not a number"
+        return "its host, its port or one of its options makes no sense"
     if parts.fragment:
         return "it contains '#'"
     if parts.scheme == "unix":

@@ -24,13 +24,13 @@ STATES = tuple(state for state in JobState if state is not JobState.UNKNOWN)
 _HASHES_PER_TRIP = 200
 
 
-async def counts_of(broker: Broker, keys: QueueKeys) -> dict[JobState, int]:
+async def counts_of(broker: Broker, keys: QueueKeys) -> dict[str, int]:
     """Return how many jobs are in each state."""
     sources = [(state, name) for state in STATES for name in _LISTS.get(state, (state.value,))]
     commands = [("LLEN" if state in _LISTS else "ZCARD", keys[name]) for state, name in sources]
-    counts = dict.fromkeys(STATES, 0)
+    counts = {state.value: 0 for state in STATES}
     for (state, _), count in zip(sources, await broker.pipeline(commands), strict=True):
-        counts[state] += count
+        counts[state.value] += count
     return counts
 
 
@@ -41,7 +41,13 @@ async def job_of(broker: Broker, keys: QueueKeys, job_id: str) -> Job | None:
 
 
 async def jobs_in(
-    broker: Broker, keys: QueueKeys, states: Iterable[JobState], *, start: int, end: int, ascending: bool
+    broker: Broker,
+    keys: QueueKeys,
+    states: Iterable[JobState],
+    *,
+    start: int,
+    end: int,
+    ascending: bool,
 ) -> list[Job]:
     """Return the jobs ``start`` to ``end`` (inclusive; -1 is the last) of each state, in its order.
 
@@ -85,7 +91,9 @@ def _pairs(reply: Any) -> dict[bytes, bytes]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-async def logs_of(broker: Broker, keys: QueueKeys, job_id: str, *, start: int, end: int) -> list[str]:
+async def logs_of(
+    broker: Broker, keys: QueueKeys, job_id: str, *, start: int, end: int
+) -> list[str]:
     """Return the lines ``start`` to ``end`` (inclusive; -1 is the last) of a job's log."""
     lines = await broker.command("LRANGE", keys[f"{job_id}:logs"], start, end)
     return [line.decode(errors="replace") for line in lines]

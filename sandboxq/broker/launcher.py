@@ -30,6 +30,8 @@ LOG_NAME = "server.log"
 _POLL_SECONDS = 0.002
 # It listens before it reads its data, so a large file does not need more.
 START_TIMEOUT = 15.0
+# Data that is unreadable shows itself early; longer loading is the clients' to wait for.
+LOADING_TIMEOUT = 5.0
 # The last write to disk of a large AOF may take a while; it is never killed instead.
 STOP_TIMEOUT = 60.0
 _ANSWER_TIMEOUT = 5.0
@@ -38,8 +40,9 @@ _LONGEST_LOG = 1_000_000
 
 
 def spawn(directory: Path, socket_path: Path) -> None:
-    """Start a server on the data of ``directory`` and return once it listens.
+    """Start a server on the data of ``directory`` and return once it answers.
 
+    Unless its data takes long to read: then once it listens and says that it is loading.
     The caller holds the start lock and knows that no server lives there.
     Raises: BrokerUnavailable with the last lines of its log.
     """
@@ -55,7 +58,7 @@ def spawn(directory: Path, socket_path: Path) -> None:
             code = _run(_command(directory, socket_path), output.fileno(), lock)
         finally:
             os.close(lock)
-    if code or not _wait_until(lambda: is_listening(socket_path), directory, START_TIMEOUT):
+    if code or not _is_started(directory, socket_path):
         text = log.read_bytes()[log_start:].decode(errors="replace")
         lines = "\n  ".join(text.strip().splitlines()[-_LOG_LINES:])
         message = f"the embedded server in {directory} did not start:\n  {lines}"
@@ -97,18 +100,7 @@ def is_alive(directory: Path) -> bool:
 
 def wait_until_listening(directory: Path, socket_path: Path) -> bool:
     """Wait for a server that lives to listen; False when it ended or does not get there."""
-    return _wait_until(lambda: is_listening(socket_path), directory, START_TIMEOUT)
-
-
-def is_listening(socket_path: Path) -> bool:
-    """Whether somebody accepts connections at the socket."""
-    with socket(AF_UNIX, SOCK_STREAM) as probe:
-        probe.settimeout(_ANSWER_TIMEOUT)
-        try:
-            probe.connect(str(socket_path))
-        except OSError:
-            return False
-    return True
+    return _wait_until(lambda: _answer(socket_path, b"") is not None, directory, START_TIMEOUT)
 
 
 def process_id(directory: Path) -> int | None:
@@ -193,6 +185,28 @@ def _run(command: list[str], output: int, lock: int) -> int:
     except (OSError, subprocess.TimeoutExpired) as error:
         message = f"the embedded server's program cannot be run: {error}"
         raise BrokerUnavailable(message) from error
+
+
+def _is_started(directory: Path, socket_path: Path) -> bool:
+    """Wait for an answer that is not LOADING: unreadable data ends the server after it listens."""
+    if not wait_until_listening(directory, socket_path):
+        return False
+    _wait_until(
+        lambda: _answer(socket_path, b"PING\r\n") == b"+PONG\r\n", directory, LOADING_TIMEOUT
+    )
+    return is_alive(directory)
+
+
+def _answer(socket_path: Path, message: bytes) -> bytes | None:
+    """Return what the server says to ``message``; None when it cannot be reached."""
+    with socket(AF_UNIX, SOCK_STREAM) as connection:
+        connection.settimeout(_ANSWER_TIMEOUT)
+        try:
+            connection.connect(str(socket_path))
+            connection.sendall(message)
+            return connection.recv(1000) if message else b""
+        except OSError:
+            return None
 
 
 def _ask_to_end(socket_path: Path) -> str | None:

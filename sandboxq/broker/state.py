@@ -18,7 +18,7 @@ _IDS_PER_CALL = 100
 
 
 class Ending(NamedTuple):
-    """How a job stands: ``state`` is completed, failed, or else None; ``exists`` tells if it is there.
+    """How a job stands: ``state`` is completed, failed or None; ``exists`` tells if it is there.
 
     ``text`` is the return value as JSON or the failed reason; ``cause`` names the error's class.
     """

@@ -50,7 +50,9 @@ def stack_of(error: BaseException) -> str:
         text = f"{type(error).__name__} (its text could not be made: {type(broken).__name__})"
     if len(text) > _STACK_LIMIT:
         half = _STACK_LIMIT // 2
-        text = f"{text[:half]}\n  … {len(text) - _STACK_LIMIT} characters left out …\n{text[-half:]}"
+        text = (
+            f"{text[:half]}\n  … {len(text) - _STACK_LIMIT} characters left out …\n{text[-half:]}"
+        )
     return text
 
 
@@ -84,7 +86,9 @@ def _is_unrecoverable(error: BaseException) -> bool:
 
 def _out_of_memory(error: MemoryError, memory: int | None) -> Failure:
     traceback.clear_frames(error.__traceback__)  # gives back what the job had gathered
-    granted = f"its policy grants {memory >> 20} MB" if memory else "the machine has no more to give"
+    granted = (
+        f"its policy grants {memory >> 20} MB" if memory else "the machine has no more to give"
+    )
     reason = f"the job ran out of memory: {granted}"
     try:
         stack = stack_of(error)

@@ -107,8 +107,8 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
 
 def decode_call(payload: bytes) -> CallFields:
     """Return what ``encode_call`` was given."""
-    *lengths, made, started, stalled = _CALL.unpack_from(payload)
-    return CallFields(*_cut(payload, _CALL.size, lengths), made, started, stalled)
+    sizes = _CALL.unpack_from(payload)
+    return CallFields(*_cut(payload, _CALL.size, sizes[:10]), *sizes[10:])
 
 
 def encode_failure(reason: str, stack: str, cause: str) -> bytes:
@@ -124,7 +124,7 @@ def decode_failure(payload: bytes) -> tuple[str, str, str]:
     return _text(reason), _text(stack), _text(cause)
 
 
-def _cut(payload: bytes, start: int, lengths: list[int] | tuple[int, ...]) -> list[bytes]:
+def _cut(payload: bytes, start: int, lengths: tuple[int, ...]) -> list[bytes]:
     parts = []
     for length in lengths:
         end = start + length

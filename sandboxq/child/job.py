@@ -17,11 +17,22 @@ _UNREAD: Any = object()
 class Job:
     """What a processor is given. Its JSON is decoded when it is first looked at."""
 
-    __slots__ = ("_data", "_fields", "_link", "_opts", "_parent", "_progress", "_seq", "queue_name")
+    __slots__ = (
+        "_data",
+        "_link",
+        "_opts",
+        "_parent",
+        "_payload",
+        "_progress",
+        "_seq",
+        "_unpacked",
+        "queue_name",
+    )
 
     def __init__(self, payload: bytes, seq: int, *, link: Link, queue_name: str) -> None:
-        """Unpack the payload of a CALL."""
-        self._fields: CallFields = decode_call(payload)
+        """Keep the payload of a CALL; it is unpacked when a field is asked for."""
+        self._payload = payload
+        self._unpacked: CallFields | None = None
         self._seq = seq
         self._link = link
         self._data = self._opts = self._parent = self._progress = _UNREAD
@@ -56,7 +67,9 @@ class Job:
     def opts(self) -> dict[str, Any]:
         """The job's options, by BullMQ's names."""
         if self._opts is _UNREAD:
-            self._opts = value_from_json(self._fields.opts, f"the options of job {self.id}", empty={})
+            self._opts = value_from_json(
+                self._fields.opts, f"the options of job {self.id}", empty={}
+            )
         return self._opts  # type: ignore[no-any-return]
 
     @property
@@ -137,9 +150,18 @@ class Job:
         self._report(DATA, json_from_value(value, "the data"))
         self._data = value
 
+    @property
+    def _fields(self) -> CallFields:
+        if self._unpacked is None:
+            self._unpacked = decode_call(self._payload)
+            self._payload = b""
+        return self._unpacked
+
     def _report(self, kind: int, payload: bytes) -> None:
         if len(payload) > MESSAGE_LIMIT:
-            message = f"{len(payload)} bytes are more than the {MESSAGE_LIMIT} that a message may have"
+            message = (
+                f"{len(payload)} bytes are more than the {MESSAGE_LIMIT} that a message may have"
+            )
             raise ResultTooLarge(message)
         self._link.send(kind, self._seq, payload)
 

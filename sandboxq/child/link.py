@@ -57,7 +57,9 @@ class Link:
         if not index:
             self._partial, self._partial_seq, self._next_index = BytesIO(), seq, 0
         if seq != self._partial_seq or index != self._next_index:
-            self._partial_seq = 0  # the coordinator took part of this message back: it sends it anew
+            self._partial_seq = (
+                0  # the coordinator took part of this message back: it sends it anew
+            )
             return None
         self._partial.write(memoryview(packet)[HEADER_SIZE:])
         self._next_index += 1
@@ -85,7 +87,9 @@ class Link:
                     self._socket.send(header + payload)
                 return
             with self._lock:
-                self._send_chunks(HEADER.pack(kind, flags | MORE, detail, microseconds, seq), payload)
+                self._send_chunks(
+                    HEADER.pack(kind, flags | MORE, detail, microseconds, seq), payload
+                )
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)
 

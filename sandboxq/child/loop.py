@@ -80,12 +80,12 @@ def _serve(link: Link, processor: Processor, settings: Settings, capture: output
             os._exit(0)
         kind, seq, payload = message
         if kind == CALL:
-            _run(link, processor, settings, capture, payload, seq)  # noqa: PLR0917 - the hot path
+            _run(link, processor, settings, capture, payload, seq)
         elif kind == RETIRE:
             return
 
 
-def _run(  # noqa: PLR0913 - the hot path: an object in between would be made for each job
+def _run(
     link: Link,
     processor: Processor,
     settings: Settings,
@@ -119,7 +119,7 @@ def result_bytes(value: object) -> bytes:
     return raw
 
 
-def tell_failure(  # noqa: PLR0913 - what is known where a job ends
+def tell_failure(
     link: Link,
     seq: int,
     error: BaseException,

@@ -1,8 +1,8 @@
 """What a job prints and logs, line by line, to the coordinator.
 
-    print, sys.stderr ─► LineWriter ─┐
-    logging ───────────► LogLines ───┼─► Capture ─► LINE frames, under the job's number
-    C code, subprocesses ─► fd 1, 2 ──► two pipes that the coordinator reads itself
+print, sys.stderr ─► LineWriter ─┐
+logging ───────────► LogLines ───┼─► Capture ─► LINE frames, under the job's number
+C code, subprocesses ─► fd 1, 2 ──► two pipes that the coordinator reads itself
 """
 
 from __future__ import annotations

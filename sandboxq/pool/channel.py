@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
     CHUNK_SIZE,
@@ -19,9 +19,6 @@ from sandboxq.child.frames import (
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-
-# kind, flags, detail, microseconds, seq, payload
-Receiver = "Callable[[int, int, int, int, int, bytes], None]"
 
 # Packets for one child before the others have their turn.
 _PACKETS_A_TURN = 32
@@ -100,7 +97,7 @@ class Channel:
         for _ in range(_PACKETS_A_TURN):
             try:
                 packet = receive(PACKET_SIZE)
-            except BlockingIOError:
+            except OSError:  # nothing there, or the listener has closed us meanwhile
                 return False
             if not packet:
                 return False

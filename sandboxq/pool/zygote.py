@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CONTROL_PACKET = 64 * 1024
 # On this signal the stacks go to the descriptor that the coordinator reads them from.
 STACKS_SIGNAL = signal.SIGRTMAX
+# Exit code after an import that failed: what the import has started may still run.
+REFUSED = 3
 # A trace longer than this does not fit a control packet.
 _TRACE_LIMIT = 16 * 1024
 # Each kill re-parents the next generation to us: long enough for any depth.
@@ -71,7 +73,7 @@ def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | N
     except loader.LoadFailed as error:
         trace = error.trace[-_TRACE_LIMIT:]
         _tell(control, {"op": "refused", "reason": error.reason[-_TRACE_LIMIT:], "trace": trace})
-        os._exit(0)
+        os._exit(REFUSED)
     if processor.is_async:
         from sandboxq.child import async_loop as _  # noqa: F401, PLC0415 - for the children to inherit
     loaded = {
@@ -206,6 +208,7 @@ class _Zygote:
         _, status, usage = os.wait4(pid, 0)
         if not is_child:
             self._removers.discard(pid)
+            self._sweep()  # what it had started is ours now
             return
         path = self._scratch.pop(pid)
         self._say(
@@ -222,17 +225,10 @@ class _Zygote:
             self._remove_scratch(path)
 
     def _sweep(self) -> None:
-        """End the orphans that no living child owns, and their descendants as they come up."""
-        for _ in range(100):
-            orphans = [pid for pid in family.children_of(os.getpid()) if not self._is_owned(pid)]
-            if not orphans:
-                return
-            family.kill_all(orphans)
-            for pid in orphans:
-                try:
-                    os.waitpid(pid, 0)
-                except ChildProcessError:
-                    continue
+        """End the orphans that no living child owns; each death of one calls for the next sweep."""
+        for pid in family.children_of(os.getpid()):
+            if not self._is_owned(pid):
+                family.kill_all([pid, *family.descendants_of(pid)])
 
     def _is_owned(self, pid: int) -> bool:
         if pid in self._scratch or family.session_of(pid) in self._scratch:

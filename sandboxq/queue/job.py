@@ -37,7 +37,7 @@ class QueuedJob(Job):
 
     async def refresh(self) -> QueuedJob:
         """Return the job as it is now. Raises: JobNotFound."""
-        return await self.queue.get_job(self.id, strict=True)
+        return await self.queue.read_job(self.id)
 
     async def remove(self, *, with_children: bool = True) -> bool:
         """Remove the job; see Queue.remove."""
@@ -51,6 +51,6 @@ class QueuedJob(Job):
 _FIELDS = tuple(each.name for each in fields(Job))
 
 
-def queued_job(job: Job, queue: Queue) -> QueuedJob:
-    """Return the job bound to its queue."""
-    return QueuedJob(**{name: getattr(job, name) for name in _FIELDS}, queue=queue)
+def members_of(job: Job) -> dict[str, Any]:
+    """Return what makes a job, for another object bound to a queue."""
+    return {name: getattr(job, name) for name in _FIELDS}

@@ -6,9 +6,10 @@ import math
 import operator
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
 
 from sandboxq.backoff import Backoff
+from sandboxq.broker.add import PLAIN
 from sandboxq.broker.keys import checked_queue_name
 from sandboxq.broker.relations import ON_FAILURE, Deduplication, Parent, relation_members
 from sandboxq.errors import UsageError
@@ -25,8 +26,11 @@ MAX_SAFE_INTEGER = 2**53 - 1
 
 # A job's hash is `<prefix>:<queue>:<id>`, so these ids would overwrite the queue's own keys.
 RESERVED_IDS = frozenset(
-    "id meta wait paused active prioritized pc delayed delay priority waiting-children completed"
-    " failed marker events stalled stalled-check limiter repeat".split()
+    {
+        *("id", "meta", "wait", "paused", "active", "prioritized", "pc", "delayed", "completed"),
+        *("failed", "waiting-children", "marker", "events", "stalled", "stalled-check"),
+        *("limiter", "repeat", "delay", "priority"),
+    }
 )
 
 # What BullMQ takes for one of its automatic ids.
@@ -55,13 +59,10 @@ class AddOptions(TypedDict, total=False):
     parent: Parent | None
 
 
-_NO_OPTIONS = JobOptions()
-
-
 def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
     """Return the options of one job. Raises: UsageError naming the argument and what is allowed."""
     if not options:
-        return _NO_OPTIONS
+        return PLAIN
     known: dict[str, Any] = {}
     for name, value in options.items():
         if name in _CHECKS:
@@ -80,10 +81,7 @@ def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
 
 def checked_name(name: object) -> str:
     """Return the job name. Raises: UsageError unless it is text of at least one character."""
-    if not isinstance(name, str) or not name:
-        message = f"a job name must be text and not empty, not {name!r}"
-        raise UsageError(message)
-    return _encodable("name", name)
+    return _text("name", name)
 
 
 def checked_size(text: str, name: str, limit: int | None) -> None:
@@ -116,13 +114,10 @@ def _positive_seconds(name: str, value: object) -> float:
 
 def _whole(name: str, value: object, *, limit: int = MAX_SAFE_INTEGER) -> int:
     """Return an integer between 0 and ``limit``; floats are refused even when they are whole."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
-    except TypeError as error:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         message = f"{name} must be an integer, not {value!r}"
-        raise UsageError(message) from error
+        raise UsageError(message)
+    number = operator.index(value)
     if not 0 <= number <= limit:
         message = f"{name} must be between 0 and {limit}, not {number}"
         raise UsageError(message)
@@ -168,22 +163,23 @@ def _keep(name: str, value: object) -> Keep:
 
 
 def _job_id(name: str, value: object) -> str:
+    job_id = _text(name, value)
+    if _INTEGER.fullmatch(job_id):
+        message = f"{name} must not be an integer, as those are given by the queue: {value!r}"
+        raise UsageError(message)
+    if ":" in job_id:
+        message = f"{name} must not contain ':', which separates the parts of Redis keys: {value!r}"
+        raise UsageError(message)
+    if job_id in RESERVED_IDS:
+        message = f"{name} must not be {value!r}, a key of the queue itself"
+        raise UsageError(message)
+    return job_id
+
+
+def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         message = f"{name} must be text and not empty, not {value!r}"
         raise UsageError(message)
-    if _INTEGER.fullmatch(value):
-        message = f"{name} must not be an integer, as those are given by the queue: {value!r}"
-        raise UsageError(message)
-    if ":" in value:
-        message = f"{name} must not contain ':', which separates the parts of Redis keys: {value!r}"
-        raise UsageError(message)
-    if value in RESERVED_IDS:
-        message = f"{name} must not be {value!r}, a key of the queue itself"
-        raise UsageError(message)
-    return _encodable(name, value)
-
-
-def _encodable(name: str, value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -227,12 +223,11 @@ def _check_parent(parent: object) -> None:
     if not isinstance(parent, Parent):
         message = f"parent must be a Parent, not {parent!r}"
         raise UsageError(message)
-    if not isinstance(parent.id, str) or not parent.id:
-        message = f"parent id must be text and not empty, not {parent.id!r}"
-        raise UsageError(message)
+    _text("parent id", parent.id)
     checked_queue_name(parent.queue)
     if parent.on_failure not in ON_FAILURE:
-        message = f"parent on_failure must be one of {', '.join(ON_FAILURE)}, not {parent.on_failure!r}"
+        allowed = ", ".join(ON_FAILURE)
+        message = f"parent on_failure must be one of {allowed}, not {parent.on_failure!r}"
         raise UsageError(message)
 
 
@@ -240,9 +235,7 @@ def _check_deduplication(deduplication: object) -> None:
     if not isinstance(deduplication, Deduplication):
         message = f"deduplication must be a Deduplication, not {deduplication!r}"
         raise UsageError(message)
-    if not isinstance(deduplication.id, str) or not deduplication.id:
-        message = f"deduplication id must be text and not empty, not {deduplication.id!r}"
-        raise UsageError(message)
+    _text("deduplication id", deduplication.id)
     if deduplication.ttl is not None:
         _positive_seconds("deduplication ttl", deduplication.ttl)
     elif deduplication.extend:

@@ -1,7 +1,8 @@
-"""Waits for the results of jobs: one reader of the events stream serves all who wait.
+"""Waits for results: one reader of the events stream serves all who wait.
 
     wait(id) ── registers ──► waiters ◄── resolves ── reader: events stream, XREAD BLOCK
-                    │                                    │ failed, removed, malformed; all, now and then
+                    │                                    │ failed, removed, malformed;
+                    │                                    │ everybody, now and then
                     └──────► unpolled ids ◄──────────────┘
                                  └─► poll: how do they stand? ──► resolves
 
@@ -33,8 +34,9 @@ from sandboxq.job import JobState
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
-    from sandboxq.broker.connection import BlockingReader, Broker
+    from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.reader import BlockingReader
     from sandboxq.broker.state import Ending
 
 _log = logging.getLogger("sandboxq.queue.results")
@@ -104,7 +106,9 @@ class Results:
             if not future.done():
                 future.set_result(value)
 
-    def _fail(self, job_ids: Iterable[str], reason: str, kind: type[Exception] = QueueError) -> None:
+    def _fail(
+        self, job_ids: Iterable[str], reason: str, kind: type[Exception] = QueueError
+    ) -> None:
         for job_id in job_ids:
             for future in self._waiters.pop(job_id, []):
                 if not future.done():
@@ -142,9 +146,10 @@ class Results:
             try:
                 position = await self._read_once(position)
             except BrokerUnavailable:
-                await self._broker.wait_until_back()
                 # The stream may have lost what it had; then an old position would mean nothing.
                 position = None
+                self._reader_is_in_place.clear()
+                await self._broker.wait_until_back()
                 recheck_at = 0.0
             if loop.time() >= recheck_at:
                 recheck_at = loop.time() + RECHECK_SECONDS
@@ -165,16 +170,16 @@ class Results:
 
     async def _poll(self) -> None:
         """Ask how the unpolled jobs stand, until none is left."""
-        await self._reader_is_in_place.wait()
         while self._unpolled:
-            batch = list(self._unpolled)
+            await self._reader_is_in_place.wait()
+            # Taken out before asking: an event that comes before the reply may ask again.
+            batch = [job_id for job_id in self._unpolled if job_id in self._waiters]
+            self._unpolled.clear()
             try:
                 await self._poll_batch(batch)
             except BrokerUnavailable:
+                self._unpolled.update(batch)
                 await self._broker.wait_until_back()
-                continue
-            # What an event asked for meanwhile was asked before the reply, so it is answered too.
-            self._unpolled.difference_update(batch)
 
     def _poll_soon(self, job_ids: Iterable[str]) -> None:
         self._unpolled.update(job_ids)

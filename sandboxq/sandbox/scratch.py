@@ -37,14 +37,14 @@ def remove_scratch(path: str) -> None:
 
 def _quietly_unlink(name: str, folder: int) -> None:
     try:
-        os.unlink(name, dir_fd=folder)  # noqa: PTH108 - relative to an open directory
+        os.unlink(name, dir_fd=folder)
     except OSError:
         return
 
 
 def _quietly_rmdir(name: str, folder: int) -> None:
     try:
-        os.rmdir(name, dir_fd=folder)  # noqa: PTH106 - relative to an open directory
+        os.rmdir(name, dir_fd=folder)
     except NotADirectoryError:
         _quietly_unlink(name, folder)  # a link to a directory
     except OSError:

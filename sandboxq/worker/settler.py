@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.worker")
 
-# One script call holds at most so many outcomes: Redis stays free for others (design.md 3.2).
-BATCH = 100
+# A flood of log rows is written in round trips of so many, so that none takes too long.
+MOST_REPORTS = 1000
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
 PENDING_CHILDREN = -4
 FAILED_CHILDREN = -9
 _REASONS = {
     -1: "the job was removed meanwhile",
-    -2: "its lock had expired",
+    -2: "it is settled already, or its lock had expired",
     -3: "it was no longer active",
     -6: "another worker holds its lock",
 }
@@ -125,12 +125,12 @@ class Settler:
                 await self._broker.wait_until_back(self._telemetry)
 
     async def _flush_batch(self) -> None:
-        # Both are taken before the first await: an outcome never overtakes its attempt's reports.
-        reports, endings = self._reports[:BATCH], self._endings[:BATCH]
+        # Both are taken before the first await, and outcomes only when no report is left behind:
+        # an outcome never overtakes its attempt's reports.
+        reports = self._reports[:MOST_REPORTS]
+        endings = self._endings[:] if len(reports) == len(self._reports) else []
         if reports:
             await self._write_reports(reports)
-        if len(reports) == BATCH:
-            return
         if endings:
             codes = await self._settle(endings)
             del self._endings[: len(endings)]

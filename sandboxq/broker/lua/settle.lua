@@ -12,8 +12,8 @@
 --          lock is gone and what is known of a failure written
 -- Events   completed, failed, retries-exhausted, waiting, delayed, drained; those of parents and of
 --          the jobs that deduplication had put off
+-- @include close_batch
 -- @include finish
--- @include metrics
 -- @include retry
 
 local base = KEYS[1]
@@ -55,7 +55,7 @@ local function refusal(kind, key, job, lock, token)
   return lock and -6 or -2
 end
 
-local codes, unlocked_keys, unlocked_ids, was_settled = {}, {}, {}, {}
+local codes, was_settled, current_id = {}, {}, nil
 
 local function settle_all()
   for i = 1, #lock_keys do
@@ -65,49 +65,25 @@ local function settle_all()
     local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
     local code = refusal(kind, key, job, not was_settled[id] and locks[i], token)
     if code == 0 then
+      current_id = id
+      code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4])
       was_settled[id] = true
       if token ~= '0' then
-        unlocked_keys[#unlocked_keys + 1] = lock_keys[i]
-        unlocked_ids[#unlocked_ids + 1] = id
+        batch.unlocked_keys[#batch.unlocked_keys + 1] = lock_keys[i]
+        batch.unlocked_ids[#batch.unlocked_ids + 1] = id
       end
-      code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4])
     end
     codes[i] = code
   end
 end
 
-local function close()
-  if #unlocked_keys > 0 then
-    call('DEL', unpack(unlocked_keys))
-    call('SREM', base .. 'stalled', unpack(unlocked_ids))
-  end
-  if batch.has_waiting then
-    mark_waiting(queue)
-  end
-  if batch.has_delayed then
-    mark_delayed(queue)
-  end
-  for _, outcome in ipairs({ batch.completed, batch.failed }) do
-    store_finished(batch, outcome)
-    if #outcome.removed > 0 then
-      delete_jobs(outcome.removed)
-    end
-    if metrics_points > 0 and outcome.finished > 0 then
-      count_finished(base .. 'metrics:' .. outcome.name, outcome.finished, now, metrics_points)
-    end
-  end
-  if batch.completed.finished + batch.failed.finished > 0
-    and call('LLEN', queue.active) == 0
-    and call('LLEN', queue.wait) == 0
-    and call('ZCARD', queue.prioritized) == 0 then
-    call('XADD', queue.events, '*', 'event', 'drained')
-  end
-  call('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
-end
-
--- A job that cannot be settled must not keep the others from arriving where they were going.
+-- Redis undoes nothing when a script fails, say because a key is not of its type. The jobs before
+-- arrive where they were going; the one that failed stays active, and keeps its lock.
 local is_done, problem = pcall(settle_all)
-close()
+if not is_done and current_id and not call('LPOS', queue.active, current_id) then
+  call('LPUSH', queue.active, current_id)
+end
+close_batch(batch, metrics_points)
 if not is_done then
   return type(problem) == 'table' and problem or redis.error_reply(tostring(problem))
 end

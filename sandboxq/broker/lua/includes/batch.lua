@@ -18,6 +18,8 @@ local function new_batch(queue, now)
     now = now,
     completed = outcome('completed', 'returnvalue'),
     failed = outcome('failed', 'failedReason'),
+    unlocked_keys = {},
+    unlocked_ids = {},
     has_waiting = false,
     has_promoted = false,
     has_delayed = false,

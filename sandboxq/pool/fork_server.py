@@ -1,0 +1,345 @@
+"""The coordinator's side of one fork server (``zygote.py``): starts it, asks it for children."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import sandboxq
+from sandboxq.errors import ProcessorNotLoaded
+from sandboxq.pool.capture import OutputPipe
+from sandboxq.pool.death import Death
+from sandboxq.pool.zygote import CONTROL_PACKET, STACKS_SIGNAL
+from sandboxq.sandbox import family
+
+if TYPE_CHECKING:
+    from sandboxq.sandbox.plan import Plan
+
+# Each child computes on its own cores; a library that takes all of them for each child halves the
+# throughput (execution-layer.md C). What the user has set stays.
+_THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+# Jobs have no business with the queue's Redis.
+_SECRET_VARIABLES = ("SANDBOXQ_URL", "SANDBOXQ_SECRET")
+_POOL_VARIABLE = "SANDBOXQ_POOL"
+# The -P keeps a json.py in the working directory from being imported in place of the real one.
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[3]); from sandboxq.pool.zygote import main; "
+    "main(int(sys.argv[1]), int(sys.argv[2]))"
+)
+# How long the stacks of a hanging import may take to be written.
+_STACKS_SECONDS = 1.0
+_LEAVE_SECONDS = 6.0
+
+
+class Order(NamedTuple):
+    """What a fork server is started for."""
+
+    processor: str
+    queue_name: str
+    concurrency: int
+    threads: int
+    is_preloading: bool
+
+
+class Loaded(NamedTuple):
+    """What came of the import: OS threads afterwards, ``async def`` or not (None: not imported)."""
+
+    threads: int
+    is_async: bool | None
+    import_ms: int
+
+
+class ServerOwner(Protocol):
+    """Who hears a fork server."""
+
+    def on_forked(self, number: int, pid: int, pidfd: int) -> None:
+        """Take the process that was asked for under ``number``; the pidfd is the owner's now."""
+
+    def on_fork_failed(self, number: int, reason: str) -> None:
+        """Hear that the kernel refused."""
+
+    def on_exit(self, pid: int, death: Death) -> None:
+        """Hear that a child was reaped."""
+
+    def on_server_gone(self, server: ForkServer, status: str) -> None:
+        """Hear that the fork server ended although it was not asked to."""
+
+    def on_server_line(self, pid: int, stream: str, line: str) -> None:
+        """Take a line that was printed while the processor was imported."""
+
+
+class ForkServer:
+    """One zygote process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: ServerOwner, order: Order) -> None:
+        """Prepare; ``start`` does it."""
+        self._loop = loop
+        self._owner = owner
+        self._order = order
+        self._marker = f"{_POOL_VARIABLE}={secrets.token_hex(8)}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._pidfd = -1
+        self._pipes: list[OutputPipe] = []
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._loaded: asyncio.Future[Loaded] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._is_closing = False
+        self.scratch = ""
+        self.pid = 0
+
+    async def start(self, timeout: float) -> Loaded:
+        """Start the process and have it import the processor, for at most ``timeout`` seconds.
+
+        Raises:
+            ProcessorNotLoaded: with the reason and the user's frames; everything is cleaned up.
+        """
+        stacks = os.memfd_create("sandboxq-stacks", os.MFD_CLOEXEC)
+        try:
+            self._launch(stacks)
+            done, _ = await asyncio.wait([self._loaded], timeout=timeout)
+            if not done:
+                raise ProcessorNotLoaded(await self._describe_hang(stacks, timeout))
+            return self._loaded.result()
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            os.close(stacks)
+
+    def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
+        """Ask for a child that follows ``plan`` and gets these descriptors."""
+        text = {"number": number, "steps": plan.steps, "memory": plan.memory}
+        text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
+        self._send(json.dumps(text).encode(), fds)
+
+    def scratch_of(self, number: int) -> str:
+        """Return the path of a child's private directory."""
+        return f"{self.scratch}/{number}"
+
+    def shut(self) -> None:
+        """Close the control socket: the zygote kills everything below it, and leaves."""
+        self._is_closing = True
+        if self._control is not None:
+            self._loop.remove_reader(self._control.fileno())
+            self._loop.remove_writer(self._control.fileno())
+            self._control.close()
+            self._control = None
+
+    async def close(self) -> None:
+        """Shut, and wait until the zygote is gone; what hangs is killed."""
+        tree = family.descendants_of(self.pid) if self.pid and not self._loaded.done() else []
+        self.shut()
+        if self._process is not None and not self._gone.done():
+            if not self._loaded.done():
+                self.kill(tree)
+            await asyncio.wait([self._gone], timeout=_LEAVE_SECONDS)
+            if not self._gone.done():
+                self.kill(family.descendants_of(self.pid))
+                await self._gone
+        self._give_back()
+        await self._loop.run_in_executor(None, self.clean)
+
+    def kill(self, tree: list[int]) -> None:
+        """Kill the zygote and these processes below it."""
+        family.kill_all([*tree, self.pid])
+
+    def reap(self) -> None:
+        """Wait for the zygote outside the loop, after ``shut``; for ``Pool.kill`` only."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(_LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill(family.descendants_of(self.pid))
+            self._process.wait()
+        self._give_back()
+        self.clean()
+
+    def clean(self) -> None:
+        """End what is left of this server's children anywhere, and remove its files. Blocks."""
+        for _ in range(20):  # one generation may start the next meanwhile
+            left = family.processes_with(self._marker.encode()) if self._is_orphaned() else []
+            if not left:
+                break
+            family.kill_all(left)
+        if self.scratch:
+            _remove_tree(self.scratch)
+
+    def _is_orphaned(self) -> bool:
+        """Tell whether the zygote ended without its last sweep: it exits with 0 after that."""
+        return self._process is not None and self._process.returncode != 0
+
+    def _launch(self, stacks: int) -> None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        self._control = near
+        self._pipes = [OutputPipe(self._loop, self, stream) for stream in ("stdout", "stderr")]
+        root = str(Path(sandboxq.__file__).parent.parent)
+        arguments = [str(far.fileno()), str(stacks), root]
+        with far:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-P", "-u", "-c", _PROGRAM, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=self._pipes[0].far_fileno(),
+                stderr=self._pipes[1].far_fileno(),
+                pass_fds=[far.fileno(), stacks],
+                env=self._environment(),
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        for pipe in self._pipes:
+            pipe.close_far()
+        self._loop.add_reader(self._pidfd, self._on_end)
+        self._loop.add_reader(near.fileno(), self._on_control)
+        self.scratch = tempfile.mkdtemp(prefix="sandboxq-")
+        self._send(json.dumps(self._load_order()).encode(), [])
+
+    def _load_order(self) -> dict[str, Any]:
+        return {
+            "processor": self._order.processor,
+            "queue": self._order.queue_name,
+            "concurrency": self._order.concurrency,
+            "preload": self._order.is_preloading,
+            "path": sys.path,
+            "scratch": self.scratch,
+        }
+
+    def _environment(self) -> dict[str, str]:
+        environment = {k: v for k, v in os.environ.items() if k not in _SECRET_VARIABLES}
+        for name in _THREAD_VARIABLES:
+            environment.setdefault(name, str(self._order.threads))
+        name, _, value = self._marker.partition("=")
+        environment[name] = value
+        return environment
+
+    def _send(self, raw: bytes, fds: list[int]) -> None:
+        self._outbox.append((raw, fds))
+        if len(self._outbox) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._control is None:
+            return
+        while self._outbox:
+            raw, fds = self._outbox[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            try:
+                self._control.sendmsg([raw], rights)
+            except BlockingIOError:
+                self._loop.add_writer(self._control.fileno(), self._flush)
+                return
+            except OSError:
+                self._outbox.clear()  # it is gone; its pidfd says so
+                return
+            self._outbox.popleft()
+        self._loop.remove_writer(self._control.fileno())
+
+    def _on_control(self) -> None:
+        while self._control is not None:
+            try:
+                raw, fds, _, _ = socket.recv_fds(self._control, CONTROL_PACKET, 1)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                raw, fds = b"", []
+            if not raw:
+                self._loop.remove_reader(self._control.fileno())
+                return
+            self._obey(json.loads(raw), fds)
+
+    def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
+        match message["op"]:
+            case "forked":
+                self._owner.on_forked(message["number"], message["pid"], fds[0])
+            case "exit":
+                death = Death(message["status"], message["max_rss"], message["cpu"])
+                self._owner.on_exit(message["pid"], death)
+            case "fork-failed":
+                self._owner.on_fork_failed(message["number"], message["reason"])
+            case "loaded":
+                loaded = Loaded(message["threads"], message["is_async"], message["import_ms"])
+                self._loaded.set_result(loaded)
+            case "refused":
+                text = "\n".join(filter(None, (message["reason"], message["trace"].rstrip())))
+                self._loaded.set_exception(ProcessorNotLoaded(text))
+
+    def _on_end(self) -> None:
+        assert self._process is not None  # noqa: S101 - it was watched
+        self._on_control()  # what it said last comes first
+        self._loop.remove_reader(self._pidfd)
+        code = self._process.wait()
+        status = (
+            f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        )
+        for pipe in self._pipes:
+            pipe.drain()
+        if not self._loaded.done():
+            text = f"importing {self._order.processor} ended the process: it {status}"
+            self._loaded.set_exception(ProcessorNotLoaded(text))
+        self._gone.set_result(None)
+        if not self._is_closing:
+            self._owner.on_server_gone(self, status)
+
+    async def _describe_hang(self, stacks: int, timeout: float) -> str:
+        """Have the zygote write where its import hangs, and return that as text."""
+        try:
+            os.kill(self.pid, STACKS_SIGNAL)
+        except ProcessLookupError:
+            pass
+        text, deadline = "", self._loop.time() + _STACKS_SECONDS
+        while self._loop.time() < deadline:
+            await asyncio.sleep(0.02)
+            before, text = text, os.pread(stacks, 1 << 16, 0).decode("utf-8", "replace")
+            if text and text == before:
+                break
+        head = f"importing {self._order.processor} did not end within {timeout:g} s; it hangs here"
+        return "\n".join([f"{head} (innermost first):", *_user_lines(text)])
+
+    def _give_back(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._loaded.done() and not self._loaded.cancelled():
+            self._loaded.exception()  # it may be that nobody waits for it any more
+
+    def wants_lines(self) -> bool:
+        """Take every line: imports print little, and are over soon."""
+        return True
+
+    def on_piped_line(self, stream: str, line: str) -> None:
+        """Take a line that the import printed."""
+        self._owner.on_server_line(self.pid, stream, line)
+
+
+def _user_lines(stacks: str) -> list[str]:
+    ours = str(Path(sandboxq.__file__).parent)
+    lines = [line for line in stacks.splitlines() if line.startswith("  File ")]
+    return [line for line in lines if ours not in line and "<frozen importlib" not in line]
+
+
+def _remove_tree(path: str) -> None:
+    import shutil  # noqa: PLC0415 - at the end only
+
+    shutil.rmtree(path, ignore_errors=True)

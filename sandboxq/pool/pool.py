@@ -1,0 +1,454 @@
+"""Lends children: gives calls to them, takes answers, and knows what became of each call.
+
+    submit ─► reserve ─► Child.flying ─► socket ─► (child runs it)
+                ▲             │                          │
+                │  never started: read back             answer, or death
+                └─────────────┘                          ▼
+    take_back ◄─ reserve                      PoolListener.on_outcome
+
+Nothing here awaits a job: everything happens in callbacks of the loop. A call is in exactly one
+place, the reserve or one child's ``flying``, until its outcome is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sandboxq.child.frames import (
+    CALL,
+    DATA,
+    DONE,
+    FAILED,
+    HAS_OUTPUT,
+    LINE,
+    LOG,
+    MESSAGE_LIMIT,
+    MICROSECONDS_LIMIT,
+    OUT_OF_MEMORY,
+    PROGRESS,
+    READY,
+    START_FAILED,
+    STREAMS,
+    UNRECOVERABLE,
+    decode_failure,
+)
+from sandboxq.errors import ChildError, JobMemoryExceeded, ResultTooLarge, UsageError
+from sandboxq.outcome import Completed, Failed, HandedBack
+from sandboxq.pool.call import Call, PoolListener
+from sandboxq.pool.channel import Flooded
+from sandboxq.pool.crew import Crew, Terms
+from sandboxq.pool.death import Death, failure_from_death, failure_from_error
+from sandboxq.pool.depth import average_with, depth, reserve
+from sandboxq.pool.memory_watch import MemoryWatch
+from sandboxq.sandbox.policy import Policy
+from sandboxq.sandbox.prctl import hide_memory
+
+if TYPE_CHECKING:
+    from sandboxq.outcome import Outcome
+    from sandboxq.pool.process import Child
+    from sandboxq.telemetry import Telemetry
+
+__all__ = ["Call", "Pool", "PoolListener"]
+
+_REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
+# A child that has not answered for this long is stuck on its job: others take what waits behind it.
+_STUCK_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
+_MB = 1 << 20
+
+
+class Pool:
+    """A number of children that run one processor under one policy."""
+
+    def __init__(
+        self,
+        processor: str,
+        *,
+        size: int,
+        listener: PoolListener,
+        queue_name: str,
+        telemetry: Telemetry,
+        concurrency: int = 1,
+        policy: str | Policy = "limits",
+    ) -> None:
+        """Check what can be checked; ``start`` does the rest.
+
+        Raises:
+            UsageError: a number or the policy makes no sense.
+            MechanismMissing: the policy cannot be enforced here.
+        """
+        if sys.platform != "linux":
+            message = f"a pool of processes needs Linux, this is {sys.platform}"
+            raise UsageError(message)
+        if size < 1 or concurrency < 1:
+            message = (
+                f"a pool needs at least one child and one job at once, not {size}×{concurrency}"
+            )
+            raise UsageError(message)
+        self._policy = policy if isinstance(policy, Policy) else Policy(policy)
+        self._terms = Terms(processor, queue_name, concurrency, self._policy)
+        self._first_size = size
+        self._concurrency = concurrency
+        self._listener = listener
+        self._telemetry = telemetry
+        self._reserve: deque[Call] = deque()
+        self._held = 0
+        self._number = 0
+        self._seq = 0
+        self._average: float | None = None
+        self._each = concurrency  # calls that one child may hold
+        self._reserve_limit = 0
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._is_ending = False
+        self._crew: Crew | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._watch: MemoryWatch
+
+    # ── what the worker calls ──
+
+    async def start(self, timeout: float = 60.0) -> None:
+        """Start all children, for at most ``timeout`` seconds.
+
+        Raises:
+            ProcessorNotLoaded: the processor cannot be imported; the text has the user's frames.
+            ChildStartFailed: a child cannot start: setup() failed, or the policy cannot be applied.
+        """
+        self._loop = asyncio.get_running_loop()
+        hide_memory()  # our environment holds the password of Redis
+        self._crew = Crew(self._terms, self, self._telemetry)
+        self._watch = MemoryWatch(self._loop, lambda: self._crew_now.children, self._on_memory)
+        try:
+            await self._crew.start(self._first_size, timeout)
+        except BaseException:
+            self._is_ending = True
+            await self._crew.close()
+            raise
+        self._watch.start()
+
+    @property
+    def size(self) -> int:
+        """How many children there are, without those that are leaving."""
+        return self._crew.size if self._crew is not None else 0
+
+    @property
+    def busy(self) -> int:
+        """How many children run something."""
+        return sum(bool(child.flying) for child in self._crew.children) if self._crew else 0
+
+    @property
+    def held(self) -> int:
+        """How many calls are in the pool, running or not."""
+        return self._held
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether children inherit the imported processor; False when each must import it itself."""
+        return self._crew is not None and self._crew.is_preloaded
+
+    @property
+    def memory(self) -> int | None:
+        """What the policy grants each child, in bytes; None without a limit."""
+        return self._crew.children[0].memory if self._crew is not None and self.size else None
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the children."""
+        return [child.pid for child in self._crew.children if child.pid] if self._crew else []
+
+    def room(self) -> int:
+        """Return how many calls the pool would accept now."""
+        if self._crew is None or self._is_ending:
+            return 0
+        room = self._reserve_limit - len(self._reserve)
+        for child in self._crew.ready:
+            free = (self._concurrency if child.is_stuck else self._each) - len(child.flying)
+            if free > 0:
+                room += free
+        return max(0, room)
+
+    def submit(self, call: Call) -> None:
+        """Take a call, and run it as soon as a child has room for it."""
+        self._number += 1
+        call.number = self._number
+        call.submitted_at = self._loop.time()
+        self._held += 1
+        if self._is_ending:
+            self._tell(call, HandedBack())
+            return
+        child = None if self._reserve else self._least_loaded()
+        if child is None:
+            self._reserve.append(call)
+        else:
+            self._send(child, call)
+
+    def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
+        """Give up calls that were never started, in their order; no outcome is told of them."""
+        latest = self._loop.time() - waiting_longer_than
+        for child in list(self._crew_now.ready):
+            if any(call.submitted_at <= latest for call in child.flying.values()):
+                self._unsend(child)
+        taken = [call for call in self._reserve if call.submitted_at <= latest]
+        self._reserve = deque(call for call in self._reserve if call.submitted_at > latest)
+        self._held -= len(taken)
+        self._pump()
+        return taken
+
+    def end_call(self, call: Call, error: ChildError) -> None:
+        """End a call for ``error``: its child is killed, unless it was never started."""
+        child = next((c for c in self._crew_now.children if c.flying.get(call.seq) is call), None)
+        if child is not None and child in self._crew_now.ready:
+            self._unsend(child)
+        if call in self._reserve:
+            self._reserve.remove(call)
+            self._tell(call, failure_from_error(error))
+        elif child is not None:
+            self._doom(child, error, victim=call)
+        self._pump()
+
+    async def resize(self, size: int) -> None:
+        """Have ``size`` children; returns when new ones are ready. Surplus ones finish first.
+
+        Raises:
+            ChildStartFailed: a new child could not start; it is tried again all the same.
+        """
+        if size < 1:
+            message = f"a pool needs at least one child, not {size}"
+            raise UsageError(message)
+        await self._crew_now.resize(size)
+        self._listener.on_room()
+
+    async def stop(self, *, timeout: float) -> None:
+        """Let children finish and tear down, for at most ``timeout`` seconds, then kill the rest.
+
+        Calls that were not started, or not finished, are told as handed back. Twice is harmless.
+        """
+        if self._crew is None:
+            return
+        self._begin_to_end()
+        await self._crew.retire_all(timeout)
+        await self._crew.close()
+
+    def kill(self) -> None:
+        """End everything now, within milliseconds; calls are told as handed back."""
+        if self._crew is not None:
+            self._begin_to_end()
+            self._crew.kill()
+
+    # ── calls: to children and back ──
+
+    @property
+    def _crew_now(self) -> Crew:
+        assert self._crew is not None, "the pool was not started"  # noqa: S101 - a caller's slip
+        return self._crew
+
+    def _least_loaded(self) -> Child | None:
+        best, least = None, self._each
+        for child in self._crew_now.ready:
+            load = len(child.flying)
+            if load < least and not (child.is_stuck and load >= self._concurrency):
+                best, least = child, load
+        return best
+
+    def _send(self, child: Child, call: Call) -> None:
+        self._seq += 1
+        call.seq = self._seq
+        call.sent_at = self._loop.time()
+        if not child.flying:
+            child.progress_at = call.sent_at
+        child.flying[call.seq] = call
+        child.channel.send(CALL, call.seq, call.payload)
+        if self._look_timer is None and len(child.flying) > self._concurrency:
+            self._look_timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
+
+    def _pump(self) -> None:
+        """Send from the reserve what children have room for."""
+        while self._reserve:
+            child = self._least_loaded()
+            if child is None:
+                return
+            self._send(child, self._reserve.popleft())
+
+    def _unsend(self, child: Child) -> None:
+        """Move what a child has not read back to the reserve, or to the worker at the end."""
+        calls = [
+            child.flying.pop(seq) for seq in child.channel.take_unread() if seq in child.flying
+        ]
+        if self._is_ending:
+            for call in sorted(calls, key=_by_number):
+                self._tell(call, HandedBack())
+        elif calls:
+            self._reserve = deque(sorted([*calls, *self._reserve], key=_by_number))
+
+    def _look_for_stuck(self) -> None:
+        """Free the calls that were sent ahead to a child that is busy with a long one."""
+        self._look_timer = None
+        now = self._loop.time()
+        for child in list(self._crew_now.ready):
+            if len(child.flying) <= self._concurrency:
+                continue
+            if now - child.progress_at > _STUCK_SECONDS:
+                child.is_stuck = True
+                self._unsend(child)
+            elif self._look_timer is None:
+                self._look_timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
+        self._pump()
+
+    def _tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
+        self._held -= 1
+        self._listener.on_outcome(call, outcome, seconds)
+
+    # ── what children say ──
+
+    def on_readable(self, child: Child) -> None:
+        """Read a child's messages, then give it new calls."""
+        answered = child.answered
+        try:
+            child.channel.receive()
+        except Flooded:
+            self._doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
+            self._loop.remove_reader(child.channel.fileno())
+        if child.answered == answered:
+            return
+        child.progress_at = self._loop.time()
+        child.is_stuck = False
+        child.unclaimed_lines = 0
+        self._measure()
+        self._pump()
+        self._listener.on_room()
+
+    def on_message(
+        self,
+        child: Child,
+        kind: int,
+        flags: int,
+        detail: int,
+        microseconds: int,
+        seq: int,
+        payload: bytes,
+    ) -> None:
+        """Take a message of a child."""
+        if kind in (DONE, FAILED):
+            self._on_answer(child, kind, flags, microseconds, seq, payload)
+        elif kind in _REPORTS:
+            call = child.flying.get(seq)
+            if call is not None:
+                self._listener.on_report(call, _REPORTS[kind], payload)
+        elif kind == LINE:
+            stream = STREAMS[min(detail, len(STREAMS) - 1)]
+            child.pass_line(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
+        elif kind == READY:
+            self._crew_now.ready_now(child)
+        elif kind == START_FAILED:
+            reason, stack, _ = decode_failure(payload)
+            child.start_failure = f"{reason}\n{stack}".rstrip()
+
+    def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
+        """Pass on a captured line."""
+        self._listener.on_line(call, child.pid, stream, line)
+
+    def _on_answer(
+        self, child: Child, kind: int, flags: int, microseconds: int, seq: int, payload: bytes
+    ) -> None:
+        if flags & HAS_OUTPUT:
+            child.drain_output()  # while it is known whose it is
+        call = child.flying.pop(seq, None)
+        if call is None:
+            return
+        child.answered += 1
+        seconds = microseconds / 1_000_000
+        if microseconds == MICROSECONDS_LIMIT:
+            seconds = self._loop.time() - call.sent_at
+        self._average = average_with(self._average, seconds)
+        if kind == DONE:
+            if self._crew_now.is_in_trouble:
+                self._crew_now.succeed()
+            self._tell(call, Completed(payload), seconds)
+            return
+        if flags & OUT_OF_MEMORY:
+            # It leaves by itself, and other jobs of it go back: this one alone is to blame.
+            child.victim = call
+            self._crew_now.leave(child)
+        self._tell(call, _failure(payload, flags, child), seconds)
+
+    def _measure(self) -> None:
+        self._each = self._concurrency + depth(self._average) - 1
+        slots = self._concurrency * len(self._crew_now.ready)
+        self._reserve_limit = reserve(self._average, slots)
+
+    # ── births and deaths ──
+
+    def on_child_ready(self, child: Child) -> None:
+        """Give a new child something to do."""
+        child.progress_at = self._loop.time()
+        self._measure()
+        self._pump()
+        self._listener.on_room()
+
+    def on_import_line(self, pid: int, stream: str, line: str) -> None:
+        """Pass on a line that was printed while the processor was imported."""
+        self._listener.on_line(None, pid, stream, line)
+
+    def on_child_leaving(self, child: Child) -> None:
+        """Take back what a child that is retired has not read."""
+        self._unsend(child)
+        self._pump()
+
+    def on_child_dead(self, child: Child, death: Death) -> None:
+        """Settle what a dead child held: never started goes back, started has an outcome."""
+        self._unsend(child)
+        now = self._loop.time()
+        calls = list(child.flying.values())
+        child.flying.clear()
+        for call in calls:
+            seconds = now - max(call.sent_at, child.progress_at)
+            self._tell(call, self._outcome_of_death(child, call, death), seconds)
+        self._measure()
+        self._pump()
+        if not self._is_ending:
+            self._listener.on_room()
+
+    def _outcome_of_death(self, child: Child, call: Call, death: Death) -> Outcome:
+        is_bystander = child.victim is not None and child.victim is not call
+        if is_bystander or (self._is_ending and child.doom is None):
+            return HandedBack(was_started=True)
+        tail = child.stderr_tail()
+        return failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
+
+    def _doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
+        if child.doom is None:
+            child.doom, child.victim = error, victim
+        if child in self._crew_now.ready:
+            self._unsend(child)
+        self._crew_now.leave(child)
+        child.kill()
+
+    def _on_memory(self, child: Child, resident: int) -> None:
+        granted = child.memory or 0
+        text = (
+            f"the job used more memory than its policy grants: limit {granted // _MB} MB, "
+            f"observed {resident // _MB} MB, child {child.pid}"
+        )
+        self._doom(child, JobMemoryExceeded(text), child.running_call())
+
+    def _begin_to_end(self) -> None:
+        self._is_ending = True
+        self._watch.stop()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        calls, self._reserve = self._reserve, deque()
+        for call in calls:
+            self._tell(call, HandedBack())
+
+
+def _by_number(call: Call) -> int:
+    return call.number
+
+
+def _failure(payload: bytes, flags: int, child: Child) -> Failed:
+    reason, stack, cause = decode_failure(payload)
+    facts = {"pid": str(child.pid), "limit": str(child.memory)} if flags & OUT_OF_MEMORY else None
+    is_final = bool(flags & UNRECOVERABLE)
+    return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts)

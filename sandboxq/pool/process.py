@@ -1,0 +1,215 @@
+"""One child as the coordinator sees it."""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+from sandboxq.child.frames import RETIRE
+from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
+from sandboxq.pool.capture import OutputPipe
+from sandboxq.pool.channel import Channel
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sandboxq.errors import ChildError
+    from sandboxq.pool.call import Call
+    from sandboxq.pool.death import Death
+
+# Enough for the stacks that faulthandler writes at a crash.
+_STDERR_TAIL = 64
+
+
+class ChildState(enum.Enum):
+    """Where a child is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    LEAVING = "leaving"
+    DEAD = "dead"
+
+
+TRANSITIONS: dict[ChildState, frozenset[ChildState]] = {
+    ChildState.STARTING: frozenset({ChildState.READY, ChildState.LEAVING, ChildState.DEAD}),
+    ChildState.READY: frozenset({ChildState.LEAVING, ChildState.DEAD}),
+    ChildState.LEAVING: frozenset({ChildState.DEAD}),
+    ChildState.DEAD: frozenset(),
+}
+
+
+class ChildOwner(Protocol):
+    """Who hears a child."""
+
+    def on_message(
+        self,
+        child: Child,
+        kind: int,
+        flags: int,
+        detail: int,
+        microseconds: int,
+        seq: int,
+        payload: bytes,
+    ) -> None:
+        """Take a message."""
+
+    def on_readable(self, child: Child) -> None:
+        """Read the child's channel."""
+
+    def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
+        """Take a line that the child wrote."""
+
+
+class Child:
+    """Socket, pipes, pidfd, and the calls that were sent and not answered, in that order."""
+
+    __slots__ = (
+        "_loop",
+        "_owner",
+        "_stderr",
+        "_stdout",
+        "_tail",
+        "answered",
+        "channel",
+        "concurrency",
+        "death",
+        "doom",
+        "flying",
+        "has_ended",
+        "is_stuck",
+        "memory",
+        "number",
+        "pid",
+        "pidfd",
+        "progress_at",
+        "start_failure",
+        "state",
+        "timer",
+        "unclaimed_lines",
+        "victim",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        owner: ChildOwner,
+        concurrency: int,
+        memory: int | None,
+    ) -> None:
+        """Open socket and pipes; the process comes later. ``memory`` is what is granted, in bytes."""
+        self.number = number
+        self.concurrency = concurrency
+        self.memory = memory
+        self.state = ChildState.STARTING
+        self.pid = 0
+        self.pidfd = -1
+        self.flying: dict[int, Call] = {}
+        self.doom: ChildError | None = None  # why it is being killed, by us
+        self.victim: Call | None = None  # the one call that doom is about, if it is about one
+        self.death: Death | None = None
+        self.has_ended = False  # its pidfd said so; how, the fork server will say
+        self.start_failure = ""
+        self.is_stuck = False
+        self.progress_at = 0.0
+        self.answered = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.unclaimed_lines = 0
+        self._tail: list[str] = []
+        self._loop = loop
+        self._owner = owner
+        self.channel = Channel(loop, self._on_message)
+        self._stdout = OutputPipe(loop, self, "stdout")
+        self._stderr = OutputPipe(loop, self, "stderr")
+        loop.add_reader(self.channel.fileno(), self._on_readable)
+
+    def far_filenos(self) -> list[int]:
+        """Return the descriptors that the process needs: socket, stdout, stderr."""
+        return [self.channel.far_fileno(), self._stdout.far_fileno(), self._stderr.far_fileno()]
+
+    def close_far(self) -> None:
+        """Close our copies of the pipes' far ends, so that they end with the process."""
+        self._stdout.close_far()
+        self._stderr.close_far()
+
+    def move(self, state: ChildState) -> None:
+        """Enter a state."""
+        assert state in TRANSITIONS[self.state], f"{self.state} to {state}"  # noqa: S101 - our own slip
+        self.state = state
+
+    def retire(self) -> None:
+        """Ask the child to finish what it has read, tear down and leave."""
+        self.move(ChildState.LEAVING)
+        self.channel.send(RETIRE, 0)
+
+    def kill(self) -> None:
+        """End the process now; its group and orphans are ended by the fork server."""
+        if self.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def running_call(self) -> Call | None:
+        """Return the call that runs, if there is just one that can."""
+        if self.flying and (self.concurrency == 1 or len(self.flying) == 1):
+            return next(iter(self.flying.values()))
+        return None
+
+    def drain_output(self) -> None:
+        """Pass on what the process has written to fd 1 and 2 until now."""
+        self._stdout.drain()
+        self._stderr.drain()
+
+    def stderr_tail(self) -> str:
+        """Return the last lines that the process wrote to fd 2."""
+        return "\n".join(self._tail)
+
+    def wants_lines(self) -> bool:
+        """Tell whether lines of the pipes are still kept; after the limit a call's are dropped."""
+        call = self.running_call()
+        return (call.lines if call else self.unclaimed_lines) <= LINES_LIMIT
+
+    def on_piped_line(self, stream: str, line: str) -> None:
+        """Take a line from fd 1 or 2."""
+        if stream == "stderr":
+            self._tail = [*self._tail[1 - _STDERR_TAIL :], line]
+        self.pass_line(self.running_call(), stream, line)
+
+    def pass_line(self, call: Call | None, stream: str, line: str) -> None:
+        """Count a line, and pass it on unless there were too many."""
+        if call is None:
+            self.unclaimed_lines += 1
+            count = self.unclaimed_lines
+        else:
+            call.lines += 1
+            count = call.lines
+        if count <= LINES_LIMIT:
+            self._owner.on_line(self, call, stream, line)
+        elif count == LINES_LIMIT + 1:
+            self._owner.on_line(self, call, stream, TOO_MANY_LINES)
+
+    def close(self) -> None:
+        """Give back every descriptor."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.channel.fileno() >= 0:
+            self._loop.remove_reader(self.channel.fileno())
+        self.channel.close()
+        self._stdout.close()
+        self._stderr.close()
+        if self.pidfd >= 0:
+            self._loop.remove_reader(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _on_readable(self) -> None:
+        self._owner.on_readable(self)
+
+    def _on_message(
+        self, kind: int, flags: int, detail: int, microseconds: int, seq: int, payload: bytes
+    ) -> None:
+        self._owner.on_message(self, kind, flags, detail, microseconds, seq, payload)

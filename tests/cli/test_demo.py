@@ -1,0 +1,85 @@
+"""The demo is the first thing that anybody runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from sandboxq.cli.ready_made import ready_made_processor
+from sandboxq.errors import ProcessorNotLoaded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def demo(directory: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo in a directory, on the embedded server, and return what it said."""
+    environment = dict(os.environ)
+    environment.pop("REDIS_URL", None)
+    environment.pop("SANDBOXQ_URL", None)
+    return subprocess.run(
+        [sys.executable, "-m", "sandboxq", "demo", *flags],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def test_the_demo_says_what_a_user_wants_to_know(tmp_path: Path) -> None:
+    """Jobs, seconds, rate, speed-up, heartbeats and where the thumbnails are; they are there."""
+    finished = demo(tmp_path, "--photos", "2", "--procs", "2")
+
+    assert finished.returncode == 0, finished.stderr
+    said = dict(re.findall(r"^(\S.*?) {2,}(\S.*)$", finished.stdout, re.MULTILINE))
+    assert said["jobs"] == "6"
+    assert float(said["seconds"]) > 0
+    assert float(said["jobs per second"]) > 0
+    assert re.match(r"\d+\.\d\d with 2 children", said["speed-up over one core"])
+    assert said["longest gap between heartbeats"].endswith(" s")
+    thumbnails = tmp_path / ".sandboxq" / "demo" / "thumbnails"
+    assert said["thumbnails"] == str(thumbnails)
+    with Image.open(thumbnails / "photo-002-320.jpg") as image:
+        assert image.size == (320, 240)
+
+
+def test_one_child_and_photographs_of_an_earlier_demo(tmp_path: Path) -> None:
+    """A second run starts at once; with one child there is nothing to compare."""
+    folder = tmp_path / "mine"
+    (folder / "photos").mkdir(parents=True)
+    Image.new("RGB", (800, 600), "red").save(folder / "photos" / "photo-001.jpg")
+
+    finished = demo(tmp_path, "--photos", "1", "--procs", "1", "--keep", str(folder))
+
+    assert finished.returncode == 0, finished.stderr
+    assert "not measured: there is one child only" in finished.stdout
+    with Image.open(folder / "thumbnails" / "photo-001-320.jpg") as image:
+        assert image.getpixel((10, 10))[0] > 200  # type: ignore[index]
+
+
+def test_a_photograph_that_cannot_be_resized_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
+    """A summary over failed jobs would be a lie."""
+    folder = tmp_path / "mine"
+    (folder / "photos").mkdir(parents=True)
+    (folder / "photos" / "photo-001.jpg").write_bytes(b"no picture")
+
+    finished = demo(tmp_path, "--photos", "1", "--procs", "1", "--keep", str(folder))
+
+    assert finished.returncode == 1
+    assert "3 of 3 jobs failed" in finished.stderr
+    assert "is no picture that Pillow can read" in finished.stderr
+
+
+def test_a_missing_ready_made_processor_is_named() -> None:
+    """A wheel built without its data must say so instead of a stack trace."""
+    assert ready_made_processor("resize").name == "resize.py"
+    with pytest.raises(ProcessorNotLoaded, match="'nonsense' is not in this installation"):
+        ready_made_processor("nonsense")
