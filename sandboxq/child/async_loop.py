@@ -1,6 +1,6 @@
 """The life of a child whose processor is ``async def``: up to ``concurrency`` jobs at once.
 
-A call is read from the socket only when a job may start at once; what waits there can be taken back.
+A call is read from the socket only when its job may start; what waits there can be taken back.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ HEADER_SIZE = HEADER.size
 # Three packets of this size fit the default socket buffer; larger ones are no faster.
 PACKET_SIZE = 64 * 1024
 CHUNK_SIZE = PACKET_SIZE - HEADER_SIZE
-# The longest message, either way: Redis refuses values above 512 MB, and the coordinator holds it whole.
+# The longest message, either way: Redis refuses values above 512 MB, and we hold messages whole.
 MESSAGE_LIMIT = 256 << 20
 MICROSECONDS_LIMIT = 0xFFFF_FFFF
 
@@ -108,7 +108,7 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
 def decode_call(payload: bytes) -> CallFields:
     """Return what ``encode_call`` was given."""
     sizes = _CALL.unpack_from(payload)
-    return CallFields(*_cut(payload, _CALL.size, sizes[:10]), *sizes[10:])
+    return CallFields(*_cut(payload, _CALL.size, sizes[:10]), *sizes[10:])  # type: ignore[arg-type]  # bytes, then numbers
 
 
 def encode_failure(reason: str, stack: str, cause: str) -> bytes:

@@ -41,7 +41,7 @@ class Link:
                 return message
 
     def receive_now(self) -> Message | None:
-        """Return a message that is there already, or raise BlockingIOError; None as in ``receive``."""
+        """Return a message that is there already, else raise BlockingIOError; None as above."""
         while True:
             packet = self._socket.recv(PACKET_SIZE, _DONT_WAIT)
             if not packet:

@@ -1,4 +1,4 @@
-"""The coordinator's end of one child's packet socket: never blocks, and can take back what is unread."""
+"""The coordinator's end of a child's packet socket: never blocks, takes back what is unread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Outgoing:
 
 
 class Channel:
-    """Sends calls and receives replies. Holds the child's end too, to read back what it has not read.
+    """Sends calls, receives replies. Holds the child's end too, to read back what it has not read.
 
     As long as that copy is open a dead child is no end of file here: its pidfd tells.
     """
@@ -55,12 +55,12 @@ class Channel:
     __slots__ = ("_far", "_loop", "_near", "_outbox", "_partial", "_partial_size", "_receiver")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Callable[..., None]) -> None:
-        """Open a pair; ``receiver(kind, flags, detail, microseconds, seq, payload)`` gets messages."""
+        """Open a pair; messages go to ``receiver(kind, flags, detail, microseconds, seq, payload)``."""
         self._loop = loop
         self._receiver = receiver
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The near end only: the child shares the flags of the far one and needs it blocking.
-        self._near.setblocking(False)
+        self._near.settimeout(0)
         self._outbox: deque[_Outgoing] = deque()
         self._partial: BytesIO | None = None
         self._partial_size = 0

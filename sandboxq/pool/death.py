@@ -91,4 +91,4 @@ def _fatal_part(stderr: str) -> str:
 
 
 def _is_our_frame(line: str) -> bool:
-    return line.startswith(f'  File "{_OUR_FOLDER}') or line.startswith('  File "<string>"')
+    return line.startswith((f'  File "{_OUR_FOLDER}', '  File "<string>"'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Above this a second call in the socket buys nothing (execution-layer.md B), and would wait for long.
+# Above this a second call in the socket buys nothing (execution-layer.md B), and would wait.
 _SHORT = 0.0005
 # What is sent ahead lasts a child about this long: several wake-ups of the coordinator.
 _AHEAD = 0.002
@@ -19,7 +19,7 @@ def average_with(average: float | None, seconds: float) -> float:
 
 
 def depth(average: float | None) -> int:
-    """Return how many calls a child may hold for each that it runs: 1 unless jobs are very short."""
+    """Return how many calls a child may hold for each that it runs: 1 unless jobs are short."""
     if average is None or average > _SHORT:
         return 1
     if average * _DEEPEST <= _AHEAD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -116,7 +117,7 @@ class ForkServer:
             self._launch(stacks)
             done, _ = await asyncio.wait([self._loaded], timeout=timeout)
             if not done:
-                raise ProcessorNotLoaded(await self._describe_hang(stacks, timeout))
+                self._loaded.set_exception(await self._hang(stacks, timeout))
             return self._loaded.result()
         except BaseException:
             await self.close()
@@ -145,10 +146,11 @@ class ForkServer:
 
     async def close(self) -> None:
         """Shut, and wait until the zygote is gone; what hangs is killed."""
-        tree = family.descendants_of(self.pid) if self.pid and not self._loaded.done() else []
+        is_serving = self._loaded.done() and self._loaded.exception() is None
+        tree = family.descendants_of(self.pid) if self.pid and not is_serving else []
         self.shut()
         if self._process is not None and not self._gone.done():
-            if not self._loaded.done():
+            if not is_serving:
                 self.kill(tree)
             await asyncio.wait([self._gone], timeout=_LEAVE_SECONDS)
             if not self._gone.done():
@@ -189,7 +191,7 @@ class ForkServer:
 
     def _launch(self, stacks: int) -> None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        near.setblocking(False)
+        near.settimeout(0)
         self._control = near
         self._pipes = [OutputPipe(self._loop, self, stream) for stream in ("stdout", "stderr")]
         root = str(Path(sandboxq.__file__).parent.parent)
@@ -299,12 +301,10 @@ class ForkServer:
         if not self._is_closing:
             self._owner.on_server_gone(self, status)
 
-    async def _describe_hang(self, stacks: int, timeout: float) -> str:
-        """Have the zygote write where its import hangs, and return that as text."""
-        try:
+    async def _hang(self, stacks: int, timeout: float) -> ProcessorNotLoaded:
+        """Have the zygote write where its import hangs, and return that as an error."""
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, STACKS_SIGNAL)
-        except ProcessLookupError:
-            pass
         text, deadline = "", self._loop.time() + _STACKS_SECONDS
         while self._loop.time() < deadline:
             await asyncio.sleep(0.02)
@@ -312,7 +312,7 @@ class ForkServer:
             if text and text == before:
                 break
         head = f"importing {self._order.processor} did not end within {timeout:g} s; it hangs here"
-        return "\n".join([f"{head} (innermost first):", *_user_lines(text)])
+        return ProcessorNotLoaded("\n".join([f"{head} (innermost first):", *_user_lines(text)]))
 
     def _give_back(self) -> None:
         for pipe in self._pipes:

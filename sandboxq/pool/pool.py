@@ -145,13 +145,21 @@ class Pool:
 
     @property
     def is_preloaded(self) -> bool:
-        """Whether children inherit the imported processor; False when each must import it itself."""
+        """Whether children inherit the imported processor; False when each imports it itself."""
         return self._crew is not None and self._crew.is_preloaded
 
     @property
     def memory(self) -> int | None:
         """What the policy grants each child, in bytes; None without a limit."""
         return self._crew.children[0].memory if self._crew is not None and self.size else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the banner should say of the children, label and text."""
+        notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
+        if not self.is_preloaded:
+            notes.append("import     in each child: the processor starts threads when imported")
+        return notes
 
     @property
     def pids(self) -> list[int]:
@@ -186,6 +194,8 @@ class Pool:
 
     def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
         """Give up calls that were never started, in their order; no outcome is told of them."""
+        if self._crew is None:
+            return []
         latest = self._loop.time() - waiting_longer_than
         for child in list(self._crew_now.ready):
             if any(call.submitted_at <= latest for call in child.flying.values()):

@@ -100,7 +100,7 @@ class Child:
         concurrency: int,
         memory: int | None,
     ) -> None:
-        """Open socket and pipes; the process comes later. ``memory`` is what is granted, in bytes."""
+        """Open socket and pipes; the process comes later. ``memory`` is the grant, in bytes."""
         self.number = number
         self.concurrency = concurrency
         self.memory = memory

@@ -12,6 +12,7 @@ re-parented to it (PR_SET_CHILD_SUBREAPER) and ended with that child.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import json
@@ -201,10 +202,8 @@ class _Zygote:
         """End the group of a dead process, tell, and end what it left elsewhere."""
         is_child = pid in self._scratch
         if is_child:
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # before the reaping that frees the number
-            except (ProcessLookupError, PermissionError):
-                pass
         _, status, usage = os.wait4(pid, 0)
         if not is_child:
             self._removers.discard(pid)

@@ -36,7 +36,7 @@ def kill_all(pids: list[int]) -> None:
 
 
 def processes_with(variable: bytes) -> list[int]:
-    """Return the processes whose first environment holds ``NAME=value``; for when no parent is left."""
+    """Return the processes that were started with ``NAME=value``; for when no parent is left."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - as above
     return [pid for pid in pids if variable in first_environment(pid)]
 

@@ -16,7 +16,7 @@ _SHARE_OF_MEMORY = 0.8
 
 
 class Plan(NamedTuple):
-    """Steps in the order in which a child takes them; ``memory`` (bytes) is also watched outside."""
+    """Steps in the order a child takes them; ``memory`` (bytes) is also watched from outside."""
 
     policy: str
     steps: list[list[Any]]

@@ -16,7 +16,7 @@ def usable_cores() -> int:
 
 
 def usable_memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its cgroup's limit."""
+    """Return the bytes of memory that this process may use: the machine's or its cgroup's."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *_memory_limits()])
 

@@ -17,7 +17,7 @@ class AttemptState(enum.Enum):
     """Where an attempt is on its way through the worker."""
 
     RUNNING = "running"  # in the pool: waiting for a child, or in one
-    GIVEN_UP = "given up"  # the worker stops: the job goes back, whatever its child still says
+    GIVEN_UP = "given up"  # the worker stops: its child is killed and the job goes back
     ENDED = "ended"  # its outcome waits for Redis to take it
     LOST = "lost"  # somebody else owns the job: whatever its child still says is dropped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.outcome import HandedBack
+from sandboxq.outcome import Completed
 from sandboxq.telemetry import JobLine
 from sandboxq.worker.attempt import AttemptState
 
@@ -33,9 +33,10 @@ class WorkerListener:
         self._room.set()
         if attempt.state is AttemptState.LOST:
             return
+        if attempt.state is AttemptState.GIVEN_UP and not isinstance(outcome, Completed):
+            # Handed back together with the others, in the order in which they were claimed.
+            return
         attempt.seconds = seconds
-        if attempt.state is AttemptState.GIVEN_UP:
-            outcome = HandedBack(was_started=True)
         self._settler.end(attempt, outcome)
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:

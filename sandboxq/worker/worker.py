@@ -9,6 +9,7 @@ Redis ──claim──► Claimer ──call──► Pool ──► children
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
+from sandboxq.outcome import HandedBack
 from sandboxq.pool.pool import Pool
 from sandboxq.telemetry import Telemetry
 from sandboxq.worker.attempt import AttemptState, HeldJobs
@@ -277,18 +279,30 @@ class Worker:
         for call in self._pool.take_back():
             self._settler.hand_back(call.context)
         await self._wait_until_settled(self.settings.shutdown_timeout, hurry=self._hurry)
-        self._give_up_running(self._pool)
+        await self._give_up_running(self._pool)
         await self._wait_until_settled(LAST_WORDS)
         if self._held:
             _log.error(
                 "%d jobs could not be settled; others will find them stalled", len(self._held)
             )
 
-    def _give_up_running(self, pool: Pool) -> None:
-        for attempt in list(self._held.values()):
-            if attempt.state is AttemptState.RUNNING and attempt.call is not None:
-                attempt.state = AttemptState.GIVEN_UP
+    async def _give_up_running(self, pool: Pool) -> None:
+        """Kill what runs, and when all of it has gone, hand the jobs back in their order."""
+        running = [
+            attempt for attempt in self._held.values() if attempt.state is AttemptState.RUNNING
+        ]
+        for attempt in running:
+            attempt.state = AttemptState.GIVEN_UP
+            if attempt.call is not None:
                 pool.end_call(attempt.call, JobCancelled("the worker stops"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                while pool.held:
+                    self._room.clear()
+                    await self._room.wait()
+        for attempt in running:
+            if attempt.state is AttemptState.GIVEN_UP:
+                self._settler.end(attempt, HandedBack(was_started=True))
 
     async def _wait_until_settled(
         self, timeout: float, *, hurry: asyncio.Event | None = None

@@ -59,7 +59,7 @@ class Place:
         finally:
             process.kill()
             process.wait()
-            print((self.directory / "output").read_text())
+            print((self.directory / "output").read_text())  # noqa: T201 - shown when a test fails
 
     def size_of_thumbnail(self, name: str) -> tuple[int, int] | None:
         """Return a thumbnail's width and height once it is there."""

@@ -275,7 +275,7 @@ def test_stop_hands_back_what_does_not_finish(server_url: str, queue_name: str) 
                 stored = await queue.get_job(job.id)
                 assert stored is not None
                 assert stored.attempts_made == 0
-            waiting = await queue.get_jobs(["waiting"])
+            waiting = await queue.get_jobs(["waiting"], ascending=True)
             assert [job.id for job in waiting] == [job.id for job in jobs]
 
     run_async(main())
