@@ -126,7 +126,7 @@ class LineWriter(io.TextIOBase):
     def close(self) -> None:
         """Stay open: the next job prints too."""
 
-    def write(self, text: str) -> int:
+    def write(self, text: Any) -> int:
         """Take text; lines go out when they are whole."""
         if not isinstance(text, str):
             message = f"write() argument must be str, not {type(text).__name__}"
@@ -163,7 +163,7 @@ def install(capture: Capture) -> None:
         if isinstance(handler, logging.StreamHandler) and handler.stream in old:
             handler.setStream(sys.stdout if handler.stream is old[0] else sys.stderr)
     # Not a root handler: with one, logging.basicConfig() in a processor would do nothing.
-    logging.lastResort = LogLines(capture)  # type: ignore[assignment]
+    logging.lastResort = LogLines(capture)
     if not logging.root.handlers and logging.root.level == logging.WARNING:
         logging.root.setLevel(logging.INFO)
 

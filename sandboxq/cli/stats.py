@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from sandboxq.broker.connection import Broker
 from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
@@ -25,7 +23,7 @@ def command(queue: str | None, *, url: str | None, prefix: str, as_json: bool) -
     elif not counts:
         click.echo(f"no queues under the prefix {prefix!r}")
     else:
-        Console().print(_table(counts))
+        click.echo(_table(counts))
 
 
 async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, int]]:
@@ -37,9 +35,12 @@ async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[st
         await broker.close()
 
 
-def _table(counts: dict[str, dict[str, int]]) -> Table:
-    states = list(next(iter(counts.values())))
-    table = Table("queue", *states)
-    for name, row in counts.items():
-        table.add_row(name, *(str(row[state]) for state in states))
-    return table
+def _table(counts: dict[str, dict[str, int]]) -> str:
+    """Return rows of queues and columns of states, as wide as they are: for eyes and for `awk`."""
+    rows = [["queue", *next(iter(counts.values()))]]
+    rows += [[name, *map(str, row.values())] for name, row in counts.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join(lines)

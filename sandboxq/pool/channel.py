@@ -55,7 +55,7 @@ class Channel:
     __slots__ = ("_far", "_loop", "_near", "_outbox", "_partial", "_partial_size", "_receiver")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Callable[..., None]) -> None:
-        """Open a pair; messages go to ``receiver(kind, flags, detail, microseconds, seq, payload)``."""
+        """Open a pair; ``receiver`` gets kind, flags, detail, microseconds, seq and payload."""
         self._loop = loop
         self._receiver = receiver
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

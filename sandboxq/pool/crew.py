@@ -191,6 +191,7 @@ class Crew:
         if child.timer is not None:
             child.timer.cancel()
         self.ready.append(child)
+        self._delay.start()
         self._telemetry.emit(ChildReady(child.pid))
         self._owner.on_child_ready(child)
         self._changed.set()
@@ -249,7 +250,7 @@ class Crew:
     async def _restart_server(self, dead: ForkServer) -> None:
         await dead.close()
         while not self._is_ending:
-            await asyncio.sleep(self._delay.after_death(was_useful=False))
+            await asyncio.sleep(self._delay.after_failed_start())
             try:
                 self._server = await self._start_server(self._target, _START_SECONDS)
             except (ProcessorNotLoaded, OSError) as error:
@@ -372,7 +373,7 @@ class Crew:
         elif state is ChildState.READY:
             self._telemetry.emit(ChildDied(child.pid, death.note or text_of_status(death.status)))
         self._changed.set()
-        self._replace(child)
+        self._replace(child, state)
 
     def _read_last_words(self, child: Child) -> None:
         """Take the answers that a dead child had sent, and its output."""
@@ -392,11 +393,14 @@ class Crew:
         _log.error("%s", text)
         self._telemetry.emit(ChildDied(child.pid, text))
 
-    def _replace(self, child: Child) -> None:
+    def _replace(self, child: Child, state: ChildState) -> None:
         """Start a successor at once, or later when children die one after the other."""
         if self._is_ending or self.size >= self._target:
             return
-        delay = self._delay.after_death(was_useful=child.answered > 0)
+        if state is ChildState.STARTING:
+            delay = self._delay.after_failed_start()
+        else:
+            delay = self._delay.after_death(was_useful=child.answered > 0)
         if not delay and self._server is not None:
             self._spawn(self._server)
         elif self._timer is None:

@@ -18,11 +18,11 @@ def test_pause_and_resume_as_v6_does(case: Case) -> None:
     case.run(lambda broker: pause(broker, case.keys))
     paused = case.run(lambda broker: is_paused(broker, case.keys))
     assert paused
-    assert (case.list("wait"), case.scores("marker")) == (["b", "a"], {})
+    assert (case.items("wait"), case.scores("marker")) == (["b", "a"], {})
     case.run(lambda broker: resume(broker, case.keys))
 
     assert not case.run(lambda broker: is_paused(broker, case.keys))
-    assert (case.list("wait"), case.scores("marker")) == (["b", "a"], {"0": 0.0})
+    assert (case.items("wait"), case.scores("marker")) == (["b", "a"], {"0": 0.0})
     assert case.events() == [{"event": "paused"}, {"event": "resumed"}]
 
 
@@ -44,8 +44,8 @@ def test_pausing_a_v5_queue_saves_what_waits(case: Case) -> None:
 
     case.run(lambda broker: pause(broker, case.keys))
 
-    assert case.list("wait") == []
-    assert case.list("paused")[::-1] == ["older", *(f"{i}" for i in range(6000))]
+    assert case.items("wait") == []
+    assert case.items("paused")[::-1] == ["older", *(f"{i}" for i in range(6000))]
     assert case.events() == [{"event": "paused"}]
 
 
@@ -57,7 +57,7 @@ def test_resume_merges_both_lists(case: Case) -> None:
 
     case.run(lambda broker: resume(broker, case.keys))
 
-    assert case.list("paused") == []
-    assert case.list("wait")[::-1] == [*(f"{i}" for i in range(6000)), "late", "later"]
+    assert case.items("paused") == []
+    assert case.items("wait")[::-1] == [*(f"{i}" for i in range(6000)), "late", "later"]
     assert case.events() == [{"event": "resumed"}]
     assert case.scores("marker") == {"0": 0.0}

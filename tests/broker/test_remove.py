@@ -62,7 +62,7 @@ def test_removes_a_job_from_any_state(case: Case, state: str) -> None:
     assert removed(case, "1")
 
     assert case.keys_of("1") == set()
-    held = case.list(state) if state in {"wait", "paused", "active"} else list(case.scores(state))
+    held = case.items(state) if state in {"wait", "paused", "active"} else list(case.scores(state))
     assert sorted(held) == ["0", "2"]
     assert case.events() == [{"event": "removed", "jobId": "1", "prev": state}]
 
@@ -80,7 +80,7 @@ def test_a_locked_job_stays(case: Case) -> None:
     with pytest.raises(JobLocked):
         removed(case, "1")
 
-    assert (case.list("active"), case.redis.get(case.keys["1:lock"])) == (["1"], TOKEN)
+    assert (case.items("active"), case.redis.get(case.keys["1:lock"])) == (["1"], TOKEN)
 
 
 def test_the_next_iteration_of_a_scheduler_stays(case: Case) -> None:
@@ -126,7 +126,7 @@ def test_the_last_child_frees_its_parent(case: Case) -> None:
     assert run("c2")
 
     assert list(still_waiting) == ["p"]
-    assert (case.list("wait"), case.scores("marker")) == (["p"], {"0": 0.0})
+    assert (case.items("wait"), case.scores("marker")) == (["p"], {"0": 0.0})
     assert case.events() == [{"event": "waiting", "jobId": "p", "prev": "waiting-children"}]
 
 
@@ -151,7 +151,7 @@ def test_obliterate_refuses_as_node_does(case: Case) -> None:
     with pytest.raises(QueueHasActiveJobs):
         obliterated(case)
 
-    assert (case.list("active"), case.list("wait")) == (["a"], ["w"])
+    assert (case.items("active"), case.items("wait")) == (["a"], ["w"])
 
 
 def test_obliterate_leaves_nothing(case: Case) -> None:
@@ -187,7 +187,7 @@ def test_obliterate_and_parents(case: Case) -> None:
 
     case.run(lambda broker: obliterate(broker, other, force=False))
 
-    assert case.list("wait") == ["p"]
+    assert case.items("wait") == ["p"]
     left = {key.removeprefix(other.base) for key in case.redis.keys(other["*"])}
     # The counter stays, so that no new job gets an id that q2 or its kind has.
     assert left == {"q2", "q2:dependencies", "waiting-children", "id"}

@@ -1,0 +1,86 @@
+"""Redis goes away under a running worker: it waits, says so once, goes on, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from sandboxq import Queue, Worker
+from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from tests.broker.servers import StoppableServer
+from tests.conftest import run_async, wait_until_async
+
+PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
+
+
+async def _has_completed(queue: Queue, number: int) -> bool:
+    return (await queue.counts())["completed"] == number
+
+
+def test_outcomes_wait_for_redis_to_come_back(tmp_path: Path, queue_name: str) -> None:
+    """Jobs that end while Redis is away are settled when it is back, each once, none run again."""
+    events: list[Event] = []
+    telemetry = Telemetry()
+    telemetry.subscribe(events.append)
+    marks = tmp_path / "marks"
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=server.url, procs=2, telemetry=telemetry) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            data = {"do": "mark", "path": str(marks), "seconds": 0.7}
+            await queue.add_bulk([("mark", data)] * 4)
+            await wait_until_async(lambda: _is_busy(worker, 2))
+
+            await asyncio.to_thread(server.stop)
+            cpu = time.process_time()
+            await asyncio.sleep(1.2)
+            assert time.process_time() - cpu < 0.3
+            await asyncio.to_thread(server.start)
+
+            await wait_until_async(lambda: _has_completed(queue, 4))
+            worker.stop()
+            await run
+            jobs = await queue.get_jobs(["completed"])
+            assert [job.attempts_started for job in jobs] == [1] * 4
+
+    with StoppableServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
+        run_async(main(server))
+    assert len(marks.read_text().split()) == 4
+    assert [type(event) for event in events if isinstance(event, (BrokerLost, BrokerBack))] == [
+        BrokerLost,
+        BrokerBack,
+    ]
+
+
+async def _is_busy(worker: Worker, number: int) -> bool:
+    return worker.pool.busy == number
+
+
+def test_an_idle_worker_survives_a_restart(tmp_path: Path, queue_name: str) -> None:
+    """The blocking read is taken up again, under the name by which dashboards know the worker."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Worker(queue_name, PROCESSOR, url=server.url, procs=1, name="w1") as worker:
+            run = asyncio.create_task(worker.run())
+            await wait_until_async(lambda: _is_named(worker))
+            await asyncio.to_thread(server.stop)
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(server.start)
+            async with Queue(queue_name, url=server.url) as queue:
+                job = await queue.add("echo", {"value": 3})
+                assert await job.result(timeout=10) == 3
+                await wait_until_async(lambda: _is_named(worker))
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+async def _is_named(worker: Worker) -> bool:
+    clients = await worker.broker.command("CLIENT", "LIST")
+    return f"name={worker.keys.client_name}:w:w1 ".encode() in clients
