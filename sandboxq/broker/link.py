@@ -117,10 +117,10 @@ class Link:
             for _ in range(_POLL_PASSES):
                 await asyncio.sleep(0)
         try:
-            has_something_to_read = await self._can_read()
+            # Something to read is either the end or a reply that nobody waits for.
+            return not await self._connection.can_read()
         except (RedisError, OSError):
             return False
-        return not has_something_to_read
 
     async def drop(self) -> None:
         """Close at once, whatever is under way."""
@@ -135,13 +135,6 @@ class Link:
             return await self._connection.read_response()
         except ResponseError as error:
             return error
-
-    async def _can_read(self) -> bool:
-        connection = self._connection
-        # redis-py 8 renamed it.
-        if hasattr(connection, "can_read"):
-            return bool(await connection.can_read())
-        return bool(await connection.can_read_destructive())
 
     def _touch(self) -> None:
         self._used_at = asyncio.get_running_loop().time()

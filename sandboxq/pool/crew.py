@@ -14,7 +14,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
+from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.pool.channel import Flooded
 from sandboxq.pool.death import Death, text_of_status
 from sandboxq.pool.fork_server import ForkServer, Order
@@ -187,6 +187,9 @@ class Crew:
         """Take a child's READY."""
         if child.state is not ChildState.STARTING:
             return
+        if child.pidfd < 0:
+            child.is_early = True  # it was faster than the news of its fork
+            return
         child.move(ChildState.READY)
         if child.timer is not None:
             child.timer.cancel()
@@ -253,7 +256,7 @@ class Crew:
             await asyncio.sleep(self._delay.after_failed_start())
             try:
                 self._server = await self._start_server(self._target, _START_SECONDS)
-            except (ProcessorNotLoaded, OSError) as error:
+            except (SandboxqError, OSError) as error:
                 _log.error("the fork server could not be restarted: %s", error)
                 continue
             self._fill()
@@ -304,6 +307,8 @@ class Crew:
         self._loop.add_reader(pidfd, partial(self._on_end, child))
         if child.state is ChildState.LEAVING:
             child.kill()  # it was not wanted any more before it was there
+        elif child.is_early:
+            self.ready_now(child)
 
     def on_fork_failed(self, number: int, reason: str) -> None:
         """Take a refused fork as a failed start."""

@@ -78,6 +78,7 @@ class Child:
         "doom",
         "flying",
         "has_ended",
+        "is_early",
         "is_stuck",
         "memory",
         "number",
@@ -112,6 +113,7 @@ class Child:
         self.victim: Call | None = None  # the one call that doom is about, if it is about one
         self.death: Death | None = None
         self.has_ended = False  # its pidfd said so; how, the fork server will say
+        self.is_early = False
         self.start_failure = ""
         self.is_stuck = False
         self.progress_at = 0.0

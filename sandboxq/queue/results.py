@@ -61,6 +61,11 @@ class Results:
         self._reading: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is being read or polled."""
+        return all(duty is None or duty.done() for duty in (self._reading, self._polling))
+
     async def wait(self, job_id: str, timeout: float | None) -> Any:
         """Return the job's value once it has completed.
 

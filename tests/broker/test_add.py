@@ -40,7 +40,7 @@ def added(case: Case, *jobs: NewJob, keys: QueueKeys | None = None) -> list[str 
 
 
 def test_a_plain_job_is_what_node_would_have_written(case: Case) -> None:
-    """Six fields, two events, one marker: Node workers, QueueEvents and bull-board see no difference."""
+    """Six fields, two events, one marker: nothing in a Node fleet sees a difference."""
     ids = added(case, job("std", '{"a":1}', attempts=3))
 
     assert ids == ["1"]
@@ -62,7 +62,9 @@ def test_a_plain_job_is_what_node_would_have_written(case: Case) -> None:
 
 def test_a_batch_keeps_its_order_over_all_kinds(case: Case) -> None:
     """Plain jobs are added in runs; what comes between them must not change places."""
-    ids = added(case, job(), job(), job(lifo=True), job(priority=2), job(), job(job_id="own"), job())
+    ids = added(
+        case, job(), job(), job(lifo=True), job(priority=2), job(), job(job_id="own"), job()
+    )
 
     assert ids == ["1", "2", "3", "4", "5", "own", "7"]
     assert case.items("wait") == ["7", "own", "5", "2", "1", "3"]

@@ -23,7 +23,9 @@ from sandboxq.broker.codec import (
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
     SCALARS | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=20
@@ -163,7 +165,9 @@ def test_options_survive_the_round_trip() -> None:
         (b'{"timeout":1500}', "timeout", 1.5),
     ],
 )
-def test_foreign_options_are_read_as_their_writer_meant(text: bytes, field: str, value: Any) -> None:
+def test_foreign_options_are_read_as_their_writer_meant(
+    text: bytes, field: str, value: Any
+) -> None:
     """Other ports and old versions write other forms; a job must run all the same."""
     assert getattr(options_from_wire(text), field) == value
 

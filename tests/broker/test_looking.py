@@ -132,14 +132,13 @@ def test_endings_in_the_stream(case: Case) -> None:
     add = case.redis.xadd
     add(case.keys["events"], {"event": "failed", "jobId": "1", "failedReason": "first"})
     add(case.keys["events"], {"event": "completed", "jobId": "1", "returnvalue": "2"})
-    for _ in range(2500):
-        last = add(case.keys["events"], {"event": "waiting", "jobId": "1"})
+    later = [add(case.keys["events"], {"event": "waiting", "jobId": "1"}) for _ in range(2500)]
 
     found = case.run(lambda broker: endings_in_stream(broker, case.keys, ["1", "2"]))
 
     assert found == {"1": {"event": "completed", "jobId": "1", "returnvalue": "2"}}
     assert empty == "0-0"
-    assert case.run(lambda broker: last_event_id(broker, case.keys)) == last
+    assert case.run(lambda broker: last_event_id(broker, case.keys)) == later[-1]
 
 
 def test_queue_names(case: Case) -> None:
@@ -154,13 +153,16 @@ def test_queue_names(case: Case) -> None:
 
 
 def test_workers(case: Case) -> None:
-    """Node's and our workers are found by the name of their blocking connection; readers are not."""
+    """Node's and our workers are found by their blocking connection's name; readers are not."""
     own = QueueKeys(case.keys.queue).client_name
 
     async def body(broker: Broker) -> list[dict[str, str]]:
-        for name in (own, f"{own}:w:named", f"{own}:qe", f"{own}x"):
-            await broker.blocking(name)
-        return await workers_of(broker, case.keys)
+        names = (own, f"{own}:w:named", f"{own}:qe", f"{own}x")
+        readers = [await broker.blocking(name) for name in names]
+        found = await workers_of(broker, case.keys)
+        for reader in readers:
+            await reader.close()
+        return found
 
     workers = case.run(body)
 

@@ -48,7 +48,16 @@ def family(case: Case) -> QueueKeys:
 
 @pytest.mark.parametrize(
     "state",
-    ["wait", "paused", "active", "prioritized", "delayed", "completed", "failed", "waiting-children"],
+    [
+        "wait",
+        "paused",
+        "active",
+        "prioritized",
+        "delayed",
+        "completed",
+        "failed",
+        "waiting-children",
+    ],
 )
 def test_removes_a_job_from_any_state(case: Case, state: str) -> None:
     """Nothing of it may stay behind, and the event names the state in its own words."""
@@ -119,11 +128,10 @@ def test_a_parent_alone(case: Case) -> None:
 def test_the_last_child_frees_its_parent(case: Case) -> None:
     """A parent whose children were removed would wait for ever."""
     other = family(case)
-    run = lambda child: case.run(lambda broker: remove(broker, other, child))  # noqa: E731
 
-    assert run("c1")
+    assert case.run(lambda broker: remove(broker, other, "c1"))
     still_waiting = case.scores("waiting-children")
-    assert run("c2")
+    assert case.run(lambda broker: remove(broker, other, "c2"))
 
     assert list(still_waiting) == ["p"]
     assert (case.items("wait"), case.scores("marker")) == (["p"], {"0": 0.0})
@@ -143,8 +151,8 @@ def test_a_removed_job_no_longer_deduplicates(case: Case) -> None:
 
 def test_obliterate_refuses_as_node_does(case: Case) -> None:
     """A queue in use must not vanish by accident."""
-    case.waiting("w")
     case.active("a")
+    case.waiting("w")
     with pytest.raises(QueueNotPaused):
         obliterated(case)
     case.run(lambda broker: pause(broker, case.keys))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.queue.queue import Queue
-
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:

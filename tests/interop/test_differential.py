@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.backoff import Backoff
+from sandboxq.broker.relations import Deduplication, Parent
 from sandboxq.job import Keep
+from sandboxq.queue.options import AddOptions
 from tests.interop.dump import dump
 from tests.interop.node_driver import NodeSide
 from tests.interop.our_side import OurSide
@@ -82,6 +84,21 @@ RUNS: list[tuple[str, Any, dict[str, Any]]] = [
 ]
 
 
+# Steps of (options for Node, the same for sandboxq), all in one queue.
+DEDUPLICATED: list[tuple[dict[str, Any], Deduplication]] = [
+    ({"id": "once"}, Deduplication("once")),
+    ({"id": "once"}, Deduplication("once")),
+    ({"id": "a while", "ttl": 60_000}, Deduplication("a while", ttl=60)),
+    ({"id": "a while", "ttl": 60_000}, Deduplication("a while", ttl=60)),
+    ({"id": "ext", "ttl": 60_000, "extend": True}, Deduplication("ext", ttl=60, extend=True)),
+    ({"id": "ext", "ttl": 60_000, "extend": True}, Deduplication("ext", ttl=60, extend=True)),
+    ({"id": "swap", "replace": True}, Deduplication("swap", replace=True)),
+    ({"id": "swap", "replace": True}, Deduplication("swap", replace=True)),
+    ({"id": "last", "keepLastIfActive": True}, Deduplication("last", keep_last_if_active=True)),
+    ({"id": "last", "keepLastIfActive": True}, Deduplication("last", keep_last_if_active=True)),
+]
+
+
 @pytest.fixture
 def twin(node: NodeSide) -> Iterator[NodeSide]:
     """Return Node's side of a second queue, for what sandboxq does."""
@@ -106,11 +123,42 @@ async def test_adds_leave_the_same(node: NodeSide, our_twin: OurSide, server_url
     assert dump(server_url, our_twin.queue_name) == dump(server_url, node.queue_name)
 
 
+async def test_deduplicated_adds_leave_the_same(
+    node: NodeSide, our_twin: OurSide, server_url: str
+) -> None:
+    """Which of two jobs survives must not depend on the language that added the second."""
+    if node.version.startswith("5"):
+        pytest.skip("version 5 emits one more event, `debounced`")
+    async with our_twin.queue() as queue:
+        for number, (theirs, ours) in enumerate(DEDUPLICATED):
+            await node.add("echo", number, {"delay": 600_000, "deduplication": theirs})
+            await queue.add("echo", number, delay=600, deduplication=ours)
+
+    assert dump(server_url, our_twin.queue_name) == dump(server_url, node.queue_name)
+
+
+async def test_children_of_a_running_parent_leave_the_same(
+    node: NodeSide, our_twin: OurSide, server_url: str
+) -> None:
+    """A processor may add children to its own job; their flags decide over the parent later."""
+    flags = {"fail": "failParentOnFailure", "continue": "continueParentOnFailure"}
+    flags |= {"ignore": "ignoreDependencyOnFailure", "remove": "removeDependencyOnFailure"}
+    parent = {"id": await node.add("echo", "parent"), "queue": f"bull:{node.queue_name}"}
+    async with our_twin.queue() as queue:
+        ours = (await queue.add("echo", "parent")).id
+        for policy, flag in flags.items():
+            await node.add("echo", policy, {"parent": parent, flag: True})
+            whole = Parent(ours, our_twin.queue_name, policy)  # type: ignore[arg-type]
+            await queue.add("echo", policy, parent=whole)
+
+    assert dump(server_url, our_twin.queue_name) == dump(server_url, node.queue_name)
+
+
 async def test_a_batch_leaves_the_same(node: NodeSide, our_twin: OurSide, server_url: str) -> None:
     """`add_bulk` has its own encoding, but must write what single adds write."""
     await node.queue("addBulk", [{"name": n, "data": d, "opts": o} for n, d, o, _ in ADDS])
     async with our_twin.queue() as queue:
-        await queue.add_bulk([(name, data, opts) for name, data, _, opts in ADDS])
+        await queue.add_bulk([(name, data, AddOptions(**opts)) for name, data, _, opts in ADDS])
 
     assert dump(server_url, our_twin.queue_name) == dump(server_url, node.queue_name)
 

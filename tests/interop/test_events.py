@@ -99,7 +99,7 @@ async def test_the_queue_is_drained(node: NodeSide, ours: OurSide) -> None:
 
 
 async def test_a_killed_worker_s_job_stalls_and_is_recovered(node: NodeSide, ours: OurSide) -> None:
-    """A kill -9 of the worker must cost a job a delay, not its life; Node sees why it took longer."""
+    """A kill -9 of the worker costs a job a delay, not its life; Node sees why it took longer."""
     await node.start_events()
     job_id = await node.add("sleep", {"ms": 1500})
     with ours.worker_process("--lock-duration", "0.5", "--stalled-interval", "0.3") as process:
@@ -127,7 +127,7 @@ async def test_node_recovers_a_job_of_our_killed_worker(node: NodeSide, ours: Ou
     """A mixed fleet looks after each other's jobs."""
     await node.start_events()
     job_id = await node.add("sleep", {"ms": 1000})
-    with ours.worker_process("--lock-duration", "0.5") as process:
+    with ours.worker_process("--lock-duration", "0.5", "--stalled-interval", "0.3") as process:
         await heard_of(node, job_id, "active")
         process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(process.wait, 10)

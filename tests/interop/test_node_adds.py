@@ -148,6 +148,22 @@ async def test_an_unrecoverable_job_fails_at_once(node: NodeSide, ours: OurSide)
     assert (await node.job(job_id))["attemptsMade"] == 1
 
 
+async def test_node_reads_what_killed_a_child(node: NodeSide, ours: OurSide) -> None:
+    """A crash in native code must reach Node as a failure with its cause, within the attempts."""
+    failing = await node.add("crash", {"times": 9}, {"attempts": 2})
+    recovering = await node.add("crash", {"times": 1}, {"attempts": 2, "backoff": 5})
+    beside = await node.add("echo", "beside")
+
+    async with ours.worker(procs=2):
+        ended = await node.finished(failing)
+        assert await node.finished(recovering) == {"value": "recovered"}
+        assert await node.finished(beside) == {"value": "beside"}
+
+    assert "SIGKILL" in ended["failedReason"]
+    assert (await node.job(failing))["attemptsMade"] == 2
+    assert "SIGKILL" in (await node.job(recovering))["failedReason"]
+
+
 async def test_node_reads_progress_logs_and_new_data(node: NodeSide, ours: OurSide) -> None:
     """A web page in Node follows the job by these three."""
     await node.start_events()

@@ -153,9 +153,24 @@ async def test_we_keep_node_s_global_limits(node: NodeSide, ours: OurSide) -> No
     await node.queue("setGlobalConcurrency", 1)
     jobs = await node.queue("addBulk", [{"name": "sleep", "data": {"ms": 20}}] * 8)
 
-    async with ours.worker(procs=2):
+    # A drain delay beyond the test's time: what ends must wake who was refused before.
+    async with ours.worker(procs=2, drain_delay=60.0):
         for job in jobs:
             assert await node.finished(job["id"]) == {"value": "slept"}
 
     turns = [event["event"] for event in await node.events("active", "completed")]
     assert turns == ["active", "completed"] * 8
+
+
+async def test_we_keep_node_s_global_rate(node: NodeSide, ours: OurSide) -> None:
+    """A rate limit set by anybody protects an API from the whole fleet."""
+    await node.queue("setGlobalRateLimit", 2, 300)
+    added = await node.queue("addBulk", [{"name": "echo", "data": number} for number in range(5)])
+
+    async with ours.worker(procs=2):
+        for job in added:
+            assert "value" in await node.finished(job["id"])
+
+    starts = sorted(job["processedOn"] for job in await node.queue("getJobs", ["completed"]))
+    assert starts[2] - starts[0] >= 250
+    assert starts[4] - starts[2] >= 250

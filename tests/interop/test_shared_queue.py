@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,28 @@ async def test_failures_are_retried_on_either_side(node: NodeSide, ours: OurSide
     jobs = await node.queue("getJobs", ["completed"])
     assert {(job["attemptsMade"], job["attemptsStarted"]) for job in jobs} == {(4, 4)}
     assert {len(job["stacktrace"]) for job in jobs} == {3}
+
+
+async def test_node_runs_what_we_hand_back(node: NodeSide, ours: OurSide) -> None:
+    """A worker that is shut down gives its job to the fleet, and takes no attempt for it."""
+    await node.start_events()
+    job_id = await node.add("sleep", {"ms": 1000}, {"attempts": 1})
+    with ours.worker_process("--shutdown-timeout", "0.1") as process:
+
+        async def is_active() -> list[dict[str, Any]]:
+            return await node.events("active")
+
+        await wait_until_async(is_active)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 10) == 0
+
+    await node.start_worker(name="node")
+    assert await node.finished(job_id) == {"value": "slept"}
+    job = await node.job(job_id)
+    assert (job["attemptsMade"], job["attemptsStarted"], job["processedBy"]) == (1, 2, "node")
+    told = [(event["event"], event.get("prev")) for event in await node.events("waiting")]
+    assert told == [("waiting", None), ("waiting", "active")]
+    assert not await node.events("stalled", "failed")
 
 
 async def test_node_pauses_and_we_obey(node: NodeSide, ours: OurSide) -> None:

@@ -1,0 +1,143 @@
+"""A listener that remembers, and a pool around it that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child.frames import encode_call
+from sandboxq.outcome import Completed, Failed
+from sandboxq.pool.pool import Call, Pool
+from sandboxq.sandbox.family import descendants_of
+from sandboxq.telemetry import Event, Telemetry
+from tests.conftest import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sandboxq.outcome import Outcome
+
+
+class Desk:
+    """Submits calls and keeps what becomes of them."""
+
+    def __init__(self) -> None:
+        self.pool: Pool
+        self.outcomes: dict[bytes, Outcome] = {}
+        self.order: list[bytes] = []
+        self.seconds: dict[bytes, float] = {}
+        self.reports: list[tuple[bytes, str, bytes]] = []
+        self.lines: list[tuple[bytes | None, str, str]] = []
+        self.events: list[Event] = []
+        self._waiting: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._count = 0
+
+    def submit(self, data: Any = None, **fields: Any) -> Call:
+        """Give a call to the pool; ``data`` is any JSON, or bytes as they are."""
+        self._count += 1
+        key = str(self._count).encode()
+        raw = data if isinstance(data, bytes) else json.dumps(data).encode()
+        call = Call(key, encode_call(job_id=key, name=b"test", data=raw, **fields))
+        self._waiting[key] = asyncio.get_running_loop().create_future()
+        self.pool.submit(call)
+        return call
+
+    async def outcome(self, call: Call) -> Outcome:
+        """Wait for the end of a call."""
+        return await asyncio.wait_for(asyncio.shield(self._waiting[call.key]), WAIT_SECONDS)
+
+    async def run(self, data: Any = None, **fields: Any) -> Outcome:
+        """Submit and wait."""
+        return await self.outcome(self.submit(data, **fields))
+
+    async def value(self, data: Any = None, **fields: Any) -> Any:
+        """Submit, wait, and return the decoded value; it must have completed."""
+        outcome = await self.run(data, **fields)
+        assert isinstance(outcome, Completed), outcome
+        return json.loads(outcome.value)
+
+    async def failure(self, data: Any = None, **fields: Any) -> Failed:
+        """Submit, wait, and return the failure; it must have failed."""
+        outcome = await self.run(data, **fields)
+        assert isinstance(outcome, Failed), outcome
+        return outcome
+
+    def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
+        """Remember; each call ends once."""
+        assert call.key not in self.outcomes, f"a second outcome of {call.key!r}: {outcome}"
+        self.outcomes[call.key] = outcome
+        self.order.append(call.key)
+        self.seconds[call.key] = seconds
+        self._waiting[call.key].set_result(outcome)
+
+    def on_report(self, call: Call, kind: str, payload: bytes) -> None:
+        """Remember."""
+        self.reports.append((call.key, kind, payload))
+
+    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+        """Remember."""
+        assert pid > 0
+        self.lines.append((call.key if call else None, stream, line))
+
+    def on_room(self) -> None:
+        """Nothing waits for room here."""
+
+
+@asynccontextmanager
+async def open_pool(processor: str | Path, **settings: Any) -> AsyncIterator[Desk]:
+    """Start a pool, give its desk, stop it, and see that no process and no descriptor is left."""
+    before = set(os.listdir("/proc/self/fd"))
+    desk = Desk()
+    telemetry = Telemetry()
+    telemetry.subscribe(desk.events.append)
+    settings = {"size": 1, "policy": "none", "queue_name": "tests", **settings}
+    desk.pool = Pool(str(processor), listener=desk, telemetry=telemetry, **settings)
+    known = set(descendants_of(os.getpid()))
+    try:
+        await desk.pool.start(30)
+        yield desk
+    finally:
+        await desk.pool.stop(timeout=5)
+        assert set(descendants_of(os.getpid())) <= known
+    assert desk.pool.held == 0
+    assert not left_open(before)
+
+
+def left_open(before: set[str]) -> list[str]:
+    """Return the descriptors that are open now and were not before, without the loop's own."""
+    new = set(os.listdir("/proc/self/fd")) - before
+    paths = [_target(fd) for fd in new]
+    return [path for path in paths if path and "socket" in path]
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+
+
+def processor_file(folder: Path, text: str, name: str = "chores.py") -> Path:
+    """Write a processor and return its path."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process runs; a zombie whose parent is slow does not."""
+    fields = stat_fields(pid)
+    return bool(fields) and fields[0] != "Z"
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name: state, parent, ..."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return text.rsplit(")", 1)[1].split()

@@ -1,0 +1,115 @@
+"""Processors that are `async def`: several jobs at once in one child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.outcome import Completed, Failed
+from tests.conftest import run_async
+from tests.pool.desk import open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHORES = """
+import asyncio, os, sys
+running = most = 0
+ready = False
+
+async def setup():
+    global ready
+    await asyncio.sleep(0)
+    ready = True
+
+async def process(job):
+    global running, most
+    assert ready
+    running += 1
+    most = max(most, running)
+    try:
+        print("begin", job.id)
+        await asyncio.sleep(job.data.get("sleep", 0))
+        print("end", job.id)
+        if job.data.get("fail"): raise ValueError("bad")
+        if job.data.get("exit"): sys.exit(1)
+        if job.data.get("cancel"): raise asyncio.CancelledError
+        return most
+    finally:
+        running -= 1
+"""
+
+
+@pytest.fixture
+def chores(tmp_path: Path) -> Path:
+    """Return the path of an async processor."""
+    return processor_file(tmp_path, _CHORES)
+
+
+def test_one_child_runs_as_many_jobs_as_it_may(chores: Path) -> None:
+    """Concurrency is the only reason to write `async def`; more than it is a broken promise."""
+
+    async def main() -> None:
+        async with open_pool(chores, concurrency=4) as desk:
+            assert desk.pool.room() == 4
+            started = time.monotonic()
+            calls = [desk.submit({"sleep": 0.2}) for _ in range(8)]
+            outcomes = [await desk.outcome(call) for call in calls]
+            assert 0.4 <= time.monotonic() - started < 0.7
+            assert outcomes[-1] == Completed(b"4")
+
+    run_async(main())
+
+
+def test_lines_belong_to_the_job_that_printed_them(chores: Path) -> None:
+    """Jobs interleave in one process; their logs must not."""
+
+    async def main() -> None:
+        async with open_pool(chores, concurrency=4) as desk:
+            calls = [desk.submit({"sleep": 0.05}) for _ in range(4)]
+            for call in calls:
+                await desk.outcome(call)
+            for key, _, line in desk.lines:
+                assert key is not None
+                assert line.split()[1] == key.decode()
+            assert len(desk.lines) == 8
+
+    run_async(main())
+
+
+def test_every_way_to_fail_leaves_the_others_alone(chores: Path) -> None:
+    """SystemExit and CancelledError end an event loop unless they are caught."""
+
+    async def main() -> None:
+        async with open_pool(chores, concurrency=4) as desk:
+            steady = desk.submit({"sleep": 0.3})
+            for way in ("fail", "exit", "cancel"):
+                assert isinstance(await desk.run({way: 1}), Failed)
+            assert isinstance(await desk.outcome(steady), Completed)
+            assert len(desk.pool.pids) == 1
+
+    run_async(main())
+
+
+def test_death_fails_all_that_ran_and_none_that_waited(chores: Path) -> None:
+    """Nobody can know which of them it was; but what was still in the socket it was not."""
+
+    async def main() -> None:
+        async with open_pool(chores, concurrency=2) as desk:
+            for _ in range(60):
+                await desk.run({})
+            running = [desk.submit({"sleep": 5}) for _ in range(2)]
+            waiting = [desk.submit({}) for _ in range(3)]
+            await asyncio.sleep(0.03)
+            os.kill(desk.pool.pids[0], signal.SIGKILL)
+            for call in running:
+                assert isinstance(await desk.outcome(call), Failed)
+            for call in waiting:
+                assert isinstance(await desk.outcome(call), Completed)
+
+    run_async(main())

@@ -1,0 +1,383 @@
+"""Children that die, one way or another: one death costs one job, and never more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandboxq.errors import JobCancelled
+from sandboxq.outcome import Completed, Failed
+from sandboxq.sandbox.family import children_of
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import Desk, lives, open_pool, processor_file, stat_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from sandboxq.pool.pool import Call
+
+_CHORES = '''
+import ctypes, os, signal, subprocess, time
+
+def process(job):
+    match job.data:
+        case {"exit": code}: os._exit(code)
+        case {"segv": _}: ctypes.string_at(0)
+        case {"kill": number}: os.kill(os.getpid(), number); time.sleep(30)
+        case {"sleep": seconds}: time.sleep(seconds)
+        case {"family": path}: have_family(path); time.sleep(60)
+        case {"deaf": path}:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN); open(path, "w").close(); time.sleep(60)
+        case {"terminate": _}:
+            program = subprocess.Popen(["sleep", "60"]); program.terminate()
+            return program.wait(10)
+    return os.getpid()
+
+def have_family(path):
+    kin = [subprocess.Popen(["sleep", "300"]).pid,
+           subprocess.Popen(["sleep", "300"], start_new_session=True).pid]
+    r, w = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        grandchild = os.fork()
+        if grandchild == 0:
+            time.sleep(300)
+        os.write(w, b"%d" % grandchild)
+        os._exit(0)
+    kin.append(int(os.read(r, 20)))
+    with open(path + ".tmp", "w") as file:
+        file.write(" ".join(map(str, kin)))
+    os.rename(path + ".tmp", path)
+'''
+
+
+@pytest.fixture
+def chores(tmp_path: Path) -> Path:
+    """Return the path of a processor that knows many ways to die."""
+    return processor_file(tmp_path, _CHORES)
+
+
+async def _started(desk: Desk, call: Call) -> None:
+    """Wait until a call has surely been read by its child."""
+    await asyncio.sleep(0.05)
+    assert call.key not in desk.outcomes
+
+
+@pytest.mark.parametrize(
+    ("data", "cause", "text"),
+    [
+        ({"exit": 7}, "JobExited", "exit code 7"),
+        ({"exit": 0}, "JobExited", "exit code 0"),
+        ({"segv": 1}, "JobCrashed", "SIGSEGV"),
+        ({"kill": 6}, "JobCrashed", "SIGABRT"),
+        ({"kill": 9}, "JobCrashed", "killed by SIGKILL"),
+    ],
+)
+def test_death_fails_the_running_job_with_its_cause(
+    chores: Path, data: dict[str, int], cause: str, text: str
+) -> None:
+    """An opaque 'worker died' is what users of every other system complain about."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            pid = await desk.value({})
+            failed = await desk.failure(data)
+            assert failed.cause == cause
+            assert text in failed.reason
+            assert str(pid) in failed.reason
+            assert failed.facts is not None
+            assert failed.facts["pid"] == str(pid)
+            assert int(failed.facts["max_rss"]) > 1 << 20
+            assert await desk.value({}) != pid
+
+    run_async(main())
+
+
+def test_crash_shows_where_python_was(chores: Path) -> None:
+    """A segmentation fault without a line number cannot be mended."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            failed = await desk.failure({"segv": 1})
+            assert "Segmentation fault" in failed.stack
+            assert "chores.py" in failed.stack
+            assert "sandboxq/" not in failed.stack
+
+    run_async(main())
+
+
+def test_signals_of_the_terminal_do_not_reach_a_job(chores: Path) -> None:
+    """Ctrl-C and systemd signal everything they see; the coordinator alone ends children."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            call = desk.submit({"sleep": 0.2})
+            await _started(desk, call)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(desk.pool.pids[0], number)
+            assert isinstance(await desk.outcome(call), Completed)
+            # what the job starts is ended by SIGTERM as ever
+            assert await desk.value({"terminate": 1}) == -signal.SIGTERM
+
+    run_async(main())
+
+
+def test_calls_sent_ahead_of_a_death_are_not_lost_and_not_blamed(chores: Path) -> None:
+    """One death costs one job: the others never started."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            for _ in range(60):
+                await desk.run({})  # short ones: the pool learns to send ahead
+            killer = desk.submit({"kill": 9})
+            behind = [desk.submit({}) for _ in range(8)]
+            assert isinstance(await desk.outcome(killer), Failed)
+            outcomes = [await desk.outcome(call) for call in behind]
+            assert all(isinstance(outcome, Completed) for outcome in outcomes)
+            assert desk.order[-8:] == [call.key for call in behind]
+
+    run_async(main())
+
+
+def test_idle_child_that_dies_is_replaced_and_no_job_is_failed(chores: Path) -> None:
+    """Node hands a job to a dead free child; here the job waits for the next one."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            pid = await desk.value({})
+            os.kill(pid, signal.SIGKILL)
+            assert await desk.value({}) != pid
+
+    run_async(main())
+
+
+def test_failed_job_is_told_within_milliseconds_of_the_kill(chores: Path) -> None:
+    """Until then the job holds a slot and a lock for nothing."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            times = []
+            for _ in range(5):
+                pid = await desk.value({})
+                call = desk.submit({"sleep": 30})
+                await _started(desk, call)
+                started = time.perf_counter()
+                os.kill(pid, signal.SIGKILL)
+                assert isinstance(await desk.outcome(call), Failed)
+                times.append(time.perf_counter() - started)
+            assert sorted(times)[2] < 0.05
+
+    run_async(main())
+
+
+def test_ended_call_takes_its_whole_family_along(chores: Path, tmp_path: Path) -> None:
+    """Grandchildren that survive keep the memory and the cores; also those that daemonise."""
+    path = tmp_path / "kin"
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            call = desk.submit({"family": str(path)})
+            await wait_until_async(_exists(path))
+            kin = [int(pid) for pid in path.read_text().split()]
+            assert all(lives(pid) for pid in kin)
+            desk.pool.end_call(call, JobCancelled("by test"))
+            outcome = await desk.outcome(call)
+            assert isinstance(outcome, Failed)
+            assert (outcome.reason, outcome.cause) == ("by test", "JobCancelled")
+            await wait_until_async(_none_lives(kin))
+
+    run_async(main())
+
+
+def test_sweep_spares_what_living_children_have_daemonised(chores: Path, tmp_path: Path) -> None:
+    """The death of one job must not end the helpers of another."""
+    path = tmp_path / "kin"
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            desk.submit({"family": str(path)})
+            await wait_until_async(_exists(path))
+            program = int(path.read_text().split()[1])
+            for _ in range(3):
+                await desk.failure({"exit": 1})
+            assert lives(program)
+
+    run_async(main())
+
+
+def test_child_that_is_deaf_to_sigterm_is_killed(chores: Path, tmp_path: Path) -> None:
+    """Limits by signals that code can ignore are no limits."""
+    path = tmp_path / "deaf"
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            call = desk.submit({"deaf": str(path)})
+            await wait_until_async(_exists(path))
+            os.kill(desk.pool.pids[0], signal.SIGTERM)
+            desk.pool.end_call(call, JobCancelled("by test"))
+            assert isinstance(await desk.outcome(call), Failed)
+
+    run_async(main())
+
+
+def test_ending_a_call_that_was_not_started_spares_the_child(chores: Path) -> None:
+    """A cancelled job that waits behind another must not kill that one."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            for _ in range(60):
+                await desk.run({})
+            first = desk.submit({"sleep": 0.3})
+            await asyncio.sleep(0.02)
+            second, third = desk.submit({}), desk.submit({})
+            desk.pool.end_call(second, JobCancelled("by test"))
+            assert isinstance(desk.outcomes[second.key], Failed)
+            assert isinstance(await desk.outcome(first), Completed)
+            assert isinstance(await desk.outcome(third), Completed)
+
+    run_async(main())
+
+
+def test_fork_server_that_dies_is_replaced(chores: Path) -> None:
+    """Nobody else can start children; running jobs fail with a reason that names it."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            call = desk.submit({"sleep": 30})
+            await _started(desk, call)
+            zygote = _parent_of(desk.pool.pids[0])
+            os.kill(zygote, signal.SIGKILL)
+            outcome = await desk.outcome(call)
+            assert isinstance(outcome, Failed)
+            assert outcome.cause == "JobCrashed"
+            assert f"fork server {zygote} was killed by SIGKILL" in outcome.reason
+            await desk.value({})
+
+            async def is_full() -> bool:
+                return len(desk.pool.pids) == 2
+
+            await wait_until_async(is_full)
+
+    run_async(main())
+
+
+def test_what_a_dead_fork_server_leaves_is_found(chores: Path, tmp_path: Path) -> None:
+    """With it the parent of all orphans is gone: they are known by their environment."""
+    path = tmp_path / "kin"
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            call = desk.submit({"family": str(path)})
+            await wait_until_async(_exists(path))
+            kin = [int(pid) for pid in path.read_text().split()]
+            os.kill(_parent_of(desk.pool.pids[0]), signal.SIGKILL)
+            assert isinstance(await desk.outcome(call), Failed)
+            await wait_until_async(_none_lives(kin))
+            await desk.value({})
+
+    run_async(main())
+
+
+def test_jobs_that_always_crash_slow_down_and_recover(chores: Path) -> None:
+    """A poison queue must not become a fork bomb."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            started = time.monotonic()
+            for _ in range(4):
+                await desk.failure({"exit": 1})
+            await desk.value({})
+            assert time.monotonic() - started > 0.1 + 0.2
+            started = time.monotonic()
+            await desk.failure({"exit": 1})
+            await desk.value({})
+            assert time.monotonic() - started < 0.1
+
+    run_async(main())
+
+
+def test_calls_behind_a_stuck_child_go_to_others(chores: Path) -> None:
+    """A long job among short ones must not hold up what was sent ahead behind it."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            for _ in range(80):
+                await desk.run({})
+            assert desk.pool.room() > 10
+            stuck = desk.submit({"sleep": 3})
+            others = [desk.submit({}) for _ in range(20)]
+            started = time.monotonic()
+            for call in others:
+                assert isinstance(await desk.outcome(call), Completed)
+            assert time.monotonic() - started < 1.0
+            assert stuck.key not in desk.outcomes
+            desk.pool.end_call(stuck, JobCancelled("enough"))
+
+    run_async(main())
+
+
+def test_take_back_returns_what_never_started_in_order(chores: Path) -> None:
+    """The worker hands these back to the queue at a shutdown, with no attempt used."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            for _ in range(80):
+                await desk.run({})
+            running = desk.submit({"sleep": 0.3})
+            await asyncio.sleep(0.02)
+            calls = [desk.submit({}) for _ in range(50)]
+            assert desk.pool.take_back(waiting_longer_than=5) == []
+            assert desk.pool.take_back() == calls
+            assert desk.pool.held == 1
+            assert isinstance(await desk.outcome(running), Completed)
+            assert desk.order[-1] == running.key
+
+    run_async(main())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_two_hundred_kills_lose_nothing(chores: Path) -> None:
+    """Every call has one outcome, whatever dies when; no zombie and no descriptor is left."""
+    import random
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            calls: list[Call] = []
+            for _ in range(200):
+                calls += [desk.submit({"sleep": random.random() * 0.002}) for _ in range(40)]
+                await asyncio.sleep(0.02)
+                if desk.pool.pids:
+                    os.kill(random.choice(desk.pool.pids), signal.SIGKILL)
+            outcomes = [await desk.outcome(call) for call in calls]
+            failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
+            assert 0 < failed <= 200
+            assert len(outcomes) == 8000
+
+    run_async(main())
+
+
+def _exists(path: Path) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def check() -> bool:
+        return path.exists()
+
+    return check
+
+
+def _none_lives(pids: list[int]) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def check() -> bool:
+        return not any(lives(pid) for pid in pids)
+
+    return check
+
+
+def _parent_of(pid: int) -> int:
+    parent = int(stat_fields(pid)[1])
+    assert pid in children_of(parent)
+    return parent

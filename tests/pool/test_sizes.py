@@ -1,0 +1,132 @@
+"""Growing, shrinking and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sandboxq.outcome import Completed, HandedBack
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import open_pool, processor_file
+
+_CHORES = """
+import os, time
+def process(job):
+    time.sleep(job.data.get("sleep", 0))
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def chores(tmp_path: Path) -> Path:
+    """Return the path of a processor that sleeps."""
+    return processor_file(tmp_path, _CHORES)
+
+
+def test_room_is_one_call_a_slot_before_anything_was_measured(chores: Path) -> None:
+    """Long jobs must not be hoarded by a worker that cannot start them."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=3) as desk:
+            assert desk.pool.room() == 3
+            calls = [desk.submit({"sleep": 0.2}) for _ in range(3)]
+            assert desk.pool.room() == 0
+            assert (desk.pool.size, desk.pool.busy, desk.pool.held) == (3, 3, 3)
+            pids = {(await desk.outcome(call)) for call in calls and []} or {
+                outcome.value
+                for call in calls
+                if isinstance(outcome := await desk.outcome(call), Completed)
+            }
+            assert len(pids) == 3
+
+    run_async(main())
+
+
+def test_pool_grows_and_shrinks_while_it_works(chores: Path) -> None:
+    """`scale` must neither lose a job nor interrupt one."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            await desk.pool.resize(4)
+            assert desk.pool.size == 4
+            calls = [desk.submit({"sleep": 0.2}) for _ in range(4)]
+            await asyncio.sleep(0.05)
+            await desk.pool.resize(1)
+            assert desk.pool.size == 1
+            calls += [desk.submit({}) for _ in range(4)]
+            for call in calls:
+                assert isinstance(await desk.outcome(call), Completed)
+
+            async def is_one() -> bool:
+                return len(desk.pool.pids) == 1
+
+            await wait_until_async(is_one)
+            await desk.pool.resize(2)
+            assert len(desk.pool.pids) == 2
+
+    run_async(main())
+
+
+def test_stop_lets_running_jobs_finish_and_hands_back_the_rest(chores: Path) -> None:
+    """A rollout must not cost an attempt."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            running = desk.submit({"sleep": 0.3})
+            waiting = desk.submit({})
+            await asyncio.sleep(0.05)
+            await desk.pool.stop(timeout=5)
+            assert isinstance(desk.outcomes[running.key], Completed)
+            assert desk.outcomes[waiting.key] == HandedBack(was_started=False)
+
+    run_async(main())
+
+
+def test_stop_ends_what_does_not_finish_in_time(chores: Path) -> None:
+    """The pod's grace period ends; a job that is killed by it goes back as started."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            running = desk.submit({"sleep": 30})
+            await asyncio.sleep(0.05)
+            started = time.monotonic()
+            await desk.pool.stop(timeout=0.2)
+            assert time.monotonic() - started < 1
+            assert desk.outcomes[running.key] == HandedBack(was_started=True)
+
+    run_async(main())
+
+
+def test_kill_is_at_once_and_complete(chores: Path) -> None:
+    """The third signal means now."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            calls = [desk.submit({"sleep": 30}) for _ in range(3)]
+            await asyncio.sleep(0.05)
+            pids = desk.pool.pids
+            started = time.monotonic()
+            desk.pool.kill()
+            assert time.monotonic() - started < 0.5
+            assert all(isinstance(desk.outcomes[call.key], HandedBack) for call in calls)
+            assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+    run_async(main())
+
+
+def test_stop_gives_back_every_descriptor(chores: Path) -> None:
+    """A process that opens and closes pools for days must not run out of files."""
+
+    async def main() -> None:
+        counts = []
+        for _ in range(4):
+            async with open_pool(chores, size=2, policy="limits") as desk:
+                await desk.run({})
+            counts.append(len(os.listdir("/proc/self/fd")))
+        assert counts[1:] == [counts[1]] * 3
+
+    run_async(main())
