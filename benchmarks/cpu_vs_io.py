@@ -38,13 +38,13 @@ FREE_THREADED_ENV = "SANDBOXQ_FREE_THREADED_PYTHON"
 FREE_THREADED = ("python3.14t", "python3.13t", "/opt/py314t/bin/python3.14t",
                  "/opt/py313t/bin/python3.13t")  # fmt: skip
 
-BURN_SECONDS = 0.1
+BURN_SECONDS = 0.5
 SLEEP_SECONDS = 0.1
 WIDTH = 800
 PHOTOGRAPHS = 8
-# Per core, so that each way has a second or two to do; but no more than one loop does in a while.
-CPU_JOBS_PER_CORE = 12
-MOST_CPU_JOBS = 96
+# Per core, so that each way has some seconds to do; but no more than one loop does in a while.
+BURNS_PER_CORE, MOST_BURNS = 4, 32
+RESIZES_PER_CORE, MOST_RESIZES = 16, 128
 SLEEP_JOBS = 600
 SLEEPS_AT_ONCE = 60
 RUN_SECONDS = 300
@@ -104,14 +104,15 @@ def main(arguments: list[str]) -> None:
 
 
 def _workloads(folder: Path) -> list[Workload]:
-    count = min(CPU_JOBS_PER_CORE * usable_cores().count, MOST_CPU_JOBS)
+    cores = usable_cores().count
+    burns = min(BURNS_PER_CORE * cores, MOST_BURNS)
     pictures = asyncio.run(photographs(folder / "photos", PHOTOGRAPHS, on_ready=lambda: None))
     resizes = [
         {"src": str(pictures[n % PHOTOGRAPHS]), "dst": f"{folder}/small/{n}.jpg", "width": WIDTH}
-        for n in range(count)
+        for n in range(min(RESIZES_PER_CORE * cores, MOST_RESIZES))
     ]
     return [
-        Workload("burn (pure Python)", _processor("burn"), [{"seconds": BURN_SECONDS}] * count),
+        Workload("burn (pure Python)", _processor("burn"), [{"seconds": BURN_SECONDS}] * burns),
         Workload("resize (Pillow)", _processor("resize"), resizes),
         Workload(
             "sleep (async I/O)",
@@ -144,15 +145,12 @@ def _runs(workloads: list[Workload], repeats: int) -> list[Measured]:
 def _run(workload: Workload, way: str, free_threaded: str) -> Measured:
     cores = usable_cores().count
     spec: dict[str, Any] = {"processor": workload.processor, "data": workload.data}
+    at_once = SLEEPS_AT_ONCE if workload.is_io else cores
     if way == QUEUE:
-        concurrency = max(1, SLEEPS_AT_ONCE // cores) if workload.is_io else 1
-        spec |= {"procs": cores, "concurrency": concurrency}
+        spec |= {"procs": cores, "concurrency": max(1, at_once // cores)}
         found = _program(sys.executable, "benchmarks.through_queue", spec)
-    elif way == LOOP:
-        spec |= {"way": "loop", "at_once": SLEEPS_AT_ONCE}
-        found = _program(sys.executable, "benchmarks.in_process", spec)
     else:
-        spec |= {"way": "threads", "at_once": SLEEPS_AT_ONCE if workload.is_io else cores}
+        spec |= {"way": "loop" if way == LOOP else "threads", "at_once": at_once}
         python = free_threaded if way == FREE else sys.executable
         found = _program(python, "benchmarks.in_process", spec)
         if way == FREE and found["has_gil"]:
@@ -220,8 +218,8 @@ def _text(runs: list[Measured], surroundings: dict[str, str]) -> str:
     header = ("jobs", "way", "jobs/s", "times the loop", "spread", "cores used", "longest gap, ms")
     sizes = (
         f"burn: {BURN_SECONDS:g} CPU seconds a job; resize: 12-megapixel JPEG to {WIDTH} pixels; "
-        f"sleep: {SLEEP_SECONDS:g} s, {SLEEPS_AT_ONCE} at once. CPU jobs: one thread or one child "
-        f"per core. The CPU of sandboxq includes Redis and the coordinator. "
+        f"sleep: {SLEEP_SECONDS:g} s. At once, each way: {usable_cores().count} CPU jobs, "
+        f"{SLEEPS_AT_ONCE} sleeps. The CPU of sandboxq includes Redis and the coordinator. "
         f"The heartbeat ticks every 50 ms: 50 is perfect."
     )
     facts = "\n".join(f"- {name}: {value}" for name, value in surroundings.items())

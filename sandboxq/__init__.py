@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sandboxq.backoff import Backoff
+    from sandboxq.broker.relations import Deduplication, Parent
     from sandboxq.errors import (
+        BrokerUnavailable,
+        BulkAddFailed,
         ChildError,
         JobCrashed,
         JobExited,
         JobFailed,
         LockLost,
         QueueError,
+        ResultTimeout,
         SandboxError,
         SandboxqError,
         UnrecoverableError,
@@ -28,7 +32,10 @@ __version__ = "0.1.0"
 # Loaded on first use: a child that imports one error must not pay for asyncio and Redis.
 _HOMES = {
     "Backoff": "sandboxq.backoff",
+    "BrokerUnavailable": "sandboxq.errors",
+    "BulkAddFailed": "sandboxq.errors",
     "ChildError": "sandboxq.errors",
+    "Deduplication": "sandboxq.broker.relations",
     "JobCrashed": "sandboxq.errors",
     "JobExited": "sandboxq.errors",
     "JobFailed": "sandboxq.errors",
@@ -36,6 +43,8 @@ _HOMES = {
     "JobState": "sandboxq.job",
     "Keep": "sandboxq.job",
     "LockLost": "sandboxq.errors",
+    "Parent": "sandboxq.broker.relations",
+    "ResultTimeout": "sandboxq.errors",
     "Queue": "sandboxq.queue.queue",
     "QueueError": "sandboxq.errors",
     "SandboxError": "sandboxq.errors",
@@ -47,7 +56,10 @@ _HOMES = {
 
 __all__ = [
     "Backoff",
+    "BrokerUnavailable",
+    "BulkAddFailed",
     "ChildError",
+    "Deduplication",
     "JobCrashed",
     "JobExited",
     "JobFailed",
@@ -55,8 +67,10 @@ __all__ = [
     "JobState",
     "Keep",
     "LockLost",
+    "Parent",
     "Queue",
     "QueueError",
+    "ResultTimeout",
     "SandboxError",
     "SandboxqError",
     "UnrecoverableError",

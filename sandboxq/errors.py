@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class SandboxqError(Exception):
     """Root of everything sandboxq raises."""
@@ -75,6 +80,20 @@ class QueueNotPaused(QueueError):
 
 class QueueHasActiveJobs(QueueError):
     """Obliterate without force asks for a queue with no active jobs."""
+
+
+class OptionsUnreadable(QueueError):
+    """A job's ``opts`` are not a JSON object, so nothing is known of how to run it."""
+
+
+class BulkAddFailed(QueueError):
+    """Some jobs of an ``add_bulk`` were not added; ``results`` has the job or the error of each."""
+
+    def __init__(self, results: Sequence[object]) -> None:
+        """Say how many were not added, and why the first was not."""
+        self.results = list(results)
+        failed = [result for result in results if isinstance(result, QueueError)]
+        super().__init__(f"{len(failed)} of {len(results)} jobs were not added; first: {failed[0]}")
 
 
 class JobFailed(QueueError):

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.backoff import FIXED, Backoff
-from sandboxq.errors import QueueError, UsageError
+from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ def _refuse_constant(name: str) -> None:
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 _cache: dict[bytes, JobOptions] = {}
-
-
-class OptionsUnreadable(QueueError):
-    """A job's ``opts`` are not a JSON object, so nothing is known of how to run it."""
 
 
 # ── JSON text ───────────────────────────────────────────────────────────────

@@ -243,6 +243,7 @@ class Crew:
         note = f"its fork server {server.pid} {status}"
         _log.error("the fork server %d %s; starting another", server.pid, status)
         self._telemetry.emit(ChildDied(server.pid, f"fork server {status}"))
+        self.ready.clear()  # they are dying: no more calls for them
         for child in self.children:
             child.death = child.death or Death(note=note)
             child.kill()

@@ -11,7 +11,7 @@ from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
-from sandboxq.errors import JobNotFound, QueueError, UsageError
+from sandboxq.errors import BulkAddFailed, JobNotFound, QueueError, UsageError
 from sandboxq.job import Job, JobOptions, JobState
 from sandboxq.queue.job import QueuedJob, members_of
 from sandboxq.queue.options import (
@@ -39,16 +39,6 @@ _PENDING = (
     JobState.DELAYED,
     JobState.WAITING_CHILDREN,
 )
-
-
-class BulkAddFailed(QueueError):
-    """Some jobs of an ``add_bulk`` were not added; ``results`` has the job or the error of each."""
-
-    def __init__(self, results: Sequence[QueuedJob | QueueError]) -> None:
-        """Say how many were not added, and why the first was not."""
-        self.results = list(results)
-        failed = [result for result in results if isinstance(result, QueueError)]
-        super().__init__(f"{len(failed)} of {len(results)} jobs were not added; first: {failed[0]}")
 
 
 class Queue:

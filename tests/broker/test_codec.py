@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from sandboxq.backoff import Backoff
 from sandboxq.broker.codec import (
     CACHE_TEXT_BYTES,
-    OptionsUnreadable,
     job_from_hash,
     json_text,
     json_value,
     options_from_wire,
     options_to_wire,
 )
-from sandboxq.errors import UsageError
+from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
 
 SCALARS = (

@@ -27,7 +27,7 @@ def _sleep(job: Any) -> str:
 
 def _fail(job: Any) -> str:
     if job.attempts_made < job.data["times"]:
-        raise ValueError(job.data["message"])
+        raise ValueError(job.data["message"].replace("{n}", str(job.attempts_made)))
     return "recovered"
 
 

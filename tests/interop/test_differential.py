@@ -7,20 +7,21 @@ are masked, since two runs cannot share them.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from sandboxq.backoff import Backoff
 from sandboxq.broker.relations import Deduplication, Parent
 from sandboxq.job import Keep
-from sandboxq.queue.options import AddOptions
 from tests.interop.dump import dump
 from tests.interop.node_driver import NodeSide
 from tests.interop.our_side import OurSide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sandboxq.queue.options import AddOptions
 
 # (name, data, options for Node, the same options for sandboxq)
 ADDS: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
@@ -158,7 +159,9 @@ async def test_a_batch_leaves_the_same(node: NodeSide, our_twin: OurSide, server
     """`add_bulk` has its own encoding, but must write what single adds write."""
     await node.queue("addBulk", [{"name": n, "data": d, "opts": o} for n, d, o, _ in ADDS])
     async with our_twin.queue() as queue:
-        await queue.add_bulk([(name, data, AddOptions(**opts)) for name, data, _, opts in ADDS])
+        await queue.add_bulk(
+            [(name, data, cast("AddOptions", opts)) for name, data, _, opts in ADDS]
+        )
 
     assert dump(server_url, our_twin.queue_name) == dump(server_url, node.queue_name)
 

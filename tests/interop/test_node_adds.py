@@ -138,6 +138,26 @@ async def test_a_job_that_fails_for_good(node: NodeSide, ours: OurSide) -> None:
     assert job["finishedOn"] >= job["processedOn"]
 
 
+async def test_the_newest_traces_are_kept_in_order(node: NodeSide, ours: OurSide) -> None:
+    """Dashboards show the last trace as that of the last attempt."""
+    data = {"times": 9, "message": "attempt {n}"}
+    limited = await node.add("fail", data, {"attempts": 4, "stackTraceLimit": 2})
+    unlimited = await node.add("fail", data, {"attempts": 3, "backoff": 5})
+
+    async with ours.worker():
+        assert await node.finished(limited) == {"failedReason": "attempt 3"}
+        assert await node.finished(unlimited) == {"failedReason": "attempt 2"}
+
+    assert_traces((await node.job(limited))["stacktrace"], "attempt 2", "attempt 3")
+    assert_traces((await node.job(unlimited))["stacktrace"], "attempt 0", "attempt 1", "attempt 2")
+
+
+def assert_traces(traces: list[str], *messages: str) -> None:
+    """Check that each trace tells its attempt's message, oldest first."""
+    assert len(traces) == len(messages)
+    assert all(text in trace for trace, text in zip(traces, messages, strict=True))
+
+
 async def test_an_unrecoverable_job_fails_at_once(node: NodeSide, ours: OurSide) -> None:
     """More attempts at a hopeless job waste hours of CPU."""
     job_id = await node.add("give-up", {"message": "hopeless"}, {"attempts": 5, "backoff": 5})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.job import Job
-
 if TYPE_CHECKING:
+    from sandboxq.job import Job
     from tests.interop.node_driver import NodeSide
     from tests.interop.our_side import OurSide
 

@@ -13,6 +13,7 @@ from sandboxq.broker.connection import Broker
 from sandboxq.broker.relations import Parent
 from sandboxq.errors import (
     BrokerUnavailable,
+    BulkAddFailed,
     JobNotFound,
     ParentNotFound,
     QueueHasActiveJobs,
@@ -20,7 +21,7 @@ from sandboxq.errors import (
 )
 from sandboxq.job import JobState
 from sandboxq.queue.job import QueuedJob
-from sandboxq.queue.queue import BulkAddFailed, Queue, queue_names
+from sandboxq.queue.queue import Queue, queue_names
 from tests.conftest import run_async
 from tests.queue.bench import completed, finish
 

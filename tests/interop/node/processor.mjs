@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 function failSomeTimes(job) {
-  if (job.attemptsMade < job.data.times) throw new Error(job.data.message);
+  const message = job.data.message.replace("{n}", job.attemptsMade);
+  if (job.attemptsMade < job.data.times) throw new Error(message);
   return "recovered";
 }
 
