@@ -283,7 +283,7 @@ class Broker:
         patience_ends = time.monotonic() + LOADING_PATIENCE
         while True:
             try:
-                return facts_from_info(await self.command("INFO"))
+                return await self._facts()
             except BrokerLoading:
                 if time.monotonic() > patience_ends:
                     raise
@@ -293,3 +293,11 @@ class Broker:
             except QueueError as error:
                 _log.warning("Redis at %s hides its version: %s", self.endpoint.safe, error)
                 return ServerFacts()
+
+    async def _facts(self) -> ServerFacts:
+        facts = facts_from_info(await self.command("INFO"))
+        if facts.is_loading:
+            # INFO is answered all the same; nothing else is.
+            message = f"Redis at {self.endpoint.safe} still reads its data from disk"
+            raise BrokerLoading(message)
+        return facts

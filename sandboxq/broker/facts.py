@@ -22,6 +22,7 @@ class ServerFacts:
     kind: str = "unknown"
     version: str = ""
     eviction_policy: str = ""
+    is_loading: bool = False
 
     @property
     def evicts(self) -> bool:
@@ -33,14 +34,13 @@ def facts_from_info(info: bytes) -> ServerFacts:
     """Read the reply of INFO."""
     lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
     fields = {name: value.strip() for name, _, value in lines}
-    policy = fields.get("maxmemory_policy", "")
-    if version := fields.get("dragonfly_version"):
-        return ServerFacts("dragonfly", version, policy)
-    if version := fields.get("valkey_version"):
-        return ServerFacts("valkey", version, policy)
-    if version := fields.get("redis_version"):
-        return ServerFacts("redis", version, policy)
-    return ServerFacts(eviction_policy=policy)
+    kind, version = "unknown", ""
+    for name in ("dragonfly", "valkey", "redis"):
+        if version := fields.get(f"{name}_version", ""):
+            kind = name
+            break
+    is_loading = fields.get("loading") == "1"
+    return ServerFacts(kind, version, fields.get("maxmemory_policy", ""), is_loading)
 
 
 def check_version(facts: ServerFacts) -> None:

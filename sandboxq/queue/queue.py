@@ -24,7 +24,7 @@ from sandboxq.queue.options import (
 from sandboxq.queue.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
     from sandboxq.queue.sync import SyncQueue

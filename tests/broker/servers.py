@@ -1,4 +1,4 @@
-"""Servers that tests may stop, freeze and start again, and one that says what it is told to say."""
+"""Servers that tests may stop, freeze and start again, and a proxy that cuts connections."""
 
 from __future__ import annotations
 
@@ -73,47 +73,65 @@ class StoppableServer:
         return "--tls-port" in self._command
 
 
-class ScriptedServer:
-    """Answers each command by its name with the bytes it was given; None closes the connection."""
+class FaultProxy:
+    """Stands between clients and a real server, and cuts a connection when it sees a word.
 
-    def __init__(self, answers: dict[str, list[bytes | None]]) -> None:
-        """Give the answers of each command in order; the last one repeats."""
+    The server still gets the command and runs it; its reply is what the client never sees.
+    """
+
+    def __init__(self, server: StoppableServer, *, cut_at: bytes) -> None:
+        """Cut each connection over which ``cut_at`` is sent."""
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
-        self.seen: list[str] = []
         self.connections = 0
-        self._answers = answers
+        self._server_port = server.port
+        self._cut_at = cut_at
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop listening."""
-        self._server.close()
+        """Stop listening and cut what is left."""
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                name = await _command_name(reader)
-                self.seen.append(name)
-                answers = self._answers.get(name, [b"+OK\r\n"])
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                if answer is None:
-                    break
-                writer.write(answer)
-        writer.close()
+        self._tasks.append(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(
+        self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
+    ) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        replies = asyncio.create_task(_pass_on(from_server, to_client))
+        try:
+            while request := await from_client.read(65536):
+                if self._cut_at in request:
+                    replies.cancel()
+                    to_client.transport.abort()
+                    to_server.write(request)
+                    to_server.write_eof()
+                    # The server closes once it has run everything.
+                    await asyncio.wait([replies])
+                    await from_server.read()
+                    return
+                to_server.write(request)
+        finally:
+            replies.cancel()
+            to_client.transport.abort()
+            to_server.transport.abort()
 
 
-async def _command_name(reader: asyncio.StreamReader) -> str:
-    count = int((await reader.readuntil(b"\r\n"))[1:])
-    parts = []
-    for _ in range(count):
-        size = int((await reader.readuntil(b"\r\n"))[1:])
-        parts.append((await reader.readexactly(size + 2))[:-2])
-    return parts[0].decode()
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
 
 
 def _listens(port: int) -> bool:

@@ -104,6 +104,8 @@ def do_fd_flood(job):
 @action
 def do_long_line(job): os.write(2, b"y" * 50_000 + b"\\n")
 @action
+def do_huge(job): return "x" * (257 << 20)
+@action
 def do_sleep(job): time.sleep(job.data["seconds"])
 '''
 
@@ -296,6 +298,21 @@ def test_payloads_of_any_size_go_both_ways(chores: Path, size: int) -> None:
         async with open_pool(chores) as desk:
             assert await desk.value({"do": "value", "value": text}) == text
             assert await desk.value({"do": "value", "value": 1}) == 1
+
+    run_async(main())
+
+
+@pytest.mark.slow
+def test_value_above_the_limit_fails_for_good_and_the_child_lives(chores: Path) -> None:
+    """It would be as large at the next attempt; Redis could not take it either."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            failed = await desk.failure({"do": "huge"})
+            assert failed.cause == "ResultTooLarge"
+            assert failed.is_unrecoverable
+            assert await desk.value({"do": "value", "value": 1}) == 1
+            assert len(desk.pool.pids) == 1
 
     run_async(main())
 
