@@ -97,6 +97,7 @@ class _Desk:
                 self._retired.set()
                 return
             task = asyncio.get_running_loop().create_task(self._run(payload, seq))
+            self._link.begin(seq)
             self._tasks.add(task)
             task.add_done_callback(self._on_done)
         self._read_no_more()

@@ -6,8 +6,12 @@ import os
 import socket
 import threading
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import CHUNK_SIZE, HEADER, HEADER_SIZE, MORE, PACKET_SIZE
+
+if TYPE_CHECKING:
+    from sandboxq.child.mark import Mark
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
 
@@ -17,9 +21,10 @@ _DONT_WAIT = socket.MSG_DONTWAIT
 class Link:
     """Reads calls and writes replies. Any thread of the job may write."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, mark: Mark) -> None:
         """Take over the socket; it stays blocking, as the coordinator shares its flags."""
         self._socket = sock
+        self.begin = mark.begin
         # A message of several packets must not be mixed with one of another thread.
         self._lock = threading.Lock()
         self._partial = BytesIO()

@@ -97,6 +97,7 @@ def _run(
     started = time.perf_counter_ns()
     try:
         job = Job(payload, seq, link=link, queue_name=settings.queue_name)
+        link.begin(seq)
         value = result_bytes(processor.function(job))
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)

@@ -126,7 +126,7 @@ class _Demo:
     async def _photographs(self, count: int) -> list[Path]:
         folder, began = self._folder / "photos", time.monotonic()
         width, height = SIZE
-        text = f"{count} photographs of {width} x {height} pixels"
+        text = f"{_count(count, 'photograph', 'photographs')} of {width} x {height} pixels"
         with self._console.status(f"making {text}") as status:
             ready = 0
 

@@ -14,7 +14,8 @@ class Call:
     """One run of a job. ``key`` is the job's id, ``payload`` comes from ``frames.encode_call``.
 
     ``context`` is the caller's; the rest is the pool's: ``number`` is the order of submission,
-    ``submitted_at`` and ``sent_at`` are seconds of the loop's clock.
+    ``submitted_at`` and ``sent_at`` are seconds of the loop's clock, ``unbegun`` counts children
+    that died with it before it began.
     """
 
     key: bytes
@@ -25,6 +26,7 @@ class Call:
     submitted_at: float = 0.0
     sent_at: float = 0.0
     lines: int = 0
+    unbegun: int = 0
 
 
 class PoolListener(Protocol):

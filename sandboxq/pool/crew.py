@@ -8,20 +8,23 @@ resize ─► _fill ─► ForkServer.spawn ─► on_forked ─► READY ─►
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
+import struct
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
+from sandboxq.errors import ChildStartFailed
 from sandboxq.pool.channel import Flooded
 from sandboxq.pool.death import Death, text_of_status
 from sandboxq.pool.fork_server import ForkServer, Order
 from sandboxq.pool.process import Child, ChildOwner, ChildState
 from sandboxq.pool.restart import RestartDelay
+from sandboxq.pool.server_keeper import ServerKeeper
 from sandboxq.sandbox.plan import plan_from_policy
-from sandboxq.sandbox.probe import usable_cores, usable_memory
+from sandboxq.sandbox.probe import usable_memory
 from sandboxq.telemetry import ChildDied, ChildReady
 
 if TYPE_CHECKING:
@@ -74,20 +77,24 @@ class Crew:
         self._owner = owner
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
-        self._server: ForkServer | None = None
         self._children: dict[int, Child] = {}  # by number, until buried
         self._by_pid: dict[int, Child] = {}
         self._numbers = itertools.count(1)
         self._target = 0
         self._delay = RestartDelay()
+        order = Order(terms.processor, terms.queue_name, terms.concurrency)
+        self._keeper = ServerKeeper(order, self, self._delay, self._fill)
         self._timer: asyncio.TimerHandle | None = None
-        self._restarting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._start_failure = ""
         self._is_ending = False
         self._memory = usable_memory()
         self.ready: list[Child] = []
-        self.is_preloaded = True
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether children inherit the imported processor."""
+        return self._keeper.is_preloaded
 
     @property
     def size(self) -> int:
@@ -118,7 +125,7 @@ class Crew:
             UsageError: the processor does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
-        self._server = await self._start_server(size, timeout)
+        await self._keeper.start(size, timeout)
         await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
 
     async def resize(self, size: int, *, timeout: float = _START_SECONDS) -> None:
@@ -162,25 +169,15 @@ class Crew:
         deadline = self._loop.time() + _KILL_SECONDS
         while self._children and self._loop.time() < deadline:
             await self._change(deadline - self._loop.time())
-        if self._restarting is not None:
-            self._restarting.cancel()
-            await asyncio.wait([self._restarting])
-        if self._server is not None:
-            await self._server.close()
-            self._server = None
+        await self._keeper.close()
         self._bury_all()
 
     def kill(self) -> None:
         """Kill everything now and give back every descriptor; blocks for some milliseconds."""
         self._end()
-        if self._restarting is not None:
-            self._restarting.cancel()
         for child in self.children:
             child.kill()
-        if self._server is not None:
-            self._server.shut()
-            self._server.reap()
-            self._server = None
+        self._keeper.kill()
         self._bury_all()
 
     def ready_now(self, child: Child) -> None:
@@ -210,58 +207,18 @@ class Crew:
 
     # ── the fork server ──
 
-    async def _start_server(self, size: int, timeout: float) -> ForkServer:
-        deadline = self._loop.time() + timeout
-        threads = max(1, usable_cores() // max(1, size))
-        order = Order(
-            self._terms.processor,
-            self._terms.queue_name,
-            self._terms.concurrency,
-            threads,
-            self.is_preloaded,
-        )
-        server = ForkServer(self._loop, self, order)
-        loaded = await server.start(timeout)
-        if loaded.is_async is False and self._terms.concurrency > 1:
-            await server.close()
-            message = (
-                f"concurrency {self._terms.concurrency} needs an `async def` processor; "
-                "for a plain `def`, use more children"
-            )
-            raise UsageError(message)
-        if loaded.threads == 1:
-            return server
-        # A fork copies one thread only, with the locks of all: each child imports for itself.
-        await server.close()
-        self.is_preloaded = False
-        _log.info("the processor starts threads when imported: each child imports it by itself")
-        return await self._start_server(size, max(1.0, deadline - self._loop.time()))
-
     def on_server_gone(self, server: ForkServer, status: str) -> None:
-        """Kill the children of a dead fork server and start another."""
-        self._server = None
+        """Kill the children of a dead fork server and have it replaced."""
         note = f"its fork server {server.pid} {status}"
         _log.error("the fork server %d %s; starting another", server.pid, status)
         self._telemetry.emit(ChildDied(server.pid, f"fork server {status}"))
+        self._keeper.replace_lost(server, self._target)
         self.ready.clear()  # they are dying: no more calls for them
         for child in self.children:
             child.death = child.death or Death(note=note)
             child.kill()
             if child.pidfd < 0 or child.has_ended:
                 self._bury(child)  # nothing else will tell of it
-        self._restarting = self._loop.create_task(self._restart_server(server))
-
-    async def _restart_server(self, dead: ForkServer) -> None:
-        await dead.close()
-        while not self._is_ending:
-            await asyncio.sleep(self._delay.after_failed_start())
-            try:
-                self._server = await self._start_server(self._target, _START_SECONDS)
-            except (SandboxqError, OSError) as error:
-                _log.error("the fork server could not be restarted: %s", error)
-                continue
-            self._fill()
-            return
 
     def on_server_line(self, pid: int, stream: str, line: str) -> None:
         """Pass on what the import printed."""
@@ -272,10 +229,11 @@ class Crew:
     def _fill(self) -> None:
         """Start children until there are enough."""
         self._timer = None
-        if self._server is None or self._is_ending:
+        server = self._keeper.server
+        if server is None or self._is_ending:
             return
         for _ in range(self._target - self.size):
-            self._spawn(self._server)
+            self._spawn(server)
 
     def _spawn(self, server: ForkServer) -> None:
         number = next(self._numbers)
@@ -347,7 +305,7 @@ class Crew:
         if child.death is not None:
             self._bury(child)
         elif child.number in self._children:
-            child.timer = self._loop.call_later(_REPORT_SECONDS, self._replace_stuck_server)
+            child.timer = self._loop.call_later(_REPORT_SECONDS, self._keeper.kill_stuck)
 
     def on_exit(self, pid: int, death: Death) -> None:
         """Take the zygote's word for how a child ended."""
@@ -355,11 +313,6 @@ class Crew:
         if child is not None:
             child.death = death
             self._bury(child)
-
-    def _replace_stuck_server(self) -> None:
-        if self._server is not None:
-            _log.error("the fork server %d does not answer; it is killed", self._server.pid)
-            self._server.kill([])
 
     def _bury(self, child: Child) -> None:
         """Settle and forget a child, and see to its successor."""
@@ -383,11 +336,9 @@ class Crew:
 
     def _read_last_words(self, child: Child) -> None:
         """Take the answers that a dead child had sent, and its output."""
-        try:
+        with contextlib.suppress(Flooded, struct.error):  # no answer that can be used
             while child.channel.receive():
                 pass
-        except Flooded:
-            pass  # no answer that can be used
         child.drain_output()
 
     def _on_failed_start(self, child: Child, death: Death) -> None:
@@ -407,8 +358,8 @@ class Crew:
             delay = self._delay.after_failed_start()
         else:
             delay = self._delay.after_death(was_useful=child.answered > 0)
-        if not delay and self._server is not None:
-            self._spawn(self._server)
+        if not delay and self._keeper.server is not None:
+            self._spawn(self._keeper.server)
         elif self._timer is None:
             self._timer = self._loop.call_later(delay, self._fill)
 

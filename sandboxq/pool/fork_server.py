@@ -55,8 +55,8 @@ class Order(NamedTuple):
     processor: str
     queue_name: str
     concurrency: int
-    threads: int
-    is_preloading: bool
+    threads: int = 1
+    is_preloading: bool = True
 
 
 class Loaded(NamedTuple):

@@ -13,12 +13,11 @@ place, the reserve or one child's ``flying``, until its outcome is told.
 from __future__ import annotations
 
 import asyncio
+import struct
 import sys
-from collections import deque
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
-    CALL,
     DATA,
     DONE,
     FAILED,
@@ -35,14 +34,14 @@ from sandboxq.child.frames import (
     UNRECOVERABLE,
     decode_failure,
 )
-from sandboxq.errors import ChildError, JobMemoryExceeded, ResultTooLarge, UsageError
+from sandboxq.errors import ChildError, JobCrashed, JobMemoryExceeded, ResultTooLarge, UsageError
 from sandboxq.outcome import Completed, Failed, HandedBack
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.channel import Flooded
 from sandboxq.pool.crew import Crew, Terms
 from sandboxq.pool.death import Death, failure_from_death, failure_from_error
-from sandboxq.pool.depth import average_with, depth, reserve
 from sandboxq.pool.memory_watch import MemoryWatch
+from sandboxq.pool.placement import Placement
 from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.prctl import hide_memory
 
@@ -54,9 +53,8 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Pool", "PoolListener"]
 
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
-# A child that has not answered for this long is stuck on its job: others take what waits behind it.
-_STUCK_SECONDS = 0.1
-_LOOK_SECONDS = 0.05
+# A child can write its mark as it likes: a job that denies having begun counts at the third death.
+_UNBEGUN_LIMIT = 2
 _MB = 1 << 20
 
 
@@ -94,18 +92,12 @@ class Pool:
         self._concurrency = concurrency
         self._listener = listener
         self._telemetry = telemetry
-        self._reserve: deque[Call] = deque()
         self._held = 0
-        self._number = 0
-        self._seq = 0
-        self._average: float | None = None
-        self._each = concurrency  # calls that one child may hold
-        self._reserve_limit = 0
-        self._look_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
         self._crew: Crew | None = None
         self._loop: asyncio.AbstractEventLoop
         self._watch: MemoryWatch
+        self._placement: Placement
 
     # ── what the worker calls ──
 
@@ -119,6 +111,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         hide_memory()  # our environment holds the password of Redis
         self._crew = Crew(self._terms, self, self._telemetry)
+        self._placement = Placement(self._loop, self._crew.ready, self._concurrency)
         self._watch = MemoryWatch(self._loop, lambda: self._crew_now.children, self._on_memory)
         try:
             await self._crew.start(self._first_size, timeout)
@@ -170,53 +163,35 @@ class Pool:
         """Return how many calls the pool would accept now."""
         if self._crew is None or self._is_ending:
             return 0
-        room = self._reserve_limit - len(self._reserve)
-        for child in self._crew.ready:
-            free = (self._concurrency if child.is_stuck else self._each) - len(child.flying)
-            if free > 0:
-                room += free
-        return max(0, room)
+        return self._placement.room()
 
     def submit(self, call: Call) -> None:
         """Take a call, and run it as soon as a child has room for it."""
-        self._number += 1
-        call.number = self._number
-        call.submitted_at = self._loop.time()
         self._held += 1
         if self._is_ending:
             self._tell(call, HandedBack())
-            return
-        child = None if self._reserve else self._least_loaded()
-        if child is None:
-            self._reserve.append(call)
         else:
-            self._send(child, call)
+            self._placement.put(call)
 
     def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
         """Give up calls that were never started, in their order; no outcome is told of them."""
         if self._crew is None:
             return []
-        latest = self._loop.time() - waiting_longer_than
-        for child in list(self._crew_now.ready):
-            if any(call.submitted_at <= latest for call in child.flying.values()):
-                self._unsend(child)
-        taken = [call for call in self._reserve if call.submitted_at <= latest]
-        self._reserve = deque(call for call in self._reserve if call.submitted_at > latest)
+        taken = self._placement.take(self._loop.time() - waiting_longer_than)
         self._held -= len(taken)
-        self._pump()
+        self._placement.pump()
         return taken
 
     def end_call(self, call: Call, error: ChildError) -> None:
         """End a call for ``error``: its child is killed, unless it was never started."""
         child = next((c for c in self._crew_now.children if c.flying.get(call.seq) is call), None)
         if child is not None and child in self._crew_now.ready:
-            self._unsend(child)
-        if call in self._reserve:
-            self._reserve.remove(call)
+            self._placement.unsend(child)
+        if self._placement.remove(call):
             self._tell(call, failure_from_error(error))
         elif child is not None:
             self._doom(child, error, victim=call)
-        self._pump()
+        self._placement.pump()
 
     async def resize(self, size: int) -> None:
         """Have ``size`` children; returns when new ones are ready. Surplus ones finish first.
@@ -247,64 +222,10 @@ class Pool:
             self._begin_to_end()
             self._crew.kill()
 
-    # ── calls: to children and back ──
-
     @property
     def _crew_now(self) -> Crew:
         assert self._crew is not None, "the pool was not started"  # noqa: S101 - a caller's slip
         return self._crew
-
-    def _least_loaded(self) -> Child | None:
-        best, least = None, self._each
-        for child in self._crew_now.ready:
-            load = len(child.flying)
-            if load < least and not (child.is_stuck and load >= self._concurrency):
-                best, least = child, load
-        return best
-
-    def _send(self, child: Child, call: Call) -> None:
-        self._seq += 1
-        call.seq = self._seq
-        call.sent_at = self._loop.time()
-        if not child.flying:
-            child.progress_at = call.sent_at
-        child.flying[call.seq] = call
-        child.channel.send(CALL, call.seq, call.payload)
-        if self._look_timer is None and len(child.flying) > self._concurrency:
-            self._look_timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
-
-    def _pump(self) -> None:
-        """Send from the reserve what children have room for."""
-        while self._reserve:
-            child = self._least_loaded()
-            if child is None:
-                return
-            self._send(child, self._reserve.popleft())
-
-    def _unsend(self, child: Child) -> None:
-        """Move what a child has not read back to the reserve, or to the worker at the end."""
-        calls = [
-            child.flying.pop(seq) for seq in child.channel.take_unread() if seq in child.flying
-        ]
-        if self._is_ending:
-            for call in sorted(calls, key=_by_number):
-                self._tell(call, HandedBack())
-        elif calls:
-            self._reserve = deque(sorted([*calls, *self._reserve], key=_by_number))
-
-    def _look_for_stuck(self) -> None:
-        """Free the calls that were sent ahead to a child that is busy with a long one."""
-        self._look_timer = None
-        now = self._loop.time()
-        for child in list(self._crew_now.ready):
-            if len(child.flying) <= self._concurrency:
-                continue
-            if now - child.progress_at > _STUCK_SECONDS:
-                child.is_stuck = True
-                self._unsend(child)
-            elif self._look_timer is None:
-                self._look_timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
-        self._pump()
 
     def _tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
         self._held -= 1
@@ -320,13 +241,15 @@ class Pool:
         except Flooded:
             self._doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
             self._loop.remove_reader(child.channel.fileno())
+        except struct.error:
+            self._doom(child, JobCrashed(f"child {child.pid} sent what is no message"))
         if child.answered == answered:
             return
         child.progress_at = self._loop.time()
         child.is_stuck = False
         child.unclaimed_lines = 0
-        self._measure()
-        self._pump()
+        self._placement.adjust()
+        self._placement.pump()
         self._listener.on_room()
 
     def on_message(
@@ -364,6 +287,7 @@ class Pool:
     ) -> None:
         if flags & HAS_OUTPUT:
             child.drain_output()  # while it is known whose it is
+        outcome = Completed(payload) if kind == DONE else _failure(payload, flags, child)
         call = child.flying.pop(seq, None)
         if call is None:
             return
@@ -371,30 +295,30 @@ class Pool:
         seconds = microseconds / 1_000_000
         if microseconds == MICROSECONDS_LIMIT:
             seconds = self._loop.time() - call.sent_at
-        self._average = average_with(self._average, seconds)
+        self._placement.measure(seconds)
         if kind == DONE:
             if self._crew_now.is_in_trouble:
                 self._crew_now.succeed()
-            self._tell(call, Completed(payload), seconds)
-            return
-        if flags & OUT_OF_MEMORY:
+        elif flags & OUT_OF_MEMORY:
             # It leaves by itself, and other jobs of it go back: this one alone is to blame.
             child.victim = call
             self._crew_now.leave(child)
-        self._tell(call, _failure(payload, flags, child), seconds)
-
-    def _measure(self) -> None:
-        self._each = self._concurrency + depth(self._average) - 1
-        slots = self._concurrency * len(self._crew_now.ready)
-        self._reserve_limit = reserve(self._average, slots)
+        self._tell(call, outcome, seconds)
 
     # ── births and deaths ──
+
+    def _unsend(self, child: Child) -> None:
+        """Take back what a child has not read; at the end it goes to the worker at once."""
+        self._placement.unsend(child)
+        if self._is_ending:
+            for call in self._placement.empty():
+                self._tell(call, HandedBack())
 
     def on_child_ready(self, child: Child) -> None:
         """Give a new child something to do."""
         child.progress_at = self._loop.time()
-        self._measure()
-        self._pump()
+        self._placement.adjust()
+        self._placement.pump()
         self._listener.on_room()
 
     def on_import_line(self, pid: int, stream: str, line: str) -> None:
@@ -404,10 +328,11 @@ class Pool:
     def on_child_leaving(self, child: Child) -> None:
         """Take back what a child that is retired has not read."""
         self._unsend(child)
-        self._pump()
+        self._placement.pump()
 
     def on_child_dead(self, child: Child, death: Death) -> None:
-        """Settle what a dead child held: never started goes back, started has an outcome."""
+        """Settle what a dead child held: never begun goes back, begun has an outcome."""
+        self._return_unbegun(child)
         self._unsend(child)
         now = self._loop.time()
         calls = list(child.flying.values())
@@ -415,10 +340,19 @@ class Pool:
         for call in calls:
             seconds = now - max(call.sent_at, child.progress_at)
             self._tell(call, self._outcome_of_death(child, call, death), seconds)
-        self._measure()
-        self._pump()
+        self._placement.adjust()
+        self._placement.pump()
         if not self._is_ending:
             self._listener.on_room()
+
+    def _return_unbegun(self, child: Child) -> None:
+        """Put back what the child had read but not begun; what we end ourselves stays ended."""
+        for call in list(child.flying.values()):
+            is_wanted = child.doom is None or child.victim is not call
+            if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
+                call.unbegun += 1
+                del child.flying[call.seq]
+                self._placement.put_back([call])
 
     def _outcome_of_death(self, child: Child, call: Call, death: Death) -> Outcome:
         is_bystander = child.victim is not None and child.victim is not call
@@ -446,15 +380,9 @@ class Pool:
     def _begin_to_end(self) -> None:
         self._is_ending = True
         self._watch.stop()
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-        calls, self._reserve = self._reserve, deque()
-        for call in calls:
+        self._placement.stop()
+        for call in self._placement.empty():
             self._tell(call, HandedBack())
-
-
-def _by_number(call: Call) -> int:
-    return call.number
 
 
 def _failure(payload: bytes, flags: int, child: Child) -> Failed:

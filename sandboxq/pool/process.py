@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.frames import RETIRE
+from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.channel import Channel
@@ -67,6 +68,8 @@ class Child:
 
     __slots__ = (
         "_loop",
+        "_mark",
+        "_mark_fd",
         "_owner",
         "_stderr",
         "_stdout",
@@ -124,18 +127,24 @@ class Child:
         self._loop = loop
         self._owner = owner
         self.channel = Channel(loop, self._on_message)
+        self._mark_fd = open_mark()
+        self._mark = Mark(self._mark_fd)
         self._stdout = OutputPipe(loop, self, "stdout")
         self._stderr = OutputPipe(loop, self, "stderr")
         loop.add_reader(self.channel.fileno(), self._on_readable)
 
     def far_filenos(self) -> list[int]:
-        """Return the descriptors that the process needs: socket, stdout, stderr."""
-        return [self.channel.far_fileno(), self._stdout.far_fileno(), self._stderr.far_fileno()]
+        """Return the descriptors that the process needs: socket, stdout, stderr, mark."""
+        pipes = (self._stdout, self._stderr)
+        return [self.channel.far_fileno(), *(pipe.far_fileno() for pipe in pipes), self._mark_fd]
 
     def close_far(self) -> None:
         """Close our copies of the pipes' far ends, so that they end with the process."""
         self._stdout.close_far()
         self._stderr.close_far()
+        if self._mark_fd >= 0:
+            os.close(self._mark_fd)
+            self._mark_fd = -1
 
     def move(self, state: ChildState) -> None:
         """Enter a state."""
@@ -160,6 +169,10 @@ class Child:
         if self.flying and (self.concurrency == 1 or len(self.flying) == 1):
             return next(iter(self.flying.values()))
         return None
+
+    def has_begun(self, call: Call) -> bool:
+        """Tell whether the user's code was reached by a call that the process has read."""
+        return call.seq <= self._mark.latest()
 
     def drain_output(self) -> None:
         """Pass on what the process has written to fd 1 and 2 until now."""
@@ -201,6 +214,8 @@ class Child:
         if self.channel.fileno() >= 0:
             self._loop.remove_reader(self.channel.fileno())
         self.channel.close()
+        self.close_far()
+        self._mark.close()
         self._stdout.close()
         self._stderr.close()
         if self.pidfd >= 0:

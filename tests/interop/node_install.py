@@ -104,11 +104,17 @@ def _install(tools: NodeTools, folder: Path, package_json: bytes) -> None:
             check=True,
         )
     except subprocess.CalledProcessError as error:
-        message = f"npm install failed: {error.stderr.strip()[-300:]}"
+        message = f"npm install failed: {_reason(error.stderr)}"
         raise NodeUnavailable(message) from error
     except subprocess.TimeoutExpired as error:
         message = f"npm install did not end within {INSTALL_SECONDS} s"
         raise NodeUnavailable(message) from error
+
+
+def _reason(shown: str) -> str:
+    """Return the first lines that npm calls errors; what follows is advice and paths."""
+    errors = [line.removeprefix("npm error ") for line in shown.splitlines() if "error" in line]
+    return "; ".join(errors[:3]) or shown[:200]
 
 
 def _publish(built: Path, folder: Path) -> None:

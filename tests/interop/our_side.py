@@ -50,7 +50,8 @@ class OurSide:
         """Run `python -m sandboxq run` while the block runs; the test may kill it."""
         command = [sys.executable, "-m", "sandboxq", "run", str(PROCESSOR)]
         place = ["--queue", self.queue_name, "--url", self.url, "--procs", "1"]
-        process = subprocess.Popen([*command, *place, *flags], stderr=subprocess.DEVNULL)
+        # Its log goes to stderr, which pytest shows when the test fails.
+        process = subprocess.Popen([*command, *place, *flags])
         try:
             yield process
         finally:

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Any
 from tests.conftest import wait_until_async
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.interop.node_driver import NodeSide
     from tests.interop.our_side import OurSide
+
+
+async def until_started(node: NodeSide, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the worker in this process has claimed the queue's only job."""
+
+    async def has_started() -> bool:
+        assert process.poll() is None, "the worker ended"
+        return bool(await node.events("active"))
+
+    await wait_until_async(has_started)
 
 
 async def heard_of(node: NodeSide, job_id: str, last: str) -> list[dict[str, Any]]:
@@ -103,7 +115,7 @@ async def test_a_killed_worker_s_job_stalls_and_is_recovered(node: NodeSide, our
     await node.start_events()
     job_id = await node.add("sleep", {"ms": 1500})
     with ours.worker_process("--lock-duration", "0.5", "--stalled-interval", "0.3") as process:
-        await heard_of(node, job_id, "active")
+        await until_started(node, process)
         process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(process.wait, 10)
 
@@ -128,7 +140,7 @@ async def test_node_recovers_a_job_of_our_killed_worker(node: NodeSide, ours: Ou
     await node.start_events()
     job_id = await node.add("sleep", {"ms": 1000})
     with ours.worker_process("--lock-duration", "0.5", "--stalled-interval", "0.3") as process:
-        await heard_of(node, job_id, "active")
+        await until_started(node, process)
         process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(process.wait, 10)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import wait_until_async
+from tests.interop.test_events import until_started
 
 if TYPE_CHECKING:
     from tests.interop.node_driver import NodeSide
@@ -78,11 +79,7 @@ async def test_node_runs_what_we_hand_back(node: NodeSide, ours: OurSide) -> Non
     await node.start_events()
     job_id = await node.add("sleep", {"ms": 1000}, {"attempts": 1})
     with ours.worker_process("--shutdown-timeout", "0.1") as process:
-
-        async def is_active() -> list[dict[str, Any]]:
-            return await node.events("active")
-
-        await wait_until_async(is_active)
+        await until_started(node, process)
         process.terminate()
         assert await asyncio.to_thread(process.wait, 10) == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class Desk:
     """Submits calls and keeps what becomes of them."""
 
     def __init__(self) -> None:
+        """Start with nothing; ``open_pool`` sets the pool."""
         self.pool: Pool
         self.outcomes: dict[bytes, Outcome] = {}
         self.order: list[bytes] = []
@@ -90,7 +91,7 @@ class Desk:
 @asynccontextmanager
 async def open_pool(processor: str | Path, **settings: Any) -> AsyncIterator[Desk]:
     """Start a pool, give its desk, stop it, and see that no process and no descriptor is left."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     desk = Desk()
     telemetry = Telemetry()
     telemetry.subscribe(desk.events.append)
@@ -104,21 +105,16 @@ async def open_pool(processor: str | Path, **settings: Any) -> AsyncIterator[Des
         await desk.pool.stop(timeout=5)
         assert set(descendants_of(os.getpid())) <= known
     assert desk.pool.held == 0
-    assert not left_open(before)
+    assert open_descriptors() <= before
 
 
-def left_open(before: set[str]) -> list[str]:
-    """Return the descriptors that are open now and were not before, without the loop's own."""
-    new = set(os.listdir("/proc/self/fd")) - before
-    paths = [_target(fd) for fd in new]
-    return [path for path in paths if path and "socket" in path]
-
-
-def _target(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return ""
+def open_descriptors() -> set[str]:
+    """Return what this process's descriptors lead to: files, pipes, sockets by number."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one by which the folder is listed
+            found.add(str(descriptor.readlink()))
+    return found
 
 
 def processor_file(folder: Path, text: str, name: str = "chores.py") -> Path:

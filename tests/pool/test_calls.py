@@ -16,7 +16,7 @@ from tests.pool.desk import open_pool, processor_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CHORES = '''
+_CHORES = """
 import logging, os, subprocess, sys, threading, time
 
 class UnrecoverableError(Exception):
@@ -107,7 +107,7 @@ def do_long_line(job): os.write(2, b"y" * 50_000 + b"\\n")
 def do_huge(job): return "x" * (257 << 20)
 @action
 def do_sleep(job): time.sleep(job.data["seconds"])
-'''
+"""
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_reports_come_before_the_outcome_and_in_order(chores: Path) -> None:
 
 
 def test_everything_printed_reaches_the_job_that_printed_it(chores: Path) -> None:
-    """print, logging, threads, raw bytes and programs: users look for all of it in the job's log."""
+    """print, logging, threads, bytes and programs: users look for all of it in the log."""
 
     async def main() -> None:
         async with open_pool(chores) as desk:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sandboxq.outcome import Completed, HandedBack
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.desk import lives, open_descriptors, open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _CHORES = """
 import os, time
@@ -36,11 +38,8 @@ def test_room_is_one_call_a_slot_before_anything_was_measured(chores: Path) -> N
             calls = [desk.submit({"sleep": 0.2}) for _ in range(3)]
             assert desk.pool.room() == 0
             assert (desk.pool.size, desk.pool.busy, desk.pool.held) == (3, 3, 3)
-            pids = {(await desk.outcome(call)) for call in calls and []} or {
-                outcome.value
-                for call in calls
-                if isinstance(outcome := await desk.outcome(call), Completed)
-            }
+            outcomes = [await desk.outcome(call) for call in calls]
+            pids = {outcome.value for outcome in outcomes if isinstance(outcome, Completed)}
             assert len(pids) == 3
 
     run_async(main())
@@ -113,7 +112,7 @@ def test_kill_is_at_once_and_complete(chores: Path) -> None:
             desk.pool.kill()
             assert time.monotonic() - started < 0.5
             assert all(isinstance(desk.outcomes[call.key], HandedBack) for call in calls)
-            assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+            assert not any(lives(pid) for pid in pids)
 
     run_async(main())
 
@@ -126,7 +125,7 @@ def test_stop_gives_back_every_descriptor(chores: Path) -> None:
         for _ in range(4):
             async with open_pool(chores, size=2, policy="limits") as desk:
                 await desk.run({})
-            counts.append(len(os.listdir("/proc/self/fd")))
+            counts.append(open_descriptors())
         assert counts[1:] == [counts[1]] * 3
 
     run_async(main())

@@ -1,4 +1,4 @@
-"""Starting: what can be wrong with a processor is said once, with its reason, and nothing is left."""
+"""Starting: what is wrong with a processor is said once, with its reason; nothing is left."""
 
 from __future__ import annotations
 

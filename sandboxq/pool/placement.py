@@ -1,0 +1,155 @@
+"""Which child gets which call, and when: the reserve, the depth, and taking back."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sandboxq.child.frames import CALL
+from sandboxq.pool.depth import average_with, depth, reserve
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from sandboxq.pool.call import Call
+    from sandboxq.pool.process import Child
+
+# A child that has not answered for this long is stuck on its job: others take what waits behind it.
+_STUCK_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
+
+
+class Placement:
+    """Holds the calls that no child has, and sends each to the child with the least to do."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ready: list[Child], concurrency: int
+    ) -> None:
+        """Send to the children in ``ready``, a list that its owner changes."""
+        self._loop = loop
+        self._ready = ready
+        self._concurrency = concurrency
+        self._reserve: deque[Call] = deque()
+        self._reserve_limit = 0
+        self._each = concurrency  # calls that one child may hold
+        self._average: float | None = None
+        self._number = 0
+        self._seq = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def room(self) -> int:
+        """Return how many more calls there is use for now."""
+        room = self._reserve_limit - len(self._reserve)
+        for child in self._ready:
+            free = (self._concurrency if child.is_stuck else self._each) - len(child.flying)
+            if free > 0:
+                room += free
+        return max(0, room)
+
+    def measure(self, seconds: float) -> None:
+        """Take note of a run time; ``adjust`` makes use of it."""
+        self._average = average_with(self._average, seconds)
+
+    def adjust(self) -> None:
+        """Decide anew how much to hold ahead."""
+        self._each = self._concurrency + depth(self._average) - 1
+        self._reserve_limit = reserve(self._average, self._concurrency * len(self._ready))
+
+    def put(self, call: Call) -> None:
+        """Send a new call, or keep it until a child has room."""
+        self._number += 1
+        call.number = self._number
+        call.submitted_at = self._loop.time()
+        child = None if self._reserve else self._least_loaded()
+        if child is None:
+            self._reserve.append(call)
+        else:
+            self._send(child, call)
+
+    def pump(self) -> None:
+        """Send from the reserve what children have room for."""
+        while self._reserve:
+            child = self._least_loaded()
+            if child is None:
+                return
+            self._send(child, self._reserve.popleft())
+
+    def unsend(self, child: Child) -> None:
+        """Move what a child has not read back into the reserve, in its place."""
+        calls = [
+            child.flying.pop(seq) for seq in child.channel.take_unread() if seq in child.flying
+        ]
+        if calls:
+            self.put_back(calls)
+
+    def put_back(self, calls: Iterable[Call]) -> None:
+        """Take calls into the reserve, in the place that their age gives them."""
+        self._reserve = deque(sorted([*calls, *self._reserve], key=_by_number))
+
+    def take(self, submitted_before: float) -> list[Call]:
+        """Remove and return what was never started, submitted up to a time of the loop's clock."""
+        for child in list(self._ready):
+            if any(call.submitted_at <= submitted_before for call in child.flying.values()):
+                self.unsend(child)
+        taken = [call for call in self._reserve if call.submitted_at <= submitted_before]
+        self._keep(call for call in self._reserve if call.submitted_at > submitted_before)
+        return taken
+
+    def remove(self, call: Call) -> bool:
+        """Remove a call from the reserve; False when it is not there."""
+        if call not in self._reserve:
+            return False
+        self._reserve.remove(call)
+        return True
+
+    def empty(self) -> list[Call]:
+        """Remove and return the reserve."""
+        calls = list(self._reserve)
+        self._keep(())
+        return calls
+
+    def stop(self) -> None:
+        """Look for stuck children no more; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _keep(self, calls: Iterable[Call]) -> None:
+        self._reserve = deque(calls)
+
+    def _least_loaded(self) -> Child | None:
+        best, least = None, self._each
+        for child in self._ready:
+            load = len(child.flying)
+            if load < least and not (child.is_stuck and load >= self._concurrency):
+                best, least = child, load
+        return best
+
+    def _send(self, child: Child, call: Call) -> None:
+        self._seq += 1
+        call.seq = self._seq
+        call.sent_at = self._loop.time()
+        if not child.flying:
+            child.progress_at = call.sent_at
+        child.flying[call.seq] = call
+        child.channel.send(CALL, call.seq, call.payload)
+        if self._timer is None and len(child.flying) > self._concurrency:
+            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
+
+    def _look_for_stuck(self) -> None:
+        """Free the calls that were sent ahead to a child that is busy with a long one."""
+        self._timer = None
+        now = self._loop.time()
+        for child in list(self._ready):
+            if len(child.flying) <= self._concurrency:
+                continue
+            if now - child.progress_at > _STUCK_SECONDS:
+                child.is_stuck = True
+                self.unsend(child)
+            elif self._timer is None:
+                self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
+        self.pump()
+
+
+def _by_number(call: Call) -> int:
+    return call.number

@@ -1,0 +1,111 @@
+"""Keeps one fork server alive: the first start, the fall-back for threads, and the restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import SandboxqError, UsageError
+from sandboxq.pool.fork_server import ForkServer, Order, ServerOwner
+from sandboxq.sandbox.probe import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.pool.restart import RestartDelay
+
+_log = logging.getLogger("sandboxq.pool")
+
+_START_SECONDS = 60.0
+
+
+class ServerKeeper:
+    """Owns the fork server of one crew."""
+
+    def __init__(
+        self, order: Order, owner: ServerOwner, delay: RestartDelay, on_back: Callable[[], None]
+    ) -> None:
+        """Start servers for ``order``; ``on_back`` is called when one was replaced."""
+        self._order = order
+        self._owner = owner
+        self._delay = delay
+        self._on_back = on_back
+        self._loop = asyncio.get_running_loop()
+        self._restarting: asyncio.Task[None] | None = None
+        self._is_ending = False
+        self.server: ForkServer | None = None
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether the server imports the processor for all children."""
+        return self._order.is_preloading
+
+    async def start(self, size: int, timeout: float) -> None:
+        """Start a server for ``size`` children, within ``timeout`` seconds.
+
+        Raises:
+            ProcessorNotLoaded: the processor cannot be imported.
+            UsageError: it does not fit the concurrency.
+        """
+        deadline = self._loop.time() + timeout
+        self._order = self._order._replace(threads=max(1, usable_cores() // max(1, size)))
+        server = ForkServer(self._loop, self._owner, self._order)
+        loaded = await server.start(timeout)
+        if loaded.is_async is False and self._order.concurrency > 1:
+            await server.close()
+            message = (
+                f"concurrency {self._order.concurrency} needs an `async def` processor; "
+                "for a plain `def`, use more children"
+            )
+            raise UsageError(message)
+        if loaded.threads == 1:
+            self.server = server
+            return
+        # A fork copies one thread only, with the locks of all: each child imports for itself.
+        await server.close()
+        self._order = self._order._replace(is_preloading=False)
+        await self.start(size, max(1.0, deadline - self._loop.time()))
+
+    def replace_lost(self, lost: ForkServer, size: int) -> None:
+        """Clean up after a server that died, and start another one soon."""
+        self.server = None
+        self._restarting = self._loop.create_task(self._restart(lost, size))
+
+    def kill_stuck(self) -> None:
+        """Kill a server that does not answer; its death starts another."""
+        if self.server is not None:
+            _log.error("the fork server %d does not answer; it is killed", self.server.pid)
+            self.server.kill([])
+
+    async def close(self) -> None:
+        """End the server and all below it, and wait for that."""
+        self._is_ending = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.wait([self._restarting])
+        if self.server is not None:
+            await self.server.close()
+            self.server = None
+
+    def kill(self) -> None:
+        """End the server and all below it; blocks for some milliseconds."""
+        self._is_ending = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+        if self.server is not None:
+            self.server.shut()
+            self.server.reap()
+            self.server = None
+
+    async def _restart(self, lost: ForkServer, size: int) -> None:
+        await lost.close()
+        while not self._is_ending:
+            await asyncio.sleep(self._delay.after_failed_start())
+            try:
+                await self.start(size, _START_SECONDS)
+            except (SandboxqError, OSError) as error:
+                _log.error("the fork server could not be restarted: %s", error)
+                continue
+            self._on_back()
+            return
