@@ -90,9 +90,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each way (default: 3)")
     parser.add_argument("--out", type=Path, default=report.RESULTS, help="where results go")
     options = parser.parse_args(arguments)
+    neighbours = report.Neighbours()
     with tempfile.TemporaryDirectory() as folder:
         runs = _runs(_workloads(Path(folder)), options.repeats)
-    surroundings = report.surroundings() | {"repeats": f"{options.repeats}, alternating; medians"}
+    surroundings = report.surroundings() | {
+        "repeats": f"{options.repeats}, alternating; medians",
+        "other programs": f"kept {neighbours.cores():.2f} cores busy meanwhile",
+    }
     text = _text(runs, surroundings)
     print(text)
     measured = {"surroundings": surroundings, "runs": [asdict(run) for run in runs]}

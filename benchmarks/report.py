@@ -34,6 +34,20 @@ def surroundings() -> dict[str, str]:
     }
 
 
+class Neighbours:
+    """How many cores others kept busy meanwhile: numbers taken beside a busy neighbour are noise."""
+
+    def __init__(self) -> None:
+        """Begin to look."""
+        self._began = time.monotonic()
+        self._busy_before, self._own_before = _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Return the cores that other programs used since then, on average."""
+        others = _busy_seconds() - self._busy_before - (_own_seconds() - self._own_before)
+        return max(0.0, others / (time.monotonic() - self._began))
+
+
 def middle(values: Sequence[float]) -> float:
     """Return the median."""
     return statistics.median(values)
@@ -59,6 +73,22 @@ def write(name: str, *, text: str, measured: Any, directory: Path) -> None:
     (directory / f"{name}.md").write_text(text, encoding="utf-8")
     content = json.dumps(measured, indent=1, ensure_ascii=False)
     (directory / f"{name}.json").write_text(content + "\n", encoding="utf-8")
+
+
+def _busy_seconds() -> float:
+    """Return the CPU seconds of everybody: Linux's /proc/stat without idle and waiting."""
+    try:
+        with Path("/proc/stat").open(encoding="utf-8") as lines:
+            ticks = [int(word) for word in lines.readline().split()[1:]]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _waiting, *interrupts = ticks[:7]
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Return the CPU seconds of this program and of all that it started and waited for."""
+    return sum(os.times()[:4])
 
 
 def _commit() -> str:
