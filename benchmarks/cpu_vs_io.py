@@ -29,7 +29,7 @@ from benchmarks import report
 from benchmarks.cpu_vs_io_chart import draw
 from sandboxq.cli.photographs import photographs
 from sandboxq.cli.ready_made import ready_made_processor
-from sandboxq.worker.cores import usable_cores
+from sandboxq.sandbox.probe import usable_cores
 
 NAME = "cpu_vs_io"
 CHECKOUT = Path(__file__).parents[1]
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _workloads(folder: Path) -> list[Workload]:
-    cores = usable_cores().count
+    cores = usable_cores().number
     burns = min(BURNS_PER_CORE * cores, MOST_BURNS)
     pictures = asyncio.run(photographs(folder / "photos", PHOTOGRAPHS, on_ready=lambda: None))
     resizes = [
@@ -147,7 +147,7 @@ def _runs(workloads: list[Workload], repeats: int) -> list[Measured]:
 
 
 def _run(workload: Workload, way: str, free_threaded: str) -> Measured:
-    cores = usable_cores().count
+    cores = usable_cores().number
     spec: dict[str, Any] = {"processor": workload.processor, "data": workload.data}
     at_once = SLEEPS_AT_ONCE if workload.is_io else cores
     if way == QUEUE:
@@ -222,7 +222,7 @@ def _text(runs: list[Measured], surroundings: dict[str, str]) -> str:
     header = ("jobs", "way", "jobs/s", "times the loop", "spread", "cores used", "longest gap, ms")
     sizes = (
         f"burn: {BURN_SECONDS:g} CPU seconds a job; resize: 12-megapixel JPEG to {WIDTH} pixels; "
-        f"sleep: {SLEEP_SECONDS:g} s. At once, each way: {usable_cores().count} CPU jobs, "
+        f"sleep: {SLEEP_SECONDS:g} s. At once, each way: {usable_cores().number} CPU jobs, "
         f"{SLEEPS_AT_ONCE} sleeps. The CPU of sandboxq includes Redis and the coordinator. "
         f"The heartbeat ticks every 50 ms: 50 is perfect."
     )

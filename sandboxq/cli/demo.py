@@ -21,8 +21,8 @@ from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.cli.run import _Procs as Procs
 from sandboxq.errors import SandboxqError
 from sandboxq.queue.queue import Queue
+from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import AttemptFailed, Event, JobsClaimed, JobsSettled, Telemetry
-from sandboxq.worker.cores import usable_cores
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def command(
 ) -> None:  # fmt: skip
     """Resize large photographs on every core, and say how much faster that is than one."""
     console = Console(highlight=False, soft_wrap=True)
-    children = usable_cores().count if procs == "auto" else procs
+    children = usable_cores().number if procs == "auto" else procs
     demo = _Demo(console, keep.resolve(), children=children, url=url, prefix=prefix)
     uvloop.run(demo.run(photos))
 

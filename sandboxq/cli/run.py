@@ -143,16 +143,13 @@ def banner(worker: Worker) -> list[str]:
     """Return what runs, line by line."""
     settings, cores = worker.settings, worker.cores
     children = f"{worker.procs} processes x {settings.concurrency} job at once"
-    if worker.pool.memory is not None:
-        children += f", {worker.pool.memory >> 20} MB each"
-    if not worker.pool.is_preloaded:
-        children += "; each imports the processor itself, which starts threads when imported"
     return [
         f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
         f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
         f"processor  {worker.processor}",
         f"children   {children}, policy {settings.policy}",
-        f"cores      {cores.count} ({cores.source})",
+        *worker.pool.notes,
+        f"cores      {cores.number} ({cores.source})",
         f"broker     {worker.broker.endpoint.safe}",
         f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
     ]

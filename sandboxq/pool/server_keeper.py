@@ -49,7 +49,7 @@ class ServerKeeper:
             UsageError: it does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
-        self._order = self._order._replace(threads=max(1, usable_cores() // max(1, size)))
+        self._order = self._order._replace(threads=max(1, usable_cores().number // max(1, size)))
         server = ForkServer(self._loop, self._owner, self._order)
         loaded = await server.start(timeout)
         if loaded.is_async is False and self._order.concurrency > 1:

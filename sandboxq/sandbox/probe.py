@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def usable_cores() -> int:
-    """Return the cores that this process may use: affinity, then the cgroup's CPU quota."""
+class Cores(NamedTuple):
+    """A number of cores, and where it came from, for people."""
+
+    number: int
+    source: str
+
+
+def usable_cores(*, cgroup: Path = _CGROUP) -> Cores:
+    """Return the cores that this process may use: affinity, lowered by a cgroup's CPU quota."""
     cores = len(os.sched_getaffinity(0))
-    quota = _cpu_quota()
-    return cores if quota is None else max(1, min(cores, int(quota)))
+    quota = min(_cpu_quotas(cgroup), default=None)
+    if quota is None or quota >= cores:
+        return Cores(cores, "CPU affinity")
+    # Rounded down: a child more than the quota carries only makes all of them wait.
+    return Cores(max(1, int(quota)), f"cgroup quota of {quota:g} CPUs")
 
 
 def usable_memory() -> int:
@@ -21,16 +32,14 @@ def usable_memory() -> int:
     return min([machine, *_memory_limits()])
 
 
-def _cpu_quota() -> float | None:
-    for folder in _folders(""):
-        fields = _read(folder / "cpu.max").split()
-        if len(fields) == 2 and fields[0].isdigit():  # noqa: PLR2004 - quota and period
-            return int(fields[0]) / int(fields[1])
-    for folder in _folders("cpu"):
-        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-        if quota.isdigit() and period.isdigit():
-            return int(quota) / int(period)
-    return None
+def _cpu_quotas(cgroup: Path) -> list[float]:
+    """Return the quotas of this process's cgroup and of those above it, in CPUs."""
+    pairs = [_read(folder / "cpu.max").split() for folder in _folders("", cgroup)]
+    pairs += [
+        [_read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        for folder in _folders("cpu", cgroup)
+    ]
+    return [int(pair[0]) / int(pair[1]) for pair in pairs if pair and pair[0].isdigit()]
 
 
 def _memory_limits() -> list[int]:
@@ -39,12 +48,12 @@ def _memory_limits() -> list[int]:
     return [int(text) for text in texts if text.isdigit()]
 
 
-def _folders(controller: str) -> list[Path]:
+def _folders(controller: str, cgroup: Path = _CGROUP) -> list[Path]:
     """Return this process's cgroup folders from its own up to the root; v2 for controller ''."""
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
-            root = _CGROUP / controller
+            root = cgroup / controller
             own = root / path.lstrip("/")
             return [own, *[parent for parent in own.parents if parent.is_relative_to(root)]]
     return []

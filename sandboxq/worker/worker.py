@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import os
 import socket
@@ -22,12 +23,12 @@ from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
 from sandboxq.outcome import HandedBack
 from sandboxq.pool.pool import Pool
+from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry
 from sandboxq.worker.attempt import AttemptState, HeldJobs
 from sandboxq.worker.claimer import Claimer, Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
-from sandboxq.worker.cores import Cores, usable_cores
 from sandboxq.worker.listener import WorkerListener
 from sandboxq.worker.lock_keeper import LockKeeper
 from sandboxq.worker.service import Service
@@ -45,6 +46,15 @@ _log = logging.getLogger("sandboxq.worker")
 
 # What is left after the deadline for killing children and writing what is handed back.
 LAST_WORDS = 5.0
+
+
+class WorkerState(enum.Enum):
+    """Where a worker is in its life. Each state may also be followed by CLOSED."""
+
+    NEW = "new"
+    READY = "ready"  # connected, children up, locks kept
+    SETTLED = "settled"  # nothing is claimed any more, and what was held has been settled
+    CLOSED = "closed"
 
 
 class Worker:
@@ -79,7 +89,7 @@ class Worker:
         self.telemetry = telemetry or Telemetry()
         self.tally = Tally()
         self.telemetry.subscribe(self.tally)
-        self.cores: Cores = usable_cores()
+        self.cores = usable_cores()
         self._url = url
         self._directory = directory
         self._clock = clock
@@ -92,7 +102,7 @@ class Worker:
         self._services: list[Service] = []
         self._broker: Broker | None = None
         self._pool: Pool | None = None
-        self._is_closed = False
+        self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
 
@@ -157,6 +167,7 @@ class Worker:
             service = Service(name, loop, self._fail)
             service.start()
             self._services.append(service)
+        self._state = WorkerState.READY
 
     async def run(self, *, burst: bool = False) -> None:
         """Run jobs until stopped; in a burst, until nothing is waiting, prioritized or active.
@@ -196,11 +207,11 @@ class Worker:
 
     async def close(self) -> None:
         """Release everything; called twice, it does nothing."""
-        if self._is_closed:
+        if self._state is WorkerState.CLOSED:
             return
-        self._is_closed = True
         self._ended.set()
         await self._wind_down()
+        self._state = WorkerState.CLOSED
         for service in self._services:
             await service.stop()
         if self._pool is not None:
@@ -218,7 +229,7 @@ class Worker:
     @property
     def procs(self) -> int:
         """The number of children to start with."""
-        return self.cores.count if self.settings.procs == "auto" else self.settings.procs
+        return self.cores.number if self.settings.procs == "auto" else self.settings.procs
 
     @property
     def broker(self) -> Broker:
@@ -274,12 +285,13 @@ class Worker:
 
     async def _wind_down(self) -> None:
         """Finish what runs within the deadline, hand back the rest."""
-        if self._pool is None:
+        if self._state is not WorkerState.READY:
             return
-        for call in self._pool.take_back():
+        self._state = WorkerState.SETTLED
+        for call in self.pool.take_back():
             self._settler.hand_back(call.context)
         await self._wait_until_settled(self.settings.shutdown_timeout, hurry=self._hurry)
-        await self._give_up_running(self._pool)
+        await self._give_up_running(self.pool)
         await self._wait_until_settled(LAST_WORDS)
         if self._held:
             _log.error(
