@@ -27,7 +27,7 @@ def surroundings() -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": _commit(),
-        "machine": f"{cores.count} cores ({cores.source}), {_memory()}, {_cpu_model()}",
+        "machine": f"{cores.number} cores ({cores.source}), {_memory()}, {_cpu_model()}",
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": ", ".join(_versions()),
