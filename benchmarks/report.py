@@ -35,7 +35,7 @@ def surroundings() -> dict[str, str]:
 
 
 class Neighbours:
-    """How many cores others kept busy meanwhile: numbers taken beside a busy neighbour are noise."""
+    """How many cores others kept busy meanwhile: beside a busy neighbour, numbers are noise."""
 
     def __init__(self) -> None:
         """Begin to look."""

@@ -9,6 +9,10 @@ _AHEAD = 0.002
 _DEEPEST = 32
 # A round trip to Redis is hidden by one more call per slot; of longer jobs it is not worth a lock.
 _WORTH_A_RESERVE = 0.05
+# Jobs of microseconds: so much work is kept ready that Redis may take several milliseconds to
+# settle a batch and claim the next while the children go on; two batches are enough for that.
+_READY = 0.004
+_LARGEST_RESERVE = 200
 # The newest run time's weight: a change of load is believed after about ten jobs.
 _WEIGHT = 0.2
 
@@ -31,4 +35,6 @@ def reserve(average: float | None, slots: int) -> int:
     """Return how many calls may wait in the coordinator, so that a free child finds one there."""
     if average is None or average > _WORTH_A_RESERVE:
         return 0
-    return slots
+    if average * _LARGEST_RESERVE <= slots * _READY:
+        return max(slots, _LARGEST_RESERVE)
+    return max(slots, int(slots * _READY / average))
