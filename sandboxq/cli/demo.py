@@ -14,11 +14,10 @@ import click
 import uvloop
 from rich.console import Console
 
-from sandboxq.cli.options import prefix_option, setting, url_option
+from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.photographs import SIZE, photographs
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.ready_made import ready_made_processor
-from sandboxq.cli.run import _Procs as Procs
 from sandboxq.errors import SandboxqError
 from sandboxq.queue.queue import Queue
 from sandboxq.sandbox.probe import usable_cores
@@ -91,7 +90,7 @@ class _Run:
 @prefix_option
 def command(
     photos: int, *, procs: int | Literal["auto"], keep: Path, url: str | None, prefix: str
-) -> None:  # fmt: skip
+) -> None:
     """Resize large photographs on every core, and say how much faster that is than one."""
     console = Console(highlight=False, soft_wrap=True)
     children = usable_cores().number if procs == "auto" else procs

@@ -12,6 +12,7 @@ from sandboxq.config import ENV_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
 
 def setting(*flags: str, **attributes: Any) -> Callable[..., Any]:
@@ -19,6 +20,26 @@ def setting(*flags: str, **attributes: Any) -> Callable[..., Any]:
     name = next(flag for flag in flags if flag.startswith("--")).removeprefix("--")
     envvar = ENV_PREFIX + name.upper().replace("-", "_")
     return click.option(*flags, envvar=envvar, show_envvar=True, **attributes)
+
+
+class Procs(click.ParamType[Any]):
+    """``auto`` or a number of children."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto"]:
+        """Return the number, or ``auto``; anything else is a usage error."""
+        if value == "auto":
+            return "auto"
+        try:
+            procs = int(value)
+        except (TypeError, ValueError):
+            procs = 0
+        if procs < 1:
+            self.fail(f"must be 'auto' or a number of children from 1, not {value!r}", param, ctx)
+        return procs
 
 
 # $REDIS_URL and the embedded server follow where the connection is made (broker/endpoint.py).

@@ -16,14 +16,13 @@ from rich.console import Console
 
 from sandboxq import __version__
 from sandboxq.cli import logs
-from sandboxq.cli.options import prefix_option, setting, url_option
+from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.telemetry import Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from typing import Literal
 
 _log = logging.getLogger("sandboxq.cli")
 
@@ -35,29 +34,10 @@ _STEPS = (
 )
 
 
-class _Procs(click.ParamType[Any]):
-    """``auto`` or a number of children."""
-
-    name = "auto|N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | Literal["auto"]:
-        if value == "auto":
-            return "auto"
-        try:
-            procs = int(value)
-        except (TypeError, ValueError):
-            procs = 0
-        if procs < 1:
-            self.fail(f"must be 'auto' or a number of children from 1, not {value!r}", param, ctx)
-        return procs
-
-
 @click.command()
 @click.argument("processor")
 @setting("--queue", help="The queue. Default: the stem of the processor's file.")
-@setting("--procs", type=_Procs(), default="auto", show_default=True, help="Children.")
+@setting("--procs", type=Procs(), default="auto", show_default=True, help="Children.")
 @setting(
     "--concurrency",
     type=click.IntRange(1),
