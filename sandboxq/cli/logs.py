@@ -92,7 +92,7 @@ def _row(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
             fields = {"job_id": job_id, "child_pid": pid, "stream": stream}
             return logging.INFO, "line", f"[{where}] {line}", fields
         case AttemptFailed(job_id, name, reason, next_step, seconds):
-            message = f"job {job_id} ({name}) failed after {seconds:.3g} s, {next_step}: {reason}"
+            message = f"job {job_id} ({name}) failed {next_step} after {seconds:.3f} s: {reason}"
             fields = {"job_id": job_id, "name": name, "reason": reason, "next_step": next_step}
             return logging.WARNING, "attempt-failed", message, fields
         case ChildDied(pid, reason):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import uuid
 from typing import TYPE_CHECKING
@@ -79,8 +80,10 @@ class Claimer:
         self._reader = None
         if self._is_waiting:
             # A read that was cancelled may have popped the marker already; a needless marker
-            # harms nobody, a missing one leaves other workers asleep for their drain delay.
-            await self._broker.command("ZADD", self._keys["marker"], 0, "0")
+            # harms nobody, a missing one leaves other workers asleep for their drain delay. That
+            # is no reason to wait for a Redis that is away.
+            with contextlib.suppress(QueueError):
+                await self._broker.command("ZADD", self._keys["marker"], 0, "0")
 
     async def _claim_some(self, mode: Mode) -> bool:
         """Do one step; return True when a burst has nothing left to do."""
@@ -137,7 +140,9 @@ class Claimer:
             found = await asyncio.shield(asking)
         except asyncio.CancelledError:
             # Redis may have handed out jobs already: whoever stops this loop hands them back.
-            self._start_all((await asking).jobs, token)
+            # Whatever becomes of the claim, the loop ends.
+            with contextlib.suppress(QueueError):
+                self._start_all((await asking).jobs, token)
             raise
         self._start_all(found.jobs, token)
         return found

@@ -61,6 +61,9 @@ class Service:
             try:
                 await self._loop()
             except Exception as error:  # noqa: BLE001 - the service's boundary: logged, counted, restarted
+                if self._task is None:  # it was being stopped, and its last words failed
+                    _log.warning("%s: %s", self._name, error)
+                    return
                 crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
                 _log.error("%s crashed (%d in a row)", self._name, crashes, exc_info=error)
                 if crashes >= MOST_CRASHES:

@@ -214,13 +214,13 @@ class Settler:
                 counts.handed_back += 1
             case Fail(failure):
                 counts.failed += 1
-                self._tell_failure(ending.attempt, failure, "failed for good")
+                self._tell_failure(ending.attempt, failure, "for good")
             case RetryNow(failure):
                 counts.retried += 1
-                self._tell_failure(ending.attempt, failure, "tries again now")
+                self._tell_failure(ending.attempt, failure, "and tries again now")
             case RetryLater(failure, _, delay_ms):
                 counts.retried += 1
-                self._tell_failure(ending.attempt, failure, f"tries again in {delay_ms / 1000:g} s")
+                self._tell_failure(ending.attempt, failure, f"and tries again in {delay_ms / 1000:g} s")
 
     def _tell_failure(self, attempt: Attempt, failure: Failed, next_step: str) -> None:
         job = attempt.job
