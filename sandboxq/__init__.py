@@ -8,23 +8,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sandboxq.backoff import Backoff
     from sandboxq.broker.relations import Deduplication, Parent
+    from sandboxq.broker.schedulers import Scheduler
+    from sandboxq.config import RateLimit
     from sandboxq.errors import (
         BrokerUnavailable,
         BulkAddFailed,
+        CancelNotHeard,
         ChildError,
+        DelayedError,
+        JobCancelled,
         JobCrashed,
         JobExited,
         JobFailed,
         LockLost,
         QueueError,
+        RateLimitError,
         ResultTimeout,
         SandboxError,
         SandboxqError,
         UnrecoverableError,
         UsageError,
+        WaitingChildrenError,
+        WaitingError,
     )
     from sandboxq.job import JobOptions, JobState, Keep
+    from sandboxq.queue.events import QueueEvent, QueueEvents
+    from sandboxq.queue.flow import Flow, FlowProducer
     from sandboxq.queue.queue import Queue
+    from sandboxq.queue.repeat import Repeat
     from sandboxq.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -34,8 +45,13 @@ _HOMES = {
     "Backoff": "sandboxq.backoff",
     "BrokerUnavailable": "sandboxq.errors",
     "BulkAddFailed": "sandboxq.errors",
+    "CancelNotHeard": "sandboxq.errors",
     "ChildError": "sandboxq.errors",
     "Deduplication": "sandboxq.broker.relations",
+    "DelayedError": "sandboxq.errors",
+    "Flow": "sandboxq.queue.flow",
+    "FlowProducer": "sandboxq.queue.flow",
+    "JobCancelled": "sandboxq.errors",
     "JobCrashed": "sandboxq.errors",
     "JobExited": "sandboxq.errors",
     "JobFailed": "sandboxq.errors",
@@ -47,10 +63,18 @@ _HOMES = {
     "ResultTimeout": "sandboxq.errors",
     "Queue": "sandboxq.queue.queue",
     "QueueError": "sandboxq.errors",
+    "QueueEvent": "sandboxq.queue.events",
+    "QueueEvents": "sandboxq.queue.events",
+    "RateLimit": "sandboxq.config",
+    "RateLimitError": "sandboxq.errors",
+    "Repeat": "sandboxq.queue.repeat",
     "SandboxError": "sandboxq.errors",
     "SandboxqError": "sandboxq.errors",
+    "Scheduler": "sandboxq.broker.schedulers",
     "UnrecoverableError": "sandboxq.errors",
     "UsageError": "sandboxq.errors",
+    "WaitingChildrenError": "sandboxq.errors",
+    "WaitingError": "sandboxq.errors",
     "Worker": "sandboxq.worker.worker",
 }
 
@@ -58,8 +82,13 @@ __all__ = [
     "Backoff",
     "BrokerUnavailable",
     "BulkAddFailed",
+    "CancelNotHeard",
     "ChildError",
     "Deduplication",
+    "DelayedError",
+    "Flow",
+    "FlowProducer",
+    "JobCancelled",
     "JobCrashed",
     "JobExited",
     "JobFailed",
@@ -70,11 +99,19 @@ __all__ = [
     "Parent",
     "Queue",
     "QueueError",
+    "QueueEvent",
+    "QueueEvents",
+    "RateLimit",
+    "RateLimitError",
+    "Repeat",
     "ResultTimeout",
     "SandboxError",
     "SandboxqError",
+    "Scheduler",
     "UnrecoverableError",
     "UsageError",
+    "WaitingChildrenError",
+    "WaitingError",
     "Worker",
     "__version__",
 ]

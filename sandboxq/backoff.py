@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.errors import UsageError
+from sandboxq.errors import LONGEST_SECONDS, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
 FIXED = "fixed"
 EXPONENTIAL = "exponential"
+BUILT_IN = (FIXED, EXPONENTIAL)
+
+# More exceed the longest time anyway, and then the numbers that Python has.
+_MOST_DOUBLINGS = 64
+
+# Called with the attempts made (the one that failed included), the name of the error's class and
+# its reason. Returns the seconds to wait, 0 for at once, None to fail the job now.
+BackoffStrategy = Callable[[int, str, str], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,14 @@ class Backoff:
         """Wait ``delay`` seconds, then twice as long before each further attempt."""
         return cls(EXPONENTIAL, *_checked(delay, jitter))
 
+    @classmethod
+    def custom(cls, kind: str, delay: float = 0.0) -> Backoff:
+        """Wait as the strategy ``kind`` says of the worker that runs the job."""
+        if kind in BUILT_IN or not kind:
+            message = f"a custom backoff needs a kind of its own, not {kind!r}"
+            raise UsageError(message)
+        return cls(kind, *_checked(delay, 0.0))
+
 
 def _checked(delay: float, jitter: float) -> tuple[float, float]:
     if not delay >= 0:
@@ -44,18 +61,58 @@ def _checked(delay: float, jitter: float) -> tuple[float, float]:
     return delay, jitter
 
 
-def delay_ms(
-    backoff: Backoff | None, failures: int, *, uniform: Callable[[], float] = random.random
-) -> int | None:
-    """Return the milliseconds to wait after ``failures`` failed attempts; 0 is at once.
+class Wait(NamedTuple):
+    """How long to wait before the next attempt: 0 is at once, None is that there is none.
 
-    None means that the kind is unknown: only a strategy of the user's could tell.
+    ``note`` says why there is none, unless a strategy wanted it so.
     """
+
+    ms: int | None
+    note: str = ""
+
+
+def wait_after(
+    failures: int,
+    backoff: Backoff | None,
+    *,
+    error_name: str = "",
+    reason: str = "",
+    strategies: Mapping[str, BackoffStrategy] | None = None,
+) -> Wait:
+    """Return how long to wait after ``failures`` failed attempts, the last one for ``reason``."""
     if backoff is None:
-        return 0
-    if backoff.kind not in (FIXED, EXPONENTIAL):
-        return None
-    doublings = failures - 1 if backoff.kind == EXPONENTIAL else 0
-    full_ms = round(backoff.delay * 1000 * 2**doublings)
-    lowest_ms = full_ms * (1 - backoff.jitter)
+        return Wait(0)
+    if backoff.kind in BUILT_IN:
+        return Wait(delay_ms(backoff, failures))
+    strategy = (strategies or {}).get(backoff.kind)
+    if strategy is None:
+        return Wait(None, f"this worker has no backoff strategy {backoff.kind!r}")
+    try:
+        seconds = strategy(failures, error_name, reason)
+    except Exception as error:  # noqa: BLE001 - user code; the job must not be lost with it
+        what = f"{type(error).__name__}: {error}"
+        return Wait(None, f"backoff strategy {backoff.kind!r} raised {what}")
+    return _wait_from(seconds, backoff.kind)
+
+
+def _wait_from(seconds: object, kind: str) -> Wait:
+    if seconds is None:
+        return Wait(None)
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not (is_number and 0 <= seconds <= LONGEST_SECONDS):  # type: ignore[operator]  # a number by then
+        return Wait(None, f"backoff strategy {kind!r} returned {seconds!r}, not seconds from 0")
+    return Wait(round(seconds * 1000))  # type: ignore[operator]  # as above
+
+
+def delay_ms(
+    backoff: Backoff, failures: int, *, uniform: Callable[[], float] = random.random
+) -> int:
+    """Return the milliseconds of a built-in kind after ``failures`` failed attempts.
+
+    Whatever delay and jitter a producer wrote, it is a time that Redis can count with.
+    """
+    doublings = min(failures - 1, _MOST_DOUBLINGS) if backoff.kind == EXPONENTIAL else 0
+    full_ms = round(min(backoff.delay, LONGEST_SECONDS) * 1000 * 2**doublings)
+    full_ms = min(full_ms, round(LONGEST_SECONDS * 1000))
+    lowest_ms = full_ms * (1 - min(max(backoff.jitter, 0), 1))
     return int(lowest_ms + uniform() * (full_ms - lowest_ms))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from sandboxq.backoff import BUILT_IN, BackoffStrategy
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 # The environment's names all start with this.
@@ -26,6 +28,30 @@ HEARTBEAT_INTERVAL = 0.5
 HEARTBEATS_PER_LOCK = 8
 
 KeepOption = bool | int | Keep
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``max`` jobs in each window of ``duration`` seconds (or a timedelta).
+
+    Counted when jobs are claimed, by all workers of the queue together; the first claim opens a
+    window. A ``max`` that the queue itself has goes first.
+    Raises: UsageError.
+    """
+
+    max: int
+    duration: float | dt.timedelta = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what Redis would refuse later."""
+        _instance("limiter max", self.max, int)
+        _at_least("limiter max", self.max, 1)
+        _at_least("limiter duration", seconds(self.duration), 0.001)
+
+    @property
+    def duration_ms(self) -> int:
+        """How long a window lasts, in milliseconds."""
+        return round(seconds(self.duration) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +71,10 @@ class WorkerSettings:
     remove_on_complete: Keep = KEEP_ALL
     remove_on_fail: Keep = KEEP_ALL
     metrics_points: int = 0
+    limiter: RateLimit | None = None
+    # Run in the coordinator, whose loop renews all locks: they may compute, and nothing else.
+    backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
+    max_started_attempts: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -58,6 +88,12 @@ class WorkerSettings:
         _at_least("shutdown_timeout", self.shutdown_timeout, 0)
         _at_least("start_timeout", self.start_timeout, 0.1)
         _at_least("metrics_points", self.metrics_points, 0)
+        if self.limiter is not None:
+            _instance("limiter", self.limiter, RateLimit)
+        if self.max_started_attempts is not None:
+            _at_least("max_started_attempts", self.max_started_attempts, 1)
+        for kind, strategy in self.backoff_strategies.items():
+            _check_strategy(kind, strategy)
         if any(character.isspace() for character in self.name):
             message = (
                 f"name {self.name!r} must not contain spaces: Redis refuses them in client names"
@@ -91,6 +127,9 @@ class WorkerOptions(TypedDict, total=False):
     remove_on_complete: KeepOption
     remove_on_fail: KeepOption
     metrics_points: int
+    limiter: RateLimit | None
+    backoff_strategies: Mapping[str, BackoffStrategy]
+    max_started_attempts: int | None
 
 
 def settings_from_options(options: WorkerOptions) -> WorkerSettings:
@@ -147,6 +186,21 @@ def _plain(name: str, value: Any) -> Any:
     if name.startswith("remove_on_"):
         return keep_from_option(value)
     return seconds(value) if isinstance(value, dt.timedelta) else value
+
+
+def _instance(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        message = f"{name} must be a {kind.__name__}, not {value!r}"
+        raise UsageError(message)
+
+
+def _check_strategy(kind: str, strategy: object) -> None:
+    if kind in BUILT_IN:
+        message = f"backoff_strategies: {kind!r} is built in and cannot be replaced"
+        raise UsageError(message)
+    if not callable(strategy):
+        message = f"backoff_strategies: {kind!r} must be a function, not {strategy!r}"
+        raise UsageError(message)
 
 
 def _at_least(name: str, value: object, lowest: float, *, hint: str = "") -> None:

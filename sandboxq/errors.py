@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
+
+# As many milliseconds as Lua and JavaScript count exactly.
+LONGEST_SECONDS = (2**53 - 1) / 1000
 
 
 class SandboxqError(Exception):
@@ -70,8 +74,16 @@ class JobHasFailedChildren(QueueError):
     """The job cannot complete because a child of it failed (script code -9)."""
 
 
+class SchedulerSlotTaken(QueueError):
+    """Other jobs have the next times of a scheduler (script codes -10 and -11)."""
+
+
 class JobLocked(QueueError):
     """The job is being processed and cannot be removed."""
+
+
+class CancelNotHeard(QueueError):
+    """The job is being run, but no worker answered that it has it."""
 
 
 class QueueNotPaused(QueueError):
@@ -167,3 +179,48 @@ class SandboxViolation(SandboxError):
 
 class UnrecoverableError(SandboxqError):
     """Raised by a processor: fail the job now, whatever attempts remain."""
+
+
+class DelayedError(SandboxqError):
+    """Raised by a processor: run the job again in ``seconds`` (or a timedelta); no attempt counts.
+
+    Raises: UsageError unless that is a number from 0.
+    """
+
+    def __init__(self, seconds: float | timedelta) -> None:
+        """Keep the duration in ``seconds``."""
+        self.seconds = _plain_seconds(type(self).__name__, seconds)
+        super().__init__(f"the job asks to run again in {self.seconds:g} s")
+
+
+class WaitingError(SandboxqError):
+    """Raised by a processor: put the job back in front of its queue; no attempt counts."""
+
+
+class WaitingChildrenError(SandboxqError):
+    """Raised by a processor: run the job again when its children are done; no attempt counts.
+
+    When all of them are done already, it runs again at once; when one has failed, the job fails.
+    """
+
+
+class RateLimitError(SandboxqError):
+    """Raised by a processor: no job of the queue is claimed for ``seconds`` (or a timedelta).
+
+    The job goes back in front of its queue, and no attempt counts.
+    Raises: UsageError unless that is a number from 0.
+    """
+
+    def __init__(self, seconds: float | timedelta) -> None:
+        """Keep the duration in ``seconds``."""
+        self.seconds = _plain_seconds(type(self).__name__, seconds)
+        super().__init__(f"the job asks for no claim from its queue for {self.seconds:g} s")
+
+
+def _plain_seconds(what: str, value: Any) -> float:
+    seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not (is_number and 0 <= seconds <= LONGEST_SECONDS):
+        message = f"{what} takes seconds from 0, or a timedelta, not {value!r}"
+        raise UsageError(message)
+    return float(seconds)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
-from sandboxq.backoff import delay_ms
+from sandboxq.backoff import BackoffStrategy, wait_after
 from sandboxq.job import KEEP_ALL, JobOptions, Keep
 
 if TYPE_CHECKING:
@@ -43,7 +43,26 @@ class HandedBack:
     was_started: bool = False
 
 
-Outcome = Completed | Failed | HandedBack
+@dataclass(slots=True)
+class Postponed:
+    """The processor asked to run again in ``delay_ms``; no attempt counts."""
+
+    delay_ms: int
+
+
+@dataclass(slots=True)
+class ChildrenAwaited:
+    """The processor asked to run again when the job's children are done; no attempt counts."""
+
+
+@dataclass(slots=True)
+class RateLimited:
+    """The processor asked that the queue rest for ``limit_ms``; no attempt counts."""
+
+    limit_ms: int
+
+
+Outcome = Completed | Failed | HandedBack | Postponed | ChildrenAwaited | RateLimited
 
 # ── transitions: what the settler writes ────────────────────────────────────
 
@@ -91,7 +110,32 @@ class HandBack:
     was_started: bool = False
 
 
-Transition = Complete | Fail | RetryNow | RetryLater | HandBack
+@dataclass(slots=True)
+class Postpone:
+    """Put the job into ``delayed`` for ``delay_ms``; the attempt does not count."""
+
+    delay_ms: int
+
+
+@dataclass(slots=True)
+class AwaitChildren:
+    """Put the job where it waits for its children; the attempt does not count.
+
+    Where no child is left to wait for, it goes to the front of its queue, as the last child would
+    have put it there.
+    """
+
+
+@dataclass(slots=True)
+class LimitRate:
+    """Let nobody claim from the queue for ``limit_ms``, and hand the job back."""
+
+    limit_ms: int
+
+
+Transition = (
+    Complete | Fail | RetryNow | RetryLater | HandBack | Postpone | AwaitChildren | LimitRate
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +146,85 @@ class Retention:
     failed: Keep = KEEP_ALL
 
 
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """What a worker adds to its jobs' own rules: back-off strategies, and a limit of starts.
+
+    A job is not tried again once it was started ``max_started_attempts`` times.
+    """
+
+    strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
+    max_started_attempts: int | None = None
+
+
+NO_RULES = RetryRules()
+
+
 def decide(
-    outcome: Outcome, options: JobOptions, *, attempts_made: int, retention: Retention
+    outcome: Outcome,
+    options: JobOptions,
+    *,
+    attempts_made: int,
+    attempts_started: int = 0,
+    retention: Retention,
+    rules: RetryRules = NO_RULES,
 ) -> Transition:
     """Return what to do with a job whose attempt ended so (bullmq-wire.md 2.3).
 
-    ``attempts_made`` is the number of attempts that ended before this one.
+    ``attempts_made`` is the number of attempts that ended before this one; ``attempts_started`` the
+    number of those that began, this one included.
     """
     match outcome:
         case Completed(value):
             return Complete(value, options.remove_on_complete or retention.completed)
         case Failed():
-            return _after_failure(outcome, options, attempts_made + 1, retention)
+            if _may_retry(outcome, options, attempts_made + 1, attempts_started, rules):
+                return _retry(outcome, options, attempts_made + 1, retention, rules)
+            return _fail(outcome, options, retention)
         case HandedBack(was_started):
             return HandBack(was_started)
+        case _:
+            return _move(outcome)
+
+
+def _move(outcome: Postponed | ChildrenAwaited | RateLimited) -> Transition:
+    match outcome:
+        case Postponed(wait_ms):
+            return Postpone(wait_ms)
+        case ChildrenAwaited():
+            return AwaitChildren()
+        case RateLimited(limit_ms):
+            return LimitRate(limit_ms)
         case _:
             assert_never(outcome)
 
 
-def _after_failure(
-    failure: Failed, options: JobOptions, failures: int, retention: Retention
+def _may_retry(
+    failure: Failed, options: JobOptions, failures: int, started: int, rules: RetryRules
+) -> bool:
+    limit = rules.max_started_attempts
+    is_spent = limit is not None and started >= limit
+    return failures < options.attempts and not failure.is_unrecoverable and not is_spent
+
+
+def _retry(
+    failure: Failed, options: JobOptions, failures: int, retention: Retention, rules: RetryRules
 ) -> Transition:
-    limit = options.stack_trace_limit
-    wait_ms = delay_ms(options.backoff, failures)
-    is_final = failure.is_unrecoverable or failures >= options.attempts or wait_ms is None
-    if is_final:
-        return Fail(failure, options.remove_on_fail or retention.failed, limit, options.attempts)
+    wait_ms, note = wait_after(
+        failures,
+        options.backoff,
+        error_name=failure.cause,
+        reason=failure.reason,
+        strategies=rules.strategies,
+    )
+    if wait_ms is None:
+        reason = f"{failure.reason} (not tried again: {note})" if note else failure.reason
+        return _fail(replace(failure, reason=reason), options, retention)
     if wait_ms:
-        return RetryLater(failure, limit, wait_ms)
-    return RetryNow(failure, limit, options.lifo)
+        return RetryLater(failure, options.stack_trace_limit, wait_ms)
+    return RetryNow(failure, options.stack_trace_limit, options.lifo)
+
+
+def _fail(failure: Failed, options: JobOptions, retention: Retention) -> Fail:
+    keep = options.remove_on_fail or retention.failed
+    return Fail(failure, keep, options.stack_trace_limit, options.attempts)

@@ -18,6 +18,63 @@ class Event:
 
 
 @dataclass(slots=True)
+class JobEvent(Event):
+    """Something that happened to one of perhaps 50,000 jobs a second.
+
+    Told only to who subscribed to its class by name; while nobody has, it is not even made.
+    """
+
+    job_id: str
+
+
+@dataclass(slots=True)
+class JobClaimed(JobEvent):
+    """A job was claimed and is about to be run; Node's ``active``."""
+
+    job_name: str
+
+
+@dataclass(slots=True)
+class JobCompleted(JobEvent):
+    """A job's value, JSON text as its processor's, has reached Redis; it ran ``seconds``."""
+
+    job_name: str
+    value: bytes
+    seconds: float
+
+
+@dataclass(slots=True)
+class JobProgressed(JobEvent):
+    """A running job said how far it is, in JSON text."""
+
+    progress: bytes
+
+
+@dataclass(slots=True)
+class WorkerReady(Event):
+    """The worker is connected and its children are up."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class QueueDrained(Event):
+    """After jobs had come, a claim found none."""
+
+
+@dataclass(slots=True)
+class WorkerFailed(Event):
+    """A part of the worker failed for good; the worker stops."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class WorkerClosed(Event):
+    """The worker has released everything."""
+
+
+@dataclass(slots=True)
 class JobsClaimed(Event):
     """A batch of jobs was claimed."""
 
@@ -37,12 +94,16 @@ class AttemptFailed(Event):
 
 @dataclass(slots=True)
 class JobsSettled(Event):
-    """A batch of outcomes reached Redis."""
+    """A batch of outcomes reached Redis.
+
+    ``moved`` counts jobs that went elsewhere because their processors asked for it.
+    """
 
     completed: int = 0
     failed: int = 0
     retried: int = 0
     handed_back: int = 0
+    moved: int = 0
 
 
 @dataclass(slots=True)
@@ -119,16 +180,36 @@ class Telemetry:
 
     def __init__(self) -> None:
         """Start with nobody listening."""
-        self._listeners: list[Callable[[Event], None]] = []
+        self._listeners: list[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = []
+        self._by_kind: dict[type[Event], list[Callable[[Event], None]]] = {}
 
-    def subscribe(self, listener: Callable[[Event], None]) -> None:
-        """Call ``listener`` with each event, in the order in which they happen."""
-        self._listeners.append(listener)
+    def subscribe(self, listener: Callable[[Event], None], *kinds: type[Event]) -> None:
+        """Call ``listener`` with each event of these classes, in the order in which they happen.
+
+        Without classes: with every event but the JobEvents.
+        """
+        self._listeners.append((listener, kinds))
+        self._by_kind.clear()
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Tell whether anybody listens to events of this class."""
+        return bool(self._listeners_of(kind))
 
     def emit(self, event: Event) -> None:
         """Tell every listener."""
-        for listener in self._listeners:
+        for listener in self._listeners_of(type(event)):
             try:
                 listener(event)
             except Exception:  # noqa: BLE001 - around a telemetry handler
                 _log.exception("a telemetry listener failed")
+
+    def _listeners_of(self, kind: type[Event]) -> list[Callable[[Event], None]]:
+        found = self._by_kind.get(kind)
+        if found is None:
+            is_general = not issubclass(kind, JobEvent)
+            found = self._by_kind[kind] = [
+                listener
+                for listener, kinds in self._listeners
+                if (issubclass(kind, kinds) if kinds else is_general)
+            ]
+        return found

@@ -11,7 +11,13 @@ import sys
 import time
 from typing import Any
 
-from sandboxq import UnrecoverableError
+from sandboxq import (
+    DelayedError,
+    RateLimitError,
+    UnrecoverableError,
+    WaitingChildrenError,
+    WaitingError,
+)
 
 
 def process(job: Any) -> Any:
@@ -88,7 +94,31 @@ def _spawn(_job: Any, data: Any) -> None:
     time.sleep(60)
 
 
+def _move(job: Any, data: Any) -> Any:
+    """Ask for a move at the first run, noted in the data; return how often it was begun."""
+    if data.get("moved"):
+        return job.attempts_started
+    job.update_data({**data, "moved": True})
+    seconds = data.get("seconds", 0)
+    moves = {
+        "delayed": DelayedError(seconds),
+        "wait": WaitingError(),
+        "waiting-children": WaitingChildrenError(),
+        "rate-limit": RateLimitError(seconds),
+    }
+    raise moves[data["to"]]
+
+
+def _until_cancelled(job: Any, data: Any) -> str:
+    deadline = time.monotonic() + data["seconds"]
+    while time.monotonic() < deadline and not job.cancelled:
+        time.sleep(0.01)
+    return "tidied up"
+
+
 _ACTIONS = {
+    "until-cancelled": _until_cancelled,
+    "move": _move,
     "echo": _echo,
     "sleep": _sleep,
     "mark": _mark,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.batches import run_batches
 from sandboxq.broker.codec import json_text, ms_from_seconds, options_to_wire
-from sandboxq.broker.relations import ON_FAILURE
+from sandboxq.broker.relations import parent_link
 from sandboxq.broker.script import load
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, QueueError
 from sandboxq.job import JobOptions
@@ -55,13 +55,8 @@ def _rest(options: JobOptions) -> dict[str, Any]:
     parent = options.extra.get("parent")
     if parent is not None:
         rest["parent_key"] = f"{parent['queue']}:{parent['id']}"
-        rest["parent"] = _parent_field(parent, options.extra)
+        rest["parent"] = json_text(parent_link(options.extra), "parent")
     return {name: value for name, value in rest.items() if value is not None}
-
-
-def _parent_field(parent: dict[str, Any], extra: dict[str, Any]) -> str:
-    flags = {flag: True for flag in ON_FAILURE.values() if flag is not None and extra.get(flag)}
-    return json_text({"id": parent["id"], "queueKey": parent["queue"], **flags}, "parent")
 
 
 async def add(

@@ -18,7 +18,7 @@ _GLOB = re.compile(r"[][*?^\\]")
 
 async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    pattern = _GLOB.sub(r"\\\g<0>", prefix) + ":*:meta"
+    pattern = literal_pattern(prefix) + ":*:meta"
     names: set[str] = set()
     cursor = 0
     while True:
@@ -32,19 +32,36 @@ async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
             return sorted(names)
 
 
+def literal_pattern(text: str) -> str:
+    """Return a SCAN pattern that matches this text and nothing else."""
+    return _GLOB.sub(r"\\\g<0>", text)
+
+
 async def workers_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
     """Return one row per connected worker: the fields of CLIENT LIST, ``name`` being the queue's.
 
     ``rawname`` is the connection's own name.
     """
-    reply = await broker.command("CLIENT", "LIST")
-    rows = [_row(line) for line in _lines(reply)]
     own = keys.client_name
-    return [
-        {**row, "name": keys.queue, "rawname": row["name"]}
-        for row in rows
-        if row.get("name") == own or row.get("name", "").startswith(f"{own}:w:")
-    ]
+    rows = await _clients(broker)
+    return _of_queue(
+        keys, [row for row in rows if row["name"] == own or row["name"].startswith(f"{own}:w:")]
+    )
+
+
+async def listeners_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
+    """Return one row per connected QueueEvents, as ``workers_of`` does."""
+    rows = await _clients(broker)
+    return _of_queue(keys, [row for row in rows if row["name"] == f"{keys.client_name}:qe"])
+
+
+def _of_queue(keys: QueueKeys, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{**row, "name": keys.queue, "rawname": row["name"]} for row in rows]
+
+
+async def _clients(broker: Broker) -> list[dict[str, str]]:
+    reply = await broker.command("CLIENT", "LIST")
+    return [{"name": "", **_row(line)} for line in _lines(reply)]
 
 
 def _lines(reply: bytes) -> list[str]:

@@ -1,40 +1,75 @@
-"""Words to running workers, over a Pub/Sub channel outside every queue's keys (design.md 6.4)."""
+"""Words to running workers, over a Pub/Sub channel outside every queue's keys (design.md 6.4).
+
+asker ──PUBLISH {"ask": …, "reply_key": …}──► every worker of the queue
+asker ◄──────────── list ``reply_key`` ◄────── one answer from each
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
 
 # A worker answers at once; one that does not within this many seconds is busy dying.
 ANSWER_SECONDS = 5.0
+# Redis Cluster counts only the listeners of one node, and a job may be on its way to its worker.
+LATECOMER_SECONDS = 0.25
 # An answer that nobody fetched goes away by itself.
 _ANSWER_TTL = 30
+# Answers come within a millisecond or two; the connection must stay free for others meanwhile.
+_LOOK_SECONDS = 0.005
+
+# What a message asks for: the value of its member ``ask``.
+SCALE = "scale"
+CANCEL = "cancel"
 
 
 class ScaleRequest(NamedTuple):
     """Asks a worker for so many children; the answer goes to the list ``reply_key``."""
 
     procs: int
-    reply_key: str
+    reply_key: str = ""
 
 
-def request_from_payload(payload: bytes) -> ScaleRequest | None:
+class CancelRequest(NamedTuple):
+    """Asks whoever runs a job to end it for ``reason``, within ``grace`` seconds."""
+
+    job_id: str
+    reason: str
+    grace: float
+    reply_key: str = ""
+
+
+Request = ScaleRequest | CancelRequest
+
+
+def request_from_payload(payload: bytes) -> Request | None:
     """Return the request, or None for a message that is not one."""
     try:
         message: Any = json.loads(payload)
-        return ScaleRequest(int(message["scale"]), str(message["reply_key"]))
+        reply_key = str(message["reply_key"])
+        if message["ask"] == SCALE:
+            return ScaleRequest(int(message["procs"]), reply_key)
+        if message["ask"] == CANCEL:
+            grace = float(message["grace"])
+            if math.isfinite(grace) and grace >= 0:
+                return CancelRequest(message["job_id"], str(message["reason"]), grace, reply_key)
     except (ValueError, KeyError, TypeError):
         return None
+    return None
 
 
-async def answer(broker: Broker, request: ScaleRequest, *, worker: str, procs: int) -> None:
-    """Say how many children the worker has now."""
-    row = json.dumps({"worker": worker, "procs": procs})
+async def answer(broker: Broker, request: Request, **members: Any) -> None:
+    """Send the answer of one worker."""
+    row = json.dumps(members)
     await broker.pipeline(
         [("RPUSH", request.reply_key, row), ("EXPIRE", request.reply_key, _ANSWER_TTL)]
     )
@@ -42,13 +77,33 @@ async def answer(broker: Broker, request: ScaleRequest, *, worker: str, procs: i
 
 async def ask_to_scale(broker: Broker, keys: QueueKeys, procs: int) -> list[dict[str, Any]]:
     """Tell every worker of the queue to have ``procs`` children; return what each answered."""
+    return [answered async for answered in _ask(broker, keys, SCALE, {"procs": procs})]
+
+
+async def ask_to_cancel(broker: Broker, keys: QueueKeys, request: CancelRequest) -> str | None:
+    """Tell the workers of the queue; return the name of the one that has the job, if any does."""
+    members = {"job_id": request.job_id, "reason": request.reason, "grace": request.grace}
+    async for answered in _ask(broker, keys, CANCEL, members):
+        if answered["has_it"]:
+            return str(answered["worker"])
+    return None
+
+
+async def _ask(
+    broker: Broker, keys: QueueKeys, what: str, members: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """Send a message to the workers of a queue, and yield their answers."""
     reply_key = f"{keys.prefix}::sandboxq:reply:{uuid.uuid4()}"
-    message = json.dumps({"scale": procs, "reply_key": reply_key})
+    message = json.dumps({"ask": what, **members, "reply_key": reply_key})
     told = int(await broker.command("PUBLISH", keys.control_channel, message))
-    answers = []
-    for _ in range(told):
-        reply = await broker.command("BLPOP", reply_key, ANSWER_SECONDS)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + (ANSWER_SECONDS if told else LATECOMER_SECONDS)
+    while clock() < deadline:
+        reply = await broker.command("LPOP", reply_key)
         if reply is None:
-            break
-        answers.append(json.loads(reply[1]))
-    return answers
+            await asyncio.sleep(_LOOK_SECONDS)
+            continue
+        yield json.loads(reply)
+        told -= 1
+        if not told:
+            deadline = clock() + LATECOMER_SECONDS

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.broker.script import load
+from sandboxq.broker.stream_place import look_from_reply, text_from_id
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.stream_place import Look
 
 COMPLETED = "completed"
 FAILED = "failed"
@@ -19,10 +23,28 @@ _ENTRIES_PER_PAGE = 1000
 _PAGES = 50
 
 
+async def look_at_events(broker: Broker, keys: QueueKeys) -> Look:
+    """Return which part of the stream is there."""
+    return look_from_reply(await broker.script(load("events_look"), [keys["events"]], []))
+
+
 async def last_event_id(broker: Broker, keys: QueueKeys) -> str:
     """Return the id of the newest entry, from which a reader sees all that follows."""
-    newest = await broker.command("XREVRANGE", keys["events"], "+", "-", "COUNT", 1)
-    return newest[0][0].decode() if newest else "0-0"
+    return text_from_id((await look_at_events(broker, keys)).last)
+
+
+async def publish(
+    broker: Broker, keys: QueueKeys, name: str, fields: Mapping[str, str], *, max_len: int | None
+) -> str:
+    """Add an event to the stream and return its id; ``max_len`` trims to about so many events.
+
+    None trims as every other event of the queue does, to about ``opts.maxLenEvents``.
+    """
+    args: list[str | int] = [name, "" if max_len is None else max_len]
+    for field, text in fields.items():
+        args += [field, text]
+    entry_id: bytes = await broker.script(load("publish"), [keys.base], args)
+    return entry_id.decode()
 
 
 async def endings_in_stream(

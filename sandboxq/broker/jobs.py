@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.codec import job_from_hash
+from sandboxq.broker.keys import keys_from_job_key
 from sandboxq.job import Job, JobState
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.keys import QueueKeys
 
 # By state, the lists that hold its ids; `paused` is where v5 clients keep what waits (9.2).
-_LISTS: dict[JobState, tuple[str, ...]] = {
+LISTS: dict[JobState, tuple[str, ...]] = {
     JobState.WAITING: ("wait", "paused"),
     JobState.ACTIVE: ("active",),
 }
@@ -26,12 +27,32 @@ _HASHES_PER_TRIP = 200
 
 async def counts_of(broker: Broker, keys: QueueKeys) -> dict[str, int]:
     """Return how many jobs are in each state."""
-    sources = [(state, name) for state in STATES for name in _LISTS.get(state, (state.value,))]
-    commands = [("LLEN" if state in _LISTS else "ZCARD", keys[name]) for state, name in sources]
+    sources = [(state, name) for state in STATES for name in LISTS.get(state, (state.value,))]
+    commands = [("LLEN" if state in LISTS else "ZCARD", keys[name]) for state, name in sources]
     counts = {state.value: 0 for state in STATES}
     for (state, _), count in zip(sources, await broker.pipeline(commands), strict=True):
         counts[state.value] += count
     return counts
+
+
+async def counts_per_priority(
+    broker: Broker, keys: QueueKeys, priorities: Sequence[int]
+) -> dict[int, int]:
+    """Return how many jobs wait with each of these priorities (bullmq-wire.md 1.2)."""
+    commands: list[tuple[str | int, ...]] = [("LLEN", keys[name]) for name in ("wait", "paused")]
+    for priority in priorities:
+        lowest, next_lowest = priority * 2**32, (priority + 1) * 2**32
+        commands.append(("ZCOUNT", keys["prioritized"], lowest, f"({next_lowest}"))
+    waiting, paused, *counts = await broker.pipeline(commands)
+    pairs = zip(priorities, counts, strict=True)
+    return {priority: count if priority else waiting + paused for priority, count in pairs}
+
+
+async def delayed_count(broker: Broker, keys: QueueKeys, until_ms: int | None) -> int:
+    """Return how many jobs are delayed, or how many of them are due until then."""
+    # The lower bits of a score tell apart what is due in the same millisecond.
+    latest = "+inf" if until_ms is None else (until_ms + 1) * 4096 - 1
+    return int(await broker.command("ZCOUNT", keys["delayed"], "-inf", latest))
 
 
 async def job_of(broker: Broker, keys: QueueKeys, job_id: str) -> Job | None:
@@ -53,16 +74,16 @@ async def jobs_in(
 
     Ascending is oldest first; by score where a state has scores.
     """
-    sources = [(state, name) for state in states for name in _LISTS.get(state, (state.value,))]
+    sources = [(state, name) for state in states for name in LISTS.get(state, (state.value,))]
     commands = [
         _list_range(keys[name], start, end, ascending=ascending)
-        if state in _LISTS
+        if state in LISTS
         else ("ZRANGE" if ascending else "ZREVRANGE", keys[name], start, end)
         for state, name in sources
     ]
     ids: list[str] = []
     for (state, _), found in zip(sources, await broker.pipeline(commands), strict=True):
-        in_order = reversed(found) if ascending and state in _LISTS else found
+        in_order = reversed(found) if ascending and state in LISTS else found
         ids += [job_id.decode() for job_id in in_order]
     return await _jobs(broker, keys, ids)
 
@@ -82,6 +103,20 @@ async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job
             fields = _pairs(reply)
             if b"name" in fields:
                 jobs.append(job_from_hash(keys.queue, job_id, fields))
+    return jobs
+
+
+async def jobs_of_keys(broker: Broker, job_keys: Sequence[str]) -> dict[str, Job]:
+    """Return the jobs with these keys, of any queues; one that is gone is left out."""
+    jobs: dict[str, Job] = {}
+    for first in range(0, len(job_keys), _HASHES_PER_TRIP):
+        trip = job_keys[first : first + _HASHES_PER_TRIP]
+        hashes = await broker.pipeline([("HGETALL", key) for key in trip])
+        for key, reply in zip(trip, hashes, strict=True):
+            fields = _pairs(reply)
+            if b"name" in fields:
+                keys, job_id = keys_from_job_key(key)
+                jobs[key] = job_from_hash(keys.queue, job_id, fields)
     return jobs
 
 

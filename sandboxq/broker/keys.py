@@ -53,3 +53,12 @@ class QueueKeys:
     def control_channel(self) -> str:
         """Pub/Sub channel to the workers of this queue, outside its keys (design.md 6.4)."""
         return f"{self.prefix}::sandboxq:control:{self.queue}"
+
+
+def keys_from_job_key(job_key: str) -> tuple[QueueKeys, str]:
+    """Return the queue and the id in ``<prefix>:<queue>:<id>``, split at the last two colons.
+
+    Raises: UsageError when there are not so many.
+    """
+    prefix, queue, job_id = ["", "", "", *job_key.rsplit(":", 2)][-3:]
+    return QueueKeys(queue, prefix), job_id

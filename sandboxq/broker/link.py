@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hiredis
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from sandboxq.errors import BrokerUnavailable, QueueError
@@ -28,8 +31,10 @@ if TYPE_CHECKING:
 _IDLE_SECONDS = 0.01
 # Passes through the loop after which it has surely polled its sockets once.
 _POLL_PASSES = 3
-# Error replies that say "not now" and go away by themselves: the command did not run.
-_NOT_NOW = ("BUSY ", "MISCONF ", "UNBLOCKED ", "MASTERDOWN ", "TRYAGAIN ")
+# Error replies that say "not now" and go away without the caller: the command did not run. Those
+# that redis-py knows lose their first word; Redis 6 wraps what a script met.
+_NOT_NOW_KINDS = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_NOT_NOW = re.compile(r"(?:^|: -)(?:BUSY|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED) ")
 
 
 class BrokerLoading(BrokerUnavailable):
@@ -152,7 +157,7 @@ class Link:
 def error_from_reply(reply: ResponseError) -> QueueError:
     """Translate an error reply: BrokerUnavailable when the server as a whole says "not now"."""
     text = str(reply)
-    if isinstance(reply, (ReadOnlyError, ClusterDownError)) or text.startswith(_NOT_NOW):
+    if isinstance(reply, _NOT_NOW_KINDS) or _NOT_NOW.search(text):
         return BrokerUnavailable(f"Redis refuses for now: {text}")
     return QueueError(text)
 

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from sandboxq.broker.link import Link, error_from_reply, packed
+from sandboxq.broker.script import load
+from sandboxq.broker.stream_place import look_from_reply
 from sandboxq.errors import BrokerUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.link import Argument
+    from sandboxq.broker.stream_place import Look
 
 # Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
 SHORTEST_BLOCK = 0.002
@@ -52,7 +57,7 @@ class BlockingReader:
         Raises: BrokerUnavailable when the connection is lost; the next call connects again.
         """
         seconds = max(timeout, SHORTEST_BLOCK)
-        reply = await self._ask(seconds, "BZPOPMIN", key, f"{seconds:.3f}")
+        (reply,) = await self._ask(seconds, ("BZPOPMIN", key, f"{seconds:.3f}"))
         return None if reply is None else float(reply[2])
 
     async def read_events(
@@ -63,12 +68,22 @@ class BlockingReader:
         Raises: BrokerUnavailable when the connection is lost; the next call connects again.
         """
         seconds = max(timeout, SHORTEST_BLOCK)
-        reply = await self._ask(
-            seconds,
-            *("XREAD", "COUNT", EVENTS_PER_READ, "BLOCK", round(seconds * 1000)),
-            *("STREAMS", key, last_id),
-        )
-        return [] if reply is None else [_event_from_entry(entry) for entry in reply[0][1]]
+        (reply,) = await self._ask(seconds, _xread(key, last_id, seconds))
+        return _events_from_reply(reply)
+
+    async def look_and_read_events(
+        self, key: str, last_id: str, timeout: float
+    ) -> tuple[Look, list[tuple[str, dict[str, str]]]]:
+        """Tell which part of the stream is there, then do what ``read_events`` does.
+
+        Raises: BrokerUnavailable when the connection is lost; the next call connects again.
+        """
+        seconds = max(timeout, SHORTEST_BLOCK)
+        # Both in one round trip, hence EVAL: a server that did not know the script would only say
+        # so when the read is over.
+        look = ("EVAL", load("events_look").text, 1, key)
+        looked, reply = await self._ask(seconds, look, _xread(key, last_id, seconds))
+        return look_from_reply(looked), _events_from_reply(reply)
 
     async def close(self) -> None:
         """Close the connection; may be called twice."""
@@ -76,16 +91,18 @@ class BlockingReader:
         if self._link is not None:
             await self._link.drop()
 
-    async def _ask(self, seconds: float, *arguments: Argument) -> Any:
+    async def _ask(self, seconds: float, *commands: Sequence[Argument]) -> list[Any]:
         link = await self._usable_link()
         deadline = seconds + WATCHDOG_SECONDS
-        (reply,) = await link.exchange(packed(arguments), replies=1, timeout=deadline)
-        if isinstance(reply, ResponseError):
-            error = error_from_reply(reply)
-            if isinstance(error, BrokerUnavailable):
-                await link.drop()
-            raise error from reply
-        return reply
+        message = b"".join(map(packed, commands))
+        replies = await link.exchange(message, replies=len(commands), timeout=deadline)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                error = error_from_reply(reply)
+                if isinstance(error, BrokerUnavailable):
+                    await link.drop()
+                raise error from reply
+        return replies
 
     async def _usable_link(self) -> Link:
         if self._is_closed:
@@ -181,6 +198,15 @@ class Subscription:
             # Else away again; wait_until_back paces the loop in __anext__.
         if self._is_closed and self._link is not None:
             await self._link.drop()
+
+
+def _xread(key: str, last_id: str, seconds: float) -> tuple[Argument, ...]:
+    block_ms = round(seconds * 1000)
+    return ("XREAD", "COUNT", EVENTS_PER_READ, "BLOCK", block_ms, "STREAMS", key, last_id)
+
+
+def _events_from_reply(reply: Any) -> list[tuple[str, dict[str, str]]]:
+    return [] if reply is None else [_event_from_entry(entry) for entry in reply[0][1]]
 
 
 def _event_from_entry(entry: tuple[bytes, list[bytes]]) -> tuple[str, dict[str, str]]:

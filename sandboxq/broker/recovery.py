@@ -47,6 +47,8 @@ class Recovery:
         self._loop_task: asyncio.Task[None] | None = None
         self._listeners: list[Telemetry] = []
         self._lost: BrokerLost | None = None
+        self._lost_at = 0.0
+        self._calm: asyncio.TimerHandle | None = None
         self._relapses = 0
         self._back_at = float("-inf")
 
@@ -69,6 +71,8 @@ class Recovery:
         """Give up: everybody who waits gets BrokerUnavailable."""
         if self._loop_task is not None:
             self._loop_task.cancel()
+        if self._calm is not None:
+            self._calm.cancel()
         if self._absence is not None and not self._absence.done():
             self._absence.set_exception(BrokerUnavailable("the connection to Redis was closed"))
             # Marked as seen: perhaps nobody waits any more.
@@ -77,19 +81,26 @@ class Recovery:
     def _begin(self) -> None:
         relapsed = time.monotonic() - self._back_at < RELAPSE_SECONDS
         self._relapses = self._relapses + 1 if relapsed else 0
+        if self._calm is not None:
+            self._calm.cancel()
         self._absence = asyncio.get_running_loop().create_future()
         self._loop_task = asyncio.create_task(self._probe_until_back())
         self._loop_task.add_done_callback(self._pass_on_failure)
 
     async def _probe_until_back(self) -> None:
-        began = time.monotonic()
-        if self._relapses >= RELAPSES_TO_SAY:
+        goes_on_refusing = self._relapses >= RELAPSES_TO_SAY
+        if goes_on_refusing:
             self._say_lost("it answers, but goes on refusing the work")
         tries = self._relapses
         while not await self._is_back(tries):
             tries += 1
-        self._say_back(time.monotonic() - began)
         self._end()
+        if goes_on_refusing:
+            # It is back when nobody has come here again for a while, not because it answers PING.
+            loop = asyncio.get_running_loop()
+            self._calm = loop.call_later(RELAPSE_SECONDS, self._say_back)
+        else:
+            self._say_back()
 
     def _pass_on_failure(self, task: asyncio.Task[None]) -> None:
         """Tell those who wait that the loop has a bug; they would wait for ever."""
@@ -117,11 +128,12 @@ class Recovery:
     def _say_lost(self, reason: str) -> None:
         if self._lost is None:
             self._lost = BrokerLost(reason)
+            self._lost_at = time.monotonic()
             self._emit(self._lost)
 
-    def _say_back(self, seconds: float) -> None:
+    def _say_back(self) -> None:
         if self._lost is not None:
-            self._emit(BrokerBack(seconds))
+            self._emit(BrokerBack(self._back_at - self._lost_at))
         self._lost = None
         self._listeners.clear()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OnFailure = Literal["wait", "fail", "continue", "ignore", "remove"]
 
@@ -38,7 +41,8 @@ class Deduplication:
 
     Without ``ttl`` it counts until it finishes, with ``ttl`` for so many seconds. ``extend``
     restarts the ttl at each further add; ``replace`` swaps a still delayed job for the new one;
-    ``keep_last_if_active`` runs the newest refused job once the active one has finished.
+    ``keep_last_if_active`` runs the newest refused job once the active one has finished;
+    ``reschedule`` gives a still delayed job the delay of the newest refused one.
     """
 
     id: str
@@ -46,6 +50,7 @@ class Deduplication:
     extend: bool = False
     replace: bool = False
     keep_last_if_active: bool = False
+    reschedule: bool = False
 
 
 def relation_members(
@@ -63,6 +68,13 @@ def relation_members(
     return members
 
 
+def parent_link(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the job field ``parent`` that belongs to these members of ``opts`` (2.1)."""
+    parent = members["parent"]
+    flags = {flag: True for flag in ON_FAILURE.values() if flag is not None and members.get(flag)}
+    return {"id": parent["id"], "queueKey": parent["queue"], **flags}
+
+
 def _deduplication_to_wire(deduplication: Deduplication) -> dict[str, Any]:
     wire: dict[str, Any] = {"id": deduplication.id}
     ttl = deduplication.ttl
@@ -75,4 +87,6 @@ def _deduplication_to_wire(deduplication: Deduplication) -> dict[str, Any]:
         wire["replace"] = True
     if deduplication.keep_last_if_active:
         wire["keepLastIfActive"] = True
+    if deduplication.reschedule:
+        wire["reschedule"] = True
     return wire

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from sandboxq.broker.batches import run_batches
 from sandboxq.broker.script import load
-from sandboxq.outcome import Complete, Fail, HandBack, RetryLater, RetryNow, Transition
+from sandboxq.outcome import (
+    AwaitChildren,
+    Complete,
+    Fail,
+    HandBack,
+    LimitRate,
+    Postpone,
+    RetryLater,
+    RetryNow,
+    Transition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
 
 # How many old jobs one finishing job removes, where its options do not say it.
 DEFAULT_KEEP_LIMIT = 1000
+_TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
 
 
 class Settlement(NamedTuple):
@@ -59,10 +70,10 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int]:
 
     Each job handed back is put in front of all others, so the one claimed first must come last.
     """
-    handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], HandBack)]
+    handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], _TO_THE_FRONT)]
     if not handed_back:
         return range(len(settlements))
-    others = [i for i, each in enumerate(settlements) if not isinstance(each[2], HandBack)]
+    others = [i for i, each in enumerate(settlements) if not isinstance(each[2], _TO_THE_FRONT)]
     return others + handed_back[::-1]
 
 
@@ -71,17 +82,36 @@ def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
     match transition:
         case Complete(value, keep):
             return ("c", job_id, token, value, _keep_rule(keep))
-        case Fail(failure, keep, limit, attempts):
-            rule = {"keep": _keep_rule(keep), "attempts": attempts}
-            return ("f", job_id, token, *_failure(failure, limit, rule))
+        case Fail():
+            return ("f", job_id, token, *failure_row(transition))
         case RetryNow(failure, limit, lifo):
             return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}))
         case RetryLater(failure, limit, delay_ms):
             return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}))
+        case _:
+            kind, how = _move(transition)
+            return (kind, job_id, token, "", how)
+
+
+def _move(transition: HandBack | Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:
+    """Return kind and rule of a transition that ends no attempt."""
+    match transition:
         case HandBack(was_started):
-            return ("h", job_id, token, "", "1" if was_started else "")
+            return "h", "1" if was_started else ""
+        case Postpone(delay_ms):
+            return "p", str(delay_ms)
+        case AwaitChildren():
+            return "w", ""
+        case LimitRate(limit_ms):
+            return "l", str(limit_ms)
         case _:
             assert_never(transition)
+
+
+def failure_row(end: Fail) -> tuple[bytes, str]:
+    """Return reason and rule of a final failure, as failure.lua wants them."""
+    rule = {"keep": _keep_rule(end.keep), "attempts": end.attempts}
+    return _failure(end.failure, end.stack_trace_limit, rule)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -8,22 +8,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import output
-from sandboxq.child.frames import CALL, DONE, HAS_OUTPUT, READY
+from sandboxq.child.async_questions import AsyncQuestions
+from sandboxq.child.frames import CALL, PING, PONG, READY, RETIRE
 from sandboxq.child.job import Job
 from sandboxq.child.loader import is_coroutine_function
 from sandboxq.child.loop import (
-    microseconds_since,
     report_failed_start,
     result_bytes,
     tell_failure,
+    tell_value,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandboxq.child import output
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
     from sandboxq.child.loop import Settings
@@ -55,7 +57,7 @@ class _Desk:
         self._processor = processor
         self._settings = settings
         self._capture = capture
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._retired = asyncio.Event()
         self._is_reading = False
 
@@ -67,11 +69,14 @@ class _Desk:
             report_failed_start(self._link, "setup()", error)
             return
         self._link.send(READY, 0)
+        asyncio.get_running_loop().add_reader(self._link.cancels.fileno(), self._on_cancel)
+        link = self._link
+        link.questions = AsyncQuestions(link, link.answers)
         self._read_on()
         await self._retired.wait()
         self._read_no_more()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks.values())
         await _call_hook(self._processor.teardown)
 
     def _read_on(self) -> None:
@@ -85,25 +90,43 @@ class _Desk:
             self._is_reading = False
 
     def _on_readable(self) -> None:
-        while len(self._tasks) < self._settings.concurrency:
-            try:
-                message = self._link.receive_now()
-            except BlockingIOError:
-                return
-            if message is None:
-                os._exit(0)
-            kind, seq, payload = message
-            if kind != CALL:
-                self._retired.set()
-                return
-            task = asyncio.get_running_loop().create_task(self._run(payload, seq))
-            self._link.begin(seq)
-            self._tasks.add(task)
-            task.add_done_callback(self._on_done)
-        self._read_no_more()
+        """Take one message; the next only when its job has run to its first `await`.
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        A job that computes on the loop must not have others beside it that nobody can take back.
+        """
+        try:
+            message = self._link.receive_now()
+        except BlockingIOError:
+            return
+        if message is None:
+            os._exit(0)
+        kind, seq, payload = message
+        if kind == PING:
+            self._link.send(PONG, 0)
+        elif kind == RETIRE:
+            self._retired.set()
+        elif kind == CALL:
+            self._begin(seq, payload)
+
+    def _begin(self, seq: int, payload: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(payload, seq))
+        self._link.begin(seq)
+        self._tasks[seq] = task
+        task.add_done_callback(partial(self._on_done, seq))
+        if len(self._tasks) >= self._settings.concurrency:
+            self._read_no_more()
+
+    def _on_cancel(self) -> None:
+        """Raise CancelledError in the jobs that are to end."""
+        for seq in self._link.cancels.read():
+            task = self._tasks.get(seq)
+            if task is not None and self._link.cancels.tell(seq):
+                task.cancel("the job was cancelled")
+
+    def _on_done(self, seq: int, task: asyncio.Task[None]) -> None:
+        del self._tasks[seq]
+        if task.cancelled():  # before its first step: it has said nothing
+            self._tell_failure(seq, asyncio.CancelledError(), time.perf_counter_ns())
         if not self._retired.is_set():
             self._read_on()
 
@@ -115,13 +138,13 @@ class _Desk:
             job = Job(payload, seq, link=self._link, queue_name=settings.queue_name)
             value = result_bytes(await self._processor.function(job))
         except BaseException as error:  # noqa: BLE001 - around the processor
-            tell_failure(
-                self._link, seq, error, settings=settings, capture=self._capture, started=started
-            )
+            self._tell_failure(seq, error, started)
             return
-        self._capture.end(seq)
-        flags = HAS_OUTPUT if output.has_unread_output() else 0
-        self._link.send(DONE, seq, value, flags=flags, microseconds=microseconds_since(started))
+        tell_value(self._link, seq, value, capture=self._capture, started=started)
+
+    def _tell_failure(self, seq: int, error: BaseException, started: int) -> None:
+        settings, capture = self._settings, self._capture
+        tell_failure(self._link, seq, error, settings=settings, capture=capture, started=started)
 
 
 async def _call_hook(hook: Any) -> None:

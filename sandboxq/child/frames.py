@@ -8,7 +8,7 @@ message, and the coordinator never decodes a job's data or result.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # kind, flags, detail, number (replies: run time of the job in microseconds; calls: which packet of
 # the message this is, so that one that lost packets to take-back is never run), sequence number
@@ -20,10 +20,14 @@ CHUNK_SIZE = PACKET_SIZE - HEADER_SIZE
 # The longest message, either way: Redis refuses values above 512 MB, and we hold messages whole.
 MESSAGE_LIMIT = 256 << 20
 MICROSECONDS_LIMIT = 0xFFFF_FFFF
+# As many milliseconds as Lua counts exactly.
+LONGEST_MS = 2**53 - 1
 
 # ── kinds: coordinator to child ──
 CALL = 1
 RETIRE = 2
+PING = 3  # to a child that seems stuck: it answers once it reads on
+RESPONSE = 4  # by a socket of its own: in this one it would stand behind calls
 
 # ── kinds: child to coordinator ──
 READY = 16
@@ -34,20 +38,34 @@ LOG = 20
 DATA = 21
 LINE = 22
 START_FAILED = 23
+PONG = 24
+MOVE = 25  # the job ends neither well nor badly: detail says where it goes
+REQUEST = 26  # detail is a question of sandboxq.dependencies
 
 # ── flags ──
 MORE = 1  # the message goes on in the next packet
 UNRECOVERABLE = 2  # a failure that no further attempt can mend
 OUT_OF_MEMORY = 4  # a failure by MemoryError; the child leaves after it
 TOO_LARGE = 8  # a failure by a message above MESSAGE_LIMIT
+CANCEL_TOLD = 32  # the job's code was told that it is to end: what it returns is no result
 HAS_OUTPUT = 16  # the job left text in the pipes: read them before the outcome is told
 
 # ── detail of LINE ──
 STREAMS = ("stdout", "stderr", "logging")
 STDOUT, STDERR, LOGGING = range(3)
 
+# ── detail of MOVE ──
+TO_DELAYED, TO_WAIT, TO_WAITING_CHILDREN, TO_RATE_LIMIT = range(4)
+
 _CALL = struct.Struct("<10I3I")
 _FAILURE = struct.Struct("<3I")
+_MOVE = struct.Struct("<Q")
+_REQUEST = struct.Struct("<I")
+_PAGE = struct.Struct("<I")
+_RESPONSE = struct.Struct("<I?")
+_BYTES, _NUMBER, _LIST = b"$:*"
+_SIZED = struct.Struct("<BI")
+_COUNTED = struct.Struct("<Bq")
 
 
 class CallFields(NamedTuple):
@@ -122,6 +140,87 @@ def decode_failure(payload: bytes) -> tuple[str, str, str]:
     lengths = _FAILURE.unpack_from(payload)
     reason, stack, cause = _cut(payload, _FAILURE.size, lengths)
     return _text(reason), _text(stack), _text(cause)
+
+
+def encode_move(duration_ms: int) -> bytes:
+    """Return the payload of a MOVE: for how long, where that means something."""
+    return _MOVE.pack(duration_ms)
+
+
+def decode_move(payload: bytes) -> int:
+    """Return what ``encode_move`` was given; never more than Redis can count with."""
+    return min(int(_MOVE.unpack(payload)[0]), LONGEST_MS)
+
+
+def encode_request(number: int, argument: bytes) -> bytes:
+    """Return the payload of a REQUEST: the child's number for it, and what belongs to it."""
+    return _REQUEST.pack(number) + argument
+
+
+def decode_request(payload: bytes) -> tuple[int, bytes]:
+    """Return what ``encode_request`` was given."""
+    return _REQUEST.unpack_from(payload)[0], payload[_REQUEST.size :]
+
+
+def encode_page(cursor: str, size: int) -> bytes:
+    """Return what belongs to the question PAGE."""
+    return _PAGE.pack(size) + cursor.encode()
+
+
+def decode_page(argument: bytes) -> tuple[str, int]:
+    """Return what ``encode_page`` was given."""
+    return _text(argument[_PAGE.size :]), _PAGE.unpack_from(argument)[0]
+
+
+def encode_response(number: int, replies: Any) -> bytes:
+    """Return the payload of a RESPONSE; ``replies`` are those of Redis: bytes, numbers, lists."""
+    parts = [_RESPONSE.pack(number, False)]  # noqa: FBT003 - no refusal
+    _encode_reply(replies, parts)
+    return b"".join(parts)
+
+
+def encode_refusal(number: int, reason: str) -> bytes:
+    """Return the payload of a RESPONSE that says why there is no answer."""
+    return _RESPONSE.pack(number, True) + reason.encode("utf-8", "backslashreplace")  # noqa: FBT003 - a refusal
+
+
+def response_number(payload: bytes) -> int:
+    """Return which request of the child a RESPONSE is for."""
+    return int(_RESPONSE.unpack_from(payload)[0])
+
+
+def decode_response(payload: bytes) -> tuple[Any, str | None]:
+    """Return the replies, or why there are none."""
+    _, is_refusal = _RESPONSE.unpack_from(payload)
+    if is_refusal:
+        return None, _text(payload[_RESPONSE.size :])
+    return _decode_reply(payload, _RESPONSE.size)[0], None
+
+
+def _encode_reply(reply: Any, parts: list[bytes]) -> None:
+    if isinstance(reply, bytes):
+        parts += (_SIZED.pack(_BYTES, len(reply)), reply)
+    elif isinstance(reply, int):
+        parts.append(_COUNTED.pack(_NUMBER, reply))
+    else:
+        parts.append(_SIZED.pack(_LIST, len(reply)))
+        for item in reply:
+            _encode_reply(item, parts)
+
+
+def _decode_reply(payload: bytes, start: int) -> tuple[Any, int]:
+    """Return the reply that begins at ``start``, and where it ends."""
+    if payload[start] == _NUMBER:
+        return _COUNTED.unpack_from(payload, start)[1], start + _COUNTED.size
+    kind, size = _SIZED.unpack_from(payload, start)
+    start += _SIZED.size
+    if kind == _BYTES:
+        return payload[start : start + size], start + size
+    items = []
+    for _ in range(size):
+        item, start = _decode_reply(payload, start)
+        items.append(item)
+    return items, start
 
 
 def _cut(payload: bytes, start: int, lengths: tuple[int, ...]) -> list[bytes]:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child.frames import DATA, LOG, MESSAGE_LIMIT, PROGRESS, CallFields, decode_call
+from sandboxq import dependencies as words
+from sandboxq.child.frames import (
+    DATA,
+    LOG,
+    MESSAGE_LIMIT,
+    PROGRESS,
+    CallFields,
+    decode_call,
+    encode_page,
+)
 from sandboxq.child.values import json_from_value, value_from_json
 from sandboxq.errors import ResultTooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.child.link import Link
 
 _UNREAD: Any = object()
@@ -125,8 +136,8 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked for this attempt's end."""
-        return False
+        """Whether somebody asked for this attempt's end; once seen, what it returns is dropped."""
+        return self._link.cancels.tell(self._seq)
 
     def update_progress(self, value: Any) -> None:
         """Report how far the job is: any JSON.
@@ -149,6 +160,47 @@ class Job:
         """
         self._report(DATA, json_from_value(value, "the data"))
         self._data = value
+
+    def children_values(self) -> Any:
+        """Return the values of the children that completed, by ``<prefix>:<queue>:<id>``.
+
+        In an ``async def`` processor ``await`` this and the other questions. While Redis is away
+        the answer is waited for.
+        """
+        return self._ask(words.VALUES, words.values_from)
+
+    def ignored_children_failures(self) -> Any:
+        """Return why children failed whose failure was ignored or let this job continue, by key."""
+        return self._ask(words.IGNORED, words.reasons_from)
+
+    def failed_children(self) -> Any:
+        """Return the keys of the children that failed this job."""
+        return self._ask(words.FAILED, words.keys_from)
+
+    def dependencies_count(self) -> Any:
+        """Return how many children of each kind there are: see sandboxq.dependencies."""
+        return self._questions.ask(self._seq, words.COUNTS, b"", words.counts_from)
+
+    def dependencies(self, *, count: int | None = None, cursor: str = words.FIRST_PAGE) -> Any:
+        """Return all children as Dependencies, or with ``count`` a page of about so many each kind.
+
+        ``cursor`` is that of the page before.
+        """
+        if count is None:
+            return self._questions.ask(self._seq, words.ALL, b"", words.all_from)
+        page = words.Page.checked(cursor, count)
+        argument = encode_page(cursor, count)
+        return self._questions.ask(
+            self._seq, words.PAGE, argument, lambda replies: words.page_from(replies, page)
+        )
+
+    @property
+    def _questions(self) -> Any:
+        return self._link.questions
+
+    def _ask(self, question: int, decode: Callable[[list[bytes]], Any]) -> Any:
+        """Ask what has one reply."""
+        return self._questions.ask(self._seq, question, b"", lambda replies: decode(replies[0]))
 
     @property
     def _fields(self) -> CallFields:

@@ -9,8 +9,11 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import CHUNK_SIZE, HEADER, HEADER_SIZE, MORE, PACKET_SIZE
+from sandboxq.child.questions import Questions
 
 if TYPE_CHECKING:
+    from sandboxq.child.async_questions import AsyncQuestions
+    from sandboxq.child.cancels import Cancels
     from sandboxq.child.mark import Mark
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
@@ -18,15 +21,12 @@ Message = tuple[int, int, bytes]  # kind, sequence number, payload
 _DONT_WAIT = socket.MSG_DONTWAIT
 
 
-class Link:
-    """Reads calls and writes replies. Any thread of the job may write."""
+class Inbox:
+    """Reads whole messages from a socket."""
 
-    def __init__(self, sock: socket.socket, mark: Mark) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         """Take over the socket; it stays blocking, as the coordinator shares its flags."""
         self._socket = sock
-        self.begin = mark.begin
-        # A message of several packets must not be mixed with one of another thread.
-        self._lock = threading.Lock()
         self._partial = BytesIO()
         self._partial_seq = 0
         self._next_index = 0
@@ -73,6 +73,27 @@ class Link:
         payload = self._partial.getvalue()
         self._partial = BytesIO()
         return kind, seq, payload
+
+
+class Link(Inbox):
+    """Reads calls and writes replies. Any thread of the job may write."""
+
+    def __init__(
+        self, sock: socket.socket, mark: Mark, cancels: Cancels, answers: socket.socket
+    ) -> None:
+        """Take over the sockets; ``answers`` is where those to the job's questions arrive."""
+        super().__init__(sock)
+        self.begin = mark.begin
+        self.cancels = cancels
+        self._pid = os.getpid()
+        # A message of several packets must not be mixed with one of another thread.
+        self._lock = threading.Lock()
+        self.answers = Inbox(answers)
+        self.questions: Questions | AsyncQuestions = Questions(self, self.answers)
+
+    def is_ours(self) -> bool:
+        """Tell whether this is the child: what a job forked shares the socket, not the calls."""
+        return os.getpid() == self._pid
 
     def send(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,18 +11,24 @@ from sandboxq.child import output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
     CALL,
+    CANCEL_TOLD,
     DONE,
     FAILED,
     HAS_OUTPUT,
     MESSAGE_LIMIT,
     MICROSECONDS_LIMIT,
+    MOVE,
     OUT_OF_MEMORY,
+    PING,
+    PONG,
     READY,
     RETIRE,
     START_FAILED,
     encode_failure,
+    encode_move,
 )
 from sandboxq.child.job import Job
+from sandboxq.child.move import move_from
 from sandboxq.child.values import json_from_value
 from sandboxq.errors import ResultTooLarge
 
@@ -74,13 +81,17 @@ def report_failed_start(link: Link, where: str, error: BaseException) -> None:
 
 
 def _serve(link: Link, processor: Processor, settings: Settings, capture: output.Capture) -> None:
+    streams = sys.stdout, sys.stderr
     while True:
         message = link.receive()
         if message is None:
             os._exit(0)
         kind, seq, payload = message
         if kind == CALL:
+            sys.stdout, sys.stderr = streams  # the job before may have put others in their place
             _run(link, processor, settings, capture, payload, seq)
+        elif kind == PING:
+            link.send(PONG, 0)
         elif kind == RETIRE:
             return
 
@@ -102,9 +113,7 @@ def _run(
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
         return
-    capture.end(seq)
-    flags = HAS_OUTPUT if output.has_unread_output() else 0
-    link.send(DONE, seq, value, flags=flags, microseconds=microseconds_since(started))
+    tell_value(link, seq, value, capture=capture, started=started)
 
 
 def result_bytes(value: object) -> bytes:
@@ -120,6 +129,16 @@ def result_bytes(value: object) -> bytes:
     return raw
 
 
+def tell_value(
+    link: Link, seq: int, value: bytes, *, capture: output.Capture, started: int
+) -> None:
+    """Answer a call with what its processor returned; a process that it forked just ends."""
+    if not link.is_ours():
+        os._exit(0)
+    flags = _end(link, seq, capture)
+    link.send(DONE, seq, value, flags=flags, microseconds=microseconds_since(started))
+
+
 def tell_failure(
     link: Link,
     seq: int,
@@ -129,16 +148,36 @@ def tell_failure(
     capture: output.Capture,
     started: int,
 ) -> None:
-    """Answer a call with what its processor raised; after a MemoryError, leave."""
+    """Answer a call with what its processor raised; after a MemoryError, leave.
+
+    A process that the job forked answers nothing: it prints the trace and ends.
+    """
     microseconds = microseconds_since(started)
+    if not link.is_ours():
+        os.write(2, failure_from(error).stack.encode("utf-8", "backslashreplace"))
+        os._exit(1)
+    move = move_from(error)
+    if move is not None:
+        flags = _end(link, seq, capture)
+        payload = encode_move(move.duration_ms)
+        link.send(MOVE, seq, payload, flags=flags, detail=move.target, microseconds=microseconds)
+        return
     failure = failure_from(error, memory=settings.memory)
     del error
-    capture.end(seq)
-    flags = failure.flags | (HAS_OUTPUT if output.has_unread_output() else 0)
+    flags = failure.flags | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)
     link.send(FAILED, seq, payload, flags=flags, microseconds=microseconds)
     if failure.flags & OUT_OF_MEMORY:
         os._exit(0)
+
+
+def _end(link: Link, seq: int, capture: output.Capture) -> int:
+    """Forget a call; return the flags that its answer has however it ended."""
+    capture.end(seq)
+    flags = HAS_OUTPUT if output.has_unread_output() else 0
+    if link.cancels.told and link.cancels.forget(seq):
+        flags |= CANCEL_TOLD
+    return flags
 
 
 def microseconds_since(started: int) -> int:

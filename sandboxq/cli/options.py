@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
-from sandboxq.config import ENV_PREFIX
+from sandboxq.config import ENV_PREFIX, RateLimit
+from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
+
+_LIMIT = re.compile(r"(\d+)/(\d+(?:\.\d+)?)?(ms|s|m|h)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 def setting(*flags: str, **attributes: Any) -> Callable[..., Any]:
@@ -40,6 +45,27 @@ class Procs(click.ParamType[Any]):
         if procs < 1:
             self.fail(f"must be 'auto' or a number of children from 1, not {value!r}", param, ctx)
         return procs
+
+
+class Limiter(click.ParamType[Any]):
+    """So many jobs in so much time: ``10/1s``, ``600/1m``, ``1/250ms``."""
+
+    name = "N/TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> RateLimit:
+        """Return the limit; anything else is a usage error."""
+        if isinstance(value, RateLimit):
+            return value
+        found = _LIMIT.fullmatch(str(value))
+        if found is None:
+            self.fail(f"must look like 10/1s, with ms, s, m or h, not {value!r}", param, ctx)
+        jobs, amount, unit = found.groups()
+        try:
+            return RateLimit(int(jobs), float(amount or 1) * _SECONDS[unit])
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 # $REDIS_URL and the embedded server follow where the connection is made (broker/endpoint.py).

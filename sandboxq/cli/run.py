@@ -16,12 +16,13 @@ from rich.console import Console
 
 from sandboxq import __version__
 from sandboxq.cli import logs
-from sandboxq.cli.options import Procs, prefix_option, setting, url_option
+from sandboxq.cli.options import Limiter, Procs, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.telemetry import Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from contextlib import AbstractAsyncContextManager
 
 _log = logging.getLogger("sandboxq.cli")
@@ -61,6 +62,14 @@ _STEPS = (
     default=25.0,
     show_default=True,
     help="Seconds that running jobs have to finish.",
+)
+@setting(
+    "--limiter", type=Limiter(), help="At most N jobs in that time, all workers together: 10/1s."
+)
+@setting(
+    "--max-started-attempts",
+    type=click.IntRange(1),
+    help="Fail a job that was begun more often; stalls and delays count too.",
 )
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
 @setting(
@@ -102,12 +111,22 @@ def queue_from_processor(processor: str) -> str:
 
 
 async def _run(worker: Worker, *, burst: bool, progress: AbstractAsyncContextManager[None]) -> None:
-    async with worker:
-        _listen_to_signals(worker)
+    import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
+
+    starting = asyncio.ensure_future(worker.start())
+    _listen_to_signals(worker, starting)
+    try:
+        await starting
         for line in banner(worker):
             _log.info("%s", line)
         async with progress:
             await worker.run(burst=burst)
+    except asyncio.CancelledError:
+        if not starting.cancelled():
+            raise
+        return
+    finally:
+        await worker.close()
     tally = worker.tally
     _log.info(
         "%d completed, %d failed, %d retried, %d handed back; longest heartbeat gap %.2f s",
@@ -135,17 +154,26 @@ def banner(worker: Worker) -> list[str]:
     ]
 
 
-def _listen_to_signals(worker: Worker) -> None:
+def _listen_to_signals(worker: Worker, starting: Future[None]) -> None:
     import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
 
     loop = asyncio.get_running_loop()
     received: list[signal.Signals] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, number, received, worker)
+        loop.add_signal_handler(number, _on_signal, number, received, worker, starting)
 
 
-def _on_signal(number: signal.Signals, received: list[signal.Signals], worker: Worker) -> None:
+def _on_signal(
+    number: signal.Signals,
+    received: list[signal.Signals],
+    worker: Worker,
+    starting: Future[None],
+) -> None:
     received.append(number)
+    if not starting.done():
+        _log.warning("%s: stopped before the children were ready", number.name)
+        starting.cancel()
+        return
     step = min(len(received), len(_STEPS))
     message = _STEPS[step - 1].format(
         running=worker.running, timeout=worker.settings.shutdown_timeout

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from sandboxq.errors import ChildError
     from sandboxq.outcome import Outcome
+    from sandboxq.pool.question import Question
 
 
 @dataclass(slots=True, eq=False)
@@ -15,7 +17,7 @@ class Call:
 
     ``context`` is the caller's; the rest is the pool's: ``number`` is the order of submission,
     ``submitted_at`` and ``sent_at`` are seconds of the loop's clock, ``unbegun`` counts children
-    that died with it before it began.
+    that died with it before it began, ``cancelled`` is why it is to end.
     """
 
     key: bytes
@@ -27,6 +29,7 @@ class Call:
     sent_at: float = 0.0
     lines: int = 0
     unbegun: int = 0
+    cancelled: ChildError | None = None
 
 
 class PoolListener(Protocol):
@@ -37,6 +40,9 @@ class PoolListener(Protocol):
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Take what a running call wants written: ``kind`` is progress, log or data."""
+
+    def on_question(self, question: Question) -> None:
+        """Take what a running call wants to know; see that it is answered."""
 
     def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
         """Take a line that a child printed or logged; ``call`` is None outside a job."""

@@ -26,6 +26,8 @@ _PACKETS_A_TURN = 32
 _BYTES_A_TURN = 512 * 1024
 
 _DONT_WAIT = socket.MSG_DONTWAIT
+# The child has died, which its pidfd tells; only where its end is not held here.
+_GONE = (BrokenPipeError, ConnectionResetError)
 _pack = HEADER.pack
 _unpack = HEADER.unpack_from
 
@@ -73,6 +75,10 @@ class Channel:
         """Return the descriptor to give to the child."""
         return self._far.fileno()
 
+    def close_far(self) -> None:
+        """Give up the child's end, where nothing is ever read back."""
+        self._far.close()
+
     def send(self, kind: int, seq: int, payload: bytes = b"") -> None:
         """Send a message, now or as soon as the child has read enough."""
         if not self._outbox and len(payload) <= CHUNK_SIZE:
@@ -80,6 +86,8 @@ class Channel:
                 self._near.send(_pack(kind, 0, 0, 0, seq) + payload)
             except BlockingIOError:
                 pass
+            except _GONE:
+                return
             else:
                 return
         self._outbox.append(_Outgoing(kind, seq, payload))
@@ -160,6 +168,8 @@ class Channel:
                 self._send_chunk(self._outbox[0])
         except BlockingIOError:
             return
+        except _GONE:
+            self._stop_writing()
 
     def _send_chunk(self, message: _Outgoing) -> None:
         end = message.position + CHUNK_SIZE

@@ -232,10 +232,15 @@ class Crew:
         server = self._keeper.server
         if server is None or self._is_ending:
             return
-        for _ in range(self._target - self.size):
-            self._spawn(server)
+        while self.size < self._target and self._spawn(server):
+            pass
 
-    def _spawn(self, server: ForkServer) -> None:
+    def _fill_later(self, delay: float) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(delay, self._fill)
+
+    def _spawn(self, server: ForkServer) -> bool:
+        """Start one child; False when this process has no descriptors left for it."""
         number = next(self._numbers)
         plan = plan_from_policy(
             self._terms.policy,
@@ -243,16 +248,23 @@ class Crew:
             memory=self._memory,
             scratch_path=server.scratch_of(number),
         )
-        child = Child(
-            number,
-            self._loop,
-            owner=self._owner,
-            concurrency=self._terms.concurrency,
-            memory=plan.memory,
-        )
+        try:
+            child = Child(
+                number,
+                self._loop,
+                owner=self._owner,
+                concurrency=self._terms.concurrency,
+                memory=plan.memory,
+            )
+        except OSError as error:
+            self._start_failure = f"no child can be started: {error}"
+            _log.error("%s", self._start_failure)
+            self._fill_later(self._delay.after_failed_start())
+            return False
         self._children[number] = child
         child.timer = self._loop.call_later(_START_SECONDS, self._give_up_on, child)
         server.spawn(number, plan, child.far_filenos())
+        return True
 
     def on_forked(self, number: int, pid: int, pidfd: int) -> None:
         """Join process and child."""
@@ -279,6 +291,8 @@ class Crew:
 
     def _give_up_on(self, child: Child) -> None:
         child.start_failure = f"it was not ready within {_START_SECONDS:g} s"
+        if child.pidfd < 0:
+            self._keeper.kill_stuck()  # it was not even forked
         child.kill()
 
     def _surplus(self) -> list[Child]:
@@ -360,8 +374,8 @@ class Crew:
             delay = self._delay.after_death(was_useful=child.answered > 0)
         if not delay and self._keeper.server is not None:
             self._spawn(self._keeper.server)
-        elif self._timer is None:
-            self._timer = self._loop.call_later(delay, self._fill)
+        else:
+            self._fill_later(delay)
 
     # ── the end ──
 

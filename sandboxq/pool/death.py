@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.errors import ChildError, JobCrashed, JobExited
 from sandboxq.outcome import Failed
+
+if TYPE_CHECKING:
+    from sandboxq.outcome import Outcome
 
 _MB = 1 << 20
 # The first line of what faulthandler writes when a signal ends Python.
@@ -59,6 +62,15 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
 def failure_from_error(error: ChildError, *, facts: dict[str, str] | None = None) -> Failed:
     """Return the failure of a job that was ended for ``error``."""
     return Failed(str(error), cause=type(error).__name__, facts=facts)
+
+
+def failure_from_cancel(error: ChildError, outcome: Outcome) -> Failed:
+    """Return how a cancelled job failed, whatever it came to; it is not tried again."""
+    failure = failure_from_error(error)
+    failure.is_unrecoverable = True
+    if isinstance(outcome, Failed):
+        failure.stack, failure.facts = outcome.stack, outcome.facts
+    return failure
 
 
 def _sentence(death: Death, pid: int) -> str:

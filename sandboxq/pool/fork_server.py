@@ -146,7 +146,7 @@ class ForkServer:
 
     async def close(self) -> None:
         """Shut, and wait until the zygote is gone; what hangs is killed."""
-        is_serving = self._loaded.done() and self._loaded.exception() is None
+        is_serving = self._is_serving
         tree = family.descendants_of(self.pid) if self.pid and not is_serving else []
         self.shut()
         if self._process is not None and not self._gone.done():
@@ -184,6 +184,12 @@ class ForkServer:
             family.kill_all(left)
         if self.scratch:
             _remove_tree(self.scratch)
+
+    @property
+    def _is_serving(self) -> bool:
+        """Whether the import is over and went well."""
+        loaded = self._loaded
+        return loaded.done() and not loaded.cancelled() and loaded.exception() is None
 
     def _is_orphaned(self) -> bool:
         """Tell whether the zygote ended without its last sweep: it exits with 0 after that."""
@@ -294,11 +300,12 @@ class ForkServer:
         )
         for pipe in self._pipes:
             pipe.drain()
+        was_serving = self._is_serving
         if not self._loaded.done():
             text = f"importing {self._order.processor} ended the process: it {status}"
             self._loaded.set_exception(ProcessorNotLoaded(text))
         self._gone.set_result(None)
-        if not self._is_closing:
+        if was_serving and not self._is_closing:  # else ``start`` tells
             self._owner.on_server_gone(self, status)
 
     async def _hang(self, stacks: int, timeout: float) -> ProcessorNotLoaded:

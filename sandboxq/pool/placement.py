@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from sandboxq.child.frames import CALL
+from sandboxq.child.frames import CALL, PING
 from sandboxq.pool.depth import average_with, depth, reserve
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.call import Call
     from sandboxq.pool.process import Child
 
-# A child that has not answered for this long is stuck on its job: others take what waits behind it.
+# A child that does not get to what waits in it for this long is stuck: others take that.
 _STUCK_SECONDS = 0.1
 _LOOK_SECONDS = 0.05
 
@@ -39,13 +39,20 @@ class Placement:
         self._timer: asyncio.TimerHandle | None = None
 
     def room(self) -> int:
-        """Return how many more calls there is use for now."""
-        room = self._reserve_limit - len(self._reserve)
+        """Return how many more calls there is use for now.
+
+        While every child is at a long job, nothing is kept ready for them: others may start it.
+        """
+        room, is_reserve_used = -len(self._reserve), False
+        newest = self._loop.time() - _STUCK_SECONDS
         for child in self._ready:
-            free = (self._concurrency if child.is_stuck else self._each) - len(child.flying)
-            if free > 0:
-                room += free
-        return max(0, room)
+            if child.is_stuck:
+                continue
+            is_slow = bool(child.flying) and child.progress_at < newest
+            free = (self._concurrency if is_slow else self._each) - len(child.flying)
+            room += max(0, free)
+            is_reserve_used = is_reserve_used or not is_slow or free > 0
+        return max(0, room + self._reserve_limit if is_reserve_used else room)
 
     def measure(self, seconds: float) -> None:
         """Take note of a run time; ``adjust`` makes use of it."""
@@ -80,6 +87,8 @@ class Placement:
         calls = [
             child.flying.pop(seq) for seq in child.channel.take_unread() if seq in child.flying
         ]
+        if child.is_stuck:
+            child.channel.send(PING, 0)  # the one before was perhaps read back too
         if calls:
             self.put_back(calls)
 
@@ -121,7 +130,7 @@ class Placement:
         best, least = None, self._each
         for child in self._ready:
             load = len(child.flying)
-            if load < least and not (child.is_stuck and load >= self._concurrency):
+            if load < least and not child.is_stuck:
                 best, least = child, load
         return best
 
@@ -133,17 +142,18 @@ class Placement:
             child.progress_at = call.sent_at
         child.flying[call.seq] = call
         child.channel.send(CALL, call.seq, call.payload)
-        if self._timer is None and len(child.flying) > self._concurrency:
+        if self._timer is None:
             self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
 
     def _look_for_stuck(self) -> None:
-        """Free the calls that were sent ahead to a child that is busy with a long one."""
+        """Free the calls that a child does not get to: it is at a long job, or does nothing."""
         self._timer = None
         now = self._loop.time()
         for child in list(self._ready):
-            if len(child.flying) <= self._concurrency:
+            call = child.first_unbegun()
+            if call is None:
                 continue
-            if now - child.progress_at > _STUCK_SECONDS:
+            if now - max(call.sent_at, child.progress_at) > _STUCK_SECONDS:
                 child.is_stuck = True
                 self.unsend(child)
             elif self._timer is None:

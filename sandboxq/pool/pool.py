@@ -17,7 +17,9 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from sandboxq.child import frames
 from sandboxq.child.frames import (
+    CANCEL_TOLD,
     DATA,
     DONE,
     FAILED,
@@ -26,22 +28,41 @@ from sandboxq.child.frames import (
     LOG,
     MESSAGE_LIMIT,
     MICROSECONDS_LIMIT,
+    MOVE,
     OUT_OF_MEMORY,
+    PONG,
     PROGRESS,
     READY,
+    REQUEST,
     START_FAILED,
     STREAMS,
     UNRECOVERABLE,
     decode_failure,
+    decode_move,
+    decode_request,
+    encode_refusal,
 )
 from sandboxq.errors import ChildError, JobCrashed, JobMemoryExceeded, ResultTooLarge, UsageError
-from sandboxq.outcome import Completed, Failed, HandedBack
+from sandboxq.outcome import (
+    ChildrenAwaited,
+    Completed,
+    Failed,
+    HandedBack,
+    Postponed,
+    RateLimited,
+)
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.channel import Flooded
 from sandboxq.pool.crew import Crew, Terms
-from sandboxq.pool.death import Death, failure_from_death, failure_from_error
+from sandboxq.pool.death import (
+    Death,
+    failure_from_cancel,
+    failure_from_death,
+    failure_from_error,
+)
 from sandboxq.pool.memory_watch import MemoryWatch
 from sandboxq.pool.placement import Placement
+from sandboxq.pool.question import Question
 from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.prctl import hide_memory
 
@@ -184,14 +205,33 @@ class Pool:
 
     def end_call(self, call: Call, error: ChildError) -> None:
         """End a call for ``error``: its child is killed, unless it was never started."""
-        child = next((c for c in self._crew_now.children if c.flying.get(call.seq) is call), None)
-        if child is not None and child in self._crew_now.ready:
-            self._placement.unsend(child)
+        child = self._holder(call)
         if self._placement.remove(call):
             self._tell(call, failure_from_error(error))
         elif child is not None:
             self._doom(child, error, victim=call)
         self._placement.pump()
+
+    def cancel_call(self, call: Call, error: ChildError, *, grace: float) -> None:
+        """Ask a call to end for ``error``, and kill its child after ``grace`` seconds.
+
+        What was never started ends at once. Asked again, the shorter grace counts.
+        """
+        call.cancelled = call.cancelled or error
+        child = self._holder(call)
+        if self._placement.remove(call):
+            self._tell(call, HandedBack())
+        elif child is not None:
+            child.cancel(call)
+            self._loop.call_later(grace, self.end_call, call, call.cancelled)
+        self._placement.pump()
+
+    def _holder(self, call: Call) -> Child | None:
+        """Return the child that has a call, after taking back what it has not read."""
+        child = next((c for c in self._crew_now.children if c.flying.get(call.seq) is call), None)
+        if child is not None and child in self._crew_now.ready:
+            self._placement.unsend(child)
+        return child
 
     async def resize(self, size: int) -> None:
         """Have ``size`` children; returns when new ones are ready. Surplus ones finish first.
@@ -229,6 +269,8 @@ class Pool:
 
     def _tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
         self._held -= 1
+        if call.cancelled is not None and not isinstance(outcome, Completed):
+            outcome = failure_from_cancel(call.cancelled, outcome)
         self._listener.on_outcome(call, outcome, seconds)
 
     # ── what children say ──
@@ -245,9 +287,13 @@ class Pool:
             self._doom(child, JobCrashed(f"child {child.pid} sent what is no message"))
         if child.answered == answered:
             return
+        child.unclaimed_lines = 0
+        self._go_on(child)
+
+    def _go_on(self, child: Child) -> None:
+        """Give new calls to a child that got on."""
         child.progress_at = self._loop.time()
         child.is_stuck = False
-        child.unclaimed_lines = 0
         self._placement.adjust()
         self._placement.pump()
         self._listener.on_room()
@@ -263,8 +309,12 @@ class Pool:
         payload: bytes,
     ) -> None:
         """Take a message of a child."""
-        if kind in (DONE, FAILED):
-            self._on_answer(child, kind, flags, microseconds, seq, payload)
+        if kind == DONE:
+            self._on_answer(child, Completed(payload), flags, microseconds, seq)
+        elif kind == FAILED:
+            self._on_answer(child, _failure(payload, flags, child), flags, microseconds, seq)
+        elif kind == MOVE:
+            self._on_answer(child, _move(payload, detail), flags, microseconds, seq)
         elif kind in _REPORTS:
             call = child.flying.get(seq)
             if call is not None:
@@ -272,34 +322,51 @@ class Pool:
         elif kind == LINE:
             stream = STREAMS[min(detail, len(STREAMS) - 1)]
             child.pass_line(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
+        else:
+            self._on_rare(child, kind, detail, seq, payload)
+
+    def _on_rare(self, child: Child, kind: int, detail: int, seq: int, payload: bytes) -> None:
+        if kind == REQUEST:
+            self._on_request(child, detail, seq, payload)
         elif kind == READY:
             self._crew_now.ready_now(child)
+        elif kind == PONG:
+            self._go_on(child)
         elif kind == START_FAILED:
             reason, stack, _ = decode_failure(payload)
             child.start_failure = f"{reason}\n{stack}".rstrip()
+
+    def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
+        number, argument = decode_request(payload)
+        call = child.flying.get(seq)
+        if call is None:
+            child.answer(seq, encode_refusal(number, "the job that asks is over"))
+        else:
+            question = Question(child, call, kind=kind, number=number, argument=argument)
+            self._listener.on_question(question)
 
     def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
         """Pass on a captured line."""
         self._listener.on_line(call, child.pid, stream, line)
 
     def _on_answer(
-        self, child: Child, kind: int, flags: int, microseconds: int, seq: int, payload: bytes
+        self, child: Child, outcome: Outcome, flags: int, microseconds: int, seq: int
     ) -> None:
         if flags & HAS_OUTPUT:
             child.drain_output()  # while it is known whose it is
-        outcome = Completed(payload) if kind == DONE else _failure(payload, flags, child)
         call = child.flying.pop(seq, None)
         if call is None:
             return
+        if flags & CANCEL_TOLD and call.cancelled is not None:
+            outcome = failure_from_cancel(call.cancelled, outcome)
         child.answered += 1
         seconds = microseconds / 1_000_000
         if microseconds == MICROSECONDS_LIMIT:
             seconds = self._loop.time() - call.sent_at
         self._placement.measure(seconds)
-        if kind == DONE:
-            if self._crew_now.is_in_trouble:
-                self._crew_now.succeed()
-        elif flags & OUT_OF_MEMORY:
+        if self._crew_now.is_in_trouble and isinstance(outcome, Completed):
+            self._crew_now.succeed()
+        if flags & OUT_OF_MEMORY:
             # It leaves by itself, and other jobs of it go back: this one alone is to blame.
             child.victim = call
             self._crew_now.leave(child)
@@ -348,7 +415,7 @@ class Pool:
     def _return_unbegun(self, child: Child) -> None:
         """Put back what the child had read but not begun; what we end ourselves stays ended."""
         for call in list(child.flying.values()):
-            is_wanted = child.doom is None or child.victim is not call
+            is_wanted = (child.doom is None or child.victim is not call) and not call.cancelled
             if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
                 call.unbegun += 1
                 del child.flying[call.seq]
@@ -390,3 +457,16 @@ def _failure(payload: bytes, flags: int, child: Child) -> Failed:
     facts = {"pid": str(child.pid), "limit": str(child.memory)} if flags & OUT_OF_MEMORY else None
     is_final = bool(flags & UNRECOVERABLE)
     return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts)
+
+
+def _move(payload: bytes, detail: int) -> Outcome:
+    duration_ms = decode_move(payload)
+    match detail:
+        case frames.TO_DELAYED:
+            return Postponed(duration_ms)
+        case frames.TO_WAITING_CHILDREN:
+            return ChildrenAwaited()
+        case frames.TO_RATE_LIMIT:
+            return RateLimited(duration_ms)
+        case _:
+            return HandedBack(was_started=True)

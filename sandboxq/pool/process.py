@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import os
 import signal
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
-from sandboxq.child.frames import RETIRE
+from sandboxq.child.cancels import ask, open_cancels
+from sandboxq.child.frames import RESPONSE, RETIRE
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
 from sandboxq.pool.capture import OutputPipe
@@ -67,6 +69,9 @@ class Child:
     """Socket, pipes, pidfd, and the calls that were sent and not answered, in that order."""
 
     __slots__ = (
+        "_answers",
+        "_cancels_fd",
+        "_far_cancels_fd",
         "_loop",
         "_mark",
         "_mark_fd",
@@ -126,25 +131,42 @@ class Child:
         self._tail: list[str] = []
         self._loop = loop
         self._owner = owner
-        self.channel = Channel(loop, self._on_message)
-        self._mark_fd = open_mark()
-        self._mark = Mark(self._mark_fd)
-        self._stdout = OutputPipe(loop, self, "stdout")
-        self._stderr = OutputPipe(loop, self, "stderr")
+        with ExitStack() as opened:  # closes what there is when descriptors run out
+            self.channel = Channel(loop, self._on_message)
+            opened.callback(self.channel.close)
+            self._answers = Channel(loop, _hear_nothing)
+            opened.callback(self._answers.close)
+            self._mark_fd = open_mark()
+            opened.callback(os.close, self._mark_fd)
+            self._mark = Mark(self._mark_fd)
+            opened.callback(self._mark.close)
+            self._far_cancels_fd, self._cancels_fd = open_cancels()
+            opened.callback(os.close, self._far_cancels_fd)
+            opened.callback(os.close, self._cancels_fd)
+            self._stdout = OutputPipe(loop, self, "stdout")
+            opened.callback(self._stdout.close)
+            self._stderr = OutputPipe(loop, self, "stderr")
+            opened.pop_all()
         loop.add_reader(self.channel.fileno(), self._on_readable)
 
     def far_filenos(self) -> list[int]:
-        """Return the descriptors that the process needs: socket, stdout, stderr, mark."""
-        pipes = (self._stdout, self._stderr)
-        return [self.channel.far_fileno(), *(pipe.far_fileno() for pipe in pipes), self._mark_fd]
+        """Return what the process needs.
+
+        Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers.
+        """
+        pipes = [pipe.far_fileno() for pipe in (self._stdout, self._stderr)]
+        marks = [self._mark_fd, self._far_cancels_fd]
+        return [self.channel.far_fileno(), *pipes, *marks, self._answers.far_fileno()]
 
     def close_far(self) -> None:
         """Close our copies of the pipes' far ends, so that they end with the process."""
         self._stdout.close_far()
         self._stderr.close_far()
+        self._answers.close_far()
         if self._mark_fd >= 0:
             os.close(self._mark_fd)
-            self._mark_fd = -1
+            os.close(self._far_cancels_fd)
+            self._mark_fd = self._far_cancels_fd = -1
 
     def move(self, state: ChildState) -> None:
         """Enter a state."""
@@ -155,6 +177,15 @@ class Child:
         """Ask the child to finish what it has read, tear down and leave."""
         self.move(ChildState.LEAVING)
         self.channel.send(RETIRE, 0)
+
+    def cancel(self, call: Call) -> None:
+        """Tell the code of a running call that it is to end."""
+        ask(self._cancels_fd, call.seq)
+
+    def answer(self, seq: int, payload: bytes) -> None:
+        """Send the answer to a question of a running call, unless the child has died."""
+        if self._answers.fileno() >= 0:
+            self._answers.send(RESPONSE, seq, payload)
 
     def kill(self) -> None:
         """End the process now; its group and orphans are ended by the fork server."""
@@ -169,6 +200,11 @@ class Child:
         if self.flying and (self.concurrency == 1 or len(self.flying) == 1):
             return next(iter(self.flying.values()))
         return None
+
+    def first_unbegun(self) -> Call | None:
+        """Return the call that has waited longest in the child, unless all are begun."""
+        latest = self._mark.latest()
+        return next((call for seq, call in self.flying.items() if seq > latest), None)
 
     def has_begun(self, call: Call) -> bool:
         """Tell whether the user's code was reached by a call that the process has read."""
@@ -214,8 +250,12 @@ class Child:
         if self.channel.fileno() >= 0:
             self._loop.remove_reader(self.channel.fileno())
         self.channel.close()
+        self._answers.close()
         self.close_far()
         self._mark.close()
+        if self._cancels_fd >= 0:
+            os.close(self._cancels_fd)
+            self._cancels_fd = -1
         self._stdout.close()
         self._stderr.close()
         if self.pidfd >= 0:
@@ -230,3 +270,7 @@ class Child:
         self, kind: int, flags: int, detail: int, microseconds: int, seq: int, payload: bytes
     ) -> None:
         self._owner.on_message(self, kind, flags, detail, microseconds, seq, payload)
+
+
+def _hear_nothing(*_: object) -> None:
+    """Take what a child says where it should only listen."""

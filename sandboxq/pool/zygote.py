@@ -3,7 +3,7 @@
     coordinator ══ control (SEQPACKET, JSON and descriptors) ══ zygote ──fork──► children
                                                                   ▲  SIGCHLD       │
                                                                   └────────────────┘
-    load       ─► loaded | refused        spawn + 4 descriptors ─► forked + pidfd
+    load       ─► loaded | refused        spawn + 6 descriptors ─► forked + pidfd
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
 It has one thread, and so may fork at any time. Whatever a child starts and leaves behind is
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import loader, loop
 from sandboxq.child.birth import CHILD_VARIABLE, be_born
+from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
 from sandboxq.sandbox import family, plan, prctl, scratch
@@ -42,7 +43,7 @@ REFUSED = 3
 _TRACE_LIMIT = 16 * 1024
 # Each kill re-parents the next generation to us: long enough for any depth.
 _LAST_SWEEP_SECONDS = 5.0
-_DESCRIPTORS_OF_A_CHILD = 4
+_DESCRIPTORS_OF_A_CHILD = 6
 
 
 def main(control_fd: int, stacks_fd: int) -> None:
@@ -162,11 +163,11 @@ class _Zygote:
             os.close(self._wake_r)
             os.close(self._wake_w)
             self._control.close()
-            sock, stdout, stderr, memory = fds
+            sock, stdout, stderr, memory, cancels, answers = fds
             be_born(parent, stdout=stdout, stderr=stderr)
             mark = Mark(memory)
             os.close(memory)
-            link = Link(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=sock), mark)
+            link = Link(_packets(sock), mark, Cancels(cancels), _packets(answers))
             self._run_child(link, order)
             code = 0
         except BaseException:  # noqa: BLE001 - a child never returns into the fork server's loop
@@ -278,6 +279,10 @@ class _Zygote:
 
 def _tell(control: socket.socket, message: dict[str, Any]) -> None:
     control.send(json.dumps(message).encode())
+
+
+def _packets(fd: int) -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
 
 
 def _do_nothing(number: int, frame: object) -> None:

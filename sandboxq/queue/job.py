@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.job import Job, JobState
+from sandboxq.broker.codec import json_text, ms_from_seconds
+from sandboxq.broker.relations import parent_link
+from sandboxq.dependencies import FIRST_PAGE
+from sandboxq.job import Job, JobOptions, JobState
+from sandboxq.queue.options import checked_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
+    from sandboxq.dependencies import Dependencies
     from sandboxq.queue.queue import Queue
 
 
@@ -43,9 +49,117 @@ class QueuedJob(Job):
         """Remove the job; see Queue.remove."""
         return await self.queue.remove(self.id, with_children=with_children)
 
+    async def cancel(
+        self, reason: str | None = None, *, grace: float | timedelta = 5.0
+    ) -> str | None:
+        """End the job wherever it is; see Queue.cancel."""
+        return await self.queue.cancel(self.id, reason, grace=grace)
+
     async def logs(self, start: int = 0, end: int = -1) -> list[str]:
         """Return lines of the job's log; see Queue.logs."""
         return await self.queue.logs(self.id, start, end)
+
+    async def promote(self) -> None:
+        """Let the job, which is delayed, wait from now on; see Queue.promote."""
+        await self.queue.promote(self.id)
+
+    async def change_delay(self, delay: float | timedelta) -> None:
+        """Let the job, which is delayed, wait so long from now; see Queue.change_delay."""
+        await self.queue.change_delay(self.id, delay)
+
+    async def change_priority(self, priority: int, *, lifo: bool = False) -> None:
+        """Give the job another priority; see Queue.change_priority."""
+        await self.queue.change_priority(self.id, priority, lifo=lifo)
+
+    async def retry(
+        self,
+        state: str = "failed",
+        *,
+        reset_attempts_made: bool = False,
+        reset_attempts_started: bool = False,
+    ) -> None:
+        """Let the job, which failed, or completed, wait again; see Queue.retry."""
+        await self.queue.retry(
+            self.id,
+            state,
+            reset_attempts_made=reset_attempts_made,
+            reset_attempts_started=reset_attempts_started,
+        )
+
+    async def update_data(self, data: Any) -> None:
+        """Replace the job's data; its ``size_limit`` holds. See Queue.update_job_data."""
+        check_data_size(self, data)
+        await self.queue.update_job_data(self.id, data)
+
+    async def update_progress(self, progress: Any) -> None:
+        """Say how far the job is; see Queue.update_job_progress."""
+        await self.queue.update_job_progress(self.id, progress)
+
+    async def log(self, line: str) -> int:
+        """Add a line to the job's log; see Queue.add_job_log."""
+        return await self.queue.add_job_log(self.id, line, keep_logs=self.opts.keep_logs)
+
+    async def clear_logs(self, *, keep_logs: int = 0) -> None:
+        """Remove lines of the job's log; see Queue.clear_job_logs."""
+        await self.queue.clear_job_logs(self.id, keep_logs=keep_logs)
+
+    async def remove_deduplication_key(self) -> bool:
+        """Let the next add with the job's deduplication id add a job, if this one is in its way."""
+        if self.deduplication_id is None:
+            return False
+        return await self.queue.remove_deduplication_key(self.deduplication_id, job_id=self.id)
+
+    async def children_values(self) -> dict[str, Any]:
+        """Return the values of completed children; see Queue.children_values."""
+        return await self.queue.children_values(self.id)
+
+    async def ignored_children_failures(self) -> dict[str, str]:
+        """Return the reasons of ignored failures; see Queue.ignored_children_failures."""
+        return await self.queue.ignored_children_failures(self.id)
+
+    async def failed_children(self) -> list[str]:
+        """Return the children that failed this job; see Queue.failed_children."""
+        return await self.queue.failed_children(self.id)
+
+    async def dependencies(
+        self, *, count: int | None = None, cursor: str = FIRST_PAGE
+    ) -> Dependencies:
+        """Return the job's children, or a page of them; see Queue.dependencies."""
+        return await self.queue.dependencies(self.id, count=count, cursor=cursor)
+
+    async def dependencies_count(self) -> dict[str, int]:
+        """Return how many children of each kind there are; see Queue.dependencies_count."""
+        return await self.queue.dependencies_count(self.id)
+
+    async def remove_child_dependency(self) -> bool:
+        """Make the job nobody's child; see Queue.remove_child_dependency."""
+        return await self.queue.remove_child_dependency(self.id)
+
+    async def remove_unprocessed_children(
+        self, *, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Remove the children that have not ended; see Queue.remove_unprocessed_children."""
+        return await self.queue.remove_unprocessed_children(self.id, progress=progress)
+
+
+def job_from_add(
+    queue: Queue, job_id: str, *, name: str, data: Any, options: JobOptions, now_ms: int
+) -> QueuedJob:
+    """Return the job that an add of these checked arguments has made."""
+    parent = parent_link(options.extra) if "parent" in options.extra else None
+    return QueuedJob(
+        id=job_id,
+        name=name,
+        data=data,
+        opts=options,
+        queue_name=queue.name,
+        timestamp_ms=now_ms if options.timestamp_ms is None else options.timestamp_ms,
+        delay_ms=ms_from_seconds(options.delay),
+        priority=options.priority,
+        parent=parent,
+        parent_key=f"{parent['queueKey']}:{parent['id']}" if parent else None,
+        queue=queue,
+    )
 
 
 _FIELDS = tuple(each.name for each in fields(Job))
@@ -54,3 +168,9 @@ _FIELDS = tuple(each.name for each in fields(Job))
 def members_of(job: Job) -> dict[str, Any]:
     """Return what makes a job, for another object bound to a queue."""
     return {name: getattr(job, name) for name in _FIELDS}
+
+
+def check_data_size(job: Job, data: Any) -> None:
+    """Refuse new data that the job's ``size_limit`` would have kept from being added."""
+    if job.opts.size_limit is not None:
+        checked_size(json_text(data, "data"), job.name, job.opts.size_limit)

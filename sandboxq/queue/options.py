@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import re
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sandboxq.backoff import Backoff
 from sandboxq.broker.add import PLAIN
@@ -14,15 +11,18 @@ from sandboxq.broker.keys import checked_queue_name
 from sandboxq.broker.relations import ON_FAILURE, Deduplication, Parent, relation_members
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
+from sandboxq.queue.checks import (
+    Duration,
+    checked_flag,
+    checked_priority,
+    checked_text,
+    checked_whole,
+    positive_seconds,
+    seconds_from,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-# BullMQ packs the priority into the upper 21 bits of a score.
-MAX_PRIORITY = 2**21 - 1
-
-# The largest integer that Lua and JavaScript count exactly.
-MAX_SAFE_INTEGER = 2**53 - 1
 
 # A job's hash is `<prefix>:<queue>:<id>`, so these ids would overwrite the queue's own keys.
 RESERVED_IDS = frozenset(
@@ -35,8 +35,6 @@ RESERVED_IDS = frozenset(
 
 # What BullMQ takes for one of its automatic ids.
 _INTEGER = re.compile("-?(0|[1-9][0-9]*)")
-
-Duration = float | timedelta
 
 
 class AddOptions(TypedDict, total=False):
@@ -81,7 +79,7 @@ def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
 
 def checked_name(name: object) -> str:
     """Return the job name. Raises: UsageError unless it is text of at least one character."""
-    return _text("name", name)
+    return checked_text("name", name)
 
 
 def checked_size(text: str, name: str, limit: int | None) -> None:
@@ -89,50 +87,6 @@ def checked_size(text: str, name: str, limit: int | None) -> None:
     if limit is not None and (len(text) > limit or len(text.encode()) > limit):
         message = f"The size of job {name} exceeds the limit {limit} bytes"
         raise UsageError(message)
-
-
-def seconds_from(name: str, value: object) -> float:
-    """Return a duration of 0 or more as seconds."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        message = f"{name} must be seconds or a timedelta, not {value!r}"
-        raise UsageError(message)
-    if not (math.isfinite(seconds) and 0 <= seconds * 1000 <= MAX_SAFE_INTEGER):
-        message = f"{name} must be 0 seconds or more, and finite, not {value!r}"
-        raise UsageError(message)
-    return float(seconds)
-
-
-def _positive_seconds(name: str, value: object) -> float:
-    seconds = seconds_from(name, value)
-    # Below a millisecond the wire would say 0, which means none.
-    if round(seconds * 1000) < 1:
-        message = f"{name} must be a millisecond or more, not {value!r}"
-        raise UsageError(message)
-    return seconds
-
-
-def _whole(name: str, value: object, *, limit: int = MAX_SAFE_INTEGER) -> int:
-    """Return an integer between 0 and ``limit``; floats are refused even when they are whole."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        message = f"{name} must be an integer, not {value!r}"
-        raise UsageError(message)
-    number = operator.index(value)
-    if not 0 <= number <= limit:
-        message = f"{name} must be between 0 and {limit}, not {number}"
-        raise UsageError(message)
-    return number
-
-
-def _priority(name: str, value: object) -> int:
-    return _whole(name, value, limit=MAX_PRIORITY)
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        message = f"{name} must be True or False, not {value!r}"
-        raise UsageError(message)
-    return value
 
 
 def _backoff(name: str, value: object) -> Backoff:
@@ -152,18 +106,18 @@ def _keep(name: str, value: object) -> Keep:
     if isinstance(value, bool):
         return KEEP_NONE if value else KEEP_ALL
     if not isinstance(value, Keep):
-        return Keep(count=_whole(name, value))
+        return Keep(count=checked_whole(name, value))
     if value.count is not None:
-        _whole(f"{name} count", value.count)
+        checked_whole(f"{name} count", value.count)
     if value.age is not None:
         seconds_from(f"{name} age", value.age)
     if value.limit is not None:
-        _whole(f"{name} limit", value.limit)
+        checked_whole(f"{name} limit", value.limit)
     return value
 
 
 def _job_id(name: str, value: object) -> str:
-    job_id = _text(name, value)
+    job_id = checked_text(name, value)
     if _INTEGER.fullmatch(job_id):
         message = f"{name} must not be an integer, as those are given by the queue: {value!r}"
         raise UsageError(message)
@@ -176,32 +130,20 @@ def _job_id(name: str, value: object) -> str:
     return job_id
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        message = f"{name} must be text and not empty, not {value!r}"
-        raise UsageError(message)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        message = f"{name} must be text that UTF-8 can hold, not {value!r}"
-        raise UsageError(message) from error
-    return value
-
-
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "delay": seconds_from,
-    "priority": _priority,
-    "attempts": _whole,
+    "priority": checked_priority,
+    "attempts": checked_whole,
     "backoff": _backoff,
-    "lifo": _flag,
+    "lifo": checked_flag,
     "job_id": _job_id,
-    "timeout": _positive_seconds,
+    "timeout": positive_seconds,
     "remove_on_complete": _keep,
     "remove_on_fail": _keep,
-    "keep_logs": _whole,
-    "stack_trace_limit": _whole,
-    "size_limit": _whole,
-    "timestamp_ms": _whole,
+    "keep_logs": checked_whole,
+    "stack_trace_limit": checked_whole,
+    "size_limit": checked_whole,
+    "timestamp_ms": checked_whole,
 }
 
 # ── relations to other jobs ─────────────────────────────────────────────────
@@ -223,9 +165,9 @@ def _check_parent(parent: object) -> None:
     if not isinstance(parent, Parent):
         message = f"parent must be a Parent, not {parent!r}"
         raise UsageError(message)
-    _text("parent id", parent.id)
+    checked_text("parent id", parent.id)
     checked_queue_name(parent.queue)
-    if parent.on_failure not in ON_FAILURE:
+    if str(parent.on_failure) not in ON_FAILURE:
         allowed = ", ".join(ON_FAILURE)
         message = f"parent on_failure must be one of {allowed}, not {parent.on_failure!r}"
         raise UsageError(message)
@@ -235,9 +177,9 @@ def _check_deduplication(deduplication: object) -> None:
     if not isinstance(deduplication, Deduplication):
         message = f"deduplication must be a Deduplication, not {deduplication!r}"
         raise UsageError(message)
-    _text("deduplication id", deduplication.id)
+    checked_text("deduplication id", deduplication.id)
     if deduplication.ttl is not None:
-        _positive_seconds("deduplication ttl", deduplication.ttl)
+        positive_seconds("deduplication ttl", deduplication.ttl)
     elif deduplication.extend:
         message = "deduplication extend needs a ttl to extend"
         raise UsageError(message)

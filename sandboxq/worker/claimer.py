@@ -13,10 +13,13 @@ from sandboxq.broker.codec import options_from_wire
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.job import JobOptions
 from sandboxq.outcome import Failed
-from sandboxq.telemetry import JobsClaimed
-from sandboxq.worker.attempt import Attempt, call_from_attempt
+from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
+from sandboxq.worker.attempt import Attempt, AttemptState, call_from_attempt
+from sandboxq.worker.scheduler import SchedulerKeeper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.broker.claim import Claim, ClaimedJob
     from sandboxq.broker.reader import BlockingReader
     from sandboxq.pool.pool import Pool
@@ -46,9 +49,18 @@ class Claimer:
     """Feeds the pool from one queue."""
 
     def __init__(
-        self, context: WorkerContext, *, pool: Pool, settler: Settler, room: asyncio.Event
+        self,
+        context: WorkerContext,
+        *,
+        pool: Pool,
+        settler: Settler,
+        room: asyncio.Event,
+        on_lost: Callable[[Attempt], None],
     ) -> None:
-        """Claim for ``pool``, which sets ``room`` when it may take another call."""
+        """Claim for ``pool``, which sets ``room`` when it may take another call.
+
+        ``on_lost`` ends a run whose job was claimed again.
+        """
         self._broker = context.broker
         self._keys = context.keys
         self._settings = context.settings
@@ -58,10 +70,15 @@ class Claimer:
         self._pool = pool
         self._settler = settler
         self._room = room
+        self._on_lost = on_lost
+        limiter = context.settings.limiter
+        self._limiter = None if limiter is None else (limiter.max, limiter.duration_ms)
+        self._scheduler_keeper = SchedulerKeeper(context)
         self._worker_id = str(uuid.uuid4())
         self._claims = 0
         self._reader: BlockingReader | None = None
         self._is_waiting = False
+        self._is_drained = True  # nothing has come yet
 
     async def run(self, mode: Mode) -> None:
         """Claim until cancelled, or in a burst until nothing is left to do."""
@@ -93,8 +110,12 @@ class Claimer:
             return False
         found = await self._claim(limit)
         if found.jobs:
+            self._is_drained = False
             self._telemetry.emit(JobsClaimed(len(found.jobs)))
             return False
+        if not self._is_drained:
+            self._is_drained = True
+            self._telemetry.emit(QueueDrained())
         if mode is Mode.BURST and await self._is_all_done():
             return True
         await self._wait_for_jobs(found, mode)
@@ -125,17 +146,7 @@ class Claimer:
         self._claims += 1
         # One token a claim: a run that outlives its lock cannot write under that of a later run.
         token = f"{self._worker_id}:{self._claims}"
-        asking = asyncio.ensure_future(
-            claim(
-                self._broker,
-                self._keys,
-                limit=limit,
-                token=token,
-                lock_ms=self._settings.lock_ms,
-                now_ms=self._clock.now_ms(),
-                worker_name=self._settings.name,
-            )
-        )
+        asking = asyncio.ensure_future(self._claim_and_advance(limit, token))
         try:
             found = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -147,12 +158,45 @@ class Claimer:
         self._start_all(found.jobs, token)
         return found
 
+    async def _claim_and_advance(self, limit: int, token: str) -> Claim:
+        found = await claim(
+            self._broker,
+            self._keys,
+            limit=limit,
+            token=token,
+            lock_ms=self._settings.lock_ms,
+            now_ms=self._clock.now_ms(),
+            worker_name=self._settings.name,
+            limiter=self._limiter,
+        )
+        scheduled = [job for job in found.jobs if job.scheduler_id]
+        if not scheduled:
+            return found
+        try:
+            await self._scheduler_keeper.advance(scheduled)
+        except BrokerUnavailable:
+            # Back they go, unstarted: whoever claims them next keeps their schedulers going.
+            for job in scheduled:
+                attempt = Attempt(job, token.encode(), _DEFAULT_OPTIONS)
+                self._held[job.id] = attempt
+                self._settler.hand_back(attempt)
+            return found._replace(jobs=[job for job in found.jobs if not job.scheduler_id])
+        return found
+
     def _start_all(self, jobs: list[ClaimedJob], token: str) -> None:
         token_bytes = token.encode()
+        if self._telemetry.wants(JobClaimed):
+            for job in jobs:
+                self._telemetry.emit(JobClaimed(job.id.decode(), job.name.decode(errors="replace")))
         for job in jobs:
             self._start(job, token_bytes)
 
     def _start(self, job: ClaimedJob, token: bytes) -> None:
+        former = self._held.get(job.id)
+        if former is not None and former.state is not AttemptState.ENDED:
+            # Its lock ran out and the job was put back, all before the next renewal could tell.
+            self._telemetry.emit(LocksLost([job.id.decode()]))
+            self._on_lost(former)
         try:
             attempt = Attempt(job, token, options_from_wire(job.opts))
         except QueueError as error:
@@ -161,9 +205,9 @@ class Claimer:
             self._settler.end(attempt, Failed(str(error), is_unrecoverable=True))
             return
         self._held[job.id] = attempt
-        if job.deferred_failure:
-            reason = job.deferred_failure.decode(errors="replace")
-            self._settler.end(attempt, Failed(reason, is_unrecoverable=True))
+        refusal = refusal_of(job, self._settings.max_started_attempts)
+        if refusal:
+            self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
             return
         self._pool.submit(call_from_attempt(attempt))
 
@@ -181,16 +225,19 @@ class Claimer:
         return not any(counts)
 
     async def _wait_for_jobs(self, found: Claim, mode: Mode) -> None:
-        if found.rate_limit_ms:
-            await asyncio.sleep(found.rate_limit_ms / 1000)
-            return
         timeout = self._settings.drain_delay
         if found.next_delayed_ms:
             due = (found.next_delayed_ms - self._clock.now_ms()) / 1000
             timeout = min(max(due, 0.001), LONGEST_DELAY_WAIT)
         if mode is Mode.BURST:
             timeout = min(timeout, BURST_LOOK)
-        await self._pop_marker(timeout)
+        if self._pool.held:
+            timeout = min(timeout, PATIENCE)
+        if found.rate_limit_ms:
+            await asyncio.sleep(min(found.rate_limit_ms / 1000, timeout))
+        else:
+            await self._pop_marker(timeout)
+        self._hand_back_stuck()
 
     async def _pop_marker(self, timeout: float) -> None:
         """Sleep until a job may be claimable, or the timeout has passed."""
@@ -208,3 +255,12 @@ class Claimer:
     def _client_name(self) -> str:
         name = self._keys.client_name
         return f"{name}:w:{self._settings.name}" if self._settings.name else name
+
+
+def refusal_of(job: ClaimedJob, max_started_attempts: int | None) -> str:
+    """Say why a job that was claimed must fail without being run; nothing when it is run."""
+    if job.deferred_failure:
+        return job.deferred_failure.decode(errors="replace")
+    if max_started_attempts is not None and job.attempts_started > max_started_attempts:
+        return "job started more than allowable limit"
+    return ""

@@ -1,18 +1,17 @@
-"""Obeys ``python -m sandboxq scale``: changes the number of children while the worker runs."""
+"""Obeys what is asked over the queue's control channel: ``sandboxq scale`` and ``cancel``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from sandboxq.broker.control import answer, request_from_payload
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.broker.control import CancelRequest, ScaleRequest, answer, request_from_payload
+from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from sandboxq.broker.connection import Broker
+    from sandboxq.broker.control import Request
     from sandboxq.broker.keys import QueueKeys
 
 _log = logging.getLogger("sandboxq.worker")
@@ -21,20 +20,41 @@ _log = logging.getLogger("sandboxq.worker")
 MOST_PROCS = 1024
 
 
+class Controlled(Protocol):
+    """The worker."""
+
+    @property
+    def name(self) -> str:
+        """The worker's name for people."""
+
+    async def scale(self, procs: int) -> int:
+        """Have so many children; return how many there are."""
+
+    def cancel(self, job_id: str, reason: str, *, grace: float) -> bool:
+        """End a job, unless this worker does not have it."""
+
+
 class Control:
     """Listens on the queue's control channel."""
 
-    def __init__(
-        self, broker: Broker, keys: QueueKeys, *, name: str, scale: Callable[[int], Awaitable[int]]
-    ) -> None:
-        """Call ``scale`` with the number asked for; it returns the number there is then."""
+    def __init__(self, broker: Broker, keys: QueueKeys, worker: Controlled) -> None:
+        """Pass on to ``worker`` what is asked."""
         self._broker = broker
         self._keys = keys
-        self._name = name
-        self._scale = scale
+        self._worker = worker
 
     async def run(self) -> None:
-        """Obey until cancelled."""
+        """Obey until cancelled; return when this user may not listen: jobs run without that."""
+        while True:
+            try:
+                await self._listen()
+            except BrokerUnavailable:
+                await self._broker.wait_until_back()
+            except QueueError as error:
+                _log.warning("`scale` and `cancel` do not reach this worker: %s", error)
+                return
+
+    async def _listen(self) -> None:
         subscription = await self._broker.subscribe(self._keys.control_channel)
         try:
             async for payload in subscription:
@@ -43,12 +63,27 @@ class Control:
             await asyncio.shield(subscription.close())
 
     async def _obey(self, payload: bytes) -> None:
-        request = request_from_payload(payload)
-        if request is None or not 1 <= request.procs <= MOST_PROCS:
-            _log.warning("a message on the control channel is not understood: %r", payload[:200])
-            return
-        procs = await self._scale(request.procs)
+        match request_from_payload(payload):
+            case CancelRequest(job_id, reason, grace) as request:
+                has_it = self._worker.cancel(job_id, reason, grace=grace)
+                await self._answer(request, has_it=has_it)
+            case ScaleRequest(procs) as request if 1 <= procs <= MOST_PROCS:
+                await self._scale(request)
+            case _:
+                what = payload[:200]
+                _log.warning("a message on the control channel is not understood: %r", what)
+
+    async def _scale(self, request: ScaleRequest) -> None:
         try:
-            await answer(self._broker, request, worker=self._name, procs=procs)
-        except BrokerUnavailable as error:
-            _log.warning("scaled to %d children, but the answer was not taken: %s", procs, error)
+            procs = await self._worker.scale(request.procs)
+        except ChildStartFailed as error:
+            # The text has the user's frames; ours would say nothing.
+            _log.error("a new child could not start; it is tried again: %s", error)
+            return
+        await self._answer(request, procs=procs)
+
+    async def _answer(self, request: Request, **members: int) -> None:
+        try:
+            await answer(self._broker, request, worker=self._worker.name, **members)
+        except QueueError as error:
+            _log.warning("%r was obeyed, but the answer was not taken: %s", request, error)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from sandboxq.outcome import Outcome
     from sandboxq.pool.pool import Call
+    from sandboxq.pool.question import Question
     from sandboxq.telemetry import Telemetry
+    from sandboxq.worker.answers import Answers
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.settler import Settler
 
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 class WorkerListener:
     """The worker's side of the pool: outcomes and reports to the settler, room to the claimer."""
 
-    def __init__(self, settler: Settler, telemetry: Telemetry, room: asyncio.Event) -> None:
+    def __init__(
+        self, settler: Settler, answers: Answers, telemetry: Telemetry, room: asyncio.Event
+    ) -> None:
         """Set ``room`` whenever the pool may take another call."""
         self._settler = settler
+        self._answers = answers
         self._telemetry = telemetry
         self._room = room
 
@@ -42,6 +47,10 @@ class WorkerListener:
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Write progress, a log row or new data."""
         self._settler.report(call.context, kind, payload)
+
+    def on_question(self, question: Question) -> None:
+        """Read the answer from Redis."""
+        self._answers.take(question)
 
     def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
         """Show what a child printed or logged, and keep it with its job."""

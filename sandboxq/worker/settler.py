@@ -16,17 +16,27 @@ from sandboxq.broker.report import Report, report
 from sandboxq.broker.settle import Settlement, settle
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.outcome import (
+    AwaitChildren,
     Complete,
     Fail,
     Failed,
     HandBack,
     HandedBack,
+    LimitRate,
+    Postpone,
     Retention,
     RetryLater,
     RetryNow,
+    RetryRules,
     decide,
 )
-from sandboxq.telemetry import AttemptFailed, JobsSettled, OutcomesDropped
+from sandboxq.telemetry import (
+    AttemptFailed,
+    JobCompleted,
+    JobProgressed,
+    JobsSettled,
+    OutcomesDropped,
+)
 from sandboxq.worker.attempt import AttemptState
 
 if TYPE_CHECKING:
@@ -81,6 +91,7 @@ class Settler:
         self._telemetry = context.telemetry
         settings = context.settings
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
+        self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
         self._on_settled = on_settled
         self._reports: list[Report] = []
         self._endings: list[_Ending] = []
@@ -91,6 +102,8 @@ class Settler:
         if attempt.state is AttemptState.RUNNING:
             keep_logs = attempt.options.keep_logs or 0
             self._reports.append(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
+            if kind == "progress" and self._telemetry.wants(JobProgressed):
+                self._telemetry.emit(JobProgressed(attempt.job.id.decode(), payload))
             self._work.set()
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -100,7 +113,9 @@ class Settler:
             outcome,
             attempt.options,
             attempts_made=attempt.job.attempts_made,
+            attempts_started=attempt.job.attempts_started,
             retention=self._retention,
+            rules=self._rules,
         )
         self._endings.append(_Ending(attempt, transition))
         self._work.set()
@@ -125,16 +140,27 @@ class Settler:
                 await self._broker.wait_until_back(self._telemetry)
 
     async def _flush_batch(self) -> None:
-        # Both are taken before the first await, and outcomes only when no report is left behind:
-        # an outcome never overtakes its attempt's reports.
+        # Both are taken before the first await: an outcome never overtakes its attempt's reports.
+        is_flood = len(self._reports) > MOST_REPORTS
+        endings = self._endings_before_flood() if is_flood else self._endings[:]
         reports = self._reports[:MOST_REPORTS]
-        endings = self._endings[:] if len(reports) == len(self._reports) else []
         if reports:
             await self._write_reports(reports)
         if endings:
             codes = await self._settle(endings)
             del self._endings[: len(endings)]
             self._conclude(endings, codes)
+
+    def _endings_before_flood(self) -> list[_Ending]:
+        """Put first what was reported by ended attempts; return the endings that it completes.
+
+        One job that reports without end must not hold up how others end.
+        """
+        ended = {_run_of(ending) for ending in self._endings}
+        self._reports.sort(key=lambda each: (each.job_id, each.token) not in ended)
+        unwritten = {(each.job_id, each.token) for each in self._reports[MOST_REPORTS:]}
+        self._endings.sort(key=lambda ending: _run_of(ending) in unwritten)
+        return [ending for ending in self._endings if _run_of(ending) not in unwritten]
 
     async def _write_reports(self, reports: list[Report]) -> None:
         try:
@@ -183,7 +209,9 @@ class Settler:
         counts = JobsSettled()
         dropped: dict[int, list[str]] = {}
         for ending, code in zip(endings, codes, strict=True):
-            if code in _REFUSED_COMPLETION and isinstance(ending.transition, Complete):
+            if code in _REFUSED_COMPLETION and isinstance(
+                ending.transition, (Complete, AwaitChildren)
+            ):
                 self._fail_instead(ending, code)
                 continue
             self._forget(ending.attempt)
@@ -208,10 +236,14 @@ class Settler:
 
     def _count(self, ending: _Ending, counts: JobsSettled) -> None:
         match ending.transition:
-            case Complete():
+            case Complete(value):
                 counts.completed += 1
+                if self._telemetry.wants(JobCompleted):
+                    self._tell_completion(ending.attempt, value)
             case HandBack():
                 counts.handed_back += 1
+            case Postpone() | AwaitChildren() | LimitRate():
+                counts.moved += 1
             case Fail(failure):
                 counts.failed += 1
                 self._tell_failure(ending.attempt, failure, "for good")
@@ -220,7 +252,14 @@ class Settler:
                 self._tell_failure(ending.attempt, failure, "and tries again now")
             case RetryLater(failure, _, delay_ms):
                 counts.retried += 1
-                self._tell_failure(ending.attempt, failure, f"and tries again in {delay_ms / 1000:g} s")
+                self._tell_failure(
+                    ending.attempt, failure, f"and tries again in {delay_ms / 1000:g} s"
+                )
+
+    def _tell_completion(self, attempt: Attempt, value: bytes) -> None:
+        job = attempt.job
+        name = job.name.decode(errors="replace")
+        self._telemetry.emit(JobCompleted(job.id.decode(), name, value, attempt.seconds))
 
     def _tell_failure(self, attempt: Attempt, failure: Failed, next_step: str) -> None:
         job = attempt.job
@@ -232,3 +271,7 @@ class Settler:
             attempt.seconds,
         )
         self._telemetry.emit(event)
+
+
+def _run_of(ending: _Ending) -> tuple[bytes, bytes]:
+    return ending.attempt.job.id, ending.attempt.token

@@ -23,9 +23,12 @@ from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
 from sandboxq.outcome import HandedBack
 from sandboxq.pool.pool import Pool
+from sandboxq.queue.checks import seconds_from
 from sandboxq.sandbox.probe import usable_cores
-from sandboxq.telemetry import Telemetry
+from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
+from sandboxq.worker.answers import Answers
 from sandboxq.worker.attempt import AttemptState, HeldJobs
+from sandboxq.worker.by_hand import ByHand
 from sandboxq.worker.claimer import Claimer, Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
@@ -37,13 +40,18 @@ from sandboxq.worker.stalled_checker import StalledChecker
 from sandboxq.worker.tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
     from pathlib import Path
     from types import TracebackType
 
     from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.by_hand import HeldJob
 
 _log = logging.getLogger("sandboxq.worker")
 
+# Seconds that cancelled code has to end by itself.
+GRACE = 5.0
 # What is left after the deadline for killing children and writing what is handed back.
 LAST_WORDS = 5.0
 
@@ -68,7 +76,7 @@ class Worker:
     def __init__(
         self,
         queue: str,
-        processor: str | os.PathLike[str],
+        processor: str | os.PathLike[str] | None = None,
         *,
         url: str | None = None,
         prefix: str = DEFAULT_PREFIX,
@@ -79,12 +87,14 @@ class Worker:
     ) -> None:
         """Check the arguments; nothing is started or connected yet.
 
+        Without a processor there is nothing to ``run``: ``get_next_job`` takes single jobs.
+
         Raises:
             UsageError: an argument cannot work.
 
         """
         self.keys = QueueKeys(queue, prefix)
-        self.processor = os.fspath(processor)
+        self.processor = "" if processor is None else os.fspath(processor)
         self.settings = settings_from_options(options)
         self.telemetry = telemetry or Telemetry()
         self.tally = Tally()
@@ -102,6 +112,7 @@ class Worker:
         self._services: list[Service] = []
         self._broker: Broker | None = None
         self._pool: Pool | None = None
+        self._by_hand: ByHand | None = None
         self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -135,51 +146,74 @@ class Worker:
         except BaseException:
             await self.close()
             raise
+        self.telemetry.emit(WorkerReady(self.name))
 
     async def _start_parts(self, broker: Broker) -> None:
         context = WorkerContext(
             broker, self.keys, self.settings, self._held, self._clock, self.telemetry
         )
+        self._by_hand = ByHand(context)
+        if not self.processor:
+            self._start_service("stalled checker", StalledChecker(context).run)
+            return
         self._settler = Settler(context, on_settled=self._settled.set)
+        self._answers = Answers(context)
         self._pool = Pool(
             self.processor,
             size=self.procs,
-            listener=WorkerListener(self._settler, self.telemetry, self._room),
+            listener=WorkerListener(self._settler, self._answers, self.telemetry, self._room),
             queue_name=self.keys.queue,
             concurrency=self.settings.concurrency,
             policy=self.settings.policy,
             telemetry=self.telemetry,
         )
         await self._pool.start(self.settings.start_timeout)
-        self._claimer = Claimer(context, pool=self._pool, settler=self._settler, room=self._room)
+        self._claimer = Claimer(
+            context,
+            pool=self._pool,
+            settler=self._settler,
+            room=self._room,
+            on_lost=self._give_up_lost,
+        )
         self._start_services(context)
 
     def _start_services(self, context: WorkerContext) -> None:
         lock_keeper = LockKeeper(context, on_lost=self._give_up_lost)
         checker = StalledChecker(context)
-        control = Control(context.broker, self.keys, name=self.name, scale=self.scale)
+        control = Control(context.broker, self.keys, self)
         for name, loop in (
             ("settler", self._settler.run),
+            ("answers", self._answers.run),
             ("lock keeper", lock_keeper.run),
             ("stalled checker", checker.run),
             ("control", control.run),
         ):
-            service = Service(name, loop, self._fail)
-            service.start()
-            self._services.append(service)
+            self._start_service(name, loop)
         self._state = WorkerState.READY
+
+    def _start_service(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        service = Service(name, loop, self._fail)
+        service.start()
+        self._services.append(service)
 
     async def run(self, *, burst: bool = False) -> None:
         """Run jobs until stopped; in a burst, until nothing is waiting, prioritized or active.
 
         Raises:
             SandboxqError: a part of the worker failed for good; all jobs were handed back.
+            UsageError: the worker was not started, or has run already.
 
         """
+        if self._broker is not None and not self.processor:
+            message = "the worker has no processor: take jobs with get_next_job()"
+            raise UsageError(message)
         if self._pool is None:
             message = (
                 "the worker was not started: use 'async with Worker(...) as worker' or start()"
             )
+            raise UsageError(message)
+        if self._state is not WorkerState.READY:
+            message = "the worker has stopped: a worker runs once, make another"
             raise UsageError(message)
         claimer = Service("claimer", lambda: self._claim(burst=burst), self._fail)
         claimer.start()
@@ -212,12 +246,18 @@ class Worker:
         self._ended.set()
         await self._wind_down()
         self._state = WorkerState.CLOSED
+        if self._pool is not None:
+            has_calls = self._pool.held > 0  # the winding down was cancelled
+            await self._pool.stop(timeout=LAST_WORDS)
+            if has_calls:
+                await self._wait_until_settled(LAST_WORDS)
         for service in self._services:
             await service.stop()
-        if self._pool is not None:
-            await self._pool.stop(timeout=LAST_WORDS)
+        if self._by_hand is not None:
+            await self._by_hand.close()
         if self._broker is not None:
             await self._broker.close()
+        self.telemetry.emit(WorkerClosed())
 
     # ── while it runs ───────────────────────────────────────────────────────
 
@@ -261,6 +301,41 @@ class Worker:
         self._room.set()
         return self.pool.size
 
+    async def get_next_job(
+        self, token: str | None = None, *, timeout: float | timedelta = 0.0
+    ) -> HeldJob | None:
+        """Claim a job for code that runs it itself; None when there was none for so long.
+
+        ``token`` locks it, for ``lock_duration``: extend the lock in time, and end the job with one
+        of its ``move_to`` methods. A job that must fail without being run is failed on the way.
+        Raises: UsageError when the worker was not started.
+        """
+        if self._by_hand is None:
+            message = "the worker was not started"
+            raise UsageError(message)
+        return await self._by_hand.next_job(token, seconds_from("timeout", timeout))
+
+    def cancel(
+        self, job_id: str, reason: str = "cancelled by its worker", *, grace: float = GRACE
+    ) -> bool:
+        """End a job that this worker has, else return False; see Queue.cancel for others.
+
+        Its code is told, and killed when it has not ended ``grace`` seconds later; what has not
+        begun fails at once. It fails as JobCancelled with ``reason`` and is not tried again.
+        """
+        attempt = self._held.get(job_id.encode())
+        if attempt is None or attempt.state is not AttemptState.RUNNING or attempt.call is None:
+            return False
+        self.pool.cancel_call(attempt.call, JobCancelled(reason), grace=grace)
+        return True
+
+    def cancel_all(
+        self, reason: str = "cancelled by its worker", *, grace: float = GRACE
+    ) -> list[str]:
+        """End every job that this worker has; return their ids."""
+        job_ids = [job_id.decode() for job_id in self._held]
+        return [job_id for job_id in job_ids if self.cancel(job_id, reason, grace=grace)]
+
     async def _claim(self, *, burst: bool) -> None:
         try:
             await self._claimer.run(Mode.BURST if burst else Mode.FOREVER)
@@ -269,6 +344,7 @@ class Worker:
         self._ended.set()
 
     def _fail(self, error: Exception) -> None:
+        self.telemetry.emit(WorkerFailed(str(error)))
         self._failure = error
         self._ended.set()
 
@@ -304,9 +380,11 @@ class Worker:
             attempt for attempt in self._held.values() if attempt.state is AttemptState.RUNNING
         ]
         for attempt in running:
-            attempt.state = AttemptState.GIVEN_UP
-            if attempt.call is not None:
-                pool.end_call(attempt.call, JobCancelled("the worker stops"))
+            if attempt.call is None:
+                continue
+            if attempt.call.cancelled is None:
+                attempt.state = AttemptState.GIVEN_UP
+            pool.end_call(attempt.call, JobCancelled("the worker stops"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 while pool.held:
@@ -322,14 +400,14 @@ class Worker:
         """Return when nothing is held any more, when the time is up, or when told to hurry."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        hurried = asyncio.ensure_future(hurry.wait()) if hurry else None
-        while self._held and loop.time() < deadline and not (hurried and hurried.done()):
+        events = [self._settled, hurry] if hurry else [self._settled]
+        while self._held and loop.time() < deadline and not (hurry and hurry.is_set()):
             self._settled.clear()
-            settled = asyncio.ensure_future(self._settled.wait())
-            waiting = {settled} if hurried is None else {settled, hurried}
-            await asyncio.wait(
-                waiting, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED
-            )
-            settled.cancel()
-        if hurried:
-            hurried.cancel()
+            waiting = [asyncio.ensure_future(event.wait()) for event in events]
+            try:
+                await asyncio.wait(
+                    waiting, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                for each in waiting:
+                    each.cancel()

@@ -17,7 +17,7 @@ from sandboxq.broker.stalled import recover_stalled
 from tests.conftest import run_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from sandboxq.outcome import Transition
 
@@ -57,6 +57,13 @@ class Case:
         jobs = self.claim(limit=len(job_ids)).jobs
         assert [job.id.decode() for job in jobs] == list(job_ids)
         self.redis.delete(self.keys["events"], self.keys["marker"])
+
+    def active_parent(self, job_id: str, *, children: Sequence[str]) -> str:
+        """Queue and claim a job that has children in this queue, and return its key."""
+        self.active(job_id)
+        key = self.keys[job_id]
+        self.redis.sadd(f"{key}:dependencies", *(self.keys[child] for child in children))
+        return key
 
     # ── when ────────────────────────────────────────────────────────────────
 

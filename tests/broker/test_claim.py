@@ -220,12 +220,19 @@ def test_the_queues_own_limit_goes_first(case: Case) -> None:
     assert 20_000 < case.redis.pttl(case.keys["limiter"]) <= 90_000
 
 
-def test_a_manual_rate_limit_needs_a_maximum(case: Case) -> None:
-    """As in Node: the key alone stops nobody."""
+def test_a_limit_set_by_hand_needs_no_maximum(case: Case) -> None:
+    """Who says that the queue must rest means every worker; Node's heed it only with a limiter."""
     case.redis.set(case.keys["limiter"], 2**53 - 1, px=40_000)
     case.waiting("1", "2")
-    assert ids(case.claim(limit=1)) == ["1"]
+    assert case.claim(limit=1).rate_limit_ms > 30_000
     assert case.claim(limit=1, limiter=(5, 1000)).rate_limit_ms > 30_000
+
+
+def test_another_workers_window_stops_no_worker_without_a_limit(case: Case) -> None:
+    """As in Node: the counter is a limit only where there is a maximum."""
+    case.redis.set(case.keys["limiter"], 1000, px=40_000)
+    case.waiting("1")
+    assert ids(case.claim(limit=1)) == ["1"]
 
 
 def test_a_window_without_end_is_over(case: Case) -> None:

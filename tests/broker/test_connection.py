@@ -83,6 +83,31 @@ def test_an_error_reply_is_a_queue_error_and_the_connection_goes_on(
     run_async(main())
 
 
+@pytest.mark.parametrize(
+    ("setting", "refuse", "accept"),
+    [("maxmemory", 1, 0), ("min-replicas-to-write", 1, 0)],
+)
+def test_refusals_that_pass_by_themselves_are_no_answer(
+    server: StoppableServer, setting: str, refuse: int, accept: int
+) -> None:
+    """An outcome that a full or lonely Redis refuses must be sent again, not given up."""
+
+    async def main() -> None:
+        broker = await Broker.connect(server.url)
+        script = script_of("return redis.call('INCRBY', KEYS[1], 1)")
+        await broker.script(script, ["n"], [])
+        await broker.command("CONFIG", "SET", setting, refuse)
+        with pytest.raises(BrokerUnavailable):
+            await broker.command("SET", "k", "v")
+        with pytest.raises(BrokerUnavailable):
+            await broker.script(script, ["n"], [])
+        await broker.command("CONFIG", "SET", setting, accept)
+        assert await broker.script(script, ["n"], []) == 2
+        await broker.close()
+
+    run_async(main())
+
+
 def test_scripts_are_loaded_when_the_server_does_not_know_them(
     server: StoppableServer,
 ) -> None:

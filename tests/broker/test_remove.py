@@ -82,6 +82,18 @@ def test_an_unknown_job_is_false(case: Case) -> None:
     assert case.events() == []
 
 
+def test_removing_an_active_job_lets_the_next_one_in(case: Case) -> None:
+    """At a concurrency limit it makes room: without a marker all workers would sleep on."""
+    case.active("dead")
+    case.redis.hset(case.keys["meta"], "concurrency", 1)
+    case.waiting("next")
+    case.redis.delete(case.keys["dead:lock"])
+
+    assert removed(case, "dead")
+
+    assert case.scores("marker") == {"0": 0.0}
+
+
 def test_a_locked_job_stays(case: Case) -> None:
     """Its worker would run on and then fail to settle."""
     case.active("1")

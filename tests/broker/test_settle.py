@@ -104,6 +104,17 @@ def test_more_than_a_hundred(case: Case) -> None:
     assert case.redis.zcard(case.keys["completed"]) == 250
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(None, 3), (5, 3), (2, 2), (0, 0), (-1, 0)])
+def test_stack_traces_are_limited(case: Case, limit: int | None, kept: int) -> None:
+    """A thousand retries must not fill Redis; no limit that a producer writes may hang it."""
+    for number in range(3):
+        case.active("1")
+        failure = Failed("e", f"trace {number}")
+        case.settle(("1", Fail(failure, KEEP_ALL, limit, 9)))
+
+    assert traces(case.hash("1")) == [f"trace {number}" for number in range(3)][3 - kept :]
+
+
 # ── who may settle ──────────────────────────────────────────────────────────
 
 

@@ -19,7 +19,7 @@ from tests.interop.node_install import (
 from tests.interop.our_side import OurSide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # npm names of the packages in node/package.json, by the version that they hold.
@@ -68,21 +68,32 @@ def bullmq_version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def node_driver(
-    bullmq_version: str,
+def new_driver(
     node_tools: NodeTools,
     node_modules: Path,
     server_url: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[NodeDriver]:
+) -> Iterator[Callable[[str], NodeDriver]]:
+    """Return a function that starts a Node process with a version of BullMQ."""
+    drivers: list[NodeDriver] = []
+
+    def start(version: str) -> NodeDriver:
+        log_path = tmp_path_factory.mktemp("node") / f"driver-{version}.log"
+        script, socket_path = str(NODE_FOLDER / "driver.mjs"), server_url.removeprefix("unix://")
+        package = BULLMQ_PACKAGES[version]
+        command = [node_tools.node, script, str(node_modules), package, socket_path]
+        drivers.append(NodeDriver(command, log_path))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.close()
+
+
+@pytest.fixture(scope="session")
+def node_driver(new_driver: Callable[[str], NodeDriver], bullmq_version: str) -> NodeDriver:
     """Return a running Node process with this version of BullMQ."""
-    log_path = tmp_path_factory.mktemp("node") / f"driver-{bullmq_version}.log"
-    script, socket_path = str(NODE_FOLDER / "driver.mjs"), server_url.removeprefix("unix://")
-    package = BULLMQ_PACKAGES[bullmq_version]
-    command = [node_tools.node, script, str(node_modules), package, socket_path]
-    driver = NodeDriver(command, log_path)
-    yield driver
-    driver.close()
+    return new_driver(bullmq_version)
 
 
 @pytest.fixture

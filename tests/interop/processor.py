@@ -10,7 +10,13 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.errors import UnrecoverableError
+from sandboxq.errors import (
+    DelayedError,
+    RateLimitError,
+    UnrecoverableError,
+    WaitingChildrenError,
+    WaitingError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +56,41 @@ def _crash(job: Any) -> str:
     return "recovered"
 
 
+def _postpone(job: Any) -> int:
+    if job.attempts_started > 1:
+        return int(job.attempts_started)
+    raise DelayedError(job.data["ms"] / 1000)
+
+
+def _put_back(job: Any) -> int:
+    if job.attempts_started > 1:
+        return int(job.attempts_started)
+    raise WaitingError
+
+
+def _limit_rate(job: Any) -> int:
+    if job.attempts_started > 1:
+        return int(job.attempts_started)
+    raise RateLimitError(job.data["ms"] / 1000)
+
+
+def _await_children(job: Any) -> int:
+    if job.attempts_started > 1:
+        return int(job.attempts_started)
+    raise WaitingChildrenError
+
+
 def _nothing(_: Any) -> None:
     return None
+
+
+def _children(job: Any) -> list[Any]:
+    return sorted(job.children_values().values(), key=str)
+
+
+def _family(job: Any) -> dict[str, Any]:
+    ignored = sorted(job.ignored_children_failures().values())
+    return {"values": _children(job), "ignored": ignored, "counts": job.dependencies_count()}
 
 
 _KINDS: dict[str, Callable[[Any], Any]] = {
@@ -61,6 +100,12 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
     "report": _report,
     "crash": _crash,
     "nothing": _nothing,
+    "children": _children,
+    "family": _family,
+    "postpone": _postpone,
+    "put-back": _put_back,
+    "limit-rate": _limit_rate,
+    "await-children": _await_children,
 }
 
 

@@ -80,6 +80,12 @@ RUNS: list[tuple[str, Any, dict[str, Any]]] = [
     ("fail", FAILING, {"removeOnFail": True}),
     ("echo", 1, {"removeOnComplete": 3}),
     ("fail", FAILING, {"removeOnFail": {"count": 4, "age": 1000}}),
+    ("postpone", {"ms": 20}, {}),
+    ("postpone", {"ms": 20}, {"priority": 4}),
+    ("put-back", {}, {}),
+    ("put-back", {}, {"priority": 4}),
+    ("limit-rate", {"ms": 50}, {}),
+    ("limit-rate", {"ms": 50}, {"priority": 4}),
     ("echo", 1, {"deduplication": {"id": "once"}}),
     ("echo", 1, {"deduplication": {"id": "for a while", "ttl": 600_000}}),
 ]
@@ -177,7 +183,7 @@ async def test_runs_leave_the_same(
         await run_one_by_one(twin)
 
     ours, theirs = dump(server_url, twin.queue_name), dump(server_url, node.queue_name)
-    for key in ("marker", "stalled", "stalled-check"):
+    for key in ("marker", "stalled", "stalled-check", "limiter"):
         # When an idle worker last looked depends on timing.
         ours.pop(key, None)
         theirs.pop(key, None)

@@ -154,6 +154,29 @@ def test_sigterm_finishes_what_runs(
     assert "SIGTERM" in worker.text
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_during_the_import_ends_the_start(
+    workers: list[RunningWorker],
+    server_url: str,
+    queue_name: str,
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    """As first process of a container a worker without a handler would ignore SIGTERM."""
+    path = tmp_path / "slow.py"
+    mark = tmp_path / "importing"
+    path.write_text(
+        f"import pathlib, time\npathlib.Path({str(mark)!r}).touch()\ntime.sleep(30)\n"
+        "def process(job): ...\n"
+    )
+    worker = RunningWorker(server_url, queue_name, processor=str(path))
+    workers.append(worker)
+    wait_until(mark.exists)
+    worker.send(number)
+    assert worker.wait(5) == 0
+    assert "before the children were ready" in worker.text
+
+
 def test_second_signal_hands_back_at_once(
     workers: list[RunningWorker], server_url: str, queue_name: str, tmp_path: Path
 ) -> None:

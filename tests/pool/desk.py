@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sandboxq.outcome import Outcome
+    from sandboxq.pool.question import Question
 
 
 class Desk:
@@ -32,6 +33,7 @@ class Desk:
         self.order: list[bytes] = []
         self.seconds: dict[bytes, float] = {}
         self.reports: list[tuple[bytes, str, bytes]] = []
+        self.questions: list[Question] = []
         self.lines: list[tuple[bytes | None, str, str]] = []
         self.events: list[Event] = []
         self._waiting: dict[bytes, asyncio.Future[Outcome]] = {}
@@ -78,6 +80,10 @@ class Desk:
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Remember."""
         self.reports.append((call.key, kind, payload))
+
+    def on_question(self, question: Question) -> None:
+        """Remember; the test answers."""
+        self.questions.append(question)
 
     def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
         """Remember."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sandboxq.child.cancels import Cancels, open_cancels
 from sandboxq.child.frames import CALL, CHUNK_SIZE, DONE, MESSAGE_LIMIT
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark, open_mark
@@ -30,7 +31,9 @@ class _Pair:
         mark = open_mark()
         self.mark = Mark(mark)
         os.close(mark)
-        self.link = Link(self.socket, self.mark)
+        self.pipe = open_cancels()
+        self.answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link = Link(self.socket, self.mark, Cancels(self.pipe[0]), self.answers[0])
 
     async def read(self, count: int) -> list[tuple[int, int, bytes]]:
         """Read as a child does, in a thread: its reads block."""
@@ -51,6 +54,10 @@ class _Pair:
         self.channel.close()
         self.socket.close()
         self.mark.close()
+        for fd in self.pipe:
+            os.close(fd)
+        for end in self.answers:
+            end.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE, 5_000_000])

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.config import WorkerOptions, WorkerSettings, project_settings, settings_from_options
+from sandboxq.config import (
+    RateLimit,
+    WorkerOptions,
+    WorkerSettings,
+    project_settings,
+    settings_from_options,
+)
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 
@@ -27,6 +33,10 @@ if TYPE_CHECKING:
         {"lock_duration": float("nan")},
         {"shutdown_timeout": -1},
         {"name": "two words"},
+        {"limiter": (10, 1)},
+        {"max_started_attempts": 0},
+        {"backoff_strategies": {"exponential": lambda *_: 1}},
+        {"backoff_strategies": {"mine": 5}},
         {"colour": "blue"},
     ],
 )
@@ -35,6 +45,21 @@ def test_settings_that_cannot_work_are_refused(options: WorkerOptions) -> None:
     with pytest.raises(UsageError) as refusal:
         settings_from_options(options)
     assert next(iter(options)) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "duration"), [(0, 1), (1.5, 1), (True, 1), (1, 0), (1, float("nan")), (1, 0.0001)]
+)
+def test_limits_that_cannot_work_are_refused(jobs: Any, duration: float) -> None:
+    """Redis would take half a job or a window of no length for something else."""
+    with pytest.raises(UsageError, match="limiter"):
+        RateLimit(jobs, duration)
+
+
+def test_a_limit_in_milliseconds() -> None:
+    """What the wire wants."""
+    assert RateLimit(10).duration_ms == 1000
+    assert RateLimit(10, dt.timedelta(minutes=1)).duration_ms == 60_000
 
 
 def test_durations_may_be_timedelta() -> None:

@@ -21,9 +21,9 @@ PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 
 
 @contextlib.asynccontextmanager
-async def running(url: str, name: str, **options: Any) -> AsyncIterator[tuple[Queue, Worker]]:
+async def running(url: str, queue_name: str, **options: Any) -> AsyncIterator[tuple[Queue, Worker]]:
     """Yield a queue and a worker that runs for the duration of the block."""
-    async with Queue(name, url=url) as queue, _worker(url, name, **options) as worker:
+    async with Queue(queue_name, url=url) as queue, _worker(url, queue_name, **options) as worker:
         running = asyncio.create_task(worker.run())
         try:
             yield queue, worker
@@ -33,8 +33,8 @@ async def running(url: str, name: str, **options: Any) -> AsyncIterator[tuple[Qu
             await running
 
 
-def _worker(url: str, name: str, **options: Any) -> Worker:
-    return Worker(name, PROCESSOR, url=url, **{"procs": 2, **options})
+def _worker(url: str, queue_name: str, **options: Any) -> Worker:
+    return Worker(queue_name, PROCESSOR, url=url, **{"procs": 2, **options})
 
 
 def with_worker(

@@ -8,9 +8,7 @@
 -- Returns  for each job its id (that of the job found, for a duplicate), or
 --          -5 its parent does not exist, -7 its id already has another parent
 -- Events   added, then waiting or delayed; or duplicated; or deduplicated (with removed, when replacing)
--- @include enqueue
--- @include attach
--- @include deduplicate
+-- @include add_job
 
 local base = KEYS[1]
 local now = tonumber(ARGV[1])
@@ -46,27 +44,7 @@ end
 local function add_special(name, data, opts, rest)
   local job = cjson.decode(rest)
   job.name, job.data, job.opts = name, data, opts
-  job.timestamp = job.timestamp or now
-  job.delay = job.delay or 0
-  job.priority = job.priority or 0
-  if job.parent_key and call('EXISTS', job.parent_key) == 0 then
-    return -5
-  end
-  local count = call('INCR', counter)
-  local id = job.id or string.format('%.0f', count)
-  if job.id and call('EXISTS', base .. id) == 1 then
-    return attach_duplicate(queue, id, job, now)
-  end
-  local existing = job.de and deduplicate(queue, id, job)
-  if existing then
-    return existing
-  end
-  store_job(queue, id, job)
-  enqueue(queue, id, job)
-  if job.parent_key then
-    call('SADD', job.parent_key .. ':dependencies', base .. id)
-  end
-  return id
+  return add_job(queue, job, now)
 end
 
 call('HSETNX', queue.meta, 'version', VERSION)

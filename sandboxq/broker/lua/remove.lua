@@ -8,6 +8,7 @@
 -- @include parents
 -- @include deduplication
 -- @include job_keys
+-- @include iteration
 -- @include take_out
 
 local base = KEYS[1]
@@ -25,11 +26,6 @@ local function is_locked(key)
     end
   end
   return false
-end
-
-local function is_next_iteration(scheduler_id)
-  local score = scheduler_id and call('ZSCORE', base .. 'repeat', scheduler_id)
-  return score and id == 'repeat:' .. scheduler_id .. ':' .. score
 end
 
 local function children_of(key)
@@ -61,6 +57,9 @@ local function remove(job)
     end
   end
   local state = take_out(queue, job.id)
+  if state == 'active' then
+    mark_room(queue)
+  end
   if stored[3] then
     forget_deduplication(queue, job.id, stored[3])
   end
@@ -73,7 +72,7 @@ local key = base .. id
 if call('EXISTS', key) == 0 then
   return -1
 end
-if is_next_iteration(call('HGET', key, 'rjk')) then
+if is_next_iteration({ base = base }, id, call('HGET', key, 'rjk')) then
   return -8
 end
 if is_locked(key) then

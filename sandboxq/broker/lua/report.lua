@@ -1,8 +1,8 @@
 -- Write up to 100 reports of running jobs (bullmq-wire.md 3.17), each only under its run's lock.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
--- ARGV     five for each report: id, token, kind (progress, data, log), payload, log lines to keep
---          (0: all)
+-- ARGV     five for each report: id, token ('0' asks for no lock), kind (progress, data, log), payload,
+--          log lines to keep (0: all)
 -- Returns  one integer for each: 0, -1 no such job, -2 no lock, -6 lock of another
 -- Events   progress
 -- @include queue
@@ -36,7 +36,7 @@ for i = 1, #lock_keys do
   local at = 5 * i - 4
   local id, token = ARGV[at], ARGV[at + 1]
   local key = base .. id
-  if call('EXISTS', key) == 0 then
+  if call('HEXISTS', key, 'name') == 0 then
     codes[i] = -1
   elseif locks[i] ~= token and token ~= '0' then
     codes[i] = locks[i] and -6 or -2

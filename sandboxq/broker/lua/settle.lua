@@ -1,27 +1,38 @@
--- Settle up to 100 attempts of one queue (bullmq-wire.md 3.8 to 3.14, 3.16).
+-- Settle up to 100 attempts of one queue (bullmq-wire.md 3.8 to 3.16).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), data points of metrics to keep (0: none), then five for each attempt:
---            kind   c complete, f fail, r retry now, d retry later, h hand back
+--            kind   c complete, f fail, r retry now, d retry later, h hand back, p postpone,
+--                   w await children, l limit the rate of the queue
 --            id     of the job
 --            token  that must hold the job's lock; '0' asks for no lock
---            text   c: the value, JSON; f r d: the failed reason; h: ''
---            rule   c: see retention.lua; f r d: JSON, see failure.lua; h: '1' when it had begun
+--            text   c: the value, JSON; f r d: the failed reason; else: ''
+--            rule   c: see retention.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
+--                   p l: ms
 -- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,
 --          -6 lock of another, -4 pending children, -9 failed children; or -3 not active, when the
 --          lock is gone and what is known of a failure written
--- Events   completed, failed, retries-exhausted, waiting, delayed, drained; those of parents and of
---          the jobs that deduplication had put off
+-- Events   completed, failed, retries-exhausted, waiting, delayed, waiting-children, drained; those of
+--          parents and of the jobs that deduplication had put off
 -- @include close_batch
 -- @include finish
+-- @include moves
 -- @include retry
 
 local base = KEYS[1]
 local now, metrics_points = tonumber(ARGV[1]), tonumber(ARGV[2])
 local queue = open_queue(base)
 local batch = new_batch(queue, now)
-local transitions =
-  { c = complete, f = fail, r = retry_now, d = retry_later, h = hand_back }
+local transitions = {
+  c = complete,
+  f = fail,
+  r = retry_now,
+  d = retry_later,
+  h = hand_back,
+  p = postpone,
+  w = await_children,
+  l = limit_rate,
+}
 
 local lock_keys, children_keys = {}, {}
 for at = 3, #ARGV, 5 do
@@ -48,6 +59,9 @@ local function refusal(kind, key, job, lock, token)
     if call('EXISTS', key .. ':unsuccessful') == 1 then
       return -9
     end
+  end
+  if kind == 'w' and call('EXISTS', key .. ':unsuccessful') == 1 then
+    return -9
   end
   if lock == token or token == '0' then
     return 0

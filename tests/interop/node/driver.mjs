@@ -72,6 +72,15 @@ function plainFlow({ job, children }) {
   return { job: plain(job), children: (children ?? []).map(plainFlow) };
 }
 
+async function withProducer(use) {
+  const producer = new FlowProducer({ connection });
+  try {
+    return await use(producer);
+  } finally {
+    await producer.close();
+  }
+}
+
 const commands = {
   // Any method of Queue.
   queue: async ({ queue, method, args }) => plain(await queueOf(queue)[method](...args)),
@@ -97,7 +106,8 @@ const commands = {
 
   startWorker: async ({ queue, options }) => {
     const room = roomOf(queue);
-    const worker = new Worker(queue, (job) => runByName(job, room.runs), { connection, ...options });
+    const process = (job) => runByName(job, room.runs, queueOf(queue));
+    const worker = new Worker(queue, process, { connection, ...options });
     worker.on("error", (error) => console.error(`worker of ${queue}:`, error));
     room.workers.push(worker);
     await worker.waitUntilReady();
@@ -121,14 +131,16 @@ const commands = {
 
   events: ({ queue }) => roomOf(queue).heard,
 
-  flow: async ({ tree }) => {
-    const producer = new FlowProducer({ connection });
-    try {
-      return plainFlow(await producer.add(tree));
-    } finally {
-      await producer.close();
-    }
-  },
+  flow: ({ tree, options }) =>
+    withProducer(async (producer) => plainFlow(await producer.add(tree, options))),
+
+  flows: ({ trees }) =>
+    withProducer(async (producer) => (await producer.addBulk(trees)).map(plainFlow)),
+
+  getFlow: ({ queue, id, limits }) =>
+    withProducer(async (producer) =>
+      plainFlow(await producer.getFlow({ queueName: queue, id, ...limits })),
+    ),
 
   openBoard: async ({ queue }) => {
     const board = await openBoard(load, [queueOf(queue)]);

@@ -22,17 +22,56 @@ async function report(job) {
   return "reported";
 }
 
+function named(name) {
+  return Object.assign(new Error(), { name });
+}
+
+// Each moves its job at the first run only.
+async function postpone(job) {
+  if (job.attemptsStarted > 1) return job.attemptsStarted;
+  await job.moveToDelayed(Date.now() + job.data.ms, job.token);
+  throw named("DelayedError");
+}
+
+async function putBack(job) {
+  if (job.attemptsStarted > 1) return job.attemptsStarted;
+  await job.moveToWait(job.token);
+  throw named("WaitingError");
+}
+
+async function limitRate(job, queue) {
+  if (job.attemptsStarted > 1) return job.attemptsStarted;
+  await queue.rateLimit(job.data.ms);
+  throw new Error("bullmq:rateLimitExceeded");
+}
+
+async function awaitChildren(job) {
+  if (await job.moveToWaitingChildren(job.token)) throw named("WaitingChildrenError");
+  return job.attemptsStarted;
+}
+
 const KINDS = {
+  postpone,
+  "put-back": putBack,
+  "limit-rate": limitRate,
+  "await-children": awaitChildren,
   echo: (job) => job.data,
   sleep: async (job) => (await sleep(job.data.ms), "slept"),
   fail: failSomeTimes,
   "give-up": giveUp,
   report,
   nothing: () => null,
+  family,
   children: async (job) => Object.values(await job.getChildrenValues()).sort(),
 };
 
-export async function runByName(job, runs) {
+async function family(job) {
+  const [values, ignored] = [await job.getChildrenValues(), await job.getIgnoredChildrenFailures()];
+  const counts = await job.getDependenciesCount();
+  return { values: Object.values(values).sort(), ignored: Object.values(ignored).sort(), counts };
+}
+
+export async function runByName(job, runs, queue) {
   runs.push(job.id);
-  return (KINDS[job.name] ?? KINDS.echo)(job);
+  return (KINDS[job.name] ?? KINDS.echo)(job, queue);
 }

@@ -6,7 +6,9 @@ local function attach(queue, id, job, now)
   local key = queue.base .. id
   if call('ZSCORE', queue.base .. 'completed', id) then
     call('HSET', job.parent_key .. ':processed', key, call('HGET', key, 'returnvalue') or 'null')
-    release_parent_if_empty(parent_of(job.parent_key, job.parent), now)
+    if not job.is_in_flow then
+      release_parent_if_empty(parent_of(job.parent_key, job.parent), now)
+    end
   else
     call('SADD', job.parent_key .. ':dependencies', key)
   end

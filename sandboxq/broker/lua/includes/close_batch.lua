@@ -16,20 +16,16 @@ local function close_outcome(batch, outcome, metrics_points)
   end
 end
 
--- Who asked while the queue was at its concurrency was told nothing and sleeps: now there is room.
-local function has_room_for_waiting(queue)
-  return queue.concurrency
-    and (call('LLEN', queue.wait) > 0 or call('ZCARD', queue.prioritized) > 0)
-end
-
 local function close_batch(batch, metrics_points)
   local queue = batch.queue
   if #batch.unlocked_keys > 0 then
     call('DEL', unpack(batch.unlocked_keys))
     call('SREM', queue.base .. 'stalled', unpack(batch.unlocked_ids))
   end
-  if batch.has_waiting or has_room_for_waiting(queue) then
+  if batch.has_waiting then
     mark_waiting(queue)
+  else
+    mark_room(queue)
   end
   if batch.has_delayed then
     mark_delayed(queue)

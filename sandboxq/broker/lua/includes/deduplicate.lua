@@ -2,6 +2,8 @@
 -- Returns the id of the job that counts instead, or nil, with job.deid set, when this one is to be added.
 -- @include deduplication
 -- @include job_keys
+-- @include markers
+-- @include place
 
 local function emit_deduplicated(queue, id, deid, other)
   call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
@@ -42,6 +44,19 @@ local function store_next(queue, id, job, key, old)
   return true
 end
 
+-- A job that is still delayed is run when the newest add wanted it.
+local function reschedule(queue, job, old)
+  if not call('ZSCORE', queue.delayed, old) then
+    return
+  end
+  local due_ms = job.timestamp + job.delay
+  call('HSET', queue.base .. old, 'delay', job.delay)
+  place_delayed(queue, old, due_ms)
+  call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+    'event', 'delayed', 'jobId', old, 'delay', due_ms)
+  mark_delayed(queue)
+end
+
 local function deduplicate(queue, id, job)
   local rule = job.de
   local key = queue.base .. 'de:' .. rule.id
@@ -63,6 +78,9 @@ local function deduplicate(queue, id, job)
   end
   if not store_next(queue, id, job, key, old) and not rule.replace then
     emit_deduplicated(queue, old, rule.id, id)
+  end
+  if rule.reschedule and not rule.replace then
+    reschedule(queue, job, old)
   end
   return old
 end

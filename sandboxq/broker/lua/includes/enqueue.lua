@@ -3,6 +3,7 @@
 --                              parent_key parent rjk deid; emits `added`
 --   enqueue(queue, id, job)    into delayed, prioritized or wait by job.delay (ms), .priority, .is_lifo;
 --                              .timestamp is when the delay begins; emits `delayed` or `waiting`, and marks
+--   await_children(queue, id, job)  into waiting-children; no marker
 -- @include markers
 -- @include place
 
@@ -38,4 +39,10 @@ local function enqueue(queue, id, job)
     mark_waiting(queue)
     call('XADD', queue.events, 'MAXLEN', '~', limit, '*', 'event', 'waiting', 'jobId', id)
   end
+end
+
+local function await_children(queue, id, job)
+  call('ZADD', queue.waiting_children, job.timestamp, id)
+  call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+    'event', 'waiting-children', 'jobId', id)
 end

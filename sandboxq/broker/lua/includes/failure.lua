@@ -1,4 +1,6 @@
--- write_failure(key, reason, rule): what is known of a failed attempt (bullmq-wire.md 2.1).
+-- What is known of a failed attempt (bullmq-wire.md 2.1).
+--   write_failure(key, reason, rule)
+--   forget_facts(key)                  sq: fields, of an attempt that no longer counts
 -- rule: stack (text), limit (stack traces to keep; absent: all), facts (sq: fields: name, value, …),
 -- and what the transition itself needs.
 -- @include call
@@ -11,7 +13,7 @@ local function stack_traces(stored, rule)
   if rule.stack ~= '' then
     traces[#traces + 1] = rule.stack
   end
-  local limit = tonumber(rule.limit) or #traces
+  local limit = math.max(tonumber(rule.limit) or #traces, 0)
   while #traces > limit do
     table.remove(traces, 1)
   end

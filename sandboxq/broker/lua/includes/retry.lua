@@ -3,6 +3,7 @@
 --   retry_later(batch, id, key, job, reason, rule)   rule: JSON, see failure.lua; + delay (ms)
 --   hand_back(batch, id, key, job, '', was_started)  no attempt counts; '1' when it had begun
 --                                                    and it goes in front of all others
+--   delay_job(batch, id, key, delay)                 into delayed for so many ms
 -- job: ats, atm. → 0 or -3, not active
 -- @include batch
 -- @include failure
@@ -30,6 +31,15 @@ local function retry_now(batch, id, key, job, reason, rule_json)
   return 0
 end
 
+local function delay_job(batch, id, key, delay)
+  local queue = batch.queue
+  local due_ms = batch.now + delay
+  call('HSET', key, 'delay', delay)
+  place_delayed(queue, id, due_ms)
+  call('XADD', queue.events, '*', 'event', 'delayed', 'jobId', id, 'delay', due_ms)
+  batch.has_delayed = true
+end
+
 local function retry_later(batch, id, key, job, reason, rule_json)
   local queue = batch.queue
   local rule = cjson.decode(rule_json)
@@ -37,12 +47,8 @@ local function retry_later(batch, id, key, job, reason, rule_json)
   if call('LREM', queue.active, -1, id) == 0 then
     return -3
   end
-  local due_ms = batch.now + rule.delay
   call('HINCRBY', key, 'atm', 1)
-  call('HSET', key, 'delay', rule.delay)
-  place_delayed(queue, id, due_ms)
-  call('XADD', queue.events, '*', 'event', 'delayed', 'jobId', id, 'delay', due_ms)
-  batch.has_delayed = true
+  delay_job(batch, id, key, rule.delay)
   return 0
 end
 

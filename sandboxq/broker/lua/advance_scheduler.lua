@@ -1,0 +1,66 @@
+-- Queue the next jobs of schedulers whose jobs were just claimed (bullmq-wire.md 3.22). A scheduler whose
+-- next job is not the claimed one is left alone, so a job that is claimed again has no second successor.
+--
+-- KEYS[1]  base, `<prefix>:<queue>:`
+-- ARGV     now (ms), then for each claimed job: its id, scheduler id, next time (ms; '' with `every`),
+--          `every` by its opts (ms or ''), opts of the next job (see add_iteration), priority, '1' for
+--          lifo else '0'
+-- Returns  for each the id of the job made; '' none was to be made; -10 another job has that time, so
+--          that a later one is to be asked for
+-- Events   added, then delayed or waiting; duplicated
+-- @include add_iteration
+
+local base = KEYS[1]
+local now = tonumber(ARGV[1])
+
+local queue = open_queue(base)
+
+-- What a v5 client repeats has neither data nor counter in its record, and loses them in Node's v6.
+local function template_data(record_key, record, claimed_id)
+  if record[2] then
+    return record[2]
+  end
+  local data = not record[5] and call('HGET', base .. claimed_id, 'data') or '{}'
+  if data ~= '{}' then
+    call('HSET', record_key, 'data', data)
+  end
+  return data
+end
+
+local function advance(claimed_id, id, next_ms, every_of_job, job)
+  local prev = tonumber(call('ZSCORE', base .. 'repeat', id))
+  if not prev or claimed_id ~= iteration_id(id, prev) then
+    return ''
+  end
+  local record_key = base .. 'repeat:' .. id
+  local record = call('HMGET', record_key, 'name', 'data', 'every', 'offset', 'ic')
+  local every = tonumber(record[3] or every_of_job)
+  if every then
+    next_ms = next_slot(prev, every, now, tonumber(record[4]) or 0)
+  end
+  if not next_ms then
+    return ''
+  end
+  if call('EXISTS', base .. iteration_id(id, next_ms)) == 1 then
+    call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+      'event', 'duplicated', 'jobId', iteration_id(id, next_ms))
+    next_ms = every and free_slot(base, id, next_ms, every)
+    if not next_ms then
+      return every and '' or -10
+    end
+  end
+  job.name = record[1] or call('HGET', base .. claimed_id, 'name')
+  job.data = template_data(record_key, record, claimed_id)
+  call('HINCRBY', record_key, 'ic', 1)
+  return (add_iteration(queue, id, next_ms, now, job))
+end
+
+local results = {}
+for at = 2, #ARGV, 7 do
+  local job = {
+    opts = ARGV[at + 4], priority = tonumber(ARGV[at + 5]), is_lifo = ARGV[at + 6] == '1',
+  }
+  results[#results + 1] =
+    advance(ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], job)
+end
+return results

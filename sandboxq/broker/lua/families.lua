@@ -1,0 +1,45 @@
+-- Jobs together with the keys of their first children, for drawing a flow (bullmq-wire.md 3.23).
+--
+-- KEYS     the keys of the jobs, at most about a hundred
+-- ARGV     how many children of each kind; 0: none
+-- Returns  for each job {its hash, then the keys of children: completed, pending, failed with their
+--          parent, ignored}
+-- @include call
+
+local limit = tonumber(ARGV[1])
+
+-- SCAN's COUNT is a hint: it may give more, or fewer although there are more.
+local function first_members(scan, key)
+  local step = scan == 'HSCAN' and 2 or 1
+  local found, cursor = {}, '0'
+  repeat
+    local page = call(scan, key, cursor, 'COUNT', limit)
+    cursor = page[1]
+    for i = 1, #page[2], step do
+      if #found == limit then
+        return found
+      end
+      found[#found + 1] = page[2][i]
+    end
+  until cursor == '0'
+  return found
+end
+
+local function family_of(key)
+  if limit == 0 then
+    return { call('HGETALL', key), {}, {}, {}, {} }
+  end
+  return {
+    call('HGETALL', key),
+    first_members('HSCAN', key .. ':processed'),
+    first_members('SSCAN', key .. ':dependencies'),
+    call('ZRANGE', key .. ':unsuccessful', 0, limit - 1),
+    first_members('HSCAN', key .. ':failed'),
+  }
+end
+
+local families = {}
+for i, key in ipairs(KEYS) do
+  families[i] = family_of(key)
+end
+return families

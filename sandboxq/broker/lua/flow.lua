@@ -1,0 +1,74 @@
+-- Add trees of jobs to any number of queues, all of it or nothing (bullmq-wire.md 3.23).
+--
+-- KEYS     base of each queue, `<prefix>:<queue>:`
+-- ARGV     now (ms), then for each job, parents before their children: number of its base in KEYS,
+--          id, '1' when it is the parent of others of this call else '0', name, data (JSON),
+--          opts (JSON), rest ('' or the JSON that add.lua takes)
+-- Returns  the id of each job; or, when nothing was added, {code, number of the job}:
+--          -5 its parent does not exist, -7 its id already has another parent
+-- Events   as of add.lua; waiting-children for a parent; waiting or delayed for a parent whose
+--          children had all completed before
+-- @include add_job
+
+local now = tonumber(ARGV[1])
+
+-- What is written for a queue that no Node client has seen; they overwrite it with their own.
+local VERSION = 'bullmq:6.7.0'
+
+local function job_at(at)
+  local job = ARGV[at + 6] == '' and {} or cjson.decode(ARGV[at + 6])
+  job.base = KEYS[tonumber(ARGV[at])]
+  job.id, job.has_children = ARGV[at + 1], ARGV[at + 2] == '1'
+  job.name, job.data, job.opts = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+  job.key = job.base .. job.id
+  job.is_in_flow = true
+  return job
+end
+
+-- Looked at before anything is written: a script that stops half-way undoes nothing.
+local coming = {}
+
+local function is_there(key)
+  return coming[key] or call('EXISTS', key) == 1
+end
+
+local function refusal(job)
+  if not job.parent_key then
+    return nil
+  end
+  if not is_there(job.parent_key) then
+    return -5
+  end
+  local old = call('HGET', job.key, 'parentKey')
+  if old and old ~= job.parent_key and is_there(old) then
+    return -7
+  end
+  return nil
+end
+
+local jobs, parents = {}, {}
+for at = 2, #ARGV, 7 do
+  local job = job_at(at)
+  local code = refusal(job)
+  if code then
+    return { code, #jobs + 1 }
+  end
+  jobs[#jobs + 1] = job
+  coming[job.key] = true
+  if job.parent_key and not parents[job.parent_key] then
+    parents[job.parent_key] = true
+    parents[#parents + 1] = job
+  end
+end
+
+local ids = {}
+for i, job in ipairs(jobs) do
+  local queue = open_queue(job.base)
+  call('HSETNX', queue.meta, 'version', VERSION)
+  max_events(queue)
+  ids[i] = add_job(queue, job, now)
+end
+for _, child in ipairs(parents) do
+  release_parent_if_empty(parent_of(child.parent_key, child.parent), now)
+end
+return ids

@@ -1,0 +1,8 @@
+-- is_next_iteration(queue, id, scheduler_id): is the job the one by which its scheduler goes on? Without
+-- it the scheduler would never run again. scheduler_id: field `rjk`, or false.
+-- @include call
+
+local function is_next_iteration(queue, id, scheduler_id)
+  local score = scheduler_id and call('ZSCORE', queue.base .. 'repeat', scheduler_id)
+  return score and id == 'repeat:' .. scheduler_id .. ':' .. score
+end

@@ -1,0 +1,56 @@
+"""What jobs of an ``async def`` processor ask the coordinator: each waits, the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sandboxq.child.frames import REQUEST, encode_request, response_number
+from sandboxq.child.questions import refuse_fork, replies_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.child.link import Inbox, Link
+
+T = TypeVar("T")
+
+
+class AsyncQuestions:
+    """The requests that have no answer yet."""
+
+    def __init__(self, link: Link, inbox: Inbox) -> None:
+        """Ask over ``link``, read answers from ``inbox`` on the running loop."""
+        self._link = link
+        self._inbox = inbox
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        asyncio.get_running_loop().add_reader(inbox.fileno(), self._on_readable)
+
+    async def ask(self, seq: int, question: int, argument: bytes, decode: Callable[[Any], T]) -> T:
+        """Return the answer, decoded; see Questions.ask."""
+        refuse_fork(self._link)
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            request = encode_request(number, argument)
+            self._link.send(REQUEST, seq, request, detail=question)
+            payload = await answer
+        finally:
+            del self._waiting[number]
+        return decode(replies_from(payload))
+
+    def _on_readable(self) -> None:
+        try:
+            message = self._inbox.receive_now()
+        except BlockingIOError:
+            return
+        if message is None:
+            os._exit(0)
+        payload = message[2]
+        answer = self._waiting.get(response_number(payload))
+        if answer is not None and not answer.done():  # else its job was cancelled
+            answer.set_result(payload)

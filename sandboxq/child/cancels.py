@@ -1,0 +1,72 @@
+"""The coordinator's word that a job is to end, in a pipe beside the socket.
+
+In the socket it would stand behind calls, and those must stay unread for the coordinator to take
+back. What is written here are the numbers of calls, eight bytes each.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+_NUMBER = struct.Struct("<Q")
+_READ_SIZE = 512 * _NUMBER.size
+
+
+class Cancels:
+    """The child's end. Any thread of the job may ask."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over the reading end of a pipe from ``open_cancels``."""
+        self._fd = fd
+        self._pid = os.getpid()
+        self._asked: set[int] = set()
+        # The calls whose code has been told: what they return now is no result.
+        self.told: set[int] = set()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for an event loop to watch."""
+        return self._fd
+
+    def tell(self, seq: int) -> bool:
+        """Tell a running call whether it is to end."""
+        self.read()
+        if seq in self._asked:
+            self.told.add(seq)
+        return seq in self._asked
+
+    def read(self) -> list[int]:
+        """Return the calls that are to end, of which nothing was known yet."""
+        if os.getpid() != self._pid:
+            return []  # a process that the job forked would take the word from the job
+        try:
+            raw = os.read(self._fd, _READ_SIZE)
+        except BlockingIOError:
+            return []
+        numbers = [number for (number,) in _NUMBER.iter_unpack(raw)]
+        self._asked.update(numbers)
+        return numbers
+
+    def forget(self, seq: int) -> bool:
+        """Take note that a call has ended; True when its code had been told to."""
+        self._asked.discard(seq)
+        if seq not in self.told:
+            return False
+        self.told.discard(seq)
+        return True
+
+
+def open_cancels() -> tuple[int, int]:
+    """Return a pipe that blocks nobody: the child's end, the coordinator's end."""
+    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def ask(fd: int, seq: int) -> None:
+    """Write the number of a call that is to end.
+
+    Into a full pipe nothing is written: then the child has not looked for thousands of calls.
+    """
+    try:
+        os.write(fd, _NUMBER.pack(seq))
+    except (BlockingIOError, BrokenPipeError):
+        return

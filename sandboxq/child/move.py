@@ -1,0 +1,48 @@
+"""What a processor raises to have its job moved, instead of ending it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sandboxq.child.frames import TO_DELAYED, TO_RATE_LIMIT, TO_WAIT, TO_WAITING_CHILDREN
+from sandboxq.errors import DelayedError, RateLimitError, UsageError
+
+# By the names of classes: a processor may define its own, so that it needs no sandboxq.
+_TARGETS = {
+    "DelayedError": TO_DELAYED,
+    "WaitingError": TO_WAIT,
+    "WaitingChildrenError": TO_WAITING_CHILDREN,
+    "RateLimitError": TO_RATE_LIMIT,
+}
+_TIMED: dict[int, type[DelayedError | RateLimitError]] = {
+    TO_DELAYED: DelayedError,
+    TO_RATE_LIMIT: RateLimitError,
+}
+
+
+class Move(NamedTuple):
+    """Where a job goes (detail of a MOVE frame), and for how long."""
+
+    target: int
+    duration_ms: int = 0
+
+
+def move_from(error: BaseException) -> Move | None:
+    """Return the move that an exception asks for; None when it is a failure.
+
+    Many a client library has a ``RateLimitError``: where a duration belongs to the move, a class
+    counts only if it has a number of ``seconds``.
+    """
+    for kind in type(error).__mro__:
+        target = _TARGETS.get(kind.__name__)
+        if target is not None:
+            return _timed(target, error) if target in _TIMED else Move(target)
+    return None
+
+
+def _timed(target: int, error: BaseException) -> Move | None:
+    try:
+        seconds = _TIMED[target](getattr(error, "seconds", None)).seconds  # type: ignore[arg-type]  # checked there
+    except UsageError:
+        return None
+    return Move(target, round(seconds * 1000))

@@ -1,0 +1,415 @@
+"""When a cron pattern comes next, as Node's cron-parser 5 would say (bullmq-wire.md 3.22).
+
+Five fields or six, seconds first. Where clocks jump, a time that is skipped counts in the hour that
+the clocks land in, and an hour that comes twice counts once, the first time; a pattern that runs in
+every hour follows real time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from sandboxq.errors import UsageError
+from sandboxq.wall_clock import WallClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import tzinfo
+
+MACROS = {
+    "@yearly": "0 0 0 1 1 *",
+    "@annually": "0 0 0 1 1 *",
+    "@monthly": "0 0 0 1 * *",
+    "@weekly": "0 0 0 * * 0",
+    "@daily": "0 0 0 * * *",
+    "@hourly": "0 0 * * * *",
+    "@minutely": "0 * * * * *",
+    "@secondly": "* * * * * *",
+    "@weekdays": "0 0 0 * * 1-5",
+    "@weekends": "0 0 0 * * 0,6",
+}
+# Node reads no more characters, nor fields.
+MOST_CHARACTERS = 1024
+_WILDCARDS = ("*", "?")
+_DEFAULTS = ("0", "*", "*", "*", "*", "*")
+# Every pattern that comes at all comes within a tenth of this; the fifth Monday of a February is
+# the rarest.
+MOST_STEPS = 10_000
+
+_DAYS_PER_WEEK = 7
+_HOURS_PER_DAY = 24
+# By month; a 29 February may come.
+_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_WORDS = {
+    **{name: str(number) for number, name in enumerate(_MONTHS, start=1)},
+    **{name: str(number) for number, name in enumerate(_WEEKDAYS)},
+}
+_WORD = re.compile("[a-z]{3}", re.IGNORECASE)
+_HASHED = re.compile(r"H(?:\(([0-9]+)-([0-9]+)\))?(?:/([0-9]+))?")
+_LAST = re.compile("([0-9]{0,2})L")
+
+
+class _Field(NamedTuple):
+    """One place of a pattern: its name in messages, its range, and the letters it may have."""
+
+    name: str
+    low: int
+    high: int
+    letters: str = ""
+    has_words: bool = False
+
+
+_SECOND = _Field("second", 0, 59)
+_MINUTE = _Field("minute", 0, 59)
+_HOUR = _Field("hour", 0, 23)
+_DAY = _Field("day of month", 1, 31, "L")
+_MONTH = _Field("month", 1, 12, has_words=True)
+_WEEKDAY = _Field("day of week", 0, 7, "L", has_words=True)
+
+
+# ── the pattern ─────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A parsed pattern; values ascend, Sunday is 0.
+
+    ``last_weekdays`` are those meant by ``5L``. ``nth`` is the 2 of ``1#2``, 0 for none. A day
+    matches either ``days`` or ``weekdays`` when both are restricted.
+    """
+
+    seconds: tuple[int, ...]
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    months: tuple[int, ...]
+    days: frozenset[int]
+    weekdays: frozenset[int]
+    last_weekdays: frozenset[int]
+    nth: int
+    has_last_day: bool
+    is_any_day: bool
+    is_any_weekday: bool
+
+    def next_ms(self, after_ms: int, zone: tzinfo) -> int | None:
+        """Return the first time after ``after_ms`` (milliseconds), None when it never comes."""
+        found = _Search(self, after_ms, zone).run()
+        return None if found is None else _ms_from_utc(found)
+
+    def fits_day(self, day: datetime) -> bool:
+        """Tell whether the pattern allows this day."""
+        fits_date = day.day in self.days or (self.has_last_day and _days_left(day) == 0)
+        if self.is_any_weekday:
+            return fits_date
+        fits_weekday = self._fits_weekday(day)
+        return fits_weekday if self.is_any_day else fits_date or fits_weekday
+
+    def _fits_weekday(self, day: datetime) -> bool:
+        weekday = day.isoweekday() % _DAYS_PER_WEEK
+        if weekday in self.last_weekdays and _days_left(day) < _DAYS_PER_WEEK:
+            return True
+        week = (day.day - 1) // _DAYS_PER_WEEK + 1
+        return weekday in self.weekdays and self.nth in (0, week)
+
+
+def _days_left(day: datetime) -> int:
+    """Return how many days of the month follow."""
+    next_month = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+    return (next_month - day).days - 1
+
+
+def parse(pattern: str, *, seed: str = "") -> Cron:
+    """Return the parsed pattern; ``seed`` decides what ``H`` stands for.
+
+    Raises: UsageError naming the field and what is wrong with it.
+    """
+    raw = _raw_fields(pattern)
+    draw = _random(seed)
+    try:
+        return _cron(raw, draw)
+    except UsageError as error:
+        message = f"cron {pattern!r}: {error}"
+        raise UsageError(message) from error
+
+
+def _raw_fields(pattern: str) -> list[str]:
+    fields = MACROS.get(pattern, pattern).split()
+    if not fields or len(fields) > len(_DEFAULTS) or len(pattern) > MOST_CHARACTERS:
+        message = (
+            f"cron must have 5 fields, or 6 with seconds first, in at most {MOST_CHARACTERS} "
+            f"characters, or be one of {', '.join(MACROS)}; not {pattern[:80]!r}"
+        )
+        raise UsageError(message)
+    return [*_DEFAULTS[: len(_DEFAULTS) - len(fields)], *fields]
+
+
+def _cron(raw: list[str], draw: Callable[[], float]) -> Cron:
+    weekday_text, nth = _split_nth(raw[5])
+    # In this order, as each field draws a number for its H.
+    seconds = _numbers(_SECOND, raw[0], draw())
+    minutes = _numbers(_MINUTE, raw[1], draw())
+    hours = _numbers(_HOUR, raw[2], draw())
+    months = _numbers(_MONTH, raw[4], draw())
+    days, _ = _values(_DAY, raw[3], draw())
+    weekdays, last_weekdays = _values(_WEEKDAY, weekday_text, draw())
+    if "" in last_weekdays:
+        _refuse(_WEEKDAY, raw[5], "L needs a day before it, as in 5L")
+    cron = Cron(
+        seconds,
+        minutes,
+        hours,
+        months,
+        days=frozenset(days),
+        weekdays=frozenset(value % _DAYS_PER_WEEK for value in weekdays),
+        # Node looks at the first digit only, and then at all the days of the field.
+        last_weekdays=_last_weekdays(weekdays, last_weekdays) if "L" in raw[5] else frozenset(),
+        nth=nth,
+        has_last_day="L" in raw[3],
+        is_any_day=raw[3] in _WILDCARDS,
+        is_any_weekday=raw[5] in _WILDCARDS,
+    )
+    _refuse_impossible_day(cron, raw[3])
+    return cron
+
+
+def _last_weekdays(weekdays: list[int], lasts: list[str]) -> frozenset[int]:
+    digits = [int(text[0]) for text in lasts] + weekdays
+    return frozenset(digit % _DAYS_PER_WEEK for digit in digits)
+
+
+def _refuse_impossible_day(cron: Cron, raw: str) -> None:
+    if len(cron.months) == 1 and not cron.has_last_day and cron.is_any_weekday:
+        longest = _LONGEST_MONTHS[cron.months[0] - 1]
+        if min(cron.days) > longest:
+            _refuse(_DAY, raw, f"the month has at most {longest} days")
+
+
+def _split_nth(text: str) -> tuple[str, int]:
+    weekday, sign, nth = text.partition("#")
+    if not sign:
+        return text, 0
+    if any(letter in text for letter in ",-/"):
+        _refuse(_WEEKDAY, text, "# goes with no list, range or step")
+    if not re.fullmatch("0*[1-5]", nth):
+        _refuse(_WEEKDAY, text, "what follows # must be 1 to 5")
+    return weekday, int(nth)
+
+
+# ── one field ───────────────────────────────────────────────────────────────
+
+
+def _refuse(field: _Field, text: str, reason: str) -> None:
+    message = f"{field.name} {text!r}: {reason}"
+    raise UsageError(message)
+
+
+def _numbers(field: _Field, text: str, drawn: float) -> tuple[int, ...]:
+    return tuple(sorted(_values(field, text, drawn)[0]))
+
+
+def _values(field: _Field, text: str, drawn: float) -> tuple[list[int], list[str]]:
+    """Return the numbers that a field allows, and what stands before each L in it."""
+    plain = re.sub("[*?]", f"{field.low}-{field.high}", _without_words(field, text))
+    plain = _HASHED.sub(lambda match: _hashed(field, text, match, drawn), plain)
+    if not re.fullmatch(f"[0-9,/{field.letters}-]+", plain):
+        _refuse(field, text, "a character that means nothing here")
+    numbers: list[int] = []
+    lasts: list[str] = []
+    for part in plain.split(","):
+        last = _LAST.fullmatch(part)
+        if last:
+            lasts.append(last[1])
+        else:
+            numbers += _part(field, text, part)
+    if len({*numbers}) + len({*lasts}) < len(numbers) + len(lasts):
+        _refuse(field, text, "a value comes twice")
+    return numbers, lasts
+
+
+def _without_words(field: _Field, text: str) -> str:
+    def number(match: re.Match[str]) -> str:
+        word = match[0].lower()
+        if word not in _WORDS:
+            _refuse(field, text, f"{match[0]} is no month and no day")
+        return _WORDS[word]
+
+    return _WORD.sub(number, text) if field.has_words else text
+
+
+def _part(field: _Field, text: str, part: str) -> Sequence[int]:
+    """Return the values of one member of a list: ``5``, ``1-5``, ``1-30/10`` or ``5/10``."""
+    match = re.fullmatch("([0-9]+)(?:-([0-9]+))?(?:/([0-9]+))?", part)
+    if match is None:
+        _refuse(field, text, f"{part!r} is no number, range or step")
+        return ()
+    low, step = int(match[1]), int(match[3] or 1)
+    high = int(match[2]) if match[2] else field.high if match[3] else low
+    if not field.low <= low <= high <= field.high:
+        _refuse(field, text, f"must ascend and be between {field.low} and {field.high}")
+    if step < 1:
+        _refuse(field, text, "a step must be 1 or more")
+    if field is not _WEEKDAY:
+        return range(low, high + 1, step)
+    if match[2] is None and match[3] is None:
+        return (low % _DAYS_PER_WEEK,)
+    # 7 is Sunday too; kept beside the 0, so that a second Sunday is found as Node finds it.
+    days = [*range(low, high + 1, step)]
+    return [0, *days] if days[-1] == _DAYS_PER_WEEK and low else days
+
+
+def _hashed(field: _Field, text: str, match: re.Match[str], drawn: float) -> str:
+    """Return what ``H``, ``H/5``, ``H(1-9)`` or ``H(1-9)/5`` stands for."""
+    low, high = field.low, field.high
+    if match[1]:
+        low, high = max(low, int(match[1])), min(high, int(match[2]))
+        if low > high or int(match[1]) > int(match[2]):
+            _refuse(field, text, f"must ascend and be between {field.low} and {field.high}")
+    one = str(int(drawn * (high - low + 1)) + low)
+    if not match[3]:
+        return one
+    step = int(match[3])
+    if step < 1:
+        _refuse(field, text, "a step must be 1 or more")
+    first = low // step * step + int(drawn * step)
+    values = [str(value) for value in range(first, high + 1, step) if value >= low]
+    return ",".join(values) or one
+
+
+def _random(seed: str) -> Callable[[], float]:
+    """Return the numbers from 0 to 1 that Node draws for this seed (FNV-1a, then Mulberry32)."""
+    mask = 0xFFFF_FFFF
+    state = 2166136261
+    encoded = seed.encode("utf-16-le", "surrogatepass")
+    for low, high in zip(encoded[::2], encoded[1::2], strict=True):
+        state = (state ^ (low | high << 8)) * 16777619 & mask
+
+    def draws() -> Iterator[float]:
+        now = state
+        while True:
+            now = (now + 0x6D2B79F5) & mask
+            mixed = (now ^ now >> 15) * (now | 1) & mask
+            mixed ^= (mixed + (mixed ^ mixed >> 7) * (mixed | 61)) & mask
+            yield ((mixed ^ mixed >> 14) & mask) / 2**32
+
+    return draws().__next__
+
+
+# ── the search ──────────────────────────────────────────────────────────────
+
+
+def _utc_from_ms(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms // 1000, UTC).replace(tzinfo=None)
+
+
+def _ms_from_utc(utc: datetime) -> int:
+    return round(utc.replace(tzinfo=UTC).timestamp()) * 1000
+
+
+class _Search:
+    """Walks a wall clock forward until it shows a time that the pattern allows.
+
+    What Node finds where clocks jump depends on the steps by which it gets there, hence the same
+    ones here: month, day, hour, minute, second, the largest that does not fit first.
+    """
+
+    def __init__(self, cron: Cron, after_ms: int, zone: tzinfo) -> None:
+        self._cron = cron
+        self._clock = WallClock(_utc_from_ms(after_ms), zone)
+        self._watches_jumps = len(cron.hours) < _HOURS_PER_DAY
+        # The hours that the clocks skipped on the way, and the one they landed in.
+        self._skipped: frozenset[int] = frozenset()
+        self._landing_hour = -1
+        # The hour that has begun for the second time.
+        self._repeated_hour = -1
+        self._after: datetime | None = self._clock.utc
+        if after_ms % 1000:
+            self._after = None
+            self._step(self._clock.second)
+
+    def run(self) -> datetime | None:
+        cron, clock = self._cron, self._clock
+        for _ in range(MOST_STEPS):
+            if clock.local.month not in cron.months:
+                clock.month()
+            elif not cron.fits_day(clock.local):
+                clock.day()
+            elif self._fits_hour():
+                if clock.local.minute not in cron.minutes:
+                    self._to_minute()
+                elif clock.local.second not in cron.seconds:
+                    self._to_second()
+                elif clock.utc == self._after:
+                    self._step(clock.second)
+                else:
+                    return clock.utc
+        return None
+
+    def _fits_hour(self) -> bool:
+        """Tell whether the hour is right, or else move on."""
+        hour, hours = self._clock.local.hour, self._cron.hours
+        if hour == self._landing_hour and not self._skipped.isdisjoint(hours):
+            return True
+        if hour == self._repeated_hour:
+            self._repeated_hour = -1
+            self._step(self._clock.hour)
+            return False
+        if hour in hours:
+            return True
+        self._landing_hour = -1
+        self._to_hour()
+        return False
+
+    def _to_hour(self) -> None:
+        clock, cron = self._clock, self._cron
+        hour = _following(cron.hours, clock.local.hour)
+        if hour is None:
+            clock.day()
+            return
+        if clock.has_jump_today():
+            for _ in range(hour - clock.local.hour):
+                self._step(clock.hour)
+                if clock.local.hour >= hour:
+                    break
+        else:
+            clock.set(hour=hour)
+        clock.set(minute=cron.minutes[0])
+        clock.set(second=cron.seconds[0])
+
+    def _to_minute(self) -> None:
+        clock, cron = self._clock, self._cron
+        minute = _following(cron.minutes, clock.local.minute)
+        if minute is None:
+            self._step(clock.hour)
+            minute = cron.minutes[0]
+        clock.set(minute=minute)
+        clock.set(second=cron.seconds[0])
+
+    def _to_second(self) -> None:
+        clock, seconds = self._clock, self._cron.seconds
+        second = _following(seconds, clock.local.second)
+        if second is None:
+            self._step(clock.minute)
+            second = seconds[0]
+        clock.set(second=second)
+
+    def _step(self, move: Callable[[], None]) -> None:
+        """Move by an hour or less, and note it when the clocks jumped."""
+        clock = self._clock
+        hour, offset = clock.local.hour, clock.offset
+        move()
+        if not self._watches_jumps:
+            return
+        passed = (clock.local.hour - hour) % _HOURS_PER_DAY
+        if clock.offset > offset and passed > 1:
+            self._skipped = frozenset((hour + i) % _HOURS_PER_DAY for i in range(1, passed))
+            self._landing_hour = clock.local.hour
+        elif not passed and clock.local.minute == clock.local.second == 0:
+            self._repeated_hour = clock.local.hour
+
+
+def _following(values: tuple[int, ...], value: int) -> int | None:
+    return next((each for each in values if each > value), None)

@@ -1,0 +1,224 @@
+"""Adds and reads flows: trees of jobs, each of which waits for those below it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+
+from sandboxq.broker.children import families_of
+from sandboxq.broker.codec import job_from_hash
+from sandboxq.broker.connection import Broker
+from sandboxq.broker.flow import add_flow
+from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
+from sandboxq.clock import SYSTEM_CLOCK, Clock
+from sandboxq.queue.checks import checked_text, checked_whole
+from sandboxq.queue.flow_plan import FlowNode, plan_of
+from sandboxq.queue.job import QueuedJob, job_from_add, members_of
+from sandboxq.queue.queue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sandboxq.queue.flow_plan import Draft
+    from sandboxq.queue.options import AddOptions
+    from sandboxq.queue.sync_flow import SyncFlowProducer
+
+J = TypeVar("J")
+
+# What Node's getFlow shows unless told otherwise.
+DEPTH = 10
+MAX_CHILDREN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Flow(Generic[J]):
+    """A job and the flows below it."""
+
+    job: J
+    children: tuple[Flow[J], ...] = ()
+
+
+class FlowProducer:
+    """Adds flows to the queues of one Redis. Nothing is sent before the first method is awaited.
+
+    Every method raises BrokerUnavailable when Redis cannot be reached, and UsageError, before
+    anything is written, for an argument that cannot be right. On a Redis Cluster all queues of a
+    flow must share a slot: give ``prefix`` a hash tag, as in ``{bull}``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        broker: Broker | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Add to the Redis at ``url`` (see Broker.connect), or to that of an open ``broker``.
+
+        A broker that was given stays open when the producer is closed.
+        """
+        self._url = url
+        self._prefix = prefix
+        self._clock = clock
+        self._broker = broker
+        self._owns_broker = broker is None
+        self._connecting = asyncio.Lock()
+        self._queues: dict[QueueKeys, Queue] = {}
+
+    @staticmethod
+    def sync(url: str | None = None, *, prefix: str = DEFAULT_PREFIX) -> SyncFlowProducer:
+        """Return a producer with the same methods, blocking, for code without an event loop."""
+        from sandboxq.queue.sync_flow import SyncFlowProducer  # noqa: PLC0415 - it imports this module
+
+        return SyncFlowProducer(url, prefix=prefix)
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connect now instead of when the first method is awaited."""
+        await self._connected()
+
+    async def close(self) -> None:
+        """Close all connections that were opened, also by returned jobs; twice is harmless."""
+        queues, self._queues = self._queues, {}
+        for queue in queues.values():
+            await queue.close()
+        if self._owns_broker and self._broker is not None:
+            broker, self._broker = self._broker, None
+            await broker.close()
+
+    async def add(
+        self,
+        *,
+        name: str,
+        queue: str,
+        data: Any = None,
+        children: Sequence[FlowNode] = (),
+        queue_defaults: Mapping[str, AddOptions] | None = None,
+        **options: Unpack[AddOptions],
+    ) -> Flow[QueuedJob]:
+        """Add a job that runs when all ``children`` have ended, and these, in one transaction.
+
+        Jobs without ``job_id`` get a UUID. ``queue_defaults`` has options by queue name, for all
+        jobs of the flow that do not say otherwise. A ``job_id`` that exists is not added again: the
+        job there becomes part of the flow; a completed one counts as done.
+        Raises: ParentNotFound, ParentCannotBeReplaced; nothing was added then.
+        """
+        root: FlowNode = {
+            "name": name,
+            "queue": queue,
+            "data": data,
+            "opts": options,
+            "children": children,
+        }
+        (flow,) = await self._add([root], queue_defaults)
+        return flow
+
+    async def add_bulk(
+        self,
+        flows: Iterable[FlowNode],
+        *,
+        queue_defaults: Mapping[str, AddOptions] | None = None,
+    ) -> list[Flow[QueuedJob]]:
+        """Add many flows, all of them or none; see ``add``."""
+        return await self._add(flows, queue_defaults)
+
+    async def get_flow(
+        self,
+        queue: str,
+        job_id: str,
+        *,
+        depth: int = DEPTH,
+        max_children: int = MAX_CHILDREN,
+        prefix: str | None = None,
+    ) -> Flow[QueuedJob] | None:
+        """Return a job with the jobs below it, None when there is none.
+
+        ``depth`` counts the levels, the job's own too; ``max_children`` is how many children of
+        each kind (see Dependencies) are shown. Children that were removed are left out.
+        """
+        checked_whole("depth", depth, least=1)
+        checked_whole("max_children", max_children, least=0)
+        keys = QueueKeys(queue, self._prefix if prefix is None else prefix)
+        root = keys[checked_text("job_id", job_id)]
+        broker = await self._connected()
+        jobs: dict[str, QueuedJob] = {}
+        children: dict[str, list[str]] = {}
+        level = [root]
+        for left in range(depth - 1, -1, -1):
+            families = await families_of(broker, level, limit=max_children if left else 0)
+            for job_key, family in zip(level, families, strict=True):
+                if b"name" in family.fields:
+                    jobs[job_key] = self._read(broker, job_key, family.fields)
+                    children[job_key] = family.children
+            below = dict.fromkeys(key for job_key in level for key in children.get(job_key, ()))
+            level = [key for key in below if key not in jobs]
+        return _drawn(root, jobs, children)
+
+    async def _add(
+        self, roots: Iterable[FlowNode], queue_defaults: Mapping[str, AddOptions] | None
+    ) -> list[Flow[QueuedJob]]:
+        plan = plan_of(roots, prefix=self._prefix, queue_defaults=queue_defaults)
+        if not plan:
+            return []
+        now_ms = self._clock.now_ms()
+        broker = await self._connected()
+        ids = await add_flow(broker, [draft.node() for draft in plan], now_ms=now_ms)
+        jobs = [
+            job_from_add(
+                self._queue(broker, draft.keys),
+                job_id,
+                name=draft.job.name,
+                data=draft.data,
+                options=draft.options,
+                now_ms=now_ms,
+            )
+            for draft, job_id in zip(plan, ids, strict=True)
+        ]
+        return _grown(plan, jobs)
+
+    def _read(self, broker: Broker, job_key: str, fields: dict[bytes, bytes]) -> QueuedJob:
+        keys, job_id = keys_from_job_key(job_key)
+        job = job_from_hash(keys.queue, job_id, fields)
+        return QueuedJob(**members_of(job), queue=self._queue(broker, keys))
+
+    def _queue(self, broker: Broker, keys: QueueKeys) -> Queue:
+        if keys not in self._queues:
+            self._queues[keys] = Queue(keys.queue, prefix=keys.prefix, broker=broker)
+        return self._queues[keys]
+
+    async def _connected(self) -> Broker:
+        if self._broker is None:
+            async with self._connecting:
+                if self._broker is None:
+                    self._broker = await Broker.connect(self._url)
+        return self._broker
+
+
+def _grown(plan: Sequence[Draft], jobs: Sequence[J]) -> list[Flow[J]]:
+    """Return the trees of a plan, whose children all come after their parents."""
+    below: list[list[Flow[J]]] = [[] for _ in plan]
+    roots: list[Flow[J]] = []
+    for place in range(len(plan) - 1, -1, -1):
+        flow = Flow(jobs[place], tuple(reversed(below[place])))
+        parent = plan[place].parent
+        (roots if parent is None else below[parent]).append(flow)
+    return roots[::-1]
+
+
+def _drawn(
+    job_key: str, jobs: Mapping[str, J], children: Mapping[str, Sequence[str]]
+) -> Flow[J] | None:
+    if job_key not in jobs:
+        return None
+    below = [_drawn(key, jobs, children) for key in children[job_key]]
+    return Flow(jobs[job_key], tuple(flow for flow in below if flow is not None))

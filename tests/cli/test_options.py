@@ -1,0 +1,31 @@
+"""What the command line's own kinds of values accept."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from sandboxq import RateLimit
+from sandboxq.cli.options import Limiter
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("10/1s", RateLimit(10, 1)),
+        ("10/s", RateLimit(10, 1)),
+        ("600/1m", RateLimit(600, 60)),
+        ("1/250ms", RateLimit(1, 0.25)),
+        ("5/1.5h", RateLimit(5, 5400)),
+    ],
+)
+def test_limits_in_words(text: str, limit: RateLimit) -> None:
+    """People say so many in so much time."""
+    assert Limiter().convert(text, None, None) == limit
+
+
+@pytest.mark.parametrize("text", ["", "10", "10/", "/1s", "0/1s", "-1/1s", "10/0s", "10/1d", "a/b"])
+def test_nonsense_is_a_usage_error(text: str) -> None:
+    """A limit that is not understood must not be none."""
+    with pytest.raises(click.BadParameter):
+        Limiter().convert(text, None, None)

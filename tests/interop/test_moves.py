@@ -1,0 +1,59 @@
+"""Jobs that wait for children added meanwhile: the same in Redis whoever ran the parent."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import wait_until_async
+from tests.interop.dump import dump
+from tests.interop.node_driver import NodeSide
+from tests.interop.our_side import OurSide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def twin(node: NodeSide) -> Iterator[NodeSide]:
+    """Return Node's side of a second queue, on which our worker runs."""
+    twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
+    yield twin
+    node.driver.ask("leave", queue=twin.queue_name).result(15)
+
+
+async def test_waiting_for_children_leaves_the_same(
+    node: NodeSide, twin: NodeSide, server_url: str
+) -> None:
+    """A parent that asks to wait, waits, and is woken by its last child."""
+    await node.start_worker(name="same")
+    theirs = await dumps_of_a_wait(node, server_url)
+    await node.stop_workers()
+    async with OurSide(twin.queue_name, server_url).worker(name="same"):
+        ours = await dumps_of_a_wait(twin, server_url)
+
+    for their_step, our_step in zip(theirs, ours, strict=True):
+        for key in ("marker", "stalled", "stalled-check"):
+            their_step.pop(key, None)
+            our_step.pop(key, None)
+        assert our_step == their_step
+
+
+async def dumps_of_a_wait(node: NodeSide, server_url: str) -> list[dict[str, Any]]:
+    """Return the queue while the parent waits, and when it has ended."""
+    await node.start_events()
+    parent = await node.add("await-children", {}, {"delay": 600_000, "priority": 2})
+    link = {"id": parent, "queue": f"bull:{node.queue_name}"}
+    child = await node.add("echo", "child", {"delay": 600_000, "parent": link})
+    await node.call("jobMethod", id=parent, method="promote", args=[])
+
+    async def is_waiting() -> bool:
+        return bool((await node.job(parent))["state"] == "waiting-children")
+
+    await wait_until_async(is_waiting)
+    waiting = dump(server_url, node.queue_name)
+    await node.call("jobMethod", id=child, method="promote", args=[])
+    await node.events_until(parent, "completed", "failed")
+    return [waiting, dump(server_url, node.queue_name)]

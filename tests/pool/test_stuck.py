@@ -1,0 +1,225 @@
+"""Children that do not get to what they were sent: others do it, and nobody is lost for good."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandboxq.errors import ChildStartFailed, JobCancelled
+from sandboxq.outcome import Completed
+from tests.conftest import run_async, wait_until, wait_until_async
+from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHORES = """
+import os, sys, time
+
+def process(job):
+    data = job.data
+    if "fork" in data:
+        if os.fork() == 0 and data["fork"] == "raise": raise ValueError("in the fork")
+        time.sleep(0.2)
+    if data.get("stdout"): sys.stdout = open(os.devnull, "w")
+    if data.get("print"): print(data["print"])
+    time.sleep(data.get("sleep", 0))
+    return os.getpid()
+"""
+_ASYNC_CHORES = """
+import asyncio, time
+
+async def process(job):
+    time.sleep(job.data.get("block", 0))
+    await asyncio.sleep(job.data.get("sleep", 0))
+    return job.data.get("value")
+"""
+
+
+@pytest.fixture
+def chores(tmp_path: Path) -> Path:
+    """Return the path of a processor."""
+    return processor_file(tmp_path, _CHORES)
+
+
+def test_call_for_a_child_that_is_stopped_goes_to_another(chores: Path) -> None:
+    """A stopped process does nothing and does not die; what it was sent must not wait for it."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            stopped, other = desk.pool.pids
+            os.kill(stopped, signal.SIGSTOP)
+            wait_until(lambda: stat_fields(stopped)[0] == "T")
+            try:
+                values = [await desk.value({}) for _ in range(6)]
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+            assert set(values) == {other}
+            # It is as good as new once it goes on.
+            await wait_until_async(lambda: _both_work(desk, {stopped, other}))
+
+    run_async(main())
+
+
+async def _both_work(desk: Desk, pids: set[int]) -> bool:
+    calls = [desk.submit({"sleep": 0.05}) for _ in pids]
+    outcomes = [await desk.outcome(call) for call in calls]
+    return {int(each.value) for each in outcomes if isinstance(each, Completed)} == pids
+
+
+def test_calls_for_a_blocked_loop_go_to_others(tmp_path: Path) -> None:
+    """An `async def` that computes blocks its loop; the free seats in that child are none."""
+    path = processor_file(tmp_path, _ASYNC_CHORES)
+
+    async def main() -> None:
+        async with open_pool(path, size=2, concurrency=10) as desk:
+            await desk.value({})
+            blocking = desk.submit({"block": 3})
+            started = time.monotonic()
+            for _ in range(5):
+                calls = [desk.submit({"sleep": 0.01}) for _ in range(4)]
+                for call in calls:
+                    await desk.outcome(call)
+            assert time.monotonic() - started < 1.5
+            assert blocking.key not in desk.outcomes
+            desk.pool.end_call(blocking, JobCancelled("enough"))
+
+    run_async(main())
+
+
+def test_loop_that_goes_on_takes_calls_again(tmp_path: Path) -> None:
+    """A child whose loop was blocked for a moment has its seats back before its job ends."""
+    path = processor_file(tmp_path, _ASYNC_CHORES)
+
+    async def main() -> None:
+        async with open_pool(path, size=1, concurrency=10) as desk:
+            first = desk.submit({"block": 0.4, "sleep": 5})
+            await asyncio.sleep(0.05)
+            started = time.monotonic()
+            assert await desk.value({"value": 7}) == 7
+            assert time.monotonic() - started < 2
+            assert first.key not in desk.outcomes
+            desk.pool.end_call(first, JobCancelled("enough"))
+
+    run_async(main())
+
+
+def test_nothing_is_kept_ready_while_all_children_are_at_long_jobs(chores: Path) -> None:
+    """What is claimed ahead and handed back must not be claimed by the same worker again."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            for _ in range(80):
+                await desk.run({})
+            assert desk.pool.room() > 10
+            long = [desk.submit({"sleep": 1}) for _ in range(2)]
+            behind = [desk.submit({}) for _ in range(10)]
+            await asyncio.sleep(0.3)
+            assert desk.pool.room() == 0
+            assert desk.pool.take_back() == behind
+            assert desk.pool.room() == 0
+            for call in long:
+                await desk.outcome(call)
+            assert desk.pool.room() > 0
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("kind", ["return", "raise"])
+def test_forks_of_a_job_answer_nothing(chores: Path, kind: str) -> None:
+    """A fork that returns into the child would answer for it, then take the jobs of others."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            pid = desk.pool.pids[0]
+            assert await desk.value({"fork": kind}) == pid
+            assert [await desk.value({}) for _ in range(6)] == [pid] * 6
+
+    run_async(main())
+
+
+def test_replaced_stdout_is_the_next_jobs_own_again(chores: Path) -> None:
+    """One job's `sys.stdout = …` must not swallow what all later jobs print."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            await desk.value({"stdout": True, "print": "unseen"})
+            await desk.value({"print": "seen"})
+            assert [line for _, _, line in desk.lines] == ["seen"]
+
+    run_async(main())
+
+
+def test_too_few_descriptors_fail_the_growth_and_nothing_else(chores: Path) -> None:
+    """`scale 500` under `ulimit -n 256` must not cost the children that work, nor leak."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            before = len(open_descriptors())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before + 30, hard))
+            try:
+                with pytest.raises(ChildStartFailed, match="Too many open files"):
+                    await desk.pool.resize(40)
+                assert await desk.value({}) in desk.pool.pids
+                await desk.pool.resize(2)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await wait_until_async(lambda: _has_children(desk.pool, 2))
+            assert len(open_descriptors()) <= before
+
+    run_async(main())
+
+
+async def _has_children(pool: Any, number: int) -> bool:
+    return len(pool.pids) == number
+
+
+def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None:
+    """Each death of a successor must start one more, not one more for each that waits."""
+    slow = tmp_path / "slow"
+    text = f"import os, time\nif os.path.exists({str(slow)!r}): time.sleep(0.5)\n{_CHORES}"
+    path = processor_file(tmp_path, text)
+
+    async def main() -> None:
+        async with open_pool(path, size=2) as desk:
+            slow.touch()
+            keeper = desk.pool._crew_now._keeper
+            assert keeper.server is not None
+            first = keeper.server.pid
+            os.kill(first, signal.SIGKILL)
+            second = await wait_until_async(lambda: _importing({first}))
+            os.kill(second, signal.SIGKILL)
+            third = await wait_until_async(lambda: _importing({first, second}))
+            await wait_until_async(lambda: _has_children(desk.pool, 2))
+            await desk.value({})
+            await asyncio.sleep(1.0)  # long enough for a second successor to be up
+            assert _zygotes() == {third, *desk.pool.pids}
+
+    run_async(main())
+
+
+def _zygotes() -> set[int]:
+    from pathlib import Path
+
+    from sandboxq.sandbox.family import descendants_of
+
+    found = set()
+    for pid in descendants_of(os.getpid()):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"pool.zygote" in command:
+            found.add(pid)
+    return found
+
+
+async def _importing(known: set[int]) -> int | None:
+    return next(iter(_zygotes() - known), None) if len(_zygotes() - known) == 1 else None

@@ -1,0 +1,115 @@
+"""Workers under a rate limit or a global concurrency: never more, and no longer than told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from sandboxq import Queue, RateLimit, Worker
+from tests.conftest import run_async, wait_until_async
+from tests.worker.test_worker import PROCESSOR, running, with_worker
+
+
+def test_several_workers_share_one_window(server_url: str, queue_name: str) -> None:
+    """The limit is the queue's, however many workers there are."""
+
+    async def main() -> None:
+        limit = RateLimit(3, 0.5)
+        options = {"limiter": limit, "procs": 1, "drain_delay": 30}
+        async with (
+            running(server_url, queue_name, **options) as (queue, _),
+            running(server_url, queue_name, **options),
+        ):
+            jobs = await queue.add_bulk([("echo", {"value": n}) for n in range(10)])
+            await asyncio.gather(*(job.result(timeout=10) for job in jobs))
+            read = [await queue.read_job(job.id) for job in jobs]
+            starts = sorted(job.processed_on_ms or 0 for job in read)
+            for first, fourth in zip(starts, starts[3:], strict=False):
+                # Redis ends a window by its own clock, to the millisecond.
+                assert fourth - first > 400
+            # Ten jobs need four windows; nobody slept longer than Redis had said.
+            assert 1400 < starts[-1] - starts[0] < 3000
+
+    run_async(main())
+
+
+def test_a_limited_worker_stops_at_once(server_url: str, queue_name: str) -> None:
+    """Whoever sleeps for a minute must hear that the day is over."""
+
+    async def main() -> None:
+        async with Queue(queue_name, url=server_url) as queue:
+            jobs = await queue.add_bulk([("echo", {"value": n}) for n in range(2)])
+            async with Worker(
+                queue_name,
+                PROCESSOR,
+                url=server_url,
+                procs=1,
+                limiter=RateLimit(1, 60),
+            ) as worker:
+                run = asyncio.create_task(worker.run())
+                await jobs[0].result(timeout=10)
+                await wait_until_async(lambda: _is_limited(worker))
+                worker.stop()
+                await asyncio.wait_for(run, 2)
+            assert (await queue.counts())["waiting"] == 1
+
+    run_async(main())
+
+
+async def _is_limited(worker: Worker) -> bool:
+    return bool(int(await worker.broker.command("PTTL", worker.keys["limiter"])) > 0)
+
+
+def test_the_queues_own_limit_needs_no_setting(server_url: str, queue_name: str) -> None:
+    """A global limit, as Node's `setGlobalRateLimit` writes it."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        await worker.broker.command("HSET", worker.keys["meta"], "max", 2, "duration", 400)
+        jobs = await queue.add_bulk([("echo", {"value": n}) for n in range(5)])
+        await asyncio.gather(*(job.result(timeout=10) for job in jobs))
+        starts = sorted([(await queue.read_job(job.id)).processed_on_ms or 0 for job in jobs])
+        assert all(third - first > 300 for first, third in zip(starts, starts[2:], strict=False))
+        assert starts[-1] - starts[0] < 2000
+
+    with_worker(server_url, queue_name, body, drain_delay=30)
+
+
+def test_global_concurrency_is_kept_and_room_is_used_at_once(
+    server_url: str, queue_name: str
+) -> None:
+    """Two workers take turns, and the one that found the queue full does not oversleep."""
+
+    async def main() -> None:
+        async with (
+            running(server_url, queue_name, drain_delay=30) as (queue, worker),
+            running(server_url, queue_name, drain_delay=30),
+        ):
+            await worker.broker.command("HSET", worker.keys["meta"], "concurrency", 1)
+            started = asyncio.get_running_loop().time()
+            jobs = await queue.add_bulk([("sleep", {"do": "sleep", "seconds": 0.1})] * 6)
+            await asyncio.gather(*(job.result(timeout=20) for job in jobs))
+            assert asyncio.get_running_loop().time() - started < 4
+            read = [await queue.read_job(job.id) for job in jobs]
+            spans = sorted((job.processed_on_ms or 0, job.finished_on_ms or 0) for job in read)
+            assert all(one[1] <= next_one[0] for one, next_one in itertools.pairwise(spans))
+
+    run_async(main())
+
+
+def test_a_burst_under_a_limit_ends(server_url: str, queue_name: str) -> None:
+    """A batch that is limited takes longer, and then is done."""
+
+    async def main() -> None:
+        async with Queue(queue_name, url=server_url) as queue:
+            await queue.add_bulk([("echo", {})] * 4)
+            async with Worker(
+                queue_name,
+                PROCESSOR,
+                url=server_url,
+                procs=1,
+                limiter=RateLimit(2, 0.3),
+            ) as worker:
+                await asyncio.wait_for(worker.run(burst=True), 10)
+            assert (await queue.counts())["completed"] == 4
+
+    run_async(main())
