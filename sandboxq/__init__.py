@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.flow import Flow, FlowProducer
     from sandboxq.queue.queue import Queue
     from sandboxq.queue.repeat import Repeat
+    from sandboxq.tracing import Tracing
     from sandboxq.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ _HOMES = {
     "SandboxError": "sandboxq.errors",
     "SandboxqError": "sandboxq.errors",
     "Scheduler": "sandboxq.broker.schedulers",
+    "Tracing": "sandboxq.tracing",
     "UnrecoverableError": "sandboxq.errors",
     "UsageError": "sandboxq.errors",
     "WaitingChildrenError": "sandboxq.errors",
@@ -108,6 +110,7 @@ __all__ = [
     "SandboxError",
     "SandboxqError",
     "Scheduler",
+    "Tracing",
     "UnrecoverableError",
     "UsageError",
     "WaitingChildrenError",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from sandboxq.backoff import BUILT_IN, BackoffStrategy
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.tracing import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,7 @@ class WorkerSettings:
     # Run in the coordinator, whose loop renews all locks: they may compute, and nothing else.
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
     max_started_attempts: int | None = None
+    tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -92,6 +94,8 @@ class WorkerSettings:
             _instance("limiter", self.limiter, RateLimit)
         if self.max_started_attempts is not None:
             _at_least("max_started_attempts", self.max_started_attempts, 1)
+        if self.tracing is not None:
+            _instance("tracing", self.tracing, Tracing)
         for kind, strategy in self.backoff_strategies.items():
             _check_strategy(kind, strategy)
         if any(character.isspace() for character in self.name):
@@ -130,6 +134,7 @@ class WorkerOptions(TypedDict, total=False):
     limiter: RateLimit | None
     backoff_strategies: Mapping[str, BackoffStrategy]
     max_started_attempts: int | None
+    tracing: Tracing | None
 
 
 def settings_from_options(options: WorkerOptions) -> WorkerSettings:

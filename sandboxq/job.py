@@ -83,6 +83,8 @@ class JobOptions:
     keep_logs: int | None = None
     stack_trace_limit: int | None = None
     size_limit: int | None = None
+    trace_context: str | None = None
+    omit_trace_context: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 

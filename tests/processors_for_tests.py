@@ -116,7 +116,12 @@ def _until_cancelled(job: Any, data: Any) -> str:
     return "tidied up"
 
 
+def _trace_context(job: Any, _data: Any) -> Any:
+    return job.trace_context
+
+
 _ACTIONS = {
+    "trace-context": _trace_context,
     "until-cancelled": _until_cancelled,
     "move": _move,
     "echo": _echo,

@@ -108,6 +108,8 @@ def _plain_members(options: JobOptions) -> tuple[tuple[str, Any], ...]:
         ("kl", options.keep_logs),
         ("stackTraceLimit", options.stack_trace_limit),
         ("sizeLimit", options.size_limit),
+        ("tm", options.trace_context),
+        ("omc", options.omit_trace_context or None),
     )
 
 
@@ -233,6 +235,8 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "stackTraceLimit": ("stack_trace_limit", _integer),
     "timeout": ("timeout", _seconds),
     "timestamp": ("timestamp_ms", _integer),
+    "tm": ("trace_context", _text),
+    "omc": ("omit_trace_context", _flag),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import dependencies as words
@@ -82,6 +83,19 @@ class Job:
                 self._fields.opts, f"the options of job {self.id}", empty={}
             )
         return self._opts  # type: ignore[no-any-return]
+
+    @property
+    def trace_context(self) -> dict[str, str] | None:
+        """What OpenTelemetry's ``extract`` takes, to span what belongs to this attempt.
+
+        That of the worker's span, when it traces; else the producer's; None when there is none.
+        """
+        metadata = self.opts.get("tm")
+        try:
+            carrier = json.loads(metadata) if isinstance(metadata, str) else None
+        except (ValueError, RecursionError):
+            return None
+        return carrier if isinstance(carrier, dict) else None
 
     @property
     def parent(self) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from sandboxq.cli import logs
 from sandboxq.cli.options import Limiter, Procs, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.telemetry import Telemetry
+from sandboxq.tracing import Tracing
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ _STEPS = (
     help="Fail a job that was begun more often; stalls and delays count too.",
 )
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
+@setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs sandboxq[otel].")
 @setting(
     "--log-format",
     type=click.Choice([logs.TEXT, logs.JSON]),
@@ -83,7 +85,7 @@ _STEPS = (
 @prefix_option
 def command(
     processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
-    log_format: str, **options: Any,
+    log_format: str, tracing: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -96,6 +98,7 @@ def command(
         url=url,
         prefix=prefix,
         telemetry=telemetry,
+        tracing=Tracing() if tracing else None,
         **options,
     )
     is_live = console.is_terminal and log_format == logs.TEXT

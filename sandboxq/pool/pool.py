@@ -17,7 +17,6 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from sandboxq.child import frames
 from sandboxq.child.frames import (
     CANCEL_TOLD,
     DATA,
@@ -36,21 +35,13 @@ from sandboxq.child.frames import (
     REQUEST,
     START_FAILED,
     STREAMS,
-    UNRECOVERABLE,
     decode_failure,
-    decode_move,
     decode_request,
     encode_refusal,
 )
 from sandboxq.errors import ChildError, JobCrashed, JobMemoryExceeded, ResultTooLarge, UsageError
-from sandboxq.outcome import (
-    ChildrenAwaited,
-    Completed,
-    Failed,
-    HandedBack,
-    Postponed,
-    RateLimited,
-)
+from sandboxq.outcome import Completed, HandedBack
+from sandboxq.pool.answer import failure_from_frame, move_from_frame
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.channel import Flooded
 from sandboxq.pool.crew import Crew, Terms
@@ -312,9 +303,10 @@ class Pool:
         if kind == DONE:
             self._on_answer(child, Completed(payload), flags, microseconds, seq)
         elif kind == FAILED:
-            self._on_answer(child, _failure(payload, flags, child), flags, microseconds, seq)
+            failure = failure_from_frame(payload, flags, pid=child.pid, memory=child.memory)
+            self._on_answer(child, failure, flags, microseconds, seq)
         elif kind == MOVE:
-            self._on_answer(child, _move(payload, detail), flags, microseconds, seq)
+            self._on_answer(child, move_from_frame(payload, detail), flags, microseconds, seq)
         elif kind in _REPORTS:
             call = child.flying.get(seq)
             if call is not None:
@@ -450,23 +442,3 @@ class Pool:
         self._placement.stop()
         for call in self._placement.empty():
             self._tell(call, HandedBack())
-
-
-def _failure(payload: bytes, flags: int, child: Child) -> Failed:
-    reason, stack, cause = decode_failure(payload)
-    facts = {"pid": str(child.pid), "limit": str(child.memory)} if flags & OUT_OF_MEMORY else None
-    is_final = bool(flags & UNRECOVERABLE)
-    return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts)
-
-
-def _move(payload: bytes, detail: int) -> Outcome:
-    duration_ms = decode_move(payload)
-    match detail:
-        case frames.TO_DELAYED:
-            return Postponed(duration_ms)
-        case frames.TO_WAITING_CHILDREN:
-            return ChildrenAwaited()
-        case frames.TO_RATE_LIMIT:
-            return RateLimited(duration_ms)
-        case _:
-            return HandedBack(was_started=True)

@@ -16,6 +16,7 @@ from sandboxq.queue.checks import checked_text, checked_whole
 from sandboxq.queue.flow_plan import FlowNode, plan_of
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
 from sandboxq.queue.queue import Queue
+from sandboxq.queue.traced import add_flows_traced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.flow_plan import Draft
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_flow import SyncFlowProducer
+    from sandboxq.tracing import Tracing
 
 J = TypeVar("J")
 
@@ -54,6 +56,7 @@ class FlowProducer:
         prefix: str = DEFAULT_PREFIX,
         broker: Broker | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        tracing: Tracing | None = None,
     ) -> None:
         """Add to the Redis at ``url`` (see Broker.connect), or to that of an open ``broker``.
 
@@ -66,13 +69,16 @@ class FlowProducer:
         self._owns_broker = broker is None
         self._connecting = asyncio.Lock()
         self._queues: dict[QueueKeys, Queue] = {}
+        self._tracing = tracing
 
     @staticmethod
-    def sync(url: str | None = None, *, prefix: str = DEFAULT_PREFIX) -> SyncFlowProducer:
+    def sync(
+        url: str | None = None, *, prefix: str = DEFAULT_PREFIX, tracing: Tracing | None = None
+    ) -> SyncFlowProducer:
         """Return a producer with the same methods, blocking, for code without an event loop."""
         from sandboxq.queue.sync_flow import SyncFlowProducer  # noqa: PLC0415 - it imports this module
 
-        return SyncFlowProducer(url, prefix=prefix)
+        return SyncFlowProducer(url, prefix=prefix, tracing=tracing)
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -165,6 +171,15 @@ class FlowProducer:
         return _drawn(root, jobs, children)
 
     async def _add(
+        self, roots: Iterable[FlowNode], queue_defaults: Mapping[str, AddOptions] | None
+    ) -> list[Flow[QueuedJob]]:
+        if self._tracing is None:
+            return await self._add_all(roots, queue_defaults)
+        return await add_flows_traced(
+            self._tracing, list(roots), lambda nodes: self._add_all(nodes, queue_defaults)
+        )
+
+    async def _add_all(
         self, roots: Iterable[FlowNode], queue_defaults: Mapping[str, AddOptions] | None
     ) -> list[Flow[QueuedJob]]:
         plan = plan_of(roots, prefix=self._prefix, queue_defaults=queue_defaults)

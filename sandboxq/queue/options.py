@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sandboxq.backoff import Backoff
@@ -20,9 +21,10 @@ from sandboxq.queue.checks import (
     positive_seconds,
     seconds_from,
 )
+from sandboxq.tracing import metadata_from_carrier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 # A job's hash is `<prefix>:<queue>:<id>`, so these ids would overwrite the queue's own keys.
 RESERVED_IDS = frozenset(
@@ -53,6 +55,8 @@ class AddOptions(TypedDict, total=False):
     stack_trace_limit: int | None
     size_limit: int | None
     timestamp_ms: int | None
+    trace_context: Mapping[str, str] | str | None
+    omit_trace_context: bool | None
     deduplication: Deduplication | None
     parent: Parent | None
 
@@ -116,6 +120,19 @@ def _keep(name: str, value: object) -> Keep:
     return value
 
 
+def _trace_context(name: str, value: object) -> str:
+    """Return BullMQ's text for a carrier such as ``{"traceparent": …}``, or the text given."""
+    if not isinstance(value, Mapping):
+        return checked_text(name, value)
+    carrier = {checked_text(f"{name} key", key): text for key, text in value.items()}
+    for key, text in carrier.items():
+        checked_text(f"{name} {key}", text)
+    if not carrier:
+        message = f"{name} must not be empty"
+        raise UsageError(message)
+    return metadata_from_carrier(carrier)
+
+
 def _job_id(name: str, value: object) -> str:
     job_id = checked_text(name, value)
     if _INTEGER.fullmatch(job_id):
@@ -144,6 +161,8 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "stack_trace_limit": checked_whole,
     "size_limit": checked_whole,
     "timestamp_ms": checked_whole,
+    "trace_context": _trace_context,
+    "omit_trace_context": checked_flag,
 }
 
 # ── relations to other jobs ─────────────────────────────────────────────────
@@ -178,6 +197,9 @@ def _check_deduplication(deduplication: object) -> None:
         message = f"deduplication must be a Deduplication, not {deduplication!r}"
         raise UsageError(message)
     checked_text("deduplication id", deduplication.id)
+    if deduplication.reschedule and deduplication.replace:
+        message = "deduplication replace and reschedule cannot be used together"
+        raise UsageError(message)
     if deduplication.ttl is not None:
         positive_seconds("deduplication ttl", deduplication.ttl)
     elif deduplication.extend:

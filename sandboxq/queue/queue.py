@@ -50,6 +50,7 @@ from sandboxq.queue.schedulers import (
     new_scheduler,
     upsert_scheduler,
 )
+from sandboxq.queue.traced import add_bulk_traced, add_traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.bulk import Progress
     from sandboxq.queue.repeat import Repeat
     from sandboxq.queue.sync import SyncQueue
+    from sandboxq.tracing import Tracing
 
 # What ``add_bulk`` takes for one job.
 BulkEntry = tuple[str, Any] | tuple[str, Any, AddOptions]
@@ -88,6 +90,7 @@ class Queue:
         prefix: str = DEFAULT_PREFIX,
         broker: Broker | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        tracing: Tracing | None = None,
     ) -> None:
         """Name a queue of the Redis at ``url`` (see Broker.connect), or of an open ``broker``.
 
@@ -100,13 +103,20 @@ class Queue:
         self._owns_broker = broker is None
         self._connecting = asyncio.Lock()
         self._results: Results | None = None
+        self._tracing = tracing
 
     @staticmethod
-    def sync(name: str, url: str | None = None, *, prefix: str = DEFAULT_PREFIX) -> SyncQueue:
+    def sync(
+        name: str,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        tracing: Tracing | None = None,
+    ) -> SyncQueue:
         """Return a queue with the same methods, blocking, for code without an event loop."""
         from sandboxq.queue.sync import SyncQueue  # noqa: PLC0415 - it imports this module
 
-        return SyncQueue(name, url, prefix=prefix)
+        return SyncQueue(name, url, prefix=prefix, tracing=tracing)
 
     @property
     def name(self) -> str:
@@ -148,7 +158,10 @@ class Queue:
         A ``job_id`` that exists, and ``deduplication``, return the job found; nothing is added.
         Raises: ParentNotFound, ParentCannotBeReplaced.
         """
-        (result,) = await self._add([(name, data, options)])
+        if self._tracing is None:
+            (result,) = await self._add([(name, data, options)])
+        else:
+            (result,) = await add_traced(self._tracing, self.name, (name, data, options), self._add)
         if isinstance(result, QueueError):
             raise result
         return result
@@ -159,6 +172,11 @@ class Queue:
         Raises: BulkAddFailed when single jobs were refused. When BrokerUnavailable comes in the
         middle, the jobs before it may have been added.
         """
+        if self._tracing is None:
+            return await self._add_all(entries)
+        return await add_bulk_traced(self._tracing, self.name, list(entries), self._add_all)
+
+    async def _add_all(self, entries: Iterable[BulkEntry]) -> list[QueuedJob]:
         results = await self._add(entries)
         added = [result for result in results if isinstance(result, QueuedJob)]
         if len(added) < len(results):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.custom_events import FieldValue
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.repeat import Repeat
+    from sandboxq.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -149,11 +150,18 @@ class SyncQueue:
     child connects anew by itself; a call that another thread was making is not carried over.
     """
 
-    def __init__(self, name: str, url: str | None = None, *, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        tracing: Tracing | None = None,
+    ) -> None:
         """See Queue."""
-        self._arguments = (name, url, prefix)
+        self._arguments = (name, url, prefix, tracing)
         self._pid = os.getpid()
-        self._queue = Queue(name, url, prefix=prefix)
+        self._queue = Queue(name, url, prefix=prefix, tracing=tracing)
 
     def __enter__(self) -> Self:
         """Connect."""
@@ -512,8 +520,8 @@ class SyncQueue:
         """Return this process's queue: a forked child must not use its parent's connections."""
         if self._pid != os.getpid():
             _of_parents.append(self._queue)
-            name, url, prefix = self._arguments
-            self._queue = Queue(name, url, prefix=prefix)
+            name, url, prefix, tracing = self._arguments
+            self._queue = Queue(name, url, prefix=prefix, tracing=tracing)
             self._pid = os.getpid()
         return self._queue
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sandboxq.queue.flow_plan import FlowNode
     from sandboxq.queue.options import AddOptions
+    from sandboxq.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -30,12 +31,19 @@ class SyncFlowProducer:
     to queues with connections of their own, which ``close`` closes too.
     """
 
-    def __init__(self, url: str | None = None, *, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        tracing: Tracing | None = None,
+    ) -> None:
         """See FlowProducer."""
         self._url = url
         self._prefix = prefix
+        self._tracing = tracing
         self._pid = os.getpid()
-        self._producer = FlowProducer(url, prefix=prefix)
+        self._producer = FlowProducer(url, prefix=prefix, tracing=tracing)
         self._queues: dict[QueueKeys, SyncQueue] = {}
 
     def __enter__(self) -> Self:
@@ -112,7 +120,7 @@ class SyncFlowProducer:
         """Return this process's producer: a forked child must not use its parent's connections."""
         if self._pid != os.getpid():
             _of_parents.append(self._producer)
-            self._producer = FlowProducer(self._url, prefix=self._prefix)
+            self._producer = FlowProducer(self._url, prefix=self._prefix, tracing=self._tracing)
             self._pid = os.getpid()
         return self._producer
 

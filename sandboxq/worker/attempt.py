@@ -11,6 +11,7 @@ from sandboxq.pool.pool import Call
 if TYPE_CHECKING:
     from sandboxq.broker.claim import ClaimedJob
     from sandboxq.job import JobOptions
+    from sandboxq.worker.attempt_span import AttemptSpan
 
 
 class AttemptState(enum.Enum):
@@ -34,7 +35,7 @@ TRANSITIONS = {
 class Attempt:
     """A claimed job on its way through the worker."""
 
-    __slots__ = ("call", "job", "options", "seconds", "state", "token")
+    __slots__ = ("call", "job", "options", "seconds", "span", "state", "token")
 
     def __init__(self, job: ClaimedJob, token: bytes, options: JobOptions) -> None:
         """Hold what the claim returned; the call is made when the job is given to the pool."""
@@ -44,16 +45,18 @@ class Attempt:
         self.state = AttemptState.RUNNING
         self.seconds = 0.0
         self.call: Call | None = None
+        self.span: AttemptSpan | None = None
 
 
 def call_from_attempt(attempt: Attempt) -> Call:
     """Return the call that runs this attempt; the job's data stays the bytes that Redis gave."""
     job = attempt.job
+    opts = job.opts if attempt.span is None else attempt.span.opts_for_child(job.opts)
     payload = encode_call(
         job_id=job.id,
         name=job.name,
         data=job.data,
-        opts=job.opts,
+        opts=opts,
         timestamp=job.timestamp,
         parent=job.parent,
         progress=job.progress,

@@ -15,6 +15,7 @@ from sandboxq.job import JobOptions
 from sandboxq.outcome import Failed
 from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
 from sandboxq.worker.attempt import Attempt, AttemptState, call_from_attempt
+from sandboxq.worker.attempt_span import begin_span
 from sandboxq.worker.scheduler import SchedulerKeeper
 
 if TYPE_CHECKING:
@@ -209,6 +210,8 @@ class Claimer:
         if refusal:
             self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
             return
+        if self._settings.tracing is not None:
+            begin_span(attempt, self._settings.tracing, self._keys.queue, self._settings.name)
         self._pool.submit(call_from_attempt(attempt))
 
     async def _is_all_done(self) -> bool:

@@ -38,6 +38,7 @@ from sandboxq.telemetry import (
     OutcomesDropped,
 )
 from sandboxq.worker.attempt import AttemptState
+from sandboxq.worker.attempt_span import end_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +120,8 @@ class Settler:
         )
         self._endings.append(_Ending(attempt, transition))
         self._work.set()
+        if attempt.span is not None:
+            end_span(attempt, transition)
 
     def hand_back(self, attempt: Attempt) -> None:
         """Give back a job that never started."""

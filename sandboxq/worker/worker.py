@@ -28,6 +28,7 @@ from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
 from sandboxq.worker.answers import Answers
 from sandboxq.worker.attempt import AttemptState, HeldJobs
+from sandboxq.worker.attempt_span import end_span
 from sandboxq.worker.by_hand import ByHand
 from sandboxq.worker.claimer import Claimer, Mode
 from sandboxq.worker.context import WorkerContext
@@ -352,6 +353,8 @@ class Worker:
         job_id = attempt.job.id.decode()
         is_running = attempt.state is AttemptState.RUNNING
         attempt.state = AttemptState.LOST
+        if attempt.span is not None:
+            end_span(attempt)
         del self._held[attempt.job.id]
         if is_running and attempt.call is not None:
             message = f"renewal of the lock of job {job_id} was refused: another worker owns it now"

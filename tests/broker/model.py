@@ -342,18 +342,20 @@ class QueueModel:
 
     def remove(self, job_id: str) -> bool:
         """Remove a job that nobody has locked."""
-        job = self.jobs.get(job_id)
-        if job is None:
+        if job_id not in self.jobs:
             return False
+        self.tell("removed", job_id, self.drop(job_id) or "unknown")
+        return True
+
+    def drop(self, job_id: str) -> str | None:
+        """Take a job out of whatever holds it, and forget it; return what held it."""
         state = self.state_of(job_id)
         if state in self.sets:
             del self.sets[state][job_id]
         elif state is not None:
             self.lists[state].remove(job_id)
-        self._forget_dedup(job)
-        del self.jobs[job_id]
-        self.tell("removed", job_id, state or "unknown")
-        return True
+        self._forget_dedup(self.jobs.pop(job_id))
+        return state
 
     def obliterate(self) -> None:
         """Remove everything, active jobs too; locks and keys of nobody's stay as they are."""

@@ -19,7 +19,7 @@ UNLOCKED = "0"
 
 @dataclass(frozen=True)
 class Ending:
-    """How one attempt is settled: kind is c, f, r, d or h, as in lua/settle.lua."""
+    """How one attempt is settled: kind is c, f, r, d, h or p, as in lua/settle.lua."""
 
     kind: str
     job_id: str
@@ -83,6 +83,9 @@ class SettledBatch:
                 model.tell("waiting", job.id, "active")
             case "d":
                 job.made += 1
+                job.delay = ending.delay
+                model.place_delayed(job, model.now + ending.delay)
+            case "p":
                 job.delay = ending.delay
                 model.place_delayed(job, model.now + ending.delay)
             case _:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from sandboxq.config import WorkerOptions
+    from sandboxq.tracing import Tracing
 
 PROCESSOR = Path(__file__).parent / "processor.py"
 STOP_SECONDS = 15.0
@@ -29,9 +30,9 @@ class OurSide:
     queue_name: str
     url: str
 
-    def queue(self) -> Queue:
+    def queue(self, *, tracing: Tracing | None = None) -> Queue:
         """Return the queue; use it in `async with`."""
-        return Queue(self.queue_name, url=self.url)
+        return Queue(self.queue_name, url=self.url, tracing=tracing)
 
     @contextlib.asynccontextmanager
     async def worker(self, **settings: Any) -> AsyncIterator[Worker]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandboxq import Worker
 from tests.conftest import wait_until_async
 from tests.interop.dump import dump
 from tests.interop.node_driver import NodeSide
 from tests.interop.our_side import OurSide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 @pytest.fixture
@@ -57,3 +59,40 @@ async def dumps_of_a_wait(node: NodeSide, server_url: str) -> list[dict[str, Any
     await node.call("jobMethod", id=child, method="promote", args=[])
     await node.events_until(parent, "completed", "failed")
     return [waiting, dump(server_url, node.queue_name)]
+
+
+async def test_jobs_by_hand_leave_the_same(node: NodeSide, twin: NodeSide, server_url: str) -> None:
+    """Node's manual processing and ours: claim, then say what became of the job."""
+    for side in (node, twin):
+        for name in ("completed", "delayed", "urgent"):
+            await side.add(name, {}, {"priority": 3} if name == "urgent" else {})
+
+    holder = "token"
+    claim = {"holder": holder, "lockDuration": 30_000}
+    value = {"ok": "größer"}
+    due = int(time.time() * 1000) + 600_000
+    for method, args in (
+        ("moveToCompleted", [value, holder, False]),
+        ("moveToDelayed", [due, holder]),
+        ("moveToWait", [holder]),
+    ):
+        job_id = await node.call("claim", **claim)
+        await node.call("heldMethod", id=job_id, method=method, args=args)
+
+    async with Worker(twin.queue_name, url=server_url) as worker:
+        moves: list[Callable[[Any], Awaitable[None]]] = [
+            lambda job: job.move_to_completed(value),
+            lambda job: job.move_to_delayed(600),
+            lambda job: job.move_to_wait(),
+        ]
+        for move in moves:
+            await move(await worker.get_next_job(holder))
+
+    theirs, ours = dump(server_url, node.queue_name), dump(server_url, twin.queue_name)
+    for key in ("marker", "stalled", "stalled-check"):
+        theirs.pop(key, None)
+        ours.pop(key, None)
+    # How long until then is known to the millisecond only by the side that asked.
+    for dumped in (theirs, ours):
+        assert 599_000 <= int(dumped["2"].pop("delay")) <= 600_000
+    assert ours == theirs

@@ -47,6 +47,7 @@ def checked(**options: Any) -> JobOptions:
         *(("deduplication", value) for value in ("id", Deduplication(""))),
         ("deduplication", Deduplication("d", ttl=0)),
         ("deduplication", Deduplication("d", extend=True)),
+        ("deduplication", Deduplication("d", replace=True, reschedule=True)),
         *(("parent", value) for value in ({"id": "1"}, Parent("", "q"), Parent("1", "a:b"))),
         ("parent", Parent("1", "q", "explode")),  # type: ignore[arg-type]  # as untyped code would
     ],

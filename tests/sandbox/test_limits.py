@@ -76,7 +76,7 @@ def test_child_of_policy_none_stands_alone(chores: Path, monkeypatch: pytest.Mon
             assert facts["core"] == [0, 0]
             assert facts["no_new_privs"] == "0"
             assert facts["stdin"] == "/dev/null"
-            # 0, 1, 2, calls, answers, cancelled calls, the mark of what has begun, the listing itself.
+            # 0, 1, 2, calls, answers, cancelled calls, the mark of what has begun, the listing.
             assert facts["descriptors"] <= 8
             assert facts["environ"]["COLOUR"] == "green"
             assert facts["environ"]["OMP_NUM_THREADS"] == "1"

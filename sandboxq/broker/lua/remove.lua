@@ -57,9 +57,6 @@ local function remove(job)
     end
   end
   local state = take_out(queue, job.id)
-  if state == 'active' then
-    mark_room(queue)
-  end
   if stored[3] then
     forget_deduplication(queue, job.id, stored[3])
   end

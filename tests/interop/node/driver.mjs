@@ -30,7 +30,8 @@ const JOB_FIELDS = [
 const rooms = new Map();
 
 function roomOf(name) {
-  if (!rooms.has(name)) rooms.set(name, { workers: [], runs: [], heard: [], boards: [] });
+  const empty = { workers: [], runs: [], heard: [], boards: [], held: new Map() };
+  if (!rooms.has(name)) rooms.set(name, empty);
   return rooms.get(name);
 }
 
@@ -122,8 +123,14 @@ const commands = {
   claim: async ({ queue, holder, lockDuration }) => {
     const worker = new Worker(queue, null, { connection, lockDuration, skipStalledCheck: true });
     roomOf(queue).workers.push(worker);
-    return (await worker.getNextJob(holder))?.id;
+    const job = await worker.getNextJob(holder);
+    if (job) roomOf(queue).held.set(job.id, job);
+    return job?.id;
   },
+
+  // Any method of a job that `claim` took.
+  heldMethod: async ({ queue, id, method, args }) =>
+    plain(await roomOf(queue).held.get(id)[method](...args)),
 
   runs: ({ queue }) => roomOf(queue).runs,
 

@@ -1,0 +1,34 @@
+"""How an attempt ended, from what its child answered; a value needs no more than its bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandboxq.child import frames
+from sandboxq.child.frames import OUT_OF_MEMORY, UNRECOVERABLE, decode_failure, decode_move
+from sandboxq.outcome import ChildrenAwaited, Failed, HandedBack, Postponed, RateLimited
+
+if TYPE_CHECKING:
+    from sandboxq.outcome import Outcome
+
+
+def failure_from_frame(payload: bytes, flags: int, *, pid: int, memory: int | None) -> Failed:
+    """Return the failure in a FAILED of a child with this grant of memory."""
+    reason, stack, cause = decode_failure(payload)
+    facts = {"pid": str(pid), "limit": str(memory)} if flags & OUT_OF_MEMORY else None
+    is_final = bool(flags & UNRECOVERABLE)
+    return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts)
+
+
+def move_from_frame(payload: bytes, detail: int) -> Outcome:
+    """Return where the job goes by a MOVE."""
+    duration_ms = decode_move(payload)
+    match detail:
+        case frames.TO_DELAYED:
+            return Postponed(duration_ms)
+        case frames.TO_WAITING_CHILDREN:
+            return ChildrenAwaited()
+        case frames.TO_RATE_LIMIT:
+            return RateLimited(duration_ms)
+        case _:
+            return HandedBack(was_started=True)
