@@ -46,7 +46,7 @@ class Answers:
 
     def take(self, question: Question) -> None:
         """Take a question of a running job; what makes no sense is refused at once."""
-        job_id = question.call.key.decode()
+        job_id = question.call.key.decode(errors="replace")
         try:
             page = _page_from(question)
         except (UsageError, struct.error) as error:

@@ -188,7 +188,9 @@ class Claimer:
         token_bytes = token.encode()
         if self._telemetry.wants(JobClaimed):
             for job in jobs:
-                self._telemetry.emit(JobClaimed(job.id.decode(), job.name.decode(errors="replace")))
+                self._telemetry.emit(
+                    JobClaimed(job.id.decode(errors="replace"), job.name.decode(errors="replace"))
+                )
         for job in jobs:
             self._start(job, token_bytes)
 
@@ -196,7 +198,7 @@ class Claimer:
         former = self._held.get(job.id)
         if former is not None and former.state is not AttemptState.ENDED:
             # Its lock ran out and the job was put back, all before the next renewal could tell.
-            self._telemetry.emit(LocksLost([job.id.decode()]))
+            self._telemetry.emit(LocksLost([job.id.decode(errors="replace")]))
             self._on_lost(former)
         try:
             attempt = Attempt(job, token, options_from_wire(job.opts))

@@ -56,7 +56,7 @@ class WorkerListener:
         """Show what a child printed or logged, and keep it with its job."""
         job_id = ""
         if call is not None:
-            job_id = call.key.decode()
+            job_id = call.key.decode(errors="replace")
             self._settler.report(call.context, "log", line.encode(errors="replace"))
         self._telemetry.emit(JobLine(job_id, pid, stream, line))
 

@@ -72,6 +72,8 @@ class LockKeeper:
         ]
         if not gone:
             return
-        self._telemetry.emit(LocksLost([attempt.job.id.decode() for attempt in gone]))
+        self._telemetry.emit(
+            LocksLost([attempt.job.id.decode(errors="replace") for attempt in gone])
+        )
         for attempt in gone:
             self._on_lost(attempt)

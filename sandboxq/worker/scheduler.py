@@ -75,7 +75,9 @@ def _iteration(job: ClaimedJob, now_ms: int) -> Iteration | None:
         return iteration_after(job, now_ms)
     except (UsageError, OptionsUnreadable) as error:
         name = job.scheduler_id.decode(errors="replace")
-        _log.error("scheduler %s ends with job %s: %s", name, job.id.decode(), error)
+        _log.error(
+            "scheduler %s ends with job %s: %s", name, job.id.decode(errors="replace"), error
+        )
         return None
 
 

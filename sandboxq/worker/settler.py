@@ -104,7 +104,9 @@ class Settler:
             keep_logs = attempt.options.keep_logs or 0
             self._reports.append(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
             if kind == "progress" and self._telemetry.wants(JobProgressed):
-                self._telemetry.emit(JobProgressed(attempt.job.id.decode(), payload))
+                self._telemetry.emit(
+                    JobProgressed(attempt.job.id.decode(errors="replace"), payload)
+                )
             self._work.set()
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -195,7 +197,7 @@ class Settler:
         except BrokerUnavailable:
             raise
         except QueueError:
-            _log.exception("job %s cannot be settled", settlement.job_id.decode())
+            _log.exception("job %s cannot be settled", settlement.job_id.decode(errors="replace"))
             return -3
 
     async def _send(self, settlements: list[Settlement]) -> list[int]:
@@ -221,7 +223,7 @@ class Settler:
             if code == SETTLED:
                 self._count(ending, counts)
             else:
-                dropped.setdefault(code, []).append(ending.attempt.job.id.decode())
+                dropped.setdefault(code, []).append(ending.attempt.job.id.decode(errors="replace"))
         self._telemetry.emit(counts)
         for code, job_ids in dropped.items():
             self._telemetry.emit(OutcomesDropped(job_ids, _REASONS.get(code, f"code {code}")))
@@ -233,7 +235,7 @@ class Settler:
             del self._held[attempt.job.id]
 
     def _fail_instead(self, ending: _Ending, code: int) -> None:
-        reason = _REFUSED_COMPLETION[code].format(ending.attempt.job.id.decode())
+        reason = _REFUSED_COMPLETION[code].format(ending.attempt.job.id.decode(errors="replace"))
         failure = Failed(reason, cause="JobHasFailedChildren", is_unrecoverable=True)
         self.end(ending.attempt, failure)
 
@@ -262,12 +264,14 @@ class Settler:
     def _tell_completion(self, attempt: Attempt, value: bytes) -> None:
         job = attempt.job
         name = job.name.decode(errors="replace")
-        self._telemetry.emit(JobCompleted(job.id.decode(), name, value, attempt.seconds))
+        self._telemetry.emit(
+            JobCompleted(job.id.decode(errors="replace"), name, value, attempt.seconds)
+        )
 
     def _tell_failure(self, attempt: Attempt, failure: Failed, next_step: str) -> None:
         job = attempt.job
         event = AttemptFailed(
-            job.id.decode(),
+            job.id.decode(errors="replace"),
             job.name.decode(errors="replace"),
             failure.reason,
             next_step,

@@ -43,4 +43,6 @@ class StalledChecker:
             max_stalled_count=self._settings.max_stalled_count,
         )
         if stalled:
-            self._telemetry.emit(JobsStalled([job_id.decode() for job_id in stalled]))
+            self._telemetry.emit(
+                JobsStalled([job_id.decode(errors="replace") for job_id in stalled])
+            )

@@ -334,7 +334,7 @@ class Worker:
         self, reason: str = "cancelled by its worker", *, grace: float = GRACE
     ) -> list[str]:
         """End every job that this worker has; return their ids."""
-        job_ids = [job_id.decode() for job_id in self._held]
+        job_ids = [job_id.decode(errors="replace") for job_id in self._held]
         return [job_id for job_id in job_ids if self.cancel(job_id, reason, grace=grace)]
 
     async def _claim(self, *, burst: bool) -> None:
@@ -350,7 +350,7 @@ class Worker:
         self._ended.set()
 
     def _give_up_lost(self, attempt: Attempt) -> None:
-        job_id = attempt.job.id.decode()
+        job_id = attempt.job.id.decode(errors="replace")
         is_running = attempt.state is AttemptState.RUNNING
         attempt.state = AttemptState.LOST
         if attempt.span is not None:

@@ -17,7 +17,6 @@ from hypothesis.stateful import (
 from sandboxq.broker import pause
 from sandboxq.broker.add import add, new_job
 from sandboxq.broker.claim import claim
-from sandboxq.broker.connection import Broker
 from sandboxq.broker.extend import extend
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.broker.relations import Deduplication, relation_members
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
+    from sandboxq.broker.connection import Broker
     from sandboxq.outcome import Transition
 
 # Expiry goes by the server's clock, all else by ours; so what expires here never does by itself.

@@ -1,4 +1,4 @@
-"""What operators do to the jobs of a queue, in the machine and in the model (bullmq-wire.md 3.20, 3.21)."""
+"""What operators do to jobs, in the machine and in the model (bullmq-wire.md 3.20, 3.21)."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ class OperatedQueueMachine(QueueMachine):
         if self._may_change(retrying, job_id, state):
             retry_in_model(self.model, job_id, state, resets)
 
-    @rule(state=st.sampled_from(list(PLACES)), grace=st.sampled_from([None, 0, 15]))
-    def clean(self, state: JobState, grace: int | None) -> None:
+    @rule(state=st.sampled_from(list(PLACES)), grace=st.sampled_from([-60_000, 0, 15]))
+    def clean(self, state: JobState, grace: int) -> None:
         """Remove the jobs of a state, or the old ones of it."""
-        newest = None if grace is None else self.model.now - grace
+        newest = self.model.now - grace
 
         async def cleaned() -> list[str]:
             steps = bulk.clean(self.broker, self.keys, state=state, newest_ms=newest, limit=None)
@@ -170,14 +170,14 @@ def retry_in_model(model: QueueModel, job_id: str, state: JobState, resets: chan
     model.tell("waiting", job_id, state)
 
 
-def clean_in_model(model: QueueModel, state: JobState, newest: int | None) -> list[str]:
+def clean_in_model(model: QueueModel, state: JobState, newest: int) -> list[str]:
     """Remove the jobs of a state that were touched last by then; return their ids."""
     cleaned = []
     for place in PLACES[state]:
         held = model.lists.get(place) or model.sets.get(place) or {}
         for job_id in list(held):
             is_locked = place == "active" and job_id in model.locks
-            is_new = newest is not None and _touched(model.jobs[job_id], place) > newest
+            is_new = _touched(model.jobs[job_id], place) > newest
             if not is_locked and not is_new:
                 cleaned.append(job_id)
                 model.drop(job_id)

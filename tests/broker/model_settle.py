@@ -74,23 +74,25 @@ class SettledBatch:
         if job.id not in model.active:
             return 0 if ending.kind == "h" else -3
         model.active.remove(job.id)
+        if ending.kind in "cf":
+            self._finish(job, ending)
+        else:
+            self._move(job, ending)
+        return 0
+
+    def _move(self, job: ModelJob, ending: Ending) -> None:
+        model = self._model
+        if ending.kind in "rd":
+            job.made += 1
         match ending.kind:
-            case "c" | "f":
-                self._finish(job, ending)
             case "r":
-                job.made += 1
                 model.place_waiting(job, is_lifo=ending.is_lifo)
                 model.tell("waiting", job.id, "active")
-            case "d":
-                job.made += 1
-                job.delay = ending.delay
-                model.place_delayed(job, model.now + ending.delay)
-            case "p":
+            case "d" | "p":
                 job.delay = ending.delay
                 model.place_delayed(job, model.now + ending.delay)
             case _:
                 self._hand_back(job, ending)
-        return 0
 
     def _finish(self, job: ModelJob, ending: Ending) -> None:
         model, name = self._model, "completed" if ending.kind == "c" else "failed"

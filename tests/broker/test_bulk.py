@@ -247,6 +247,18 @@ def test_schedulers_keep_their_next_iteration(case: Case, state: str) -> None:
     assert case.keys_of("repeat:s:5000") == {"repeat:s:5000"}
 
 
+def test_cleaning_active_jobs_lets_others_in(case: Case) -> None:
+    """At a concurrency limit they leave room: without a marker all workers would sleep on."""
+    case.active("dead")
+    case.redis.hset(case.keys["meta"], "concurrency", 1)
+    case.waiting("next")
+    case.redis.delete(case.keys["dead:lock"])
+
+    assert cleaned(case, "active", newest_ms=NOW + 5) == [["dead"]]
+
+    assert case.scores("marker") == {"0": 0.0}
+
+
 def test_what_v5_keeps_paused_is_cleaned_too(case: Case) -> None:
     """Both lists hold waiting jobs (9.2)."""
     put(case, "wait", "a")

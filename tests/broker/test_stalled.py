@@ -121,3 +121,16 @@ def test_many(case: Case) -> None:
     assert len(case.recover()) == 300
     assert case.items("active") == []
     assert case.redis.llen(case.keys["wait"]) == 1300
+
+
+def test_an_id_without_a_job_that_is_dropped_lets_others_in(case: Case) -> None:
+    """At a concurrency limit a ghost keeps a place; once it is gone a worker must hear of it."""
+    case.active("ghost")
+    case.redis.hset(case.keys["meta"], "concurrency", 1)
+    case.waiting("next")
+    case.redis.delete(case.keys["ghost:lock"], case.keys["ghost"])
+
+    assert [case.recover(), case.recover()] == [[], []]
+
+    assert case.items("active") == []
+    assert case.scores("marker") == {"0": 0.0}

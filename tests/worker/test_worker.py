@@ -353,3 +353,21 @@ def test_completed_value_is_the_text_that_the_child_wrote(server_url: str, queue
         assert json.loads(stored) == value
 
     with_worker(server_url, queue_name, body)
+
+
+def test_job_id_that_is_no_text_is_run_like_others(server_url: str, queue_name: str) -> None:
+    """A foreign producer may use any bytes; telling of the job must not stop the settler."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        job_id = b"\xff\xfe"
+        key = worker.keys.base.encode() + job_id
+        fields = ("name", "echo", "data", '{"value": 1}', "opts", "{}", "timestamp", 1)
+        await worker.broker.command("HSET", key, *fields, "delay", 0, "priority", 0)
+        await worker.broker.command("LPUSH", worker.keys["wait"], job_id)
+        await worker.broker.command("ZADD", worker.keys["marker"], 0, "0")
+        await wait_until_async(lambda: worker.broker.command("HEXISTS", key, "finishedOn"))
+        assert await worker.broker.command("HGET", key, "returnvalue") == b"1"
+        job = await queue.add("echo", {"value": 2})
+        assert await job.result(timeout=10) == 2
+
+    with_worker(server_url, queue_name, body)

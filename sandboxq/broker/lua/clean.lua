@@ -75,4 +75,7 @@ for at = 4, #ARGV do
   codes[at - 3] = clean(ARGV[at])
 end
 delete_jobs(removed_keys)
+if name == 'active' and #removed_keys > 0 then
+  mark_room(queue)
+end
 return codes

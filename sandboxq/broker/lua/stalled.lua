@@ -70,6 +70,9 @@ for i = 1, math.min(#unlocked, MAX_RECOVERED) do
 end
 if #recovered > 0 then
   mark_waiting(queue)
+else
+  -- Ids without a job were dropped perhaps.
+  mark_room(queue)
 end
 in_chunks('SADD', stalled, call('LRANGE', queue.active, 0, -1))
 return recovered
