@@ -40,7 +40,10 @@ _INTEGER = re.compile("-?(0|[1-9][0-9]*)")
 
 
 class AddOptions(TypedDict, total=False):
-    """The keyword arguments of ``add``; None means not given. Durations are seconds."""
+    """The keyword arguments of ``add``; None means not given. Durations are seconds.
+
+    ``timeout`` is stored with the job, where any worker can read it; no worker enforces it yet.
+    """
 
     delay: Duration | None
     priority: int | None
