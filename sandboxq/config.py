@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from sandboxq.backoff import BUILT_IN, BackoffStrategy
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.outcome import MAX_CRASHES
 from sandboxq.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class WorkerSettings:
     # Run in the coordinator, whose loop renews all locks: they may compute, and nothing else.
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
     max_started_attempts: int | None = None
+    max_crashes: int = MAX_CRASHES
     tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class WorkerSettings:
             _instance("limiter", self.limiter, RateLimit)
         if self.max_started_attempts is not None:
             _at_least("max_started_attempts", self.max_started_attempts, 1)
+        _at_least("max_crashes", self.max_crashes, 1)
         if self.tracing is not None:
             _instance("tracing", self.tracing, Tracing)
         for kind, strategy in self.backoff_strategies.items():
@@ -134,6 +137,7 @@ class WorkerOptions(TypedDict, total=False):
     limiter: RateLimit | None
     backoff_strategies: Mapping[str, BackoffStrategy]
     max_started_attempts: int | None
+    max_crashes: int
     tracing: Tracing | None
 
 

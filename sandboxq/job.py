@@ -116,4 +116,7 @@ class Job:
     deduplication_id: str | None = None
     scheduler_id: str | None = None
     cause: str | None = None
+    # How many children its attempts have taken along, and how the last of them ended.
+    crashes: int = 0
+    crash_history: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)

@@ -11,6 +11,38 @@ from sandboxq.job import KEEP_ALL, JobOptions, Keep
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# So many children may one job take along: a first crash may be bad luck, a third is the job.
+MAX_CRASHES = 3
+# More would not be read, and a job may be allowed any number of crashes.
+_HISTORY_LIMIT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """How many children a job has taken along, and how the last of them ended."""
+
+    count: int = 0
+    history: tuple[str, ...] = ()
+
+    def with_one(self, name: str) -> Crashes:
+        """Return this and one more."""
+        return Crashes(self.count + 1, (*self.history, name)[-_HISTORY_LIMIT:])
+
+    def facts(self) -> dict[str, str]:
+        """Return what is stored with the job."""
+        return {"crashes": str(self.count), "history": ", ".join(self.history)}
+
+    def __str__(self) -> str:
+        """Say it in a failed reason."""
+        times = "once" if self.count == 1 else f"{self.count} times"
+        return f"the job has crashed {times} ({', '.join(self.history)})"
+
+
+def crashes_from_facts(count: int, history: str) -> Crashes:
+    """Return what ``Crashes.facts`` has stored."""
+    return Crashes(count, tuple(history.split(", ")) if history else ())
+
+
 # ── outcomes: what the pool reports ─────────────────────────────────────────
 
 
@@ -26,7 +58,8 @@ class Failed:
     """The processor raised, or its child ended.
 
     ``cause`` names the type of error (``ValueError``, ``JobCrashed``); ``stack`` is the text of the
-    trace; ``facts`` are what is known of a death, stored with the job.
+    trace; ``facts`` are what is known of a death, stored with the job; ``is_crash``: the job took
+    its child along, which is counted apart from attempts.
     """
 
     reason: str
@@ -34,6 +67,14 @@ class Failed:
     cause: str = ""
     is_unrecoverable: bool = False
     facts: Mapping[str, str] | None = None
+    is_crash: bool = False
+
+
+@dataclass(slots=True)
+class Interrupted:
+    """The child ended for a cause that lies outside it: a crash, but no attempt, counts."""
+
+    failure: Failed
 
 
 @dataclass(slots=True)
@@ -62,7 +103,7 @@ class RateLimited:
     limit_ms: int
 
 
-Outcome = Completed | Failed | HandedBack | Postponed | ChildrenAwaited | RateLimited
+Outcome = Completed | Failed | Interrupted | HandedBack | Postponed | ChildrenAwaited | RateLimited
 
 # ── transitions: what the settler writes ────────────────────────────────────
 
@@ -105,9 +146,13 @@ class RetryLater:
 
 @dataclass(slots=True)
 class HandBack:
-    """Put the job back to the front of its queue; the attempt does not count."""
+    """Put the job back to the front of its queue; the attempt does not count.
+
+    ``facts`` are stored with the job.
+    """
 
     was_started: bool = False
+    facts: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -148,16 +193,19 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """What a worker adds to its jobs' own rules: back-off strategies, and a limit of starts.
+    """What a worker adds to its jobs' own rules: back-off strategies, limits of starts and crashes.
 
-    A job is not tried again once it was started ``max_started_attempts`` times.
+    A job is not tried again once it was started ``max_started_attempts`` times, or has ended
+    ``max_crashes`` children.
     """
 
     strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
     max_started_attempts: int | None = None
+    max_crashes: int = MAX_CRASHES
 
 
 NO_RULES = RetryRules()
+NO_CRASHES = Crashes()
 
 
 def decide(
@@ -166,25 +214,49 @@ def decide(
     *,
     attempts_made: int,
     attempts_started: int = 0,
+    crashes: Crashes = NO_CRASHES,
     retention: Retention,
     rules: RetryRules = NO_RULES,
 ) -> Transition:
     """Return what to do with a job whose attempt ended so (bullmq-wire.md 2.3).
 
     ``attempts_made`` is the number of attempts that ended before this one; ``attempts_started`` the
-    number of those that began, this one included.
+    number of those that began, this one included; ``crashes`` are those of earlier attempts.
     """
     match outcome:
         case Completed(value):
             return Complete(value, options.remove_on_complete or retention.completed)
-        case Failed():
-            if _may_retry(outcome, options, attempts_made + 1, attempts_started, rules):
-                return _retry(outcome, options, attempts_made + 1, retention, rules)
-            return _fail(outcome, options, retention)
+        case Failed() | Interrupted():
+            failure = outcome if isinstance(outcome, Failed) else outcome.failure
+            if failure.is_crash:
+                failure = _count_crash(failure, crashes, rules)
+            if isinstance(outcome, Interrupted) and not failure.is_unrecoverable:
+                return HandBack(was_started=True, facts=failure.facts)
+            if _may_retry(failure, options, attempts_made + 1, attempts_started, rules):
+                return _retry(failure, options, attempts_made + 1, retention, rules)
+            return _fail(failure, options, retention)
         case HandedBack(was_started):
             return HandBack(was_started)
         case _:
             return _move(outcome)
+
+
+def _count_crash(failure: Failed, before: Crashes, rules: RetryRules) -> Failed:
+    """Return the failure with the job's crashes in its facts, and at the last one in its reason."""
+    crashes = before.with_one(_short_name(failure))
+    facts = {**(failure.facts or {}), **crashes.facts()}
+    if crashes.count < rules.max_crashes:
+        return replace(failure, facts=facts)
+    reason = f"{failure.reason}; {crashes} and is not tried again"
+    return replace(failure, facts=facts, is_unrecoverable=True, reason=reason)
+
+
+def _short_name(failure: Failed) -> str:
+    """Return a crash in a few words: ``SIGSEGV``, ``exit code 3``, ``JobMemoryExceeded``."""
+    facts = failure.facts or {}
+    if "signal" in facts:
+        return facts["signal"]
+    return f"exit code {facts['exit_code']}" if "exit_code" in facts else failure.cause
 
 
 def _move(outcome: Postponed | ChildrenAwaited | RateLimited) -> Transition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.script import load
+from sandboxq.outcome import NO_CRASHES, Crashes, crashes_from_facts
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
@@ -32,6 +33,7 @@ class ClaimedJob(NamedTuple):
     scheduler_id: bytes
     priority: bytes
     delay: bytes
+    crashes: Crashes = NO_CRASHES
 
 
 class Claim(NamedTuple):
@@ -76,7 +78,7 @@ async def claim(
 
 def _claimed(row: list[Any]) -> ClaimedJob:
     name, data, opts, timestamp, made, started, stalled, deferred, *rest = row
-    parent, parent_key, progress, scheduler_id, priority, delay, job_id = rest
+    parent, parent_key, progress, scheduler_id, priority, delay, crashes, job_id, *history = rest
     return ClaimedJob(
         job_id,
         name,
@@ -93,4 +95,9 @@ def _claimed(row: list[Any]) -> ClaimedJob:
         scheduler_id or b"",
         priority or b"",
         delay or b"",
+        _crashes(crashes, *history) if crashes else NO_CRASHES,
     )
+
+
+def _crashes(count: bytes, history: bytes | None) -> Crashes:
+    return crashes_from_facts(int(count), (history or b"").decode(errors="replace"))

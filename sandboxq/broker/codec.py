@@ -284,6 +284,10 @@ def _traces(value: bytes) -> tuple[str, ...]:
     return tuple(str(trace) for trace in parsed) if isinstance(parsed, list) else (_string(value),)
 
 
+def _history(value: bytes) -> tuple[str, ...]:
+    return tuple(_string(value).split(", "))
+
+
 def _whole(value: bytes) -> int:
     return _integer(value) or 0
 
@@ -321,4 +325,6 @@ _FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"deid": ("deduplication_id", _string),
     b"rjk": ("scheduler_id", _string),
     b"sq:cause": ("cause", _string),
+    b"sq:crashes": ("crashes", _whole),
+    b"sq:history": ("crash_history", _history),
 }

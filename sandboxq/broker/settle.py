@@ -21,7 +21,7 @@ from sandboxq.outcome import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
@@ -88,16 +88,17 @@ def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
             return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}))
         case RetryLater(failure, limit, delay_ms):
             return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}))
+        case HandBack(was_started, facts):
+            text = json.dumps(_fields(facts)) if facts else ""
+            return ("h", job_id, token, text, "1" if was_started else "")
         case _:
             kind, how = _move(transition)
             return (kind, job_id, token, "", how)
 
 
-def _move(transition: HandBack | Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:
-    """Return kind and rule of a transition that ends no attempt."""
+def _move(transition: Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:
+    """Return kind and rule of a transition that the processor asked for."""
     match transition:
-        case HandBack(was_started):
-            return "h", "1" if was_started else ""
         case Postpone(delay_ms):
             return "p", str(delay_ms)
         case AwaitChildren():
@@ -125,12 +126,16 @@ def _keep_rule(keep: Keep) -> str:
 
 def _failure(failure: Failed, limit: int | None, rule: dict[str, object]) -> tuple[bytes, str]:
     facts = [] if not failure.cause else ["sq:cause", _text(failure.cause)]
-    for name, value in (failure.facts or {}).items():
-        facts += [f"sq:{_text(name)}", _text(value)]
+    facts += _fields(failure.facts or {})
     rule |= {"stack": _text(failure.stack), "facts": facts}
     if limit is not None:
         rule["limit"] = limit
     return _text(failure.reason).encode(), json.dumps(rule)
+
+
+def _fields(facts: Mapping[str, str]) -> list[str]:
+    """Return names and values of hash fields in turns."""
+    return [part for name, value in facts.items() for part in (f"sq:{_text(name)}", _text(value))]
 
 
 def _text(text: str) -> str:

@@ -94,6 +94,8 @@ def members(job: Job) -> dict[str, Any]:
         "returnvalue": job.returnvalue,
         "failed_reason": job.failed_reason,
         "cause": job.cause,
+        "crashes": job.crashes,
+        "crash_history": list(job.crash_history),
         "stacktrace": list(job.stacktrace),
         "parent_key": job.parent_key,
         "deduplication_id": job.deduplication_id,

@@ -18,6 +18,7 @@ from sandboxq import __version__
 from sandboxq.cli import logs
 from sandboxq.cli.options import Limiter, Procs, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
+from sandboxq.outcome import MAX_CRASHES
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
 from sandboxq.worker.worker import Worker
@@ -71,6 +72,13 @@ _STEPS = (
     "--max-started-attempts",
     type=click.IntRange(1),
     help="Fail a job that was begun more often; stalls and delays count too.",
+)
+@setting(
+    "--max-crashes",
+    type=click.IntRange(1),
+    default=MAX_CRASHES,
+    show_default=True,
+    help="Fail a job for good once it has ended so many children, whatever attempts remain.",
 )
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
 @setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs sandboxq[otel].")

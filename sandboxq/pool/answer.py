@@ -17,7 +17,8 @@ def failure_from_frame(payload: bytes, flags: int, *, pid: int, memory: int | No
     reason, stack, cause = decode_failure(payload)
     facts = {"pid": str(pid), "limit": str(memory)} if flags & OUT_OF_MEMORY else None
     is_final = bool(flags & UNRECOVERABLE)
-    return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts)
+    is_crash = bool(flags & OUT_OF_MEMORY)  # its child leaves after it
+    return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts, is_crash=is_crash)
 
 
 def move_from_frame(payload: bytes, detail: int) -> Outcome:

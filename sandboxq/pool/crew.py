@@ -37,8 +37,12 @@ _log = logging.getLogger("sandboxq.pool")
 
 # A child that is not ready by then (setup() hangs) is killed and counts as a failed start.
 _START_SECONDS = 60.0
-# The zygote tells of a death within milliseconds; one that does not is stuck and replaced.
+# The zygote tells of births and deaths within milliseconds. One that does not is perhaps stopped;
+# one that does not for longer is stuck and replaced.
+_LOOK_SECONDS = 0.2
 _REPORT_SECONDS = 3.0
+# A child that is retired closes files and connections in its teardown().
+_TEARDOWN_SECONDS = 10.0
 # SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
 _KILL_SECONDS = 5.0
 
@@ -190,6 +194,7 @@ class Crew:
         child.move(ChildState.READY)
         if child.timer is not None:
             child.timer.cancel()
+            child.timer = None
         self.ready.append(child)
         self._delay.start()
         self._telemetry.emit(ChildReady(child.pid))
@@ -262,7 +267,7 @@ class Crew:
             self._fill_later(self._delay.after_failed_start())
             return False
         self._children[number] = child
-        child.timer = self._loop.call_later(_START_SECONDS, self._give_up_on, child)
+        child.timer = self._loop.call_later(_LOOK_SECONDS, self._wait_for_start, child)
         server.spawn(number, plan, child.far_filenos())
         return True
 
@@ -289,6 +294,11 @@ class Crew:
         child.start_failure = f"the kernel refused to fork: {reason}"
         self._bury(child)
 
+    def _wait_for_start(self, child: Child) -> None:
+        if child.pidfd < 0:
+            self._keeper.wake_stopped()
+        child.timer = self._loop.call_later(_START_SECONDS, self._give_up_on, child)
+
     def _give_up_on(self, child: Child) -> None:
         child.start_failure = f"it was not ready within {_START_SECONDS:g} s"
         if child.pidfd < 0:
@@ -305,6 +315,18 @@ class Crew:
         self.ready.remove(child)
         self._owner.on_child_leaving(child)
         child.retire()
+        self.see_off(child)
+
+    def see_off(self, child: Child) -> None:
+        """Give a leaving child that has answered everything some time for its teardown()."""
+        if child.state is ChildState.LEAVING and not child.flying and child.timer is None:
+            child.timer = self._loop.call_later(_TEARDOWN_SECONDS, self._end_teardown, child)
+
+    def _end_teardown(self, child: Child) -> None:
+        _log.warning(
+            "child %d had %g s for its teardown() and is killed", child.pid, _TEARDOWN_SECONDS
+        )
+        child.kill()
 
     # ── deaths ──
 
@@ -319,7 +341,13 @@ class Crew:
         if child.death is not None:
             self._bury(child)
         elif child.number in self._children:
-            child.timer = self._loop.call_later(_REPORT_SECONDS, self._keeper.kill_stuck)
+            child.timer = self._loop.call_later(_LOOK_SECONDS, self._wait_for_report, child)
+
+    def _wait_for_report(self, child: Child) -> None:
+        self._keeper.wake_stopped()
+        child.timer = self._loop.call_later(
+            _REPORT_SECONDS - _LOOK_SECONDS, self._keeper.kill_stuck
+        )
 
     def on_exit(self, pid: int, death: Death) -> None:
         """Take the zygote's word for how a child ended."""

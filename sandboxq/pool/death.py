@@ -7,13 +7,15 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.errors import ChildError, JobCrashed, JobExited
+from sandboxq.errors import ChildError, JobCrashed, JobExited, JobMemoryExceeded
 from sandboxq.outcome import Failed
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
 
 _MB = 1 << 20
+# Of the reasons for which we end children, those for which the job is to blame as for a crash.
+_CRASHES = (JobCrashed, JobMemoryExceeded)
 # The first line of what faulthandler writes when a signal ends Python.
 _FATAL = "Fatal Python error"
 _OUR_FOLDER = str(Path(__file__).parent.parent)
@@ -47,7 +49,9 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
     """
     facts = {"pid": str(pid), "max_rss": str(death.max_rss), "cpu_seconds": f"{death.cpu:.3f}"}
     if error is not None:
-        return failure_from_error(error, facts=facts)
+        failure = failure_from_error(error, facts=facts)
+        failure.is_crash = isinstance(error, _CRASHES)
+        return failure
     status = death.status
     if status is not None and not os.WIFSIGNALED(status):
         facts["exit_code"] = str(os.waitstatus_to_exitcode(status))
@@ -56,7 +60,8 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
         if status is not None:
             facts["signal"] = _signal_name(os.WTERMSIG(status))
         cause = JobCrashed.__name__
-    return Failed(_sentence(death, pid), stack=_fatal_part(stderr), cause=cause, facts=facts)
+    stack = _fatal_part(stderr)
+    return Failed(_sentence(death, pid), stack=stack, cause=cause, facts=facts, is_crash=True)
 
 
 def failure_from_error(error: ChildError, *, facts: dict[str, str] | None = None) -> Failed:

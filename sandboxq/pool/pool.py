@@ -39,8 +39,15 @@ from sandboxq.child.frames import (
     decode_request,
     encode_refusal,
 )
-from sandboxq.errors import ChildError, JobCrashed, JobMemoryExceeded, ResultTooLarge, UsageError
-from sandboxq.outcome import Completed, HandedBack
+from sandboxq.errors import (
+    ChildError,
+    ChildStartFailed,
+    JobCrashed,
+    JobMemoryExceeded,
+    ResultTooLarge,
+    UsageError,
+)
+from sandboxq.outcome import Completed, HandedBack, Interrupted
 from sandboxq.pool.answer import failure_from_frame, move_from_frame
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.channel import Flooded
@@ -127,6 +134,9 @@ class Pool:
         self._watch = MemoryWatch(self._loop, lambda: self._crew_now.children, self._on_memory)
         try:
             await self._crew.start(self._first_size, timeout)
+            if self._is_ending:
+                message = "the pool was stopped while it started"
+                raise ChildStartFailed(message)  # noqa: TRY301 - cleaned up as any failed start
         except BaseException:
             self._is_ending = True
             await self._crew.close()
@@ -279,6 +289,7 @@ class Pool:
         if child.answered == answered:
             return
         child.unclaimed_lines = 0
+        self._crew_now.see_off(child)
         self._go_on(child)
 
     def _go_on(self, child: Child) -> None:
@@ -418,7 +429,8 @@ class Pool:
         if is_bystander or (self._is_ending and child.doom is None):
             return HandedBack(was_started=True)
         tail = child.stderr_tail()
-        return failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
+        failure = failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
+        return Interrupted(failure) if death.note and child.doom is None else failure
 
     def _doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
         if child.doom is None:

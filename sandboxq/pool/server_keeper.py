@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import SandboxqError, UsageError
+from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.pool.fork_server import ForkServer, Order, ServerOwner
+from sandboxq.sandbox import family
 from sandboxq.sandbox.probe import usable_cores
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class ServerKeeper:
         self._loop = asyncio.get_running_loop()
         self._restarting: asyncio.Task[None] | None = None
         self._is_ending = False
+        self._starting: ForkServer | None = None
         self.server: ForkServer | None = None
 
     @property
@@ -46,12 +50,20 @@ class ServerKeeper:
 
         Raises:
             ProcessorNotLoaded: the processor cannot be imported.
+            ChildStartFailed: it was closed meanwhile.
             UsageError: it does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
         self._order = self._order._replace(threads=max(1, usable_cores().number // max(1, size)))
-        server = ForkServer(self._loop, self._owner, self._order)
-        loaded = await server.start(timeout)
+        server = self._starting = ForkServer(self._loop, self._owner, self._order)
+        try:
+            loaded = await server.start(timeout)
+        finally:
+            self._starting = None
+        if self._is_ending:
+            await server.close()
+            message = "the pool was stopped while its fork server started"
+            raise ChildStartFailed(message)
         if loaded.is_async is False and self._order.concurrency > 1:
             await server.close()
             message = (
@@ -78,25 +90,35 @@ class ServerKeeper:
             _log.error("the fork server %d does not answer; it is killed", self.server.pid)
             self.server.kill([])
 
+    def wake_stopped(self) -> None:
+        """Let a server go on that somebody has stopped: all children are in its care."""
+        if self.server is not None and family.is_stopped(self.server.pid):
+            _log.warning("the fork server %d was stopped; it is sent on", self.server.pid)
+            os.kill(self.server.pid, signal.SIGCONT)
+
     async def close(self) -> None:
         """End the server and all below it, and wait for that."""
         self._is_ending = True
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.wait([self._restarting])
-        if self.server is not None:
-            await self.server.close()
-            self.server = None
+        for server in (self.server, self._starting):
+            if server is not None:
+                self.wake_stopped()
+                await server.close()
+        self.server = None
 
     def kill(self) -> None:
         """End the server and all below it; blocks for some milliseconds."""
         self._is_ending = True
         if self._restarting is not None:
             self._restarting.cancel()
-        if self.server is not None:
-            self.server.shut()
-            self.server.reap()
-            self.server = None
+        for server in (self.server, self._starting):
+            if server is not None:
+                self.wake_stopped()
+                server.shut()
+                server.reap()
+        self.server = None
 
     async def _restart(self, lost: ForkServer, size: int) -> None:
         await lost.close()

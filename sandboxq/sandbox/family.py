@@ -54,6 +54,11 @@ def session_of(pid: int) -> int:
         return 0
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal."""
+    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2][:1] == b"T"
+
+
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib is not worth its import here

@@ -92,7 +92,9 @@ class Settler:
         self._telemetry = context.telemetry
         settings = context.settings
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
-        self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
+        self._rules = RetryRules(
+            settings.backoff_strategies, settings.max_started_attempts, settings.max_crashes
+        )
         self._on_settled = on_settled
         self._reports: list[Report] = []
         self._endings: list[_Ending] = []
@@ -117,6 +119,7 @@ class Settler:
             attempt.options,
             attempts_made=attempt.job.attempts_made,
             attempts_started=attempt.job.attempts_started,
+            crashes=attempt.job.crashes,
             retention=self._retention,
             rules=self._rules,
         )

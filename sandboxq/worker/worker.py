@@ -239,6 +239,8 @@ class Worker:
         """Kill the children now; their jobs are found by the stalled check of another worker."""
         if self._pool is not None:
             self._pool.kill()
+        self._ended.set()
+        self._hurry.set()
 
     async def close(self) -> None:
         """Release everything; called twice, it does nothing."""

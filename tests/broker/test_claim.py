@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.outcome import Crashes
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         b"s",
         b"0",
         b"0",
+        Crashes(),
     )
 
 
@@ -86,7 +88,14 @@ def test_absent_fields_are_empty(case: Case) -> None:
     case.redis.hset(case.keys["1"], "name", "n")
     case.redis.lpush(case.keys["wait"], "1")
     job = case.claim().jobs[0]
-    assert job[2:] == (b"", b"", b"", 0, 1, 0, b"", b"", b"", b"", b"", b"", b"")
+    assert job[2:] == (b"", b"", b"", 0, 1, 0, b"", b"", b"", b"", b"", b"", b"", Crashes())
+
+
+def test_crashes_of_earlier_attempts_are_told(case: Case) -> None:
+    """Who settles the next attempt must know them without asking."""
+    case.job("1", **{"sq:crashes": "2", "sq:history": "SIGSEGV, exit code 3"})
+    case.redis.lpush(case.keys["wait"], "1")
+    assert case.claim().jobs[0].crashes == Crashes(2, ("SIGSEGV", "exit code 3"))
 
 
 def test_wait_goes_before_prioritized_and_lower_numbers_first(case: Case) -> None:

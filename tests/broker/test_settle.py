@@ -251,6 +251,21 @@ def test_cause_and_facts(case: Case) -> None:
     assert stored == {"sq:cause": "ValueError"}
 
 
+def test_crashes_outlast_what_is_known_of_one_attempt(case: Case) -> None:
+    """They are counted over all attempts, also over those that raise, and over a hand-back."""
+    case.active("1")
+    death = Failed("died", cause="JobExited", facts={"crashes": "1", "history": "exit code 3"})
+    case.settle(("1", RetryNow(death, None, lifo=False)))
+    case.claim()
+    case.settle(("1", RetryNow(Failed("x", cause="ValueError"), None, lifo=False)))
+    assert (case.hash("1")["sq:crashes"], case.hash("1")["sq:cause"]) == ("1", "ValueError")
+
+    case.claim()
+    case.settle(("1", HandBack(was_started=True, facts={"crashes": "2", "history": "a, b"})))
+    assert (case.hash("1")["sq:crashes"], case.hash("1")["sq:history"]) == ("2", "a, b")
+    assert case.hash("1")["atm"] == "2"
+
+
 # ── retries ─────────────────────────────────────────────────────────────────
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
+from sandboxq.outcome import Completed, Failed, Interrupted
 from sandboxq.sandbox.family import children_of
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, lives, open_pool, processor_file, stat_fields
@@ -273,7 +273,7 @@ def test_ending_a_call_that_was_not_started_spares_the_child(chores: Path) -> No
 
 
 def test_fork_server_that_dies_is_replaced(chores: Path) -> None:
-    """Nobody else can start children; running jobs fail with a reason that names it."""
+    """Nobody else can start children; running jobs go back without blame, and it is said why."""
 
     async def main() -> None:
         async with open_pool(chores, size=2) as desk:
@@ -282,15 +282,35 @@ def test_fork_server_that_dies_is_replaced(chores: Path) -> None:
             zygote = _parent_of(desk.pool.pids[0])
             os.kill(zygote, signal.SIGKILL)
             outcome = await desk.outcome(call)
-            assert isinstance(outcome, Failed)
-            assert outcome.cause == "JobCrashed"
-            assert f"fork server {zygote} was killed by SIGKILL" in outcome.reason
+            assert isinstance(outcome, Interrupted)
+            assert outcome.failure.cause == "JobCrashed"
+            assert f"fork server {zygote} was killed by SIGKILL" in outcome.failure.reason
             await desk.value({})
 
             async def is_full() -> bool:
                 return len(desk.pool.pids) == 2
 
             await wait_until_async(is_full)
+
+    run_async(main())
+
+
+def test_stopped_fork_server_is_sent_on(chores: Path) -> None:
+    """A death must be told soon, also when somebody has stopped who knows of it."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            call = desk.submit({"sleep": 30})
+            await _started(desk, call)
+            child = desk.pool.pids[0]
+            os.kill(_parent_of(child), signal.SIGSTOP)
+            os.kill(child, signal.SIGKILL)
+            started = time.monotonic()
+            outcome = await desk.outcome(call)
+            assert time.monotonic() - started < 1.0
+            assert isinstance(outcome, Failed)
+            assert "SIGKILL" in outcome.reason
+            assert await desk.value({}) != child
 
     run_async(main())
 
@@ -305,7 +325,7 @@ def test_what_a_dead_fork_server_leaves_is_found(chores: Path, tmp_path: Path) -
             await wait_until_async(_exists(path))
             kin = [int(pid) for pid in path.read_text().split()]
             os.kill(_parent_of(desk.pool.pids[0]), signal.SIGKILL)
-            assert isinstance(await desk.outcome(call), Failed)
+            assert isinstance(await desk.outcome(call), Interrupted)
             await wait_until_async(_none_lives(kin))
             await desk.value({})
 

@@ -129,3 +129,20 @@ def test_stop_gives_back_every_descriptor(chores: Path) -> None:
         assert counts[1:] == [counts[1]] * 3
 
     run_async(main())
+
+
+@pytest.mark.slow
+def test_teardown_has_a_deadline(tmp_path: Path) -> None:
+    """A child that hangs in its teardown after scaling down would stay for ever."""
+    text = "import time\ndef process(job): pass\ndef teardown(): time.sleep(600)\n"
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, text), size=2) as desk:
+            await desk.pool.resize(1)
+
+            async def is_alone() -> bool:
+                return len(desk.pool.pids) == 1
+
+            await wait_until_async(is_alone)
+
+    run_async(main())

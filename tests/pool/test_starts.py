@@ -234,3 +234,22 @@ def test_imports_print_to_the_worker(tmp_path: Path) -> None:
             assert len(desk.lines) == 1  # not printed again by each fork
 
     run_async(main())
+
+
+def test_stop_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever gives up on a slow import must not leave a process that imports on."""
+    path = processor_file(tmp_path, "import time\ntime.sleep(30)\ndef process(job): pass\n")
+
+    async def main() -> None:
+        known = set(descendants_of(os.getpid()))
+        pool = Pool(str(path), size=1, listener=Desk(), queue_name="tests", telemetry=Telemetry())
+        starting = asyncio.ensure_future(pool.start())
+        await asyncio.sleep(0.3)
+        assert set(descendants_of(os.getpid())) - known
+        await pool.stop(timeout=1)
+        assert set(descendants_of(os.getpid())) <= known
+        with pytest.raises((ProcessorNotLoaded, ChildStartFailed)):
+            await starting
+        assert set(descendants_of(os.getpid())) <= known
+
+    run_async(main())

@@ -3,8 +3,9 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
 --          limiter max or '', limiter duration (ms) or ''
--- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is the 14 fields
---          that `start` reads, with attempts started as after this claim, and its id
+-- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is the 15 fields
+--          that `start` reads, with attempts started as after this claim, its id, and when it has
+--          crashed before, how (sq:history)
 -- Events   active; waiting for what became due
 -- Ids without a job are taken out of the queue and not returned.
 -- @include promote_due
@@ -43,7 +44,7 @@ end
 local function start(id)
   local key = base .. id
   local job = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'atm', 'ats', 'stc', 'defa',
-    'parent', 'parentKey', 'progress', 'rjk', 'priority', 'delay')
+    'parent', 'parentKey', 'progress', 'rjk', 'priority', 'delay', 'sq:crashes')
   if not job[1] then
     return nil
   end
@@ -58,7 +59,10 @@ local function start(id)
   end
   call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
   job[6] = started
-  job[15] = id
+  job[16] = id
+  if job[15] then
+    job[17] = call('HGET', key, 'sq:history')
+  end
   return job
 end
 

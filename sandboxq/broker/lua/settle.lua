@@ -6,7 +6,8 @@
 --                   w await children, l limit the rate of the queue
 --            id     of the job
 --            token  that must hold the job's lock; '0' asks for no lock
---            text   c: the value, JSON; f r d: the failed reason; else: ''
+--            text   c: the value, JSON; f r d: the failed reason; h: '' or sq: fields to write, JSON;
+--                   else: ''
 --            rule   c: see retention.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
 --                   p l: ms
 -- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,

@@ -21,20 +21,27 @@ local function stack_traces(stored, rule)
   return #traces > 0 and cjson.encode(traces) or '[]'
 end
 
--- What was found out about an earlier attempt does not explain this one.
-local function forget_facts(key)
+-- What is counted over all attempts.
+local KEPT = { ['sq:crashes'] = true, ['sq:history'] = true }
+
+local function forget(key, is_kept)
   local names = call('HKEYS', key)
   for i = 1, #names do
-    if string.sub(names[i], 1, 3) == 'sq:' then
+    if string.sub(names[i], 1, 3) == 'sq:' and not is_kept[names[i]] then
       call('HDEL', key, names[i])
     end
   end
 end
 
+local function forget_facts(key)
+  forget(key, {})
+end
+
 local function write_failure(key, reason, rule)
   local stored = call('HMGET', key, 'stacktrace', 'sq:cause')
   if stored[2] then
-    forget_facts(key)
+    -- What was found out about an earlier attempt does not explain this one.
+    forget(key, KEPT)
   end
   call('HSET', key, 'failedReason', reason, 'stacktrace', stack_traces(stored[1], rule))
   if #rule.facts > 0 then

@@ -1,8 +1,9 @@
 -- Attempts after which the job goes on (bullmq-wire.md 3.13, 3.14, 3.16).
 --   retry_now(batch, id, key, job, reason, rule)     rule: JSON, see failure.lua; + lifo
 --   retry_later(batch, id, key, job, reason, rule)   rule: JSON, see failure.lua; + delay (ms)
---   hand_back(batch, id, key, job, '', was_started)  no attempt counts; '1' when it had begun
---                                                    and it goes in front of all others
+--   hand_back(batch, id, key, job, facts, was_started)  no attempt counts; '1' when it had begun
+--                                                    and it goes in front of all others; facts:
+--                                                    '' or sq: fields (name, value, …), JSON
 --   delay_job(batch, id, key, delay)                 into delayed for so many ms
 -- job: ats, atm. → 0 or -3, not active
 -- @include batch
@@ -52,7 +53,7 @@ local function retry_later(batch, id, key, job, reason, rule_json)
   return 0
 end
 
-local function hand_back(batch, id, key, job, _, was_started)
+local function hand_back(batch, id, key, job, facts, was_started)
   local queue = batch.queue
   if call('LREM', queue.active, 1, id) == 0 then
     return 0
@@ -60,6 +61,9 @@ local function hand_back(batch, id, key, job, _, was_started)
   if was_started ~= '1' then
     call('HSET', key, 'ats', math.max((tonumber(job[1]) or 0) - 1, 0))
     call('HDEL', key, 'processedOn', 'pb')
+  end
+  if facts ~= '' then
+    call('HSET', key, unpack(cjson.decode(facts)))
   end
   place_in_front(queue, id, tonumber(call('HGET', key, 'priority')) or 0)
   batch.has_waiting = true
