@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq.errors import QueueError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
-from sandboxq.outcome import Complete, Fail, Failed, RetryLater, RetryNow
+from sandboxq.outcome import Complete, Fail, Failed, HandBack, RetryLater, RetryNow
 from tests.broker.case import NOW, traces
 
 if TYPE_CHECKING:
