@@ -78,6 +78,9 @@ class WorkerSettings:
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
     max_started_attempts: int | None = None
     max_crashes: int = MAX_CRASHES
+    max_jobs_per_child: int | None = None
+    max_rss_per_child: int | None = None  # bytes
+    max_child_age: float | None = None
     tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +100,12 @@ class WorkerSettings:
         if self.max_started_attempts is not None:
             _at_least("max_started_attempts", self.max_started_attempts, 1)
         _at_least("max_crashes", self.max_crashes, 1)
+        if self.max_jobs_per_child is not None:
+            _at_least("max_jobs_per_child", self.max_jobs_per_child, 1)
+        if self.max_rss_per_child is not None:
+            _at_least("max_rss_per_child", self.max_rss_per_child, 1, hint="; it is in bytes")
+        if self.max_child_age is not None:
+            _at_least("max_child_age", self.max_child_age, 0.1)
         if self.tracing is not None:
             _instance("tracing", self.tracing, Tracing)
         for kind, strategy in self.backoff_strategies.items():
@@ -138,6 +147,9 @@ class WorkerOptions(TypedDict, total=False):
     backoff_strategies: Mapping[str, BackoffStrategy]
     max_started_attempts: int | None
     max_crashes: int
+    max_jobs_per_child: int | None
+    max_rss_per_child: int | None
+    max_child_age: float | dt.timedelta | None
     tracing: Tracing | None
 
 

@@ -147,6 +147,29 @@ class ChildDied(Event):
 
 
 @dataclass(slots=True)
+class ChildRecycled(Event):
+    """A child was replaced as planned, ``why``: its jobs, its memory or its age."""
+
+    pid: int
+    why: str
+
+
+@dataclass(slots=True)
+class CircuitOpened(Event):
+    """Jobs or starts end one child after the other: nothing is claimed for ``seconds``."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class CircuitClosed(Event):
+    """A job was answered again, ``seconds`` after the circuit opened."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
 class HeartbeatSent(Event):
     """All locks were renewed; ``gap`` is the seconds since the renewal before."""
 

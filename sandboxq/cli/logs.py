@@ -12,6 +12,9 @@ from sandboxq.telemetry import (
     BrokerBack,
     BrokerLost,
     ChildDied,
+    ChildRecycled,
+    CircuitClosed,
+    CircuitOpened,
     Event,
     JobLine,
     JobsStalled,
@@ -95,10 +98,26 @@ def _row(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
             message = f"job {job_id} ({name}) failed {next_step} after {seconds:.3f} s: {reason}"
             fields = {"job_id": job_id, "name": name, "reason": reason, "next_step": next_step}
             return logging.WARNING, "attempt-failed", message, fields
+        case _:
+            return _children(event) or _trouble(event)
+
+
+def _children(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
+    """Return the row of an event about children."""
+    match event:
         case ChildDied(pid, reason):
             return logging.WARNING, "child-died", f"child {pid} ended: {reason}", {"child_pid": pid}
+        case CircuitOpened(reason, seconds):
+            message = f"nothing is claimed for {seconds:g} s: {reason}"
+            return logging.ERROR, "circuit-opened", message, {"seconds": seconds}
+        case CircuitClosed(seconds):
+            message = f"jobs are claimed again, after {seconds:.1f} s"
+            return logging.INFO, "circuit-closed", message, {"seconds": seconds}
+        case ChildRecycled(pid, why):
+            message = f"child {pid} is replaced {why}"
+            return logging.DEBUG, "child-recycled", message, {"child_pid": pid}
         case _:
-            return _trouble(event)
+            return None
 
 
 def _trouble(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:

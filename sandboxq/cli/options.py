@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
 _LIMIT = re.compile(r"(\d+)/(\d+(?:\.\d+)?)?(ms|s|m|h)", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
@@ -45,6 +47,20 @@ class Procs(click.ParamType[Any]):
         if procs < 1:
             self.fail(f"must be 'auto' or a number of children from 1, not {value!r}", param, ctx)
         return procs
+
+
+class Size(click.ParamType[Any]):
+    """So many bytes: ``500M``, ``2G``, ``65536``; K, M and G are powers of 1024."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes; anything that is no size is a usage error."""
+        match = _SIZE.fullmatch(str(value).strip())
+        size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+        if size < 1:
+            self.fail(f"must be a size like 500M or 2G, not {value!r}", param, ctx)
+        return size
 
 
 class Limiter(click.ParamType[Any]):

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sandboxq.errors import BrokerUnavailable
+from sandboxq.pool.circuit import CircuitState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,6 +75,8 @@ class ProgressLine:
             f"{pool.busy}/{pool.size} children busy",
             f"longest heartbeat gap {tally.longest_gap:.2f} s",
         ]
+        if pool.circuit.state is not CircuitState.CLOSED:
+            parts.insert(0, f"circuit {pool.circuit.state.value}: see the log")
         return "  ·  ".join(parts)
 
     def _rate(self, done: int) -> float:

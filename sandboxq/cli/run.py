@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sandboxq import __version__
 from sandboxq.cli import logs
-from sandboxq.cli.options import Limiter, Procs, prefix_option, setting, url_option
+from sandboxq.cli.options import Limiter, Procs, Size, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.outcome import MAX_CRASHES
 from sandboxq.telemetry import Telemetry
@@ -80,6 +80,13 @@ _STEPS = (
     show_default=True,
     help="Fail a job for good once it has ended so many children, whatever attempts remain.",
 )
+@setting("--max-jobs-per-child", type=click.IntRange(1), help="Replace a child after so many jobs.")
+@setting(
+    "--max-rss-per-child",
+    type=Size(),
+    help="Replace a child that holds more memory after a job: 500M, 2G.",
+)
+@setting("--max-child-age", type=float, help="Replace a child after about so many seconds.")
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
 @setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs sandboxq[otel].")
 @setting(

@@ -8,86 +8,57 @@ resize ─► _fill ─► ForkServer.spawn ─► on_forked ─► READY ─►
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import struct
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
-from sandboxq.pool.channel import Flooded
-from sandboxq.pool.death import Death, text_of_status
+from sandboxq.pool.death import Death, text_of_failed_start, text_of_status
 from sandboxq.pool.fork_server import ForkServer, Order
-from sandboxq.pool.process import Child, ChildOwner, ChildState
+from sandboxq.pool.patience import START_SECONDS, Patience
+from sandboxq.pool.process import Child, ChildState
 from sandboxq.pool.restart import RestartDelay
 from sandboxq.pool.server_keeper import ServerKeeper
 from sandboxq.sandbox.plan import plan_from_policy
 from sandboxq.sandbox.probe import usable_memory
-from sandboxq.telemetry import ChildDied, ChildReady
+from sandboxq.telemetry import ChildDied, ChildReady, ChildRecycled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.sandbox.policy import Policy
+    from sandboxq.pool.process import ChildOwner
+    from sandboxq.pool.terms import CrewOwner, Terms
     from sandboxq.telemetry import Telemetry
 
 _log = logging.getLogger("sandboxq.pool")
 
-# A child that is not ready by then (setup() hangs) is killed and counts as a failed start.
-_START_SECONDS = 60.0
-# The zygote tells of births and deaths within milliseconds. One that does not is perhaps stopped;
-# one that does not for longer is stuck and replaced.
-_LOOK_SECONDS = 0.2
-_REPORT_SECONDS = 3.0
-# A child that is retired closes files and connections in its teardown().
-_TEARDOWN_SECONDS = 10.0
 # SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
 _KILL_SECONDS = 5.0
-
-
-class Terms(NamedTuple):
-    """What all children of a crew have in common."""
-
-    processor: str
-    queue_name: str
-    concurrency: int
-    policy: Policy
-
-
-class CrewOwner(ChildOwner, Protocol):
-    """Who hears of births and deaths."""
-
-    def on_child_ready(self, child: Child) -> None:
-        """Hear that a child can take calls."""
-
-    def on_child_dead(self, child: Child, death: Death) -> None:
-        """Settle the calls of a dead child; afterwards its descriptors are closed."""
-
-    def on_import_line(self, pid: int, stream: str, line: str) -> None:
-        """Take a line that was printed while the processor was imported."""
-
-    def on_child_leaving(self, child: Child) -> None:
-        """Take back what a child has not read: it is about to be retired."""
 
 
 class Crew:
     """The children of one pool and their fork server."""
 
-    def __init__(self, terms: Terms, owner: CrewOwner, telemetry: Telemetry) -> None:
-        """Prepare; ``start`` does it."""
+    def __init__(
+        self, terms: Terms, owner: CrewOwner, reception: ChildOwner, telemetry: Telemetry
+    ) -> None:
+        """Prepare; ``start`` does it. ``reception`` hears what children say."""
         self._terms = terms
         self._owner = owner
+        self._reception = reception
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._children: dict[int, Child] = {}  # by number, until buried
         self._by_pid: dict[int, Child] = {}
         self._numbers = itertools.count(1)
         self._target = 0
-        self._delay = RestartDelay()
+        self.delay = RestartDelay()
         order = Order(terms.processor, terms.queue_name, terms.concurrency)
-        self._keeper = ServerKeeper(order, self, self._delay, self._fill)
+        self._keeper = ServerKeeper(order, self, self.delay, self._fill)
+        self._patience = Patience(self._loop, self._keeper)
+        self._outgoing: Child | None = None  # it works on until its successor is ready
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._start_failure = ""
@@ -102,23 +73,19 @@ class Crew:
 
     @property
     def size(self) -> int:
-        """How many children live or are being started, without those that leave."""
+        """How many children live or are being started, without those that leave or are spent."""
         kept = (ChildState.STARTING, ChildState.READY)
-        return sum(child.state in kept for child in self._children.values())
+        return sum(child.state in kept and not child.is_spent for child in self._children.values())
+
+    @property
+    def _fresh(self) -> int:
+        """How many children are ready and may have more calls."""
+        return sum(not child.is_spent for child in self.ready)
 
     @property
     def children(self) -> list[Child]:
         """Every child that is not buried."""
         return list(self._children.values())
-
-    @property
-    def is_in_trouble(self) -> bool:
-        """Whether children died without one successful job since."""
-        return self._delay.streak > 0
-
-    def succeed(self) -> None:
-        """Take note of a successful job."""
-        self._delay.succeed()
 
     async def start(self, size: int, timeout: float) -> None:
         """Start the fork server and ``size`` children, and wait until all of them are ready.
@@ -132,7 +99,7 @@ class Crew:
         await self._keeper.start(size, timeout)
         await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
 
-    async def resize(self, size: int, *, timeout: float = _START_SECONDS) -> None:
+    async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
         """Have ``size`` children; returns when new ones are ready, not when old ones have left.
 
         Raises:
@@ -144,7 +111,7 @@ class Crew:
             self._retire(child)
         self._fill()
         deadline = self._loop.time() + timeout
-        while len(self.ready) < self._target and not self._is_ending:
+        while self._fresh < self._target and not self._is_ending:
             if self._start_failure:
                 raise ChildStartFailed(self._start_failure)
             await self._change(deadline - self._loop.time())
@@ -192,16 +159,41 @@ class Crew:
             child.is_early = True  # it was faster than the news of its fork
             return
         child.move(ChildState.READY)
-        if child.timer is not None:
-            child.timer.cancel()
-            child.timer = None
+        child.stop_timer()
         self.ready.append(child)
-        self._delay.start()
+        self.delay.start()
         self._telemetry.emit(ChildReady(child.pid))
         self._owner.on_child_ready(child)
         self._changed.set()
+        self._let_go()
         for surplus in self._surplus():
             self._retire(surplus)
+
+    def replace(self, child: Child, why: str) -> None:
+        """Retire a child as soon as a successor is ready; one at a time, so ask again."""
+        if self._outgoing is not None or child not in self.ready or self._is_ending:
+            return
+        self._outgoing, child.farewell = child, why
+        self._fill()
+
+    def replace_spent(self) -> None:
+        """Start successors of children that may have no more calls."""
+        if self._timer is None and not self.delay.streak:
+            self._fill()
+
+    def dismiss(self, child: Child, why: str) -> None:
+        """Retire a child now."""
+        if child in self.ready:
+            child.farewell = why
+            self._retire(child)
+
+    def _let_go(self) -> None:
+        """Retire the child whose successor is ready."""
+        child, self._outgoing = self._outgoing, None
+        if child is None:
+            return
+        if child in self.ready and self._fresh > self._target:
+            self._retire(child)
 
     def leave(self, child: Child) -> None:
         """Send no more calls to a child that is ending by itself or was told to."""
@@ -237,7 +229,8 @@ class Crew:
         server = self._keeper.server
         if server is None or self._is_ending:
             return
-        while self.size < self._target and self._spawn(server):
+        wanted = self._target + (self._outgoing is not None)
+        while self.size < wanted and self._spawn(server):
             pass
 
     def _fill_later(self, delay: float) -> None:
@@ -257,17 +250,17 @@ class Crew:
             child = Child(
                 number,
                 self._loop,
-                owner=self._owner,
+                owner=self._reception,
                 concurrency=self._terms.concurrency,
                 memory=plan.memory,
             )
         except OSError as error:
             self._start_failure = f"no child can be started: {error}"
             _log.error("%s", self._start_failure)
-            self._fill_later(self._delay.after_failed_start())
+            self._fill_later(self.delay.after_failed_start())
             return False
         self._children[number] = child
-        child.timer = self._loop.call_later(_LOOK_SECONDS, self._wait_for_start, child)
+        self._patience.expect_start(child)
         server.spawn(number, plan, child.far_filenos())
         return True
 
@@ -294,39 +287,27 @@ class Crew:
         child.start_failure = f"the kernel refused to fork: {reason}"
         self._bury(child)
 
-    def _wait_for_start(self, child: Child) -> None:
-        if child.pidfd < 0:
-            self._keeper.wake_stopped()
-        child.timer = self._loop.call_later(_START_SECONDS, self._give_up_on, child)
-
-    def _give_up_on(self, child: Child) -> None:
-        child.start_failure = f"it was not ready within {_START_SECONDS:g} s"
-        if child.pidfd < 0:
-            self._keeper.kill_stuck()  # it was not even forked
-        child.kill()
-
     def _surplus(self) -> list[Child]:
         """Return the ready children above the target, those with the least to do first."""
-        count = len(self.ready) - self._target
+        count = self._fresh - self._target - (self._outgoing is not None)
         by_load: Callable[[Child], int] = lambda child: len(child.flying)  # noqa: E731 - a sort key
-        return sorted(self.ready, key=by_load)[:count] if count > 0 else []
+        fresh = [child for child in self.ready if not child.is_spent]
+        return sorted(fresh, key=by_load)[:count] if count > 0 else []
 
     def _retire(self, child: Child) -> None:
         self.ready.remove(child)
+        if child is self._outgoing:
+            self._outgoing = None
+        if child.farewell:
+            self._telemetry.emit(ChildRecycled(child.pid, child.farewell))
         self._owner.on_child_leaving(child)
         child.retire()
         self.see_off(child)
 
     def see_off(self, child: Child) -> None:
         """Give a leaving child that has answered everything some time for its teardown()."""
-        if child.state is ChildState.LEAVING and not child.flying and child.timer is None:
-            child.timer = self._loop.call_later(_TEARDOWN_SECONDS, self._end_teardown, child)
-
-    def _end_teardown(self, child: Child) -> None:
-        _log.warning(
-            "child %d had %g s for its teardown() and is killed", child.pid, _TEARDOWN_SECONDS
-        )
-        child.kill()
+        if child.state is ChildState.LEAVING and not child.flying:
+            self._patience.expect_leave(child)
 
     # ── deaths ──
 
@@ -336,18 +317,11 @@ class Crew:
         child.has_ended = True
         if child in self.ready:
             self.ready.remove(child)
-        if child.timer is not None:
-            child.timer.cancel()
+        child.stop_timer()
         if child.death is not None:
             self._bury(child)
         elif child.number in self._children:
-            child.timer = self._loop.call_later(_LOOK_SECONDS, self._wait_for_report, child)
-
-    def _wait_for_report(self, child: Child) -> None:
-        self._keeper.wake_stopped()
-        child.timer = self._loop.call_later(
-            _REPORT_SECONDS - _LOOK_SECONDS, self._keeper.kill_stuck
-        )
+            self._patience.expect_report(child)
 
     def on_exit(self, pid: int, death: Death) -> None:
         """Take the zygote's word for how a child ended."""
@@ -363,7 +337,9 @@ class Crew:
         self._by_pid.pop(child.pid, None)
         if child in self.ready:
             self.ready.remove(child)
-        self._read_last_words(child)
+        if child is self._outgoing:
+            self._outgoing = None
+        child.read_last_words()
         state = child.state
         child.move(ChildState.DEAD)
         death = child.death or Death()
@@ -376,30 +352,23 @@ class Crew:
         self._changed.set()
         self._replace(child, state)
 
-    def _read_last_words(self, child: Child) -> None:
-        """Take the answers that a dead child had sent, and its output."""
-        with contextlib.suppress(Flooded, struct.error):  # no answer that can be used
-            while child.channel.receive():
-                pass
-        child.drain_output()
-
     def _on_failed_start(self, child: Child, death: Death) -> None:
-        reason = child.start_failure or f"it {death.note or text_of_status(death.status)}"
-        text = f"child {child.pid} ended before it was ready: {reason}"
-        if not child.start_failure and child.stderr_tail():
-            text = f"{text}\n{child.stderr_tail()}"
-        self._start_failure = text
+        text = self._start_failure = text_of_failed_start(
+            death, pid=child.pid, reason=child.start_failure, stderr=child.stderr_tail()
+        )
         _log.error("%s", text)
         self._telemetry.emit(ChildDied(child.pid, text))
+        if not self.ready:
+            self._owner.on_failed_start(text)
 
     def _replace(self, child: Child, state: ChildState) -> None:
         """Start a successor at once, or later when children die one after the other."""
         if self._is_ending or self.size >= self._target:
             return
         if state is ChildState.STARTING:
-            delay = self._delay.after_failed_start()
+            delay = self.delay.after_failed_start()
         else:
-            delay = self._delay.after_death(was_useful=child.answered > 0)
+            delay = self.delay.after_death(was_useful=child.answered > 0)
         if not delay and self._keeper.server is not None:
             self._spawn(self._keeper.server)
         else:

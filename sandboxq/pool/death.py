@@ -42,6 +42,13 @@ def text_of_status(status: int | None) -> str:
     return f"left with exit code {os.waitstatus_to_exitcode(status)}"
 
 
+def text_of_failed_start(death: Death, *, pid: int, reason: str, stderr: str) -> str:
+    """Say why a child was never ready: its own ``reason``, or else what it wrote last."""
+    why = reason or f"it {death.note or text_of_status(death.status)}"
+    text = f"child {pid} ended before it was ready: {why}"
+    return text if reason or not stderr else f"{text}\n{stderr}"
+
+
 def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stderr: str) -> Failed:
     """Describe the death of a child to the job that it ran.
 

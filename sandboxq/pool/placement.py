@@ -10,7 +10,7 @@ from sandboxq.pool.depth import average_with, depth, reserve
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sandboxq.pool.call import Call
     from sandboxq.pool.process import Child
@@ -24,9 +24,18 @@ class Placement:
     """Holds the calls that no child has, and sends each to the child with the least to do."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, ready: list[Child], concurrency: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ready: list[Child],
+        concurrency: int,
+        *,
+        on_spent: Callable[[], None],
     ) -> None:
-        """Send to the children in ``ready``, a list that its owner changes."""
+        """Send to the children in ``ready``, a list that its owner changes.
+
+        ``on_spent`` hears that a child was given the last call that it may have.
+        """
+        self._on_spent = on_spent
         self._loop = loop
         self._ready = ready
         self._concurrency = concurrency
@@ -46,10 +55,14 @@ class Placement:
         room, is_reserve_used = -len(self._reserve), False
         newest = self._loop.time() - _STUCK_SECONDS
         for child in self._ready:
-            if child.is_stuck:
+            if child.is_spent:
+                room -= len(child.flying)  # its successor must not run beside it
+            if child.is_spent or child.is_stuck:
                 continue
             is_slow = bool(child.flying) and child.progress_at < newest
-            free = (self._concurrency if is_slow else self._each) - len(child.flying)
+            load = len(child.flying)
+            free = (self._concurrency if is_slow else self._each) - load
+            free = min(free, child.most_calls - child.answered - load)
             room += max(0, free)
             is_reserve_used = is_reserve_used or not is_slow or free > 0
         return max(0, room + self._reserve_limit if is_reserve_used else room)
@@ -130,7 +143,7 @@ class Placement:
         best, least = None, self._each
         for child in self._ready:
             load = len(child.flying)
-            if load < least and not child.is_stuck:
+            if load < least and not child.is_stuck and load + child.answered < child.most_calls:
                 best, least = child, load
         return best
 
@@ -142,6 +155,8 @@ class Placement:
             child.progress_at = call.sent_at
         child.flying[call.seq] = call
         child.channel.send(CALL, call.seq, call.payload)
+        if len(child.flying) + child.answered >= child.most_calls:
+            self._on_spent()
         if self._timer is None:
             self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
 

@@ -13,45 +13,19 @@ place, the reserve or one child's ``flying``, until its outcome is told.
 from __future__ import annotations
 
 import asyncio
-import struct
 import sys
 from typing import TYPE_CHECKING
 
-from sandboxq.child.frames import (
-    CANCEL_TOLD,
-    DATA,
-    DONE,
-    FAILED,
-    HAS_OUTPUT,
-    LINE,
-    LOG,
-    MESSAGE_LIMIT,
-    MICROSECONDS_LIMIT,
-    MOVE,
-    OUT_OF_MEMORY,
-    PONG,
-    PROGRESS,
-    READY,
-    REQUEST,
-    START_FAILED,
-    STREAMS,
-    decode_failure,
-    decode_request,
-    encode_refusal,
-)
 from sandboxq.errors import (
     ChildError,
     ChildStartFailed,
-    JobCrashed,
     JobMemoryExceeded,
-    ResultTooLarge,
     UsageError,
 )
-from sandboxq.outcome import Completed, HandedBack, Interrupted
-from sandboxq.pool.answer import failure_from_frame, move_from_frame
+from sandboxq.outcome import Completed, Failed, HandedBack, Interrupted
 from sandboxq.pool.call import Call, PoolListener
-from sandboxq.pool.channel import Flooded
-from sandboxq.pool.crew import Crew, Terms
+from sandboxq.pool.circuit import Circuit
+from sandboxq.pool.crew import Crew
 from sandboxq.pool.death import (
     Death,
     failure_from_cancel,
@@ -60,7 +34,9 @@ from sandboxq.pool.death import (
 )
 from sandboxq.pool.memory_watch import MemoryWatch
 from sandboxq.pool.placement import Placement
-from sandboxq.pool.question import Question
+from sandboxq.pool.reception import Reception
+from sandboxq.pool.recycler import NO_RECYCLING, Recycler, Recycling
+from sandboxq.pool.terms import Terms
 from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.prctl import hide_memory
 
@@ -71,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Pool", "PoolListener"]
 
-_REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 # A child can write its mark as it likes: a job that denies having begun counts at the third death.
 _UNBEGUN_LIMIT = 2
 _MB = 1 << 20
@@ -90,6 +65,7 @@ class Pool:
         telemetry: Telemetry,
         concurrency: int = 1,
         policy: str | Policy = "limits",
+        recycling: Recycling = NO_RECYCLING,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -111,12 +87,16 @@ class Pool:
         self._concurrency = concurrency
         self._listener = listener
         self._telemetry = telemetry
+        self._recycling = recycling
         self._held = 0
         self._is_ending = False
         self._crew: Crew | None = None
         self._loop: asyncio.AbstractEventLoop
         self._watch: MemoryWatch
-        self._placement: Placement
+        self._reception: Reception
+        self.placement: Placement
+        self.circuit: Circuit
+        self.recycler: Recycler
 
     # ── what the worker calls ──
 
@@ -129,14 +109,28 @@ class Pool:
         """
         self._loop = asyncio.get_running_loop()
         hide_memory()  # our environment holds the password of Redis
-        self._crew = Crew(self._terms, self, self._telemetry)
-        self._placement = Placement(self._loop, self._crew.ready, self._concurrency)
-        self._watch = MemoryWatch(self._loop, lambda: self._crew_now.children, self._on_memory)
+        self._reception = Reception(self, self._listener)
+        self._crew = Crew(self._terms, self, self._reception, self._telemetry)
+        self.placement = Placement(
+            self._loop,
+            self._crew.ready,
+            self._concurrency,
+            on_spent=self._crew.replace_spent,
+        )
+        self.circuit = Circuit(
+            self._loop,
+            self._telemetry,
+            on_open=self._give_back_unstarted,
+            on_probe=self._listener.on_room,
+        )
+        self.recycler = Recycler(self._loop, self._crew, self._recycling)
+        self._watch = MemoryWatch(self._loop, lambda: self.crew.children, self._on_memory)
         try:
             await self._crew.start(self._first_size, timeout)
             if self._is_ending:
                 message = "the pool was stopped while it started"
                 raise ChildStartFailed(message)  # noqa: TRY301 - cleaned up as any failed start
+            self.recycler.start()
         except BaseException:
             self._is_ending = True
             await self._crew.close()
@@ -185,33 +179,33 @@ class Pool:
         """Return how many calls the pool would accept now."""
         if self._crew is None or self._is_ending:
             return 0
-        return self._placement.room()
+        return self.circuit.limit(self.placement.room(), self._held)
 
     def submit(self, call: Call) -> None:
         """Take a call, and run it as soon as a child has room for it."""
         self._held += 1
         if self._is_ending:
-            self._tell(call, HandedBack())
+            self.tell(call, HandedBack())
         else:
-            self._placement.put(call)
+            self.placement.put(call)
 
     def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
         """Give up calls that were never started, in their order; no outcome is told of them."""
         if self._crew is None:
             return []
-        taken = self._placement.take(self._loop.time() - waiting_longer_than)
+        taken = self.placement.take(self._loop.time() - waiting_longer_than)
         self._held -= len(taken)
-        self._placement.pump()
+        self.placement.pump()
         return taken
 
     def end_call(self, call: Call, error: ChildError) -> None:
         """End a call for ``error``: its child is killed, unless it was never started."""
         child = self._holder(call)
-        if self._placement.remove(call):
-            self._tell(call, failure_from_error(error))
+        if self.placement.remove(call):
+            self.tell(call, failure_from_error(error))
         elif child is not None:
-            self._doom(child, error, victim=call)
-        self._placement.pump()
+            self.doom(child, error, victim=call)
+        self.placement.pump()
 
     def cancel_call(self, call: Call, error: ChildError, *, grace: float) -> None:
         """Ask a call to end for ``error``, and kill its child after ``grace`` seconds.
@@ -220,18 +214,18 @@ class Pool:
         """
         call.cancelled = call.cancelled or error
         child = self._holder(call)
-        if self._placement.remove(call):
-            self._tell(call, HandedBack())
+        if self.placement.remove(call):
+            self.tell(call, HandedBack())
         elif child is not None:
             child.cancel(call)
             self._loop.call_later(grace, self.end_call, call, call.cancelled)
-        self._placement.pump()
+        self.placement.pump()
 
     def _holder(self, call: Call) -> Child | None:
         """Return the child that has a call, after taking back what it has not read."""
-        child = next((c for c in self._crew_now.children if c.flying.get(call.seq) is call), None)
-        if child is not None and child in self._crew_now.ready:
-            self._placement.unsend(child)
+        child = next((c for c in self.crew.children if c.flying.get(call.seq) is call), None)
+        if child is not None and child in self.crew.ready:
+            self.placement.unsend(child)
         return child
 
     async def resize(self, size: int) -> None:
@@ -243,7 +237,7 @@ class Pool:
         if size < 1:
             message = f"a pool needs at least one child, not {size}"
             raise UsageError(message)
-        await self._crew_now.resize(size)
+        await self.crew.resize(size)
         self._listener.on_room()
 
     async def stop(self, *, timeout: float) -> None:
@@ -264,131 +258,36 @@ class Pool:
             self._crew.kill()
 
     @property
-    def _crew_now(self) -> Crew:
+    def crew(self) -> Crew:
+        """The children; only after ``start``."""
         assert self._crew is not None, "the pool was not started"  # noqa: S101 - a caller's slip
         return self._crew
 
-    def _tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
+    # ── for the reception ──
+
+    def tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
+        """Tell the end of a call to who listens."""
         self._held -= 1
         if call.cancelled is not None and not isinstance(outcome, Completed):
             outcome = failure_from_cancel(call.cancelled, outcome)
         self._listener.on_outcome(call, outcome, seconds)
 
-    # ── what children say ──
-
-    def on_readable(self, child: Child) -> None:
-        """Read a child's messages, then give it new calls."""
-        answered = child.answered
-        try:
-            child.channel.receive()
-        except Flooded:
-            self._doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
-            self._loop.remove_reader(child.channel.fileno())
-        except struct.error:
-            self._doom(child, JobCrashed(f"child {child.pid} sent what is no message"))
-        if child.answered == answered:
-            return
-        child.unclaimed_lines = 0
-        self._crew_now.see_off(child)
-        self._go_on(child)
-
-    def _go_on(self, child: Child) -> None:
-        """Give new calls to a child that got on."""
-        child.progress_at = self._loop.time()
-        child.is_stuck = False
-        self._placement.adjust()
-        self._placement.pump()
-        self._listener.on_room()
-
-    def on_message(
-        self,
-        child: Child,
-        kind: int,
-        flags: int,
-        detail: int,
-        microseconds: int,
-        seq: int,
-        payload: bytes,
-    ) -> None:
-        """Take a message of a child."""
-        if kind == DONE:
-            self._on_answer(child, Completed(payload), flags, microseconds, seq)
-        elif kind == FAILED:
-            failure = failure_from_frame(payload, flags, pid=child.pid, memory=child.memory)
-            self._on_answer(child, failure, flags, microseconds, seq)
-        elif kind == MOVE:
-            self._on_answer(child, move_from_frame(payload, detail), flags, microseconds, seq)
-        elif kind in _REPORTS:
-            call = child.flying.get(seq)
-            if call is not None:
-                self._listener.on_report(call, _REPORTS[kind], payload)
-        elif kind == LINE:
-            stream = STREAMS[min(detail, len(STREAMS) - 1)]
-            child.pass_line(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
-        else:
-            self._on_rare(child, kind, detail, seq, payload)
-
-    def _on_rare(self, child: Child, kind: int, detail: int, seq: int, payload: bytes) -> None:
-        if kind == REQUEST:
-            self._on_request(child, detail, seq, payload)
-        elif kind == READY:
-            self._crew_now.ready_now(child)
-        elif kind == PONG:
-            self._go_on(child)
-        elif kind == START_FAILED:
-            reason, stack, _ = decode_failure(payload)
-            child.start_failure = f"{reason}\n{stack}".rstrip()
-
-    def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
-        number, argument = decode_request(payload)
-        call = child.flying.get(seq)
-        if call is None:
-            child.answer(seq, encode_refusal(number, "the job that asks is over"))
-        else:
-            question = Question(child, call, kind=kind, number=number, argument=argument)
-            self._listener.on_question(question)
-
-    def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
-        """Pass on a captured line."""
-        self._listener.on_line(call, child.pid, stream, line)
-
-    def _on_answer(
-        self, child: Child, outcome: Outcome, flags: int, microseconds: int, seq: int
-    ) -> None:
-        if flags & HAS_OUTPUT:
-            child.drain_output()  # while it is known whose it is
-        call = child.flying.pop(seq, None)
-        if call is None:
-            return
-        if flags & CANCEL_TOLD and call.cancelled is not None:
-            outcome = failure_from_cancel(call.cancelled, outcome)
-        child.answered += 1
-        seconds = microseconds / 1_000_000
-        if microseconds == MICROSECONDS_LIMIT:
-            seconds = self._loop.time() - call.sent_at
-        self._placement.measure(seconds)
-        if self._crew_now.is_in_trouble and isinstance(outcome, Completed):
-            self._crew_now.succeed()
-        if flags & OUT_OF_MEMORY:
-            # It leaves by itself, and other jobs of it go back: this one alone is to blame.
-            child.victim = call
-            self._crew_now.leave(child)
-        self._tell(call, outcome, seconds)
-
     # ── births and deaths ──
 
     def _unsend(self, child: Child) -> None:
         """Take back what a child has not read; at the end it goes to the worker at once."""
-        self._placement.unsend(child)
+        self.placement.unsend(child)
         if self._is_ending:
-            for call in self._placement.empty():
-                self._tell(call, HandedBack())
+            for call in self.placement.empty():
+                self.tell(call, HandedBack())
 
     def on_child_ready(self, child: Child) -> None:
         """Give a new child something to do."""
         child.progress_at = self._loop.time()
-        self._placement.adjust()
-        self._placement.pump()
+        self.recycler.welcome(child)
+        self.circuit.start()
+        self.placement.adjust()
+        self.placement.pump()
         self._listener.on_room()
 
     def on_import_line(self, pid: int, stream: str, line: str) -> None:
@@ -398,7 +297,7 @@ class Pool:
     def on_child_leaving(self, child: Child) -> None:
         """Take back what a child that is retired has not read."""
         self._unsend(child)
-        self._placement.pump()
+        self.placement.pump()
 
     def on_child_dead(self, child: Child, death: Death) -> None:
         """Settle what a dead child held: never begun goes back, begun has an outcome."""
@@ -409,11 +308,28 @@ class Pool:
         child.flying.clear()
         for call in calls:
             seconds = now - max(call.sent_at, child.progress_at)
-            self._tell(call, self._outcome_of_death(child, call, death), seconds)
-        self._placement.adjust()
-        self._placement.pump()
+            outcome = self._outcome_of_death(child, call, death)
+            self.tell(call, outcome, seconds)
+            if not self._is_ending:
+                self._count_crash(call, outcome, death)
+        self.placement.adjust()
+        self.placement.pump()
         if not self._is_ending:
             self._listener.on_room()
+
+    def _count_crash(self, call: Call, outcome: Outcome, death: Death) -> None:
+        if isinstance(outcome, Interrupted):
+            self.circuit.crash(death.note, outcome.failure.reason)
+        elif isinstance(outcome, Failed) and outcome.is_crash:
+            self.circuit.crash(call.key.decode(errors="replace"), outcome.reason)
+
+    def on_failed_start(self, reason: str) -> None:
+        """Stop claiming when this happens again and again."""
+        self.circuit.fail_start(reason)
+
+    def _give_back_unstarted(self) -> None:
+        for call in self.placement.take(self._loop.time()):
+            self.tell(call, HandedBack())
 
     def _return_unbegun(self, child: Child) -> None:
         """Put back what the child had read but not begun; what we end ourselves stays ended."""
@@ -422,7 +338,7 @@ class Pool:
             if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
                 call.unbegun += 1
                 del child.flying[call.seq]
-                self._placement.put_back([call])
+                self.placement.put_back([call])
 
     def _outcome_of_death(self, child: Child, call: Call, death: Death) -> Outcome:
         is_bystander = child.victim is not None and child.victim is not call
@@ -432,12 +348,13 @@ class Pool:
         failure = failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
         return Interrupted(failure) if death.note and child.doom is None else failure
 
-    def _doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
+    def doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
+        """Kill a child for ``error``, which is about ``victim`` if about one call."""
         if child.doom is None:
             child.doom, child.victim = error, victim
-        if child in self._crew_now.ready:
+        if child in self.crew.ready:
             self._unsend(child)
-        self._crew_now.leave(child)
+        self.crew.leave(child)
         child.kill()
 
     def _on_memory(self, child: Child, resident: int) -> None:
@@ -446,11 +363,13 @@ class Pool:
             f"the job used more memory than its policy grants: limit {granted // _MB} MB, "
             f"observed {resident // _MB} MB, child {child.pid}"
         )
-        self._doom(child, JobMemoryExceeded(text), child.running_call())
+        self.doom(child, JobMemoryExceeded(text), child.running_call())
 
     def _begin_to_end(self) -> None:
         self._is_ending = True
         self._watch.stop()
-        self._placement.stop()
-        for call in self._placement.empty():
-            self._tell(call, HandedBack())
+        self.circuit.stop()
+        self.recycler.stop()
+        self.placement.stop()
+        for call in self.placement.empty():
+            self.tell(call, HandedBack())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 import signal
-from contextlib import ExitStack
+import struct
+import sys
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.cancels import ask, open_cancels
@@ -13,7 +16,7 @@ from sandboxq.child.frames import RESPONSE, RETIRE
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
 from sandboxq.pool.capture import OutputPipe
-from sandboxq.pool.channel import Channel
+from sandboxq.pool.channel import Channel, Flooded
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,11 +87,15 @@ class Child:
         "concurrency",
         "death",
         "doom",
+        "due_at",
+        "due_calls",
+        "farewell",
         "flying",
         "has_ended",
         "is_early",
         "is_stuck",
         "memory",
+        "most_calls",
         "number",
         "pid",
         "pidfd",
@@ -126,6 +133,10 @@ class Child:
         self.is_stuck = False
         self.progress_at = 0.0
         self.answered = 0
+        # When it is to be replaced: see recycler.py.
+        self.most_calls = self.due_calls = sys.maxsize
+        self.due_at = math.inf
+        self.farewell = ""
         self.timer: asyncio.TimerHandle | None = None
         self.unclaimed_lines = 0
         self._tail: list[str] = []
@@ -178,6 +189,17 @@ class Child:
         self.move(ChildState.LEAVING)
         self.channel.send(RETIRE, 0)
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has been given as many calls as it may have."""
+        return self.answered + len(self.flying) >= self.most_calls
+
+    def stop_timer(self) -> None:
+        """Forget the timer; twice is harmless."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
     def cancel(self, call: Call) -> None:
         """Tell the code of a running call that it is to end."""
         ask(self._cancels_fd, call.seq)
@@ -209,6 +231,13 @@ class Child:
     def has_begun(self, call: Call) -> bool:
         """Tell whether the user's code was reached by a call that the process has read."""
         return call.seq <= self._mark.latest()
+
+    def read_last_words(self) -> None:
+        """Take the answers that a process that is dead had sent, and its output."""
+        with suppress(Flooded, struct.error):  # no answer that can be used
+            while self.channel.receive():
+                pass
+        self.drain_output()
 
     def drain_output(self) -> None:
         """Pass on what the process has written to fd 1 and 2 until now."""
@@ -245,8 +274,7 @@ class Child:
 
     def close(self) -> None:
         """Give back every descriptor."""
-        if self.timer is not None:
-            self.timer.cancel()
+        self.stop_timer()
         if self.channel.fileno() >= 0:
             self._loop.remove_reader(self.channel.fileno())
         self.channel.close()

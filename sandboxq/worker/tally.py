@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from sandboxq.telemetry import ChildDied, Event, HeartbeatSent, JobsSettled, LocksLost
+from sandboxq.telemetry import (
+    ChildDied,
+    ChildRecycled,
+    Event,
+    HeartbeatSent,
+    JobsSettled,
+    LocksLost,
+)
 
 
 class Tally:
@@ -16,6 +23,7 @@ class Tally:
         self.handed_back = 0
         self.locks_lost = 0
         self.children_died = 0
+        self.children_recycled = 0
         self.heartbeats = 0
         # Seconds between two renewals of all locks, at its worst.
         self.longest_gap = 0.0
@@ -35,5 +43,7 @@ class Tally:
                 self.locks_lost += len(job_ids)
             case ChildDied():
                 self.children_died += 1
+            case ChildRecycled():
+                self.children_recycled += 1
             case _:
                 pass

@@ -23,6 +23,7 @@ from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
 from sandboxq.outcome import HandedBack
 from sandboxq.pool.pool import Pool
+from sandboxq.pool.recycler import Recycling
 from sandboxq.queue.checks import seconds_from
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
@@ -167,6 +168,11 @@ class Worker:
             concurrency=self.settings.concurrency,
             policy=self.settings.policy,
             telemetry=self.telemetry,
+            recycling=Recycling(
+                self.settings.max_jobs_per_child,
+                self.settings.max_rss_per_child,
+                self.settings.max_child_age,
+            ),
         )
         await self._pool.start(self.settings.start_timeout)
         self._claimer = Claimer(

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from sandboxq import RateLimit
-from sandboxq.cli.options import Limiter
+from sandboxq.cli.options import Limiter, Size
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,19 @@ def test_nonsense_is_a_usage_error(text: str) -> None:
     """A limit that is not understood must not be none."""
     with pytest.raises(click.BadParameter):
         Limiter().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("65536", 65536), ("1K", 1024), ("500M", 500 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30)],
+)
+def test_sizes_in_words(text: str, size: int) -> None:
+    """Memory is counted in powers of 1024."""
+    assert Size().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1M", "0", "1T", "one"])
+def test_no_size_is_a_usage_error(text: str) -> None:
+    """A limit that is not understood must not be none."""
+    with pytest.raises(click.BadParameter):
+        Size().convert(text, None, None)

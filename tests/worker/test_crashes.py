@@ -151,3 +151,27 @@ async def _has_lines(path: Path, number: int) -> bool:
 
 async def _is_active(job: QueuedJob) -> bool:
     return await job.state() == "active"
+
+
+def test_a_worker_replaces_its_children(server_url: str, queue_name: str) -> None:
+    """The settings reach the pool."""
+
+    async def main() -> None:
+        async with running(server_url, queue_name, procs=1, max_jobs_per_child=2) as (
+            queue,
+            worker,
+        ):
+            for _ in range(5):
+                await (await queue.add("echo", {"value": 1})).result(timeout=15)
+            assert worker.tally.children_recycled >= 2
+
+    run_async(main())
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_jobs_per_child": 0}, {"max_rss_per_child": 0}, {"max_child_age": 0}]
+)
+def test_recycling_that_cannot_work_is_refused(options: dict[str, int], queue_name: str) -> None:
+    """Said when the worker is made."""
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Worker(queue_name, PROCESSOR, **options)  # type: ignore[arg-type]

@@ -1,0 +1,156 @@
+"""Takes what children say apart: answers for the pool, reports and questions for its listener."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING
+
+from sandboxq.child.frames import (
+    CANCEL_TOLD,
+    DATA,
+    DONE,
+    FAILED,
+    HAS_OUTPUT,
+    LINE,
+    LOG,
+    MESSAGE_LIMIT,
+    MICROSECONDS_LIMIT,
+    MOVE,
+    OUT_OF_MEMORY,
+    PONG,
+    PROGRESS,
+    READY,
+    REQUEST,
+    START_FAILED,
+    STREAMS,
+    decode_failure,
+    decode_request,
+    encode_refusal,
+)
+from sandboxq.errors import JobCrashed, ResultTooLarge
+from sandboxq.outcome import Completed
+from sandboxq.pool.answer import failure_from_frame, move_from_frame
+from sandboxq.pool.channel import Flooded
+from sandboxq.pool.death import failure_from_cancel
+from sandboxq.pool.question import Question
+
+if TYPE_CHECKING:
+    from sandboxq.outcome import Outcome
+    from sandboxq.pool.call import Call, PoolListener
+    from sandboxq.pool.pool import Pool
+    from sandboxq.pool.process import Child
+
+_REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
+
+
+class Reception:
+    """Hears the children of one pool."""
+
+    def __init__(self, pool: Pool, listener: PoolListener) -> None:
+        """Act on ``pool``; pass on to ``listener`` what is for the worker."""
+        self._pool = pool
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+
+    def on_readable(self, child: Child) -> None:
+        """Read a child's messages, then give it new calls."""
+        answered = child.answered
+        try:
+            child.channel.receive()
+        except Flooded:
+            self._pool.doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
+            self._loop.remove_reader(child.channel.fileno())
+        except struct.error:
+            self._pool.doom(child, JobCrashed(f"child {child.pid} sent what is no message"))
+        if child.answered == answered:
+            return
+        child.unclaimed_lines = 0
+        self._pool.crew.see_off(child)
+        self._pool.recycler.answered(child)
+        self._go_on(child)
+
+    def _go_on(self, child: Child) -> None:
+        """Give new calls to a child that got on."""
+        child.progress_at = self._loop.time()
+        child.is_stuck = False
+        self._pool.placement.adjust()
+        self._pool.placement.pump()
+        self._listener.on_room()
+
+    def on_message(
+        self,
+        child: Child,
+        kind: int,
+        flags: int,
+        detail: int,
+        microseconds: int,
+        seq: int,
+        payload: bytes,
+    ) -> None:
+        """Take a message of a child."""
+        if kind == DONE:
+            self._on_answer(child, Completed(payload), flags, microseconds, seq)
+        elif kind == FAILED:
+            failure = failure_from_frame(payload, flags, pid=child.pid, memory=child.memory)
+            self._on_answer(child, failure, flags, microseconds, seq)
+        elif kind == MOVE:
+            self._on_answer(child, move_from_frame(payload, detail), flags, microseconds, seq)
+        elif kind in _REPORTS:
+            call = child.flying.get(seq)
+            if call is not None:
+                self._listener.on_report(call, _REPORTS[kind], payload)
+        elif kind == LINE:
+            stream = STREAMS[min(detail, len(STREAMS) - 1)]
+            child.pass_line(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
+        else:
+            self._on_rare(child, kind, detail, seq, payload)
+
+    def _on_rare(self, child: Child, kind: int, detail: int, seq: int, payload: bytes) -> None:
+        if kind == REQUEST:
+            self._on_request(child, detail, seq, payload)
+        elif kind == READY:
+            self._pool.crew.ready_now(child)
+        elif kind == PONG:
+            self._go_on(child)
+        elif kind == START_FAILED:
+            reason, stack, _ = decode_failure(payload)
+            child.start_failure = f"{reason}\n{stack}".rstrip()
+
+    def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
+        number, argument = decode_request(payload)
+        call = child.flying.get(seq)
+        if call is None:
+            child.answer(seq, encode_refusal(number, "the job that asks is over"))
+        else:
+            question = Question(child, call, kind=kind, number=number, argument=argument)
+            self._listener.on_question(question)
+
+    def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
+        """Pass on a captured line."""
+        self._listener.on_line(call, child.pid, stream, line)
+
+    def _on_answer(
+        self, child: Child, outcome: Outcome, flags: int, microseconds: int, seq: int
+    ) -> None:
+        if flags & HAS_OUTPUT:
+            child.drain_output()  # while it is known whose it is
+        call = child.flying.pop(seq, None)
+        if call is None:
+            return
+        if flags & CANCEL_TOLD and call.cancelled is not None:
+            outcome = failure_from_cancel(call.cancelled, outcome)
+        child.answered += 1
+        seconds = microseconds / 1_000_000
+        if microseconds == MICROSECONDS_LIMIT:
+            seconds = self._loop.time() - call.sent_at
+        self._pool.placement.measure(seconds)
+        if self._pool.crew.delay.streak and isinstance(outcome, Completed):
+            self._pool.crew.delay.succeed()
+        if self._pool.circuit.is_troubled and not flags & OUT_OF_MEMORY:
+            self._pool.circuit.succeed()
+        if flags & OUT_OF_MEMORY:
+            # It leaves by itself, and other jobs of it go back: this one alone is to blame.
+            child.victim = call
+            self._pool.crew.leave(child)
+        self._pool.tell(call, outcome, seconds)

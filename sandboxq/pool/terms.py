@@ -1,0 +1,38 @@
+"""What the children of one pool have in common, and who hears of their births and deaths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from sandboxq.pool.death import Death
+    from sandboxq.pool.process import Child
+    from sandboxq.sandbox.policy import Policy
+
+
+class Terms(NamedTuple):
+    """What all children of a crew have in common."""
+
+    processor: str
+    queue_name: str
+    concurrency: int
+    policy: Policy
+
+
+class CrewOwner(Protocol):
+    """Who hears of births and deaths."""
+
+    def on_child_ready(self, child: Child) -> None:
+        """Hear that a child can take calls."""
+
+    def on_failed_start(self, reason: str) -> None:
+        """Hear that a child could not start, and that none is there."""
+
+    def on_child_dead(self, child: Child, death: Death) -> None:
+        """Settle the calls of a dead child; afterwards its descriptors are closed."""
+
+    def on_import_line(self, pid: int, stream: str, line: str) -> None:
+        """Take a line that was printed while the processor was imported."""
+
+    def on_child_leaving(self, child: Child) -> None:
+        """Take back what a child has not read: it is about to be retired."""
