@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.schedulers import Scheduler
     from sandboxq.config import RateLimit
     from sandboxq.errors import (
+        BinaryMissing,
         BrokerUnavailable,
         BulkAddFailed,
         CancelNotHeard,
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 # Loaded on first use: a child that imports one error must not pay for asyncio and Redis.
 _HOMES = {
     "Backoff": "sandboxq.backoff",
+    "BinaryMissing": "sandboxq.errors",
     "BrokerUnavailable": "sandboxq.errors",
     "BulkAddFailed": "sandboxq.errors",
     "CancelNotHeard": "sandboxq.errors",
@@ -82,6 +84,7 @@ _HOMES = {
 
 __all__ = [
     "Backoff",
+    "BinaryMissing",
     "BrokerUnavailable",
     "BulkAddFailed",
     "CancelNotHeard",

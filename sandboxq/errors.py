@@ -108,6 +108,10 @@ class BulkAddFailed(QueueError):
         super().__init__(f"{len(failed)} of {len(results)} jobs were not added; first: {failed[0]}")
 
 
+class BinaryMissing(QueueError):
+    """The arrays and bytes of a job or result are gone from Redis, or not what they should be."""
+
+
 class JobFailed(QueueError):
     """A job ended in ``failed``; its text is the job's failed reason."""
 

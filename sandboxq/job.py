@@ -116,6 +116,8 @@ class Job:
     deduplication_id: str | None = None
     scheduler_id: str | None = None
     cause: str | None = None
+    data_reference: str | None = None  # where the arrays and bytes of data are
+    value_reference: str | None = None  # where those of returnvalue are
     # How many children its attempts have taken along, and how the last of them ended.
     crashes: int = 0
     crash_history: tuple[str, ...] = ()

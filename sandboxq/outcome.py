@@ -48,9 +48,13 @@ def crashes_from_facts(count: int, history: str) -> Crashes:
 
 @dataclass(slots=True)
 class Completed:
-    """The processor returned; ``value`` is its JSON text in UTF-8, as the child wrote it."""
+    """The processor returned; ``value`` is its JSON text in UTF-8, as the child wrote it.
+
+    ``reference`` is where its arrays and bytes stand in Redis, if it has any (broker/binary.py).
+    """
 
     value: bytes
+    reference: str = ""
 
 
 @dataclass(slots=True)
@@ -110,10 +114,11 @@ Outcome = Completed | Failed | Interrupted | HandedBack | Postponed | ChildrenAw
 
 @dataclass(slots=True)
 class Complete:
-    """Move the job to ``completed`` with this JSON value."""
+    """Move the job to ``completed`` with this JSON value, and what it refers to."""
 
     value: bytes
     keep: Keep
+    reference: str = ""
 
 
 @dataclass(slots=True)
@@ -224,8 +229,9 @@ def decide(
     number of those that began, this one included; ``crashes`` are those of earlier attempts.
     """
     match outcome:
-        case Completed(value):
-            return Complete(value, options.remove_on_complete or retention.completed)
+        case Completed(value, reference):
+            keep = options.remove_on_complete or retention.completed
+            return Complete(value, keep, reference)
         case Failed() | Interrupted():
             failure = outcome if isinstance(outcome, Failed) else outcome.failure
             if failure.is_crash:

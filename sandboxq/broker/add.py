@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.batches import run_batches
@@ -40,6 +41,12 @@ def new_job(name: str, data: str, options: JobOptions = PLAIN) -> NewJob:
         return NewJob(name, data, _PLAIN_TEXT, "")
     rest = _rest(options)
     return NewJob(name, data, options_to_wire(options), json_text(rest, "options") if rest else "")
+
+
+def with_binary(new: NewJob, reference: str) -> NewJob:
+    """Return the job with what names its arrays and bytes (broker/binary.py)."""
+    rest = json.loads(new.rest) if new.rest else {}
+    return new._replace(rest=json_text({**rest, "binary": reference}, "options"))
 
 
 def _rest(options: JobOptions) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class ClaimedJob(NamedTuple):
     priority: bytes
     delay: bytes
     crashes: Crashes = NO_CRASHES
+    binary: bytes = b""  # where its arrays and bytes are: see binary.py
 
 
 class Claim(NamedTuple):
@@ -78,7 +79,8 @@ async def claim(
 
 def _claimed(row: list[Any]) -> ClaimedJob:
     name, data, opts, timestamp, made, started, stalled, deferred, *rest = row
-    parent, parent_key, progress, scheduler_id, priority, delay, crashes, job_id, *history = rest
+    parent, parent_key, progress, scheduler_id, priority, delay, *late = rest
+    crashes, binary, job_id, *history = late
     return ClaimedJob(
         job_id,
         name,
@@ -96,6 +98,7 @@ def _claimed(row: list[Any]) -> ClaimedJob:
         priority or b"",
         delay or b"",
         _crashes(crashes, *history) if crashes else NO_CRASHES,
+        binary or b"",
     )
 
 

@@ -325,6 +325,8 @@ _FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"deid": ("deduplication_id", _string),
     b"rjk": ("scheduler_id", _string),
     b"sq:cause": ("cause", _string),
+    b"sq:binary": ("data_reference", _string),
+    b"sq:result": ("value_reference", _string),
     b"sq:crashes": ("crashes", _whole),
     b"sq:history": ("crash_history", _history),
 }

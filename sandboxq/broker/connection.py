@@ -184,6 +184,17 @@ class Broker:
         if embedded is not None:
             await asyncio.to_thread(embedded.release)
 
+    async def open_link(self, key: str, *, client_name: str | None = None) -> Link:
+        """Open a connection to the server that has this key; who asks drops it.
+
+        Raises: BrokerUnavailable.
+        """
+        del key  # there is one server
+        self._refuse_when_closed()
+        link = Link(self.endpoint, client_name=client_name)
+        await link.open()
+        return link
+
     # ── inside ──────────────────────────────────────────────────────────────
 
     async def _exchange(self, message: bytes, replies: int) -> list[Any]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.stream_place import Look
 
 COMPLETED = "completed"
+# The field of a completed event that names the arrays and bytes of its value (broker/binary.py).
+RESULT = "sq:result"
 FAILED = "failed"
 REMOVED = "removed"
 

@@ -43,6 +43,15 @@ class QueueKeys:
         """Return the key with this suffix: ``keys["wait"]``; a job's hash is ``keys[job_id]``."""
         return f"{self.prefix}:{self.queue}:{suffix}"
 
+    def binary(self, binary_id: str) -> str:
+        """Return the key of a job's arrays and bytes (binary.py), outside the queue's keys."""
+        return f"{self.prefix}::sandboxq:binary:{binary_id}"
+
+    @property
+    def binaries(self) -> str:
+        """The hash that has, for each such key of this queue, the id of its job."""
+        return f"{self.prefix}::sandboxq:binaries:{self.queue}"
+
     @property
     def client_name(self) -> str:
         """The CLIENT name by which dashboards find this queue's workers."""

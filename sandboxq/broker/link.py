@@ -17,11 +17,13 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from sandboxq.broker.bulk_receiver import BulkReceiver, large_message
 from sandboxq.errors import BrokerUnavailable, QueueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from sandboxq.broker.bulk_receiver import Buffer
     from sandboxq.broker.endpoint import Endpoint
 
     Argument = bytes | str | int | float
@@ -97,6 +99,48 @@ class Link:
             raise
         self._touch()
         return answers
+
+    async def send_large(
+        self, command: Sequence[Argument], parts: Sequence[Buffer], *, timeout: float
+    ) -> Any:
+        """Send a command whose last argument is these parts, none of which is copied here.
+
+        The parts must not change before this returns. Raises: as ``exchange``.
+        """
+        message = large_message(command, parts)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.send_packed_command(message, check_health=False)
+                return await self._reply()
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, timeout)
+        except BaseException:
+            await self.drop()
+            raise
+
+    async def receive_large(
+        self, command: Sequence[Argument], allocate: Callable[[int], memoryview], *, timeout: float
+    ) -> memoryview | None:
+        """Return the reply, a string, in the memory that ``allocate`` gives for its size.
+
+        None is a reply of nothing. It is read straight into that memory; the connection cannot be
+        used afterwards. Raises: as ``exchange``; ResponseError for an error reply.
+        """
+        # redis-py would hold it three times on its way: in its stream, its parser and the reply.
+        transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
+        receiver = BulkReceiver(allocate)
+        try:
+            async with asyncio.timeout(timeout):
+                transport.set_protocol(receiver)
+                transport.write(packed(command))
+                return await receiver.reply
+        except (RedisError, OSError) as error:
+            if isinstance(error, ResponseError):
+                raise
+            self._raise_unavailable(error, timeout)
+        finally:
+            await self.drop()
 
     async def next_push(self) -> Any:
         """Return the next Pub/Sub message. May be cancelled without harm to the connection."""

@@ -80,8 +80,9 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int]:
 def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
     job_id, token, transition = settlement
     match transition:
-        case Complete(value, keep):
-            return ("c", job_id, token, value, _keep_rule(keep))
+        case Complete(value, keep, reference):
+            rule = _keep_rule(keep)
+            return ("c", job_id, token, value, f"{rule}\n{reference}" if reference else rule)
         case Fail():
             return ("f", job_id, token, *failure_row(transition))
         case RetryNow(failure, limit, lifo):

@@ -20,13 +20,15 @@ _IDS_PER_CALL = 100
 class Ending(NamedTuple):
     """How a job stands: ``state`` is completed, failed or None; ``exists`` tells if it is there.
 
-    ``text`` is the return value as JSON or the failed reason; ``cause`` names the error's class.
+    ``text`` is the return value as JSON or the failed reason; ``cause`` names the error's class;
+    ``binary`` is where the value's arrays and bytes are, see binary.py.
     """
 
     exists: bool
     state: JobState | None = None
     text: bytes = b""
     cause: str = ""
+    binary: bytes = b""
 
 
 async def state_of(broker: Broker, keys: QueueKeys, job_id: str) -> JobState:
@@ -45,6 +47,6 @@ async def endings_of(broker: Broker, keys: QueueKeys, job_ids: Sequence[str]) ->
     return endings
 
 
-def _ending(code: int, text: bytes = b"", cause: bytes = b"") -> Ending:
+def _ending(code: int, text: bytes = b"", cause: bytes = b"", binary: bytes = b"") -> Ending:
     states = {1: JobState.COMPLETED, 2: JobState.FAILED}
-    return Ending(code != -1, states.get(code), text, cause.decode(errors="replace"))
+    return Ending(code != -1, states.get(code), text, cause.decode(errors="replace"), binary)

@@ -12,6 +12,8 @@ from sandboxq.broker.connection import Broker
 from sandboxq.broker.flow import add_flow
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
 from sandboxq.clock import SYSTEM_CLOCK, Clock
+from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound
+from sandboxq.queue.binary import forget, with_stored_parts
 from sandboxq.queue.checks import checked_text, checked_whole
 from sandboxq.queue.flow_plan import FlowNode, plan_of
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
@@ -187,7 +189,14 @@ class FlowProducer:
             return []
         now_ms = self._clock.now_ms()
         broker = await self._connected()
-        ids = await add_flow(broker, [draft.node() for draft in plan], now_ms=now_ms)
+        wanted = [(draft.keys, draft.job, draft.parts) for draft in plan]
+        new, stored = await with_stored_parts(broker, wanted)
+        nodes = [draft._replace(job=job).node() for draft, job in zip(plan, new, strict=True)]
+        try:
+            ids = await add_flow(broker, nodes, now_ms=now_ms)
+        except (ParentNotFound, ParentCannotBeReplaced):
+            await forget(broker, stored)
+            raise
         jobs = [
             job_from_add(
                 self._queue(broker, draft.keys),

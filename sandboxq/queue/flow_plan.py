@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from sandboxq.broker.add import NewJob, new_job
-from sandboxq.broker.codec import json_text
 from sandboxq.broker.flow import NewNode
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.broker.relations import OnFailure, Parent
 from sandboxq.errors import UsageError
+from sandboxq.queue.binary import checked_parts, text_and_parts
 from sandboxq.queue.checks import checked_text
 from sandboxq.queue.options import AddOptions, checked_name, checked_options, checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sandboxq.binary import Part
     from sandboxq.job import JobOptions
 
 # Redis answers nobody else while it adds a flow, which takes it 20 microseconds a job: so many
@@ -55,6 +56,7 @@ class Draft(NamedTuple):
     options: JobOptions
     parent: int | None
     has_children: bool
+    parts: list[Part]
 
     def node(self) -> NewNode:
         """Return what the script takes."""
@@ -115,12 +117,12 @@ def _draft(
     else:
         options = _options_of_child(node, given, drafts[each.parent])
     data = node.get("data")
-    text = json_text(data, "data")
+    text, parts = text_and_parts(data, "data")
     checked_size(text, name, options.size_limit)
     job_id = options.job_id or str(uuid.uuid4())
-    return Draft(
-        keys, job_id, new_job(name, text, options), data, options, each.parent, has_children
-    )
+    new = new_job(name, text, options)
+    parts = checked_parts(parts, options)
+    return Draft(keys, job_id, new, data, options, each.parent, has_children, parts)
 
 
 def _options_of_child(node: FlowNode, given: Mapping[str, Any], parent: Draft) -> JobOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.binary import WHOLE
 from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.broker.relations import parent_link
 from sandboxq.dependencies import FIRST_PAGE
@@ -36,6 +37,14 @@ class QueuedJob(Job):
         could be read.
         """
         return await self.queue.result(self.id, timeout)
+
+    async def array(self, name: str = WHOLE) -> Any:
+        """Return one numpy array of the job's data; see Queue.job_array."""
+        return await self.queue.job_array(self.id, name)
+
+    async def binary(self, name: str = WHOLE) -> bytes:
+        """Return some bytes of the job's data; see Queue.job_array."""
+        return await self.queue.job_binary(self.id, name)
 
     async def state(self) -> JobState:
         """Return the state that holds the job, UNKNOWN when it is gone."""

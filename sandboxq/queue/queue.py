@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
+from sandboxq.binary import WHOLE
 from sandboxq.broker import (
     cancel,
     census,
@@ -30,6 +31,7 @@ from sandboxq.dependencies import FIRST_PAGE, Dependencies, Page
 from sandboxq.errors import BulkAddFailed, JobNotFound, QueueError, UsageError
 from sandboxq.job import Job, JobOptions, JobState
 from sandboxq.queue import bulk
+from sandboxq.queue.binary import checked_parts, part_of_data, text_and_parts, with_stored_parts
 from sandboxq.queue.checks import (
     checked_flag,
     checked_priority,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
 
+    from sandboxq.binary import Part
     from sandboxq.broker.schedulers import Scheduler
     from sandboxq.config import RateLimit
     from sandboxq.queue.bulk import Progress
@@ -73,6 +76,15 @@ _PENDING = (
     JobState.DELAYED,
     JobState.WAITING_CHILDREN,
 )
+
+
+class Draft(NamedTuple):
+    """One job of an add, checked: as the script takes it, and as its caller gave it."""
+
+    new: NewJob
+    data: Any
+    options: JobOptions
+    parts: list[Part]
 
 
 class Queue:
@@ -153,7 +165,7 @@ class Queue:
     # ── adding ──────────────────────────────────────────────────────────────
 
     async def add(self, name: str, data: Any, **options: Unpack[AddOptions]) -> QueuedJob:
-        """Add one job with JSON ``data``; the options are those of AddOptions.
+        """Add one job with JSON ``data``, arrays and bytes in it; options: see AddOptions.
 
         A ``job_id`` that exists, and ``deduplication``, return the job found; nothing is added.
         Raises: ParentNotFound, ParentCannotBeReplaced.
@@ -187,23 +199,23 @@ class Queue:
         drafts = [self._draft(*entry) for entry in entries]
         now_ms = self._clock.now_ms()
         broker = await self._connected()
-        results = await add(broker, self._keys, [draft[0] for draft in drafts], now_ms=now_ms)
+        wanted = [(self._keys, draft.new, draft.parts) for draft in drafts]
+        new, _ = await with_stored_parts(broker, wanted)
+        results = await add(broker, self._keys, new, now_ms=now_ms)
         return [
-            result if isinstance(result, QueueError) else self._added(result, *draft, now_ms)
+            result if isinstance(result, QueueError) else self._added(result, draft, now_ms)
             for result, draft in zip(results, drafts, strict=True)
         ]
 
-    def _draft(
-        self, name: str, data: Any, options: Mapping[str, Any] | None = None
-    ) -> tuple[NewJob, Any, JobOptions]:
+    def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
         checked = checked_options(options or {}, prefix=self._keys.prefix)
-        text = json_text(data, "data")
+        text, parts = text_and_parts(data, "data")
         checked_size(text, checked_name(name), checked.size_limit)
-        return new_job(name, text, checked), data, checked
+        new = new_job(name, text, checked)
+        return Draft(new, data, checked, checked_parts(parts, checked))
 
-    def _added(
-        self, job_id: str, new: NewJob, data: Any, options: JobOptions, now_ms: int
-    ) -> QueuedJob:
+    def _added(self, job_id: str, draft: Draft, now_ms: int) -> QueuedJob:
+        new, data, options, _ = draft
         return job_from_add(self, job_id, name=new.name, data=data, options=options, now_ms=now_ms)
 
     # ── looking ─────────────────────────────────────────────────────────────
@@ -273,6 +285,18 @@ class Queue:
         if self._results is None:
             self._results = Results(broker, self._keys)
         return await self._results.wait(job_id, seconds)
+
+    async def job_array(self, job_id: str, name: str = WHOLE) -> Any:
+        """Return one numpy array of a job's data, by its place: ``pixels``, ``frames.0.pixels``.
+
+        Raises: JobNotFound, BinaryMissing; UsageError when there is none of that name.
+        """
+        return await part_of_data(await self._connected(), self._keys, job_id, name)
+
+    async def job_binary(self, job_id: str, name: str = WHOLE) -> bytes:
+        """Return some bytes of a job's data; see ``job_array``."""
+        found = await part_of_data(await self._connected(), self._keys, job_id, name)
+        return bytes(found)
 
     async def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
         """Return the lines ``start`` to ``end`` (inclusive; -1 is the last) of a job's log."""

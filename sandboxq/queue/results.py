@@ -30,6 +30,7 @@ from sandboxq.errors import (
     ResultTimeout,
 )
 from sandboxq.job import JobState
+from sandboxq.queue.binary import Referring, whole
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -70,7 +71,8 @@ class Results:
         """Return the job's value once it has completed.
 
         Raises: JobFailed or the ChildError that ended it; ResultTimeout after ``timeout`` seconds;
-        JobNotFound when the job is gone and no event tells its value.
+        JobNotFound when the job is gone and no event tells its value; BinaryMissing when the arrays
+        and bytes in it are gone.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(job_id, []).append(future)
@@ -81,7 +83,7 @@ class Results:
         finally:
             self._forget(job_id, future)
         if done:
-            return future.result()
+            return await whole(self._broker, future.result())
         message = f"job {job_id} did not finish within {timeout} s"
         raise ResultTimeout(message)
 
@@ -212,7 +214,8 @@ class Results:
                 message = f"job {job_id} does not exist in queue {self._keys.queue}"
                 self._fail([job_id], message, JobNotFound)
             elif fields["event"] == events.COMPLETED:
-                self._complete(job_id, fields.get("returnvalue", "").encode())
+                value = fields.get("returnvalue", "").encode()
+                self._complete(job_id, value, fields.get(events.RESULT, ""))
             else:
                 self._fail([job_id], fields.get("failedReason", ""), JobFailed)
 
@@ -221,35 +224,39 @@ class Results:
     def _on_event(self, job_id: str, fields: Mapping[str, str]) -> None:
         match fields.get("event"):
             case events.COMPLETED:
-                self._on_completed_event(job_id, fields.get("returnvalue"))
+                self._on_completed_event(job_id, fields)
             case events.FAILED | events.REMOVED:
                 # The event does not say the cause, nor whether the job exists.
                 self._poll_soon([job_id])
             case _:
                 pass
 
-    def _on_completed_event(self, job_id: str, text: str | None) -> None:
+    def _on_completed_event(self, job_id: str, fields: Mapping[str, str]) -> None:
         try:
-            value = json_value((text or "").encode())
+            value = json_value(fields.get("returnvalue", "").encode())
         except ValueError:
             self._poll_soon([job_id])
         else:
-            self._succeed(job_id, value)
+            self._succeed(job_id, _referring(value, fields.get(events.RESULT, "")))
 
     def _on_ending(self, job_id: str, ending: Ending) -> None:
         if ending.state is JobState.COMPLETED:
-            self._complete(job_id, ending.text)
+            self._complete(job_id, ending.text, ending.binary.decode())
         elif ending.state is JobState.FAILED:
             reason = ending.text.decode(errors="replace")
             self._fail([job_id], reason, _error_class(ending.cause))
 
-    def _complete(self, job_id: str, text: bytes) -> None:
+    def _complete(self, job_id: str, text: bytes, reference: str) -> None:
         try:
             value = json_value(text)
         except ValueError as error:
             self._fail([job_id], f"job {job_id} completed, but its value is not JSON: {error}")
         else:
-            self._succeed(job_id, value)
+            self._succeed(job_id, _referring(value, reference))
+
+
+def _referring(value: Any, reference: str) -> Any:
+    return Referring(value, reference) if reference else value
 
 
 def _error_class(cause: str) -> type[Exception]:

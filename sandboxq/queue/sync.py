@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
+from sandboxq.binary import WHOLE
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.dependencies import FIRST_PAGE
 from sandboxq.job import Job, JobState
@@ -43,6 +44,14 @@ class SyncJob(Job):
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """See QueuedJob.result."""
         return self.queue.result(self.id, timeout)
+
+    def array(self, name: str = WHOLE) -> Any:
+        """See QueuedJob.array."""
+        return self.queue.job_array(self.id, name)
+
+    def binary(self, name: str = WHOLE) -> bytes:
+        """See QueuedJob.binary."""
+        return self.queue.job_binary(self.id, name)
 
     def state(self) -> JobState:
         """See QueuedJob.state."""
@@ -220,6 +229,14 @@ class SyncQueue:
     def result(self, job_id: str, timeout: float | timedelta | None = None) -> Any:
         """See Queue.result."""
         return self._run(self._here().result(job_id, timeout))
+
+    def job_array(self, job_id: str, name: str = WHOLE) -> Any:
+        """See Queue.job_array."""
+        return self._run(self._here().job_array(job_id, name))
+
+    def job_binary(self, job_id: str, name: str = WHOLE) -> bytes:
+        """See Queue.job_binary."""
+        return self._run(self._here().job_binary(job_id, name))
 
     def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
         """See Queue.logs."""

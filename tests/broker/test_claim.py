@@ -80,6 +80,7 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         b"0",
         b"0",
         Crashes(),
+        b"",
     )
 
 
@@ -88,7 +89,7 @@ def test_absent_fields_are_empty(case: Case) -> None:
     case.redis.hset(case.keys["1"], "name", "n")
     case.redis.lpush(case.keys["wait"], "1")
     job = case.claim().jobs[0]
-    assert job[2:] == (b"", b"", b"", 0, 1, 0, b"", b"", b"", b"", b"", b"", b"", Crashes())
+    assert job[2:] == (b"", b"", b"", 0, 1, 0, b"", b"", b"", b"", b"", b"", b"", Crashes(), b"")
 
 
 def test_crashes_of_earlier_attempts_are_told(case: Case) -> None:

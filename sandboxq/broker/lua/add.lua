@@ -4,7 +4,7 @@
 -- ARGV     now (ms), then for each job: name, data (JSON), opts (JSON), rest.
 --          rest is '' for a job that just waits, else a JSON object with what applies of:
 --          id (custom), timestamp (ms), delay (ms), priority, is_lifo, parent_key, parent (the JSON
---          text of that field), de (the option as in opts)
+--          text of that field), de (the option as in opts), binary (see binary.lua)
 -- Returns  for each job its id (that of the job found, for a duplicate), or
 --          -5 its parent does not exist, -7 its id already has another parent
 -- Events   added, then waiting or delayed; or duplicated; or deduplicated (with removed, when replacing)

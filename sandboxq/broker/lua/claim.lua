@@ -3,7 +3,7 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
 --          limiter max or '', limiter duration (ms) or ''
--- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is the 15 fields
+-- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is the 16 fields
 --          that `start` reads, with attempts started as after this claim, its id, and when it has
 --          crashed before, how (sq:history)
 -- Events   active; waiting for what became due
@@ -44,7 +44,8 @@ end
 local function start(id)
   local key = base .. id
   local job = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'atm', 'ats', 'stc', 'defa',
-    'parent', 'parentKey', 'progress', 'rjk', 'priority', 'delay', 'sq:crashes')
+    'parent', 'parentKey', 'progress', 'rjk', 'priority', 'delay', 'sq:crashes',
+    'sq:binary')
   if not job[1] then
     return nil
   end
@@ -59,9 +60,9 @@ local function start(id)
   end
   call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
   job[6] = started
-  job[16] = id
+  job[17] = id
   if job[15] then
-    job[17] = call('HGET', key, 'sq:history')
+    job[18] = call('HGET', key, 'sq:history')
   end
   return job
 end

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job ids
--- Returns  for each { -1 } no such job, { 0 } not finished, { 1, returnvalue },
+-- Returns  for each { -1 } no such job, { 0 } not finished, { 1, returnvalue, '', sq:result },
 --          { 2, failedReason, sq:cause }
 -- @include call
 
@@ -13,7 +13,8 @@ local completed, failed = base .. 'completed', base .. 'failed'
 local function ending_of(id)
   local key = base .. id
   if call('ZSCORE', completed, id) then
-    return { 1, call('HGET', key, 'returnvalue') or 'null' }
+    local stored = call('HMGET', key, 'returnvalue', 'sq:result')
+    return { 1, stored[1] or 'null', '', stored[2] or '' }
   end
   if call('ZSCORE', failed, id) then
     local stored = call('HMGET', key, 'failedReason', 'sq:cause')

@@ -20,6 +20,9 @@ local limit = max_events(queue)
 local has_waiting = false
 
 local fields = { 'finishedOn', 'processedOn', state == 'failed' and 'failedReason' or 'returnvalue' }
+if state == 'completed' then
+  fields[#fields + 1] = 'sq:result'
+end
 if forgets_made then
   fields[#fields + 1] = 'atm'
 end

@@ -8,7 +8,8 @@
 --            token  that must hold the job's lock; '0' asks for no lock
 --            text   c: the value, JSON; f r d: the failed reason; h: '' or sq: fields to write, JSON;
 --                   else: ''
---            rule   c: see retention.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
+--            rule   c: see retention.lua, and after a line break what `sq:result` is to be, see
+--                   binary.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
 --                   p l: ms
 -- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,
 --          -6 lock of another, -4 pending children, -9 failed children; or -3 not active, when the

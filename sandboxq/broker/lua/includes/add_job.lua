@@ -1,7 +1,8 @@
 -- add_job(queue, job, now): one job of an add (bullmq-wire.md 3.2 to 3.5). Returns its id, that of the
 -- job found instead, or -5 its parent does not exist, -7 its id already has another parent.
 -- job: name data opts, and what applies of id (custom) timestamp (ms) delay (ms) priority is_lifo
---      parent_key parent (JSON) de; of a flow also has_children (it waits for them first) and
+--      parent_key parent (JSON) de binary (what stands in `sq:binary`; removed when the job is
+--      not added); of a flow also has_children (it waits for them first) and
 --      is_in_flow (its parents are released when all of the flow has been added)
 -- @include enqueue
 -- @include attach
@@ -12,15 +13,18 @@ local function add_job(queue, job, now)
   job.delay = job.delay or 0
   job.priority = job.priority or 0
   if job.parent_key and call('EXISTS', job.parent_key) == 0 then
+    drop_binary(queue.base, job.binary)
     return -5
   end
   local count = call('INCR', queue.base .. 'id')
   local id = job.id or string.format('%.0f', count)
   if job.id and call('EXISTS', queue.base .. id) == 1 then
+    drop_binary(queue.base, job.binary)
     return attach_duplicate(queue, id, job, now)
   end
   local existing = job.de and deduplicate(queue, id, job)
   if existing then
+    drop_binary(queue.base, job.binary)
     return existing
   end
   store_job(queue, id, job)

@@ -1,9 +1,10 @@
 -- Writing a new job and queueing it (bullmq-wire.md 3.0 STORE, 3.3).
 --   store_job(queue, id, job)  job: name data opts timestamp delay priority, and where they apply
---                              parent_key parent rjk deid; emits `added`
+--                              parent_key parent rjk deid binary; emits `added`
 --   enqueue(queue, id, job)    into delayed, prioritized or wait by job.delay (ms), .priority, .is_lifo;
 --                              .timestamp is when the delay begins; emits `delayed` or `waiting`, and marks
 --   await_children(queue, id, job)  into waiting-children; no marker
+-- @include binary
 -- @include markers
 -- @include place
 
@@ -22,6 +23,10 @@ local function store_job(queue, id, job)
   also('parent', job.parent)
   also('rjk', job.rjk)
   also('deid', job.deid)
+  if job.binary then
+    also('sq:binary', job.binary)
+    bind_binary(queue.base, id, job.binary, job.delay)
+  end
   call('HSET', queue.base .. id, unpack(fields))
   call('XADD', queue.events, '*', 'event', 'added', 'jobId', id, 'name', job.name)
 end

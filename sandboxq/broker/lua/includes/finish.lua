@@ -1,15 +1,20 @@
 -- Attempts that end a job (bullmq-wire.md 3.11).
---   complete(batch, id, key, job, value, rule)    rule: see retention.lua
+--   complete(batch, id, key, job, value, rule)    rule: see retention.lua; then, behind a line break,
+--                                                 the reference to the value's arrays and bytes
 --   fail(batch, id, key, job, reason, rule)       rule: JSON, see failure.lua; + keep, attempts
 -- job: ats, atm, parentKey, deid. → 0 or -3, not active
 -- @include batch
+-- @include binary
 -- @include deduplication
 -- @include failure
 -- @include family
 -- @include retention
 
--- Returns the attempts made, this one included.
-local function finish(batch, outcome, id, key, job, text, keep)
+-- What waits for the value reads it soon after the event; then it goes as its job has. In ms.
+local LAST_READING = 60000
+
+-- Returns the attempts made, this one included. `binary` is the reference of a value that has any.
+local function finish(batch, outcome, id, key, job, text, keep, binary)
   local attempts_made = (tonumber(job[2]) or 0) + 1
   if keep.count == 0 then
     outcome.removed[#outcome.removed + 1] = key
@@ -27,9 +32,25 @@ local function finish(batch, outcome, id, key, job, text, keep)
     call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made)
   end
   outcome.finished = outcome.finished + 1
-  call('XADD', batch.queue.events, '*',
-    'event', outcome.name, 'jobId', id, outcome.property, text, 'prev', 'active')
+  if binary then
+    call('XADD', batch.queue.events, '*', 'event', outcome.name, 'jobId', id,
+      outcome.property, text, 'prev', 'active', 'sq:result', binary)
+  else
+    call('XADD', batch.queue.events, '*',
+      'event', outcome.name, 'jobId', id, outcome.property, text, 'prev', 'active')
+  end
   return attempts_made
+end
+
+local function keep_binary(base, id, key, binary, keep)
+  if keep.count == 0 then
+    call('PEXPIRE', key_of(binary), LAST_READING)
+    call('HDEL', index_of(base), key_of(binary))
+  else
+    drop_binary(base, call('HGET', key, 'sq:result'))
+    call('HSET', key, 'sq:result', binary)
+    bind_binary(base, id, binary, 0)
+  end
 end
 
 local function complete(batch, id, key, job, value, rule)
@@ -42,7 +63,14 @@ local function complete(batch, id, key, job, value, rule)
   if job[3] then
     child_completed(parent_of(job[3], call('HGET', key, 'parent')), key, value, batch.now)
   end
-  finish(batch, batch.completed, id, key, job, value, keep_rule(rule))
+  local binary
+  local line_break = string.find(rule, '\n', 1, true)
+  if line_break then
+    binary = string.sub(rule, line_break + 1)
+    rule = string.sub(rule, 1, line_break - 1)
+    keep_binary(batch.queue.base, id, key, binary, keep_rule(rule))
+  end
+  finish(batch, batch.completed, id, key, job, value, keep_rule(rule), binary)
   return 0
 end
 

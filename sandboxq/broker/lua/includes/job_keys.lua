@@ -1,7 +1,10 @@
 -- delete_jobs(keys): delete everything stored under these job keys, except their locks (1.5).
+-- Their arrays and bytes go too.
+-- @include binary
 -- @include chunks
 
 local function delete_jobs(keys)
+  drop_binaries(keys)
   local all = {}
   for i = 1, #keys do
     local key = keys[i]

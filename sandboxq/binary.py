@@ -1,0 +1,251 @@
+"""Arrays and bytes inside of data and results: taken out of the JSON, and put back in.
+
+    {"pixels": array, "k": 3}  ──take_out──►  {"pixels": {"sq:binary": "pixels", …}, "k": 3}
+                                              + Parts: the buffers, one behind the other in a blob
+    blob + table ──place_of, value_in──► arrays (numpy views) and memoryviews
+
+The blob is one binary value; each part begins at a multiple of ALIGNMENT. Its table says what is in
+it. Nothing here is pickle: a dtype that is not plain numbers, times or text is refused both ways.
+The standard library alone at import: children load this.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from sandboxq.errors import UsageError
+
+# The member that makes a JSON object a reference; its value is the part's name.
+REFERENCE = "sq:binary"
+# The name of the part when the whole value is one.
+WHOLE = "value"
+# What Redis takes as one value.
+MOST_BYTES = 512 << 20
+# More would be slower than any other way of writing them.
+MOST_PARTS = 10_000
+# What vector instructions like best.
+ALIGNMENT = 64
+
+# Booleans, integers, floats, complex numbers, times, bytes and text of a fixed width.
+_DTYPE = re.compile(r"[<>|=]?([biufcSU])([0-9]{1,9})|[<>|=]?([mM])8(\[[0-9]*[a-zA-Z]{1,7}\])?")
+_BUFFERS = (bytes, bytearray, memoryview)
+
+
+class Entry(NamedTuple):
+    """One part as the table has it; ``dtype`` and ``shape`` are None for plain bytes."""
+
+    name: str
+    dtype: str | None
+    shape: list[int] | None
+    size: int
+
+
+class Part(NamedTuple):
+    """One part with its bytes."""
+
+    entry: Entry
+    buffer: memoryview
+
+
+class Place(NamedTuple):
+    """Where in the blob a part is."""
+
+    entry: Entry
+    offset: int
+
+
+# ── out of a value ──────────────────────────────────────────────────────────
+
+
+def take_out(value: Any, what: str) -> tuple[Any, list[Part]]:
+    """Return the value with references in place of arrays and bytes, and these, in order.
+
+    Without any, the same object comes back. ``what`` names the value in errors.
+    Raises: UsageError for arrays of objects or records, and for more than Redis can hold.
+    """
+    taker = _Taker(what)
+    value = taker.without(value, ())
+    size = blob_size([part.entry for part in taker.parts])
+    if size > MOST_BYTES:
+        message = (
+            f"the arrays and bytes in {what} have {size} bytes; Redis holds {MOST_BYTES} in one "
+            "value: add several jobs, or pass what is larger through files"
+        )
+        raise UsageError(message)
+    return value, taker.parts
+
+
+class _Taker:
+    def __init__(self, what: str) -> None:
+        self.parts: list[Part] = []
+        self._what = what
+        self._names: set[str] = set()
+
+    def without(self, value: Any, path: tuple[str, ...]) -> Any:
+        """Return the value without what is binary in it; JSON alone stays as it is."""
+        if isinstance(value, dict):
+            changed = {key: self.without(item, (*path, str(key))) for key, item in value.items()}
+            return changed if any(changed[key] is not value[key] for key in value) else value
+        if isinstance(value, (list, tuple)):
+            items = [self.without(item, (*path, str(i))) for i, item in enumerate(value)]
+            is_same = all(new is old for new, old in zip(items, value, strict=True))
+            return value if is_same else items
+        if isinstance(value, _BUFFERS):
+            return self._note(path, None, None, memoryview(value))
+        if is_array(value):
+            return self._note_array(path, value)
+        return value
+
+    def _note_array(self, path: tuple[str, ...], array: Any) -> dict[str, Any]:
+        import numpy as np  # noqa: PLC0415 - the caller has it already
+
+        dtype = array.dtype.str
+        place = ".".join(path) or WHOLE
+        if array.dtype.fields or array.dtype.subdtype or not is_plain_dtype(dtype):
+            message = (
+                f"{self._what} has an array of dtype {array.dtype} at {place!r}: only numbers, "
+                "booleans, times and text of a fixed width are stored (never objects or records)"
+            )
+            raise UsageError(message)
+        if hasattr(array, "mask"):
+            message = f"{self._what} has a masked array at {place!r}: fill it, or send its mask too"
+            raise UsageError(message)
+        flat = np.ascontiguousarray(array).reshape(-1)
+        raw = flat.view(np.uint8).data if flat.size else memoryview(b"")
+        return self._note(path, dtype, list(array.shape), raw)
+
+    def _note(
+        self, path: tuple[str, ...], dtype: str | None, shape: list[int] | None, raw: memoryview
+    ) -> dict[str, Any]:
+        if len(self.parts) == MOST_PARTS:
+            message = f"{self._what} has more than {MOST_PARTS} arrays and bytes: join them"
+            raise UsageError(message)
+        if not raw.contiguous:
+            raw = memoryview(raw.tobytes())
+        entry = Entry(self._free_name(".".join(path) or WHOLE), dtype, shape, raw.nbytes)
+        self.parts.append(Part(entry, raw.cast("B") if raw.nbytes else memoryview(b"")))
+        reference: dict[str, Any] = {REFERENCE: entry.name, "bytes": entry.size}
+        if dtype is not None:
+            reference |= {"dtype": dtype, "shape": shape}
+        return reference
+
+    def _free_name(self, wanted: str) -> str:
+        """Return a name that no part has: keys may contain dots."""
+        name, number = wanted, 2
+        while name in self._names:
+            name, number = f"{wanted}#{number}", number + 1
+        self._names.add(name)
+        return name
+
+
+def is_array(value: Any) -> bool:
+    """Tell a numpy array, without importing numpy."""
+    return any(
+        kind.__name__ == "ndarray" and kind.__module__ == "numpy" for kind in type(value).__mro__
+    )
+
+
+def is_plain_dtype(dtype: str) -> bool:
+    """Tell whether arrays of this dtype are nothing but their bytes."""
+    return _DTYPE.fullmatch(dtype) is not None
+
+
+# ── the blob ────────────────────────────────────────────────────────────────
+
+
+def padding(size: int) -> int:
+    """Return how many bytes are between a part of this size and the next."""
+    return -size % ALIGNMENT
+
+
+def blob_size(entries: list[Entry]) -> int:
+    """Return how long the blob of these parts is."""
+    return sum(entry.size + padding(entry.size) for entry in entries)
+
+
+def table_text(entries: list[Entry]) -> str:
+    """Return the table as JSON: the entries in the order of the blob."""
+    return json.dumps(entries, separators=(",", ":"))
+
+
+def places_in(table: bytes | str, blob_bytes: int) -> dict[str, Place]:
+    """Return where each part is, by name.
+
+    Raises: ValueError when this is no table of a blob of so many bytes, whoever wrote it.
+    """
+    places: dict[str, Place] = {}
+    offset = 0
+    for row in json.loads(table):
+        entry = _checked_entry(row)
+        places[entry.name] = Place(entry, offset)
+        offset += entry.size + padding(entry.size)
+    if offset != blob_bytes:
+        message = f"the table tells of {offset} bytes, there are {blob_bytes}"
+        raise ValueError(message)
+    return places
+
+
+def _checked_entry(row: Any) -> Entry:
+    try:
+        name, dtype, shape, size = row
+    except (TypeError, ValueError) as error:
+        message = f"{row!r:.100} is no entry of a table"
+        raise ValueError(message) from error
+    is_shape = shape is None or (
+        isinstance(shape, list) and all(type(each) is int and each >= 0 for each in shape)
+    )
+    is_dtype = dtype is None or (isinstance(dtype, str) and is_plain_dtype(dtype))
+    is_sized = type(size) is int and size >= 0 and (shape is None) == (dtype is None)
+    if not (isinstance(name, str) and is_dtype and is_shape and is_sized):
+        message = f"{row!r:.100} is no entry of a table"
+        raise ValueError(message)
+    return Entry(name, dtype, shape, size)
+
+
+def place_named(places: dict[str, Place], name: str) -> Place:
+    """Return the place of a part. Raises: KeyError that says which there are."""
+    if name in places:
+        return places[name]
+    known = ", ".join(map(repr, places)) or "none"
+    message = f"there is no array and no bytes named {name!r}; there are: {known}"
+    raise KeyError(message)
+
+
+# ── back into values ────────────────────────────────────────────────────────
+
+
+def bytes_at(place: Place, blob: memoryview) -> memoryview:
+    """Return the bytes of a part, not copied."""
+    return blob[place.offset : place.offset + place.entry.size]
+
+
+def value_at(place: Place, blob: memoryview) -> Any:
+    """Return a part as what it was: an array (a view, not copied), or a memoryview.
+
+    Raises: ValueError when dtype, shape and size do not fit; ImportError without numpy.
+    """
+    raw = bytes_at(place, blob)
+    if place.entry.dtype is None:
+        return raw
+    import numpy as np  # noqa: PLC0415 - only whoever is sent arrays needs it
+
+    dtype = np.dtype(place.entry.dtype)
+    shape = tuple(place.entry.shape or ())
+    if not raw.nbytes:
+        return np.empty(shape, dtype)
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def put_back(value: Any, places: dict[str, Place], blob: memoryview) -> Any:
+    """Return the value with arrays and bytes in place of their references; bytes are ``bytes``."""
+    if isinstance(value, list):
+        return [put_back(item, places, blob) for item in value]
+    if not isinstance(value, dict):
+        return value
+    name = value.get(REFERENCE)
+    if isinstance(name, str) and name in places:
+        found = value_at(places[name], blob)
+        return bytes(found) if isinstance(found, memoryview) else found
+    return {key: put_back(item, places, blob) for key, item in value.items()}

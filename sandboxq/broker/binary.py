@@ -1,0 +1,215 @@
+"""Stores and reads the arrays and bytes of a job or a result: one string, beside the job.
+
+Why a key of its own and not fields of the job's hash: Node reads whole hashes when it claims,
+shows or lists jobs, and would load hundreds of megabytes each time. A string, because Redis takes
+over what it reads into one, where a field of a hash is copied once more. Our own scripts remove it
+together with its job (lua/includes/binary.lua); when somebody else removes the job, ``sweep`` does.
+"""
+
+from __future__ import annotations
+
+import mmap
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from sandboxq.binary import padding, table_text
+from sandboxq.broker.link import error_from_reply
+from sandboxq.broker.script import load
+from sandboxq.errors import BinaryMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sandboxq.binary import Part
+    from sandboxq.broker.bulk_receiver import Buffer
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.link import Argument
+
+# So long does what is stored live before its job names it.
+PROVISIONAL_MS = 3_600_000
+# Up to this size the ordinary way is the faster one: it needs no connection of its own.
+_SMALL = 1 << 20
+# What one round trip takes along of those.
+_TRIP = 4 << 20
+_COMMANDS_A_TRIP = 1000
+# The least that any connection moves in a second; a slower one counts as broken.
+_SLOWEST = 10 << 20
+_BASE_TIMEOUT = 30.0
+# Memory that is asked for page by page costs a fault for each; the kernel may give larger ones.
+_HUGE = 4 << 20
+# Keys that one script call looks at.
+_SWEEP_PAGE = 100
+_ZEROS = bytes(64)
+_GONE = "it was removed, or for 30 days no worker of its queue has renewed its life"
+
+
+class Reference(NamedTuple):
+    """Where a blob is, and the table of what is in it (sandboxq.binary)."""
+
+    key: str
+    size: int
+    table: str
+
+    def text(self) -> str:
+        """Return it as it stands in a job's hash."""
+        return f"{self.key}\n{self.size}\n{self.table}"
+
+
+def reference_from_text(text: str) -> Reference:
+    """Return what ``Reference.text`` wrote. Raises: BinaryMissing when it is something else."""
+    try:
+        key, size, table = text.split("\n", 2)
+        return Reference(key, int(size), table)
+    except ValueError as error:
+        message = f"{text!r:.200} does not say where arrays and bytes are"
+        raise BinaryMissing(message) from error
+
+
+def new_reference(keys: QueueKeys, size: int, table: str) -> Reference:
+    """Return a reference to a key that nobody has, and nobody can guess."""
+    return Reference(keys.binary(secrets.token_hex(16)), size, table)
+
+
+def blob_of(parts: Iterable[Part]) -> list[Buffer]:
+    """Return the blob of these parts in pieces, none of which is copied."""
+    pieces: list[Buffer] = []
+    for entry, buffer in parts:
+        pieces += (buffer, _ZEROS[: padding(entry.size)])
+    return pieces
+
+
+async def store_all(
+    broker: Broker, wanted: Sequence[tuple[QueueKeys, Sequence[Part]]]
+) -> list[Reference]:
+    """Store a blob for each list of parts, small ones together; see ``store``."""
+    references: list[Reference] = []
+    commands: list[tuple[Argument, ...]] = []
+    gathered = 0
+    for keys, parts in wanted:
+        pieces = blob_of(parts)
+        table = table_text([part.entry for part in parts])
+        reference = new_reference(keys, sum(map(len, pieces)), table)
+        references.append(reference)
+        if reference.size > _SMALL:
+            await store(broker, reference, pieces)
+            continue
+        commands.append(("PSETEX", reference.key, PROVISIONAL_MS, b"".join(pieces)))
+        gathered += reference.size
+        if gathered > _TRIP or len(commands) == _COMMANDS_A_TRIP:
+            await broker.pipeline(commands)
+            commands, gathered = [], 0
+    await broker.pipeline(commands)
+    return references
+
+
+async def store(broker: Broker, reference: Reference, pieces: Sequence[Buffer]) -> None:
+    """Write a blob, for PROVISIONAL_MS until a job names it.
+
+    Raises: BrokerUnavailable; QueueError when Redis refuses.
+    """
+    command = ("PSETEX", reference.key, str(PROVISIONAL_MS))
+    if reference.size <= _SMALL:
+        await broker.command(*command, b"".join(pieces))
+        return
+    link = await broker.open_link(reference.key)
+    try:
+        timeout = _timeout_of(reference.size)
+        reply = await link.send_large(command, pieces, timeout=timeout)
+    finally:
+        await link.drop()
+    if isinstance(reply, ResponseError):
+        raise error_from_reply(reply) from reply
+
+
+async def fetch(
+    broker: Broker, reference: Reference, allocate: Callable[[int], memoryview] | None = None
+) -> memoryview:
+    """Return a blob, in the memory that ``allocate`` gives, by default fresh memory.
+
+    Raises: BrokerUnavailable; BinaryMissing when it is gone or of another size.
+    """
+    command = ("GET", reference.key)
+    return await _read(broker, command, reference.size, allocate or fresh_memory)
+
+
+async def fetch_part(broker: Broker, reference: Reference, *, start: int, size: int) -> memoryview:
+    """Return ``size`` bytes of a blob. Raises: as ``fetch``."""
+    if not size:
+        return memoryview(b"")
+    command = ("GETRANGE", reference.key, start, start + size - 1)
+    return await _read(broker, command, size, fresh_memory)
+
+
+async def _read(
+    broker: Broker,
+    command: Sequence[Argument],
+    expected: int,
+    allocate: Callable[[int], memoryview],
+) -> memoryview:
+    """Return the string that a command replies, of the size that is expected."""
+
+    def checked(size: int) -> memoryview:
+        if size != expected:
+            message = f"{command[1]!s} should have {expected} bytes and has {size}: {_GONE}"
+            raise BinaryMissing(message)
+        return allocate(size)
+
+    if expected <= _SMALL:
+        raw = await broker.command(*command)
+        view = checked(len(raw or b""))
+        view[:] = raw or b""
+        return view
+    link = await broker.open_link(str(command[1]))
+    try:
+        blob = await link.receive_large(command, checked, timeout=_timeout_of(expected))
+    except ResponseError as reply:
+        raise error_from_reply(reply) from reply
+    if blob is None:
+        message = f"there is no {command[1]!s}: {_GONE}"
+        raise BinaryMissing(message)
+    return blob
+
+
+async def note(broker: Broker, keys: QueueKeys, reference: Reference, job_id: bytes) -> None:
+    """Say whose a blob will be, so that ``sweep`` finds it when it is never named by a job."""
+    await broker.command("HSET", keys.binaries, reference.key, job_id)
+
+
+async def drop(broker: Broker, references: Iterable[Reference]) -> None:
+    """Remove blobs that no job names. Raises: BrokerUnavailable."""
+    commands = [("UNLINK", reference.key) for reference in references]
+    await broker.pipeline(commands)
+
+
+async def sweep(broker: Broker, keys: QueueKeys) -> int:
+    """Remove the blobs of jobs that are gone, renew the others; return how many were removed.
+
+    Raises: BrokerUnavailable, QueueError.
+    """
+    cursor, removed = b"0", 0
+    while True:
+        args = (cursor, _SWEEP_PAGE)
+        cursor, count = await broker.script(load("sweep_binaries"), [keys.base], args)
+        removed += int(count)
+        if cursor == b"0":
+            return removed
+
+
+def fresh_memory(size: int) -> memoryview:
+    """Return memory that nobody else has, in large pages where the kernel has them."""
+    if size < _HUGE:
+        return memoryview(bytearray(size))
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:
+            return memoryview(memory)  # a kernel without them
+    return memoryview(memory)
+
+
+def _timeout_of(size: int) -> float:
+    return _BASE_TIMEOUT + size / _SLOWEST
