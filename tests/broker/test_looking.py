@@ -117,7 +117,7 @@ def test_endings(case: Case) -> None:
         lambda broker: endings_of(broker, case.keys, ["done", "bad", "worse", "waits", "gone"])
     )
 
-    assert [tuple(ending) for ending in endings] == [
+    assert [tuple(ending)[:4] for ending in endings] == [
         (True, JobState.COMPLETED, b'"v"', ""),
         (True, JobState.FAILED, b"why", "JobTimeout"),
         (True, JobState.FAILED, b"", ""),
