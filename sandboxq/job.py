@@ -89,6 +89,50 @@ class JobOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What one attempt has used: seconds in all, seconds of CPU, and bytes of memory at the peak.
+
+    ``cpu_user`` is spent in its own code, ``cpu_system`` in the kernel for it; programs that it
+    started and waited for are in both. ``peak_rss`` is the most that its child had resident while
+    it ran, with what the child held before; no part of it where several jobs share the child.
+    """
+
+    wall: float = 0.0
+    cpu_user: float = 0.0
+    cpu_system: float = 0.0
+    peak_rss: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    """What many attempts have used together; ``peak_rss`` is the highest. Seconds and bytes."""
+
+    attempts: int = 0
+    crashes: int = 0
+    wall: float = 0.0
+    cpu_user: float = 0.0
+    cpu_system: float = 0.0
+    peak_rss: int = 0
+
+    def __add__(self, other: UsageTotals) -> UsageTotals:
+        """Return both together."""
+        return UsageTotals(
+            self.attempts + other.attempts,
+            self.crashes + other.crashes,
+            self.wall + other.wall,
+            self.cpu_user + other.cpu_user,
+            self.cpu_system + other.cpu_system,
+            max(self.peak_rss, other.peak_rss),
+        )
+
+
+def usage_from_measure(measure: tuple[int, int, int, int]) -> Usage:
+    """Return what a child has measured: µs in all, µs of CPU twice, bytes."""
+    wall, user, system, peak = measure
+    return Usage(wall / 1e6, user / 1e6, system / 1e6, peak)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job as it stood in Redis when it was read. Times are milliseconds since the epoch."""
 
@@ -121,4 +165,5 @@ class Job:
     # How many children its attempts have taken along, and how the last of them ended.
     crashes: int = 0
     crash_history: tuple[str, ...] = ()
+    usage: Usage | None = None  # of the last attempt that was measured
     extra: dict[str, str] = field(default_factory=dict)

@@ -6,10 +6,14 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sandboxq.job import Usage, UsageTotals
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = logging.getLogger("sandboxq.telemetry")
+
+NOTHING_USED = UsageTotals()
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class JobCompleted(JobEvent):
     job_name: str
     value: bytes
     seconds: float
+    usage: Usage | None = None
 
 
 @dataclass(slots=True)
@@ -83,20 +88,26 @@ class JobsClaimed(Event):
 
 @dataclass(slots=True)
 class AttemptFailed(Event):
-    """One attempt failed after ``seconds``; ``next_step`` says what became of the job."""
+    """One attempt failed after ``seconds``; ``next_step`` says what became of the job.
+
+    ``cause`` is the name of the error's class.
+    """
 
     job_id: str
     job_name: str
     reason: str
     next_step: str
     seconds: float
+    cause: str = ""
+    usage: Usage | None = None
 
 
 @dataclass(slots=True)
 class JobsSettled(Event):
     """A batch of outcomes reached Redis.
 
-    ``moved`` counts jobs that went elsewhere because their processors asked for it.
+    ``moved`` counts jobs that went elsewhere because their processors asked for it; ``usage`` is
+    what the attempts have used that were measured.
     """
 
     completed: int = 0
@@ -104,6 +115,7 @@ class JobsSettled(Event):
     retried: int = 0
     handed_back: int = 0
     moved: int = 0
+    usage: UsageTotals = NOTHING_USED
 
 
 @dataclass(slots=True)

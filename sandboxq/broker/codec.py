@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.backoff import FIXED, Backoff
 from sandboxq.errors import OptionsUnreadable, UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep
+from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep, Usage, usage_from_measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -288,6 +288,14 @@ def _history(value: bytes) -> tuple[str, ...]:
     return tuple(_string(value).split(", "))
 
 
+def _usage(value: bytes) -> Usage | None:
+    try:
+        wall, user, system, peak = map(int, value.split())
+    except ValueError:
+        return None
+    return usage_from_measure((wall, user, system, peak))
+
+
 def _whole(value: bytes) -> int:
     return _integer(value) or 0
 
@@ -329,4 +337,5 @@ _FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"sq:result": ("value_reference", _string),
     b"sq:crashes": ("crashes", _whole),
     b"sq:history": ("crash_history", _history),
+    b"sq:usage": ("usage", _usage),
 }

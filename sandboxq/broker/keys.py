@@ -63,6 +63,11 @@ class QueueKeys:
         """Pub/Sub channel to the workers of this queue, outside its keys (design.md 6.4)."""
         return f"{self.prefix}::sandboxq:control:{self.queue}"
 
+    @property
+    def usage_key(self) -> str:
+        """The hash of what the queue's jobs have used, outside its keys (design.md 6.4)."""
+        return f"{self.prefix}::sandboxq:usage:{self.queue}"
+
 
 def keys_from_job_key(job_key: str) -> tuple[QueueKeys, str]:
     """Return the queue and the id in ``<prefix>:<queue>:<id>``, split at the last two colons.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.script import load
+from sandboxq.broker.usage import forget_usage
 from sandboxq.errors import (
     JobBelongsToScheduler,
     JobLocked,
@@ -58,3 +59,4 @@ async def obliterate(broker: Broker, keys: QueueKeys, *, force: bool) -> None:
         if code == -2:  # noqa: PLR2004 - a script code
             message = f"Cannot obliterate queue {keys.queue} with active jobs"
             raise QueueHasActiveJobs(message)
+    await forget_usage(broker, keys)

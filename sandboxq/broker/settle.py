@@ -34,11 +34,15 @@ _TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
 
 
 class Settlement(NamedTuple):
-    """How the attempt that holds ``token`` ends."""
+    """How the attempt that holds ``token`` ends.
+
+    ``usage`` is what it has used: µs in all, µs of CPU in its code and in the kernel, peak bytes.
+    """
 
     job_id: bytes
     token: bytes
     transition: Transition
+    usage: tuple[int, int, int, int] | None = None
 
 
 async def settle(
@@ -78,23 +82,25 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int]:
 
 
 def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
-    job_id, token, transition = settlement
+    job_id, token, transition, usage = settlement
+    used = b"" if usage is None else b"%d %d %d %d" % usage
     match transition:
         case Complete(value, keep, reference):
             rule = _keep_rule(keep)
-            return ("c", job_id, token, value, f"{rule}\n{reference}" if reference else rule)
+            rule = f"{rule}\n{reference}" if reference else rule
+            return ("c", job_id, token, value, rule, used)
         case Fail():
-            return ("f", job_id, token, *failure_row(transition))
+            return ("f", job_id, token, *failure_row(transition), used)
         case RetryNow(failure, limit, lifo):
-            return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}))
+            return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}), used)
         case RetryLater(failure, limit, delay_ms):
-            return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}))
+            return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}), used)
         case HandBack(was_started, facts):
             text = json.dumps(_fields(facts)) if facts else ""
-            return ("h", job_id, token, text, "1" if was_started else "")
+            return ("h", job_id, token, text, "1" if was_started else "", "")
         case _:
             kind, how = _move(transition)
-            return (kind, job_id, token, "", how)
+            return (kind, job_id, token, "", how, "")
 
 
 def _move(transition: Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:

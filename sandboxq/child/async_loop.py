@@ -68,7 +68,7 @@ class _Desk:
         except BaseException as error:  # noqa: BLE001 - user code; whatever it is, the coordinator hears it
             report_failed_start(self._link, "setup()", error)
             return
-        self._link.send(READY, 0)
+        self._link.send(READY, 0, usage=self._link.meter.read())
         asyncio.get_running_loop().add_reader(self._link.cancels.fileno(), self._on_cancel)
         link = self._link
         link.questions = AsyncQuestions(link, link.answers)

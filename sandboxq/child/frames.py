@@ -1,4 +1,4 @@
-"""Messages between the coordinator and a child: a 16-byte header, then bytes as they are.
+"""Messages between the coordinator and a child: a small header, then bytes as they are.
 
 One message is one packet of a SOCK_SEQPACKET pair; a longer one is several packets of which all but
 the last carry MORE. Nothing here is JSON or pickle, so neither side can be made to run code by a
@@ -14,9 +14,15 @@ from typing import Any, NamedTuple
 # the message this is, so that one that lost packets to take-back is never run), sequence number
 HEADER = struct.Struct("<BBHIQ")
 HEADER_SIZE = HEADER.size
+# What a child sends has more in front: what its process has used until then, µs of CPU in its own
+# code and in the kernel for it, and its peak of resident memory in bytes.
+REPLY = struct.Struct("<BBHIQQQQ")
+REPLY_SIZE = REPLY.size
+Usage = tuple[int, int, int]
+NOT_MEASURED = (0, 0, 0)
 # Three packets of this size fit the default socket buffer; larger ones are no faster.
 PACKET_SIZE = 64 * 1024
-CHUNK_SIZE = PACKET_SIZE - HEADER_SIZE
+CHUNK_SIZE = PACKET_SIZE - REPLY_SIZE
 # The longest message, either way: Redis refuses values above 512 MB, and we hold messages whole.
 MESSAGE_LIMIT = 256 << 20
 MICROSECONDS_LIMIT = 0xFFFF_FFFF

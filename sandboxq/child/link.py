@@ -8,8 +8,18 @@ import threading
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from sandboxq.child.frames import CHUNK_SIZE, HEADER, HEADER_SIZE, MORE, PACKET_SIZE
+from sandboxq.child.frames import (
+    CHUNK_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    MORE,
+    NOT_MEASURED,
+    PACKET_SIZE,
+    REPLY,
+    Usage,
+)
 from sandboxq.child.questions import Questions
+from sandboxq.child.usage import Meter
 
 if TYPE_CHECKING:
     from sandboxq.child.async_questions import AsyncQuestions
@@ -84,6 +94,7 @@ class Link(Inbox):
         """Take over the sockets; ``answers`` is where those to the job's questions arrive."""
         super().__init__(sock)
         self.begin = mark.begin
+        self.meter = Meter()
         self.cancels = cancels
         self._pid = os.getpid()
         # A message of several packets must not be mixed with one of another thread.
@@ -104,18 +115,18 @@ class Link(Inbox):
         flags: int = 0,
         detail: int = 0,
         microseconds: int = 0,
+        usage: Usage = NOT_MEASURED,
     ) -> None:
         """Send one message; when the coordinator is gone there is nothing left to do but leave."""
         try:
             if len(payload) <= CHUNK_SIZE:
-                header = HEADER.pack(kind, flags, detail, microseconds, seq)
+                header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)
                 with self._lock:
                     self._socket.send(header + payload)
                 return
             with self._lock:
-                self._send_chunks(
-                    HEADER.pack(kind, flags | MORE, detail, microseconds, seq), payload
-                )
+                header = REPLY.pack(kind, flags | MORE, detail, microseconds, seq, *usage)
+                self._send_chunks(header, payload)
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)
 
@@ -124,6 +135,6 @@ class Link(Inbox):
         last = (len(view) - 1) // CHUNK_SIZE * CHUNK_SIZE
         for start in range(0, last, CHUNK_SIZE):
             self._socket.sendmsg((header, view[start : start + CHUNK_SIZE]))
-        kind, flags, detail, microseconds, seq = HEADER.unpack(header)
-        final = HEADER.pack(kind, flags & ~MORE, detail, microseconds, seq)
+        kind, flags, *rest = REPLY.unpack(header)
+        final = REPLY.pack(kind, flags & ~MORE, *rest)
         self._socket.sendmsg((final, view[last:]))

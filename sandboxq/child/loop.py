@@ -69,7 +69,7 @@ def start(link: Link, setup: Any) -> bool:
     except BaseException as error:  # noqa: BLE001 - user code; whatever it is, the coordinator hears it
         report_failed_start(link, "setup()", error)
         return False
-    link.send(READY, 0)
+    link.send(READY, 0, usage=link.meter.read())
     return True
 
 
@@ -136,7 +136,10 @@ def tell_value(
     if not link.is_ours():
         os._exit(0)
     flags = _end(link, seq, capture)
-    link.send(DONE, seq, value, flags=flags, microseconds=microseconds_since(started))
+    microseconds = microseconds_since(started)
+    usage = link.meter.read(microseconds)
+    link.send(DONE, seq, value, flags=flags, microseconds=microseconds, usage=usage)
+    link.meter.start_peak_anew()
 
 
 def tell_failure(
@@ -160,13 +163,24 @@ def tell_failure(
     if move is not None:
         flags = _end(link, seq, capture)
         payload = encode_move(move.duration_ms)
-        link.send(MOVE, seq, payload, flags=flags, detail=move.target, microseconds=microseconds)
+        usage = link.meter.read(microseconds)
+        link.send(
+            MOVE,
+            seq,
+            payload,
+            flags=flags,
+            detail=move.target,
+            microseconds=microseconds,
+            usage=usage,
+        )
         return
     failure = failure_from(error, memory=settings.memory)
     del error
     flags = failure.flags | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)
-    link.send(FAILED, seq, payload, flags=flags, microseconds=microseconds)
+    usage = link.meter.read(microseconds)
+    link.send(FAILED, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
+    link.meter.start_peak_anew()
     if failure.flags & OUT_OF_MEMORY:
         os._exit(0)
 

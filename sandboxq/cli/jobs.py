@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,6 +97,7 @@ def members(job: Job) -> dict[str, Any]:
         "cause": job.cause,
         "crashes": job.crashes,
         "crash_history": list(job.crash_history),
+        "usage": None if job.usage is None else asdict(job.usage),
         "stacktrace": list(job.stacktrace),
         "parent_key": job.parent_key,
         "deduplication_id": job.deduplication_id,

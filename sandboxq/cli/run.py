@@ -147,11 +147,13 @@ async def _run(worker: Worker, *, burst: bool, progress: AbstractAsyncContextMan
         await worker.close()
     tally = worker.tally
     _log.info(
-        "%d completed, %d failed, %d retried, %d handed back; longest heartbeat gap %.2f s",
+        "%d completed, %d failed, %d retried, %d handed back; %.1f s of CPU, longest heartbeat gap "
+        "%.2f s",
         tally.completed,
         tally.failed,
         tally.retried,
         tally.handed_back,
+        tally.usage.cpu_user + tally.usage.cpu_system,
         tally.longest_gap,
     )
 

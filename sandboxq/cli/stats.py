@@ -1,6 +1,9 @@
-"""``python -m sandboxq stats``: how many jobs are in which state."""
+"""``python -m sandboxq stats``: how many jobs are in which state, and what jobs have used."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
 
 import click
 import uvloop
@@ -9,24 +12,27 @@ from sandboxq.broker.connection import Broker
 from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
 from sandboxq.queue.queue import Queue, queue_names
 
+_MB = 1 << 20
+
 
 @click.command()
 @click.argument("queue", required=False)
+@click.option("--usage", is_flag=True, help="What jobs have used: CPU, time, memory.")
 @url_option
 @prefix_option
 @json_option
-def command(queue: str | None, *, url: str | None, prefix: str, as_json: bool) -> None:
+def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_json: bool) -> None:
     """Show counts by state, of every queue or of QUEUE."""
-    counts = uvloop.run(_counts(queue, url=url, prefix=prefix))
+    rows = uvloop.run((_usage if usage else _counts)(queue, url=url, prefix=prefix))
     if as_json:
-        echo_json(counts)
-    elif not counts:
+        echo_json(rows)
+    elif not rows:
         click.echo(f"no queues under the prefix {prefix!r}")
     else:
-        click.echo(_table(counts))
+        click.echo(_table({name: _readable(row) for name, row in rows.items()} if usage else rows))
 
 
-async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, int]]:
+async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, Any]]:
     broker = await Broker.connect(url)
     try:
         names = [queue] if queue else await queue_names(broker, prefix)
@@ -35,8 +41,30 @@ async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[st
         await broker.close()
 
 
-def _table(counts: dict[str, dict[str, int]]) -> str:
-    """Return rows of queues and columns of states, as wide as they are: for eyes and for `awk`."""
+async def _usage(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, Any]]:
+    broker = await Broker.connect(url)
+    try:
+        names = [queue] if queue else await queue_names(broker, prefix)
+        return {
+            name: asdict(await Queue(name, broker=broker, prefix=prefix).usage()) for name in names
+        }
+    finally:
+        await broker.close()
+
+
+def _readable(row: dict[str, Any]) -> dict[str, str]:
+    """Return seconds and megabytes with their units."""
+    seconds = {name: f"{row[name]:,.1f} s" for name in ("wall", "cpu_user", "cpu_system")}
+    return {
+        "attempts": str(row["attempts"]),
+        "crashes": str(row["crashes"]),
+        **seconds,
+        "peak_rss": f"{row['peak_rss'] // _MB} MB",
+    }
+
+
+def _table(counts: dict[str, dict[str, Any]]) -> str:
+    """Return rows of queues and columns, as wide as they are: for eyes and for `awk`."""
     rows = [["queue", *next(iter(counts.values()))]]
     rows += [[name, *map(str, row.values())] for name, row in counts.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -17,7 +17,8 @@ class Call:
 
     ``context`` is the caller's; the rest is the pool's: ``number`` is the order of submission,
     ``submitted_at`` and ``sent_at`` are seconds of the loop's clock, ``unbegun`` counts children
-    that died with it before it began, ``cancelled`` is why it is to end.
+    that died with it before it began, ``cancelled`` is why it is to end, ``usage`` what it has
+    used once it has ended: µs in all, µs of CPU in its code and in the kernel, bytes at the peak.
     """
 
     key: bytes
@@ -30,6 +31,7 @@ class Call:
     lines: int = 0
     unbegun: int = 0
     cancelled: ChildError | None = None
+    usage: tuple[int, int, int, int] | None = None
 
 
 class PoolListener(Protocol):

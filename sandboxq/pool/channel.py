@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from sandboxq.child.frames import (
     CHUNK_SIZE,
     HEADER,
-    HEADER_SIZE,
     MESSAGE_LIMIT,
     MORE,
     PACKET_SIZE,
+    REPLY,
+    REPLY_SIZE,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ _DONT_WAIT = socket.MSG_DONTWAIT
 # The child has died, which its pidfd tells; only where its end is not held here.
 _GONE = (BrokenPipeError, ConnectionResetError)
 _pack = HEADER.pack
-_unpack = HEADER.unpack_from
+_unpack = REPLY.unpack_from
+
+
+# What an answer says of its cost: µs that its job ran, then a Usage of the child.
+Spent = tuple[int, int, int, int]
 
 
 class Flooded(Exception):
@@ -57,7 +62,7 @@ class Channel:
     __slots__ = ("_far", "_loop", "_near", "_outbox", "_partial", "_partial_size", "_receiver")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Callable[..., None]) -> None:
-        """Open a pair; ``receiver`` gets kind, flags, detail, microseconds, seq and payload."""
+        """Open a pair; ``receiver`` gets kind, flags, detail, Spent, seq and payload."""
         self._loop = loop
         self._receiver = receiver
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -109,13 +114,14 @@ class Channel:
                 return False
             if not packet:
                 return False
-            kind, flags, detail, microseconds, seq = _unpack(packet)
+            kind, flags, detail, microseconds, seq, user, system, peak = _unpack(packet)
+            spent = microseconds, user, system, peak
             if flags & MORE or self._partial is not None:
                 payload = self._gather(packet, flags)
                 if payload is not None:
-                    self._receiver(kind, flags, detail, microseconds, seq, payload)
+                    self._receiver(kind, flags, detail, spent, seq, payload)
             else:
-                self._receiver(kind, flags, detail, microseconds, seq, packet[HEADER_SIZE:])
+                self._receiver(kind, flags, detail, spent, seq, packet[REPLY_SIZE:])
             size += len(packet)
             if size > _BYTES_A_TURN:
                 return True
@@ -135,7 +141,7 @@ class Channel:
                 break
             if not packet:
                 break
-            taken.add(_unpack(packet)[4])
+            taken.add(HEADER.unpack_from(packet)[4])
         taken.discard(0)
         return taken
 
@@ -149,10 +155,10 @@ class Channel:
     def _gather(self, packet: bytes, flags: int) -> bytes | None:
         if self._partial is None:
             self._partial, self._partial_size = BytesIO(), 0
-        self._partial_size += len(packet) - HEADER_SIZE
+        self._partial_size += len(packet) - REPLY_SIZE
         if self._partial_size > MESSAGE_LIMIT:
             raise Flooded
-        self._partial.write(memoryview(packet)[HEADER_SIZE:])
+        self._partial.write(memoryview(packet)[REPLY_SIZE:])
         if flags & MORE:
             return None
         payload = self._partial.getvalue()  # shares the buffer: nothing is copied

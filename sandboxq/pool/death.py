@@ -24,12 +24,14 @@ _OUR_FOLDER = str(Path(__file__).parent.parent)
 class Death(NamedTuple):
     """How a child ended. ``status`` is as from wait(2), None when nobody was left to ask.
 
-    ``max_rss`` is bytes, ``cpu`` seconds, ``note`` a cause that lies outside the child.
+    ``max_rss`` is bytes, ``user`` and ``system`` seconds of CPU, ``note`` a cause that lies outside
+    the child.
     """
 
     status: int | None = None
     max_rss: int = 0
-    cpu: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
     note: str = ""
 
 
@@ -54,7 +56,11 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
 
     ``error`` is why we ended it ourselves, if we did; ``stderr`` the last that it wrote there.
     """
-    facts = {"pid": str(pid), "max_rss": str(death.max_rss), "cpu_seconds": f"{death.cpu:.3f}"}
+    facts = {
+        "pid": str(pid),
+        "max_rss": str(death.max_rss),
+        "cpu_seconds": f"{death.user + death.system:.3f}",
+    }
     if error is not None:
         failure = failure_from_error(error, facts=facts)
         failure.is_crash = isinstance(error, _CRASHES)

@@ -279,7 +279,9 @@ class ForkServer:
             case "forked":
                 self._owner.on_forked(message["number"], message["pid"], fds[0])
             case "exit":
-                death = Death(message["status"], message["max_rss"], message["cpu"])
+                death = Death(
+                    message["status"], message["max_rss"], message["user"], message["system"]
+                )
                 self._owner.on_exit(message["pid"], death)
             case "fork-failed":
                 self._owner.on_fork_failed(message["number"], message["reason"])

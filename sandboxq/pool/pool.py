@@ -308,6 +308,10 @@ class Pool:
         child.flying.clear()
         for call in calls:
             seconds = now - max(call.sent_at, child.progress_at)
+            if len(calls) == 1 and death.max_rss:
+                user = round(death.user * 1e6) - child.user_us
+                system = round(death.system * 1e6) - child.system_us
+                call.usage = round(seconds * 1e6), max(0, user), max(0, system), death.max_rss
             outcome = self._outcome_of_death(child, call, death)
             self.tell(call, outcome, seconds)
             if not self._is_ending:

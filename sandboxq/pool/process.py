@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.call import Call
+    from sandboxq.pool.channel import Spent
     from sandboxq.pool.death import Death
 
 # Enough for the stacks that faulthandler writes at a crash.
@@ -55,7 +56,7 @@ class ChildOwner(Protocol):
         kind: int,
         flags: int,
         detail: int,
-        microseconds: int,
+        spent: Spent,
         seq: int,
         payload: bytes,
     ) -> None:
@@ -102,8 +103,10 @@ class Child:
         "progress_at",
         "start_failure",
         "state",
+        "system_us",
         "timer",
         "unclaimed_lines",
+        "user_us",
         "victim",
     )
 
@@ -133,6 +136,7 @@ class Child:
         self.is_stuck = False
         self.progress_at = 0.0
         self.answered = 0
+        self.user_us = self.system_us = 0  # CPU until its last answer
         # When it is to be replaced: see recycler.py.
         self.most_calls = self.due_calls = sys.maxsize
         self.due_at = math.inf
@@ -295,9 +299,9 @@ class Child:
         self._owner.on_readable(self)
 
     def _on_message(
-        self, kind: int, flags: int, detail: int, microseconds: int, seq: int, payload: bytes
+        self, kind: int, flags: int, detail: int, spent: Spent, seq: int, payload: bytes
     ) -> None:
-        self._owner.on_message(self, kind, flags, detail, microseconds, seq, payload)
+        self._owner.on_message(self, kind, flags, detail, spent, seq, payload)
 
 
 def _hear_nothing(*_: object) -> None:

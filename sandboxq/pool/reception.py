@@ -38,6 +38,7 @@ from sandboxq.pool.question import Question
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
     from sandboxq.pool.call import Call, PoolListener
+    from sandboxq.pool.channel import Spent
     from sandboxq.pool.pool import Pool
     from sandboxq.pool.process import Child
 
@@ -84,18 +85,18 @@ class Reception:
         kind: int,
         flags: int,
         detail: int,
-        microseconds: int,
+        spent: Spent,
         seq: int,
         payload: bytes,
     ) -> None:
         """Take a message of a child."""
         if kind == DONE:
-            self._on_answer(child, Completed(payload), flags, microseconds, seq)
+            self._on_answer(child, Completed(payload), flags, spent, seq)
         elif kind == FAILED:
             failure = failure_from_frame(payload, flags, pid=child.pid, memory=child.memory)
-            self._on_answer(child, failure, flags, microseconds, seq)
+            self._on_answer(child, failure, flags, spent, seq)
         elif kind == MOVE:
-            self._on_answer(child, move_from_frame(payload, detail), flags, microseconds, seq)
+            self._on_answer(child, move_from_frame(payload, detail), flags, spent, seq)
         elif kind in _REPORTS:
             call = child.flying.get(seq)
             if call is not None:
@@ -104,6 +105,8 @@ class Reception:
             stream = STREAMS[min(detail, len(STREAMS) - 1)]
             child.pass_line(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
         else:
+            if kind == READY:
+                child.user_us, child.system_us = spent[1:3]  # of its birth and setup()
             self._on_rare(child, kind, detail, seq, payload)
 
     def _on_rare(self, child: Child, kind: int, detail: int, seq: int, payload: bytes) -> None:
@@ -131,7 +134,7 @@ class Reception:
         self._listener.on_line(call, child.pid, stream, line)
 
     def _on_answer(
-        self, child: Child, outcome: Outcome, flags: int, microseconds: int, seq: int
+        self, child: Child, outcome: Outcome, flags: int, spent: Spent, seq: int
     ) -> None:
         if flags & HAS_OUTPUT:
             child.drain_output()  # while it is known whose it is
@@ -141,6 +144,9 @@ class Reception:
         if flags & CANCEL_TOLD and call.cancelled is not None:
             outcome = failure_from_cancel(call.cancelled, outcome)
         child.answered += 1
+        microseconds, user, system, peak = spent
+        call.usage = microseconds, user - child.user_us, system - child.system_us, peak
+        child.user_us, child.system_us = user, system
         seconds = microseconds / 1_000_000
         if microseconds == MICROSECONDS_LIMIT:
             seconds = self._loop.time() - call.sent_at

@@ -220,7 +220,8 @@ class _Zygote:
                 "pid": pid,
                 "status": status,
                 "max_rss": usage.ru_maxrss * 1024,
-                "cpu": usage.ru_utime + usage.ru_stime,
+                "user": usage.ru_utime,
+                "system": usage.ru_stime,
             }
         )
         self._sweep()

@@ -26,10 +26,11 @@ from sandboxq.broker.add import NewJob, add, new_job
 from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.usage import read_usage
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.dependencies import FIRST_PAGE, Dependencies, Page
 from sandboxq.errors import BulkAddFailed, JobNotFound, QueueError, UsageError
-from sandboxq.job import Job, JobOptions, JobState
+from sandboxq.job import Job, JobOptions, JobState, UsageTotals
 from sandboxq.queue import bulk
 from sandboxq.queue.binary import checked_parts, part_of_data, text_and_parts, with_stored_parts
 from sandboxq.queue.checks import (
@@ -451,6 +452,10 @@ class Queue:
         broker = await self._connected()
         await pause.pause(broker, self._keys)
         await remove.obliterate(broker, self._keys, force=force)
+
+    async def usage(self) -> UsageTotals:
+        """Return what sandboxq's workers have used for this queue's jobs; seconds late."""
+        return await read_usage(await self._connected(), self._keys)
 
     async def trim_events(self, max_length: int) -> int:
         """Shorten the event stream to about so many entries; return how many went."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from sandboxq.binary import WHOLE
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.dependencies import FIRST_PAGE
-from sandboxq.job import Job, JobState
+from sandboxq.job import Job, JobState, UsageTotals
 from sandboxq.queue.job import check_data_size, members_of
 from sandboxq.queue.portal import portal
 from sandboxq.queue.queue import BulkEntry, Queue
@@ -335,6 +335,10 @@ class SyncQueue:
     def export_prometheus_metrics(self, labels: Mapping[str, str] | None = None) -> str:
         """See Queue.export_prometheus_metrics."""
         return self._run(self._here().export_prometheus_metrics(labels))
+
+    def usage(self) -> UsageTotals:
+        """See Queue.usage."""
+        return self._run(self._here().usage())
 
     def trim_events(self, max_length: int) -> int:
         """See Queue.trim_events."""

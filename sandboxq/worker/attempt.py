@@ -35,7 +35,7 @@ TRANSITIONS = {
 class Attempt:
     """A claimed job on its way through the worker."""
 
-    __slots__ = ("call", "job", "options", "seconds", "span", "state", "token")
+    __slots__ = ("call", "job", "options", "seconds", "span", "state", "token", "usage")
 
     def __init__(self, job: ClaimedJob, token: bytes, options: JobOptions) -> None:
         """Hold what the claim returned; the call is made when the job is given to the pool."""
@@ -44,6 +44,7 @@ class Attempt:
         self.options = options
         self.state = AttemptState.RUNNING
         self.seconds = 0.0
+        self.usage: tuple[int, int, int, int] | None = None
         self.call: Call | None = None
         self.span: AttemptSpan | None = None
 

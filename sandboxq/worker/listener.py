@@ -42,6 +42,7 @@ class WorkerListener:
             # Handed back together with the others, in the order in which they were claimed.
             return
         attempt.seconds = seconds
+        attempt.usage = call.usage
         self._settler.end(attempt, outcome)
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sandboxq.broker.report import Report, report
 from sandboxq.broker.settle import Settlement, settle
 from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.job import Usage, UsageTotals, usage_from_measure
 from sandboxq.outcome import (
     AwaitChildren,
     Complete,
@@ -31,6 +32,7 @@ from sandboxq.outcome import (
     decide,
 )
 from sandboxq.telemetry import (
+    NOTHING_USED,
     AttemptFailed,
     JobCompleted,
     JobProgressed,
@@ -182,7 +184,12 @@ class Settler:
 
     async def _settle(self, endings: list[_Ending]) -> list[int]:
         settlements = [
-            Settlement(ending.attempt.job.id, ending.attempt.token, ending.transition)
+            Settlement(
+                ending.attempt.job.id,
+                ending.attempt.token,
+                ending.transition,
+                ending.attempt.usage,
+            )
             for ending in endings
         ]
         try:
@@ -227,6 +234,7 @@ class Settler:
                 self._count(ending, counts)
             else:
                 dropped.setdefault(code, []).append(ending.attempt.job.id.decode(errors="replace"))
+        counts.usage = _total(endings)
         self._telemetry.emit(counts)
         for code, job_ids in dropped.items():
             self._telemetry.emit(OutcomesDropped(job_ids, _REASONS.get(code, f"code {code}")))
@@ -268,7 +276,9 @@ class Settler:
         job = attempt.job
         name = job.name.decode(errors="replace")
         self._telemetry.emit(
-            JobCompleted(job.id.decode(errors="replace"), name, value, attempt.seconds)
+            JobCompleted(
+                job.id.decode(errors="replace"), name, value, attempt.seconds, _usage_of(attempt)
+            )
         )
 
     def _tell_failure(self, attempt: Attempt, failure: Failed, next_step: str) -> None:
@@ -279,9 +289,35 @@ class Settler:
             failure.reason,
             next_step,
             attempt.seconds,
+            failure.cause,
+            _usage_of(attempt),
         )
         self._telemetry.emit(event)
 
 
 def _run_of(ending: _Ending) -> tuple[bytes, bytes]:
     return ending.attempt.job.id, ending.attempt.token
+
+
+def _usage_of(attempt: Attempt) -> Usage | None:
+    return None if attempt.usage is None else usage_from_measure(attempt.usage)
+
+
+def _total(endings: list[_Ending]) -> UsageTotals:
+    """Return what the attempts of a batch have used, those that were measured."""
+    measures = [ending.attempt.usage for ending in endings if ending.attempt.usage is not None]
+    if not measures:
+        return NOTHING_USED
+    walls, users, systems, peaks = zip(*measures, strict=True)
+    crashes = sum(_is_crash(ending.transition) for ending in endings)
+    return UsageTotals(
+        len(measures), crashes, sum(walls) / 1e6, sum(users) / 1e6, sum(systems) / 1e6, max(peaks)
+    )
+
+
+def _is_crash(transition: Transition) -> bool:
+    match transition:
+        case Fail(failure) | RetryNow(failure) | RetryLater(failure):
+            return failure.is_crash
+        case _:
+            return False

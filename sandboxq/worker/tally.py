@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandboxq.job import UsageTotals
 from sandboxq.telemetry import (
     ChildDied,
     ChildRecycled,
@@ -23,6 +24,7 @@ class Tally:
         self.handed_back = 0
         self.locks_lost = 0
         self.children_died = 0
+        self.usage = UsageTotals()
         self.children_recycled = 0
         self.heartbeats = 0
         # Seconds between two renewals of all locks, at its worst.
@@ -31,7 +33,8 @@ class Tally:
     def __call__(self, event: Event) -> None:
         """Add one event."""
         match event:
-            case JobsSettled(completed, failed, retried, handed_back):
+            case JobsSettled(completed, failed, retried, handed_back, _, usage):
+                self.usage = self.usage + usage if usage.attempts else self.usage
                 self.completed += completed
                 self.failed += failed
                 self.retried += retried

@@ -34,6 +34,7 @@ from sandboxq.worker.by_hand import ByHand
 from sandboxq.worker.claimer import Claimer, Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
+from sandboxq.worker.ledger import Ledger
 from sandboxq.worker.listener import WorkerListener
 from sandboxq.worker.lock_keeper import LockKeeper
 from sandboxq.worker.service import Service
@@ -115,6 +116,7 @@ class Worker:
         self._broker: Broker | None = None
         self._pool: Pool | None = None
         self._by_hand: ByHand | None = None
+        self._ledger: Ledger | None = None
         self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -187,6 +189,7 @@ class Worker:
     def _start_services(self, context: WorkerContext) -> None:
         lock_keeper = LockKeeper(context, on_lost=self._give_up_lost)
         checker = StalledChecker(context)
+        self._ledger = Ledger(context)
         control = Control(context.broker, self.keys, self)
         for name, loop in (
             ("settler", self._settler.run),
@@ -194,6 +197,7 @@ class Worker:
             ("lock keeper", lock_keeper.run),
             ("stalled checker", checker.run),
             ("control", control.run),
+            ("ledger", self._ledger.run),
         ):
             self._start_service(name, loop)
         self._state = WorkerState.READY
@@ -262,6 +266,8 @@ class Worker:
                 await self._wait_until_settled(LAST_WORDS)
         for service in self._services:
             await service.stop()
+        if self._ledger is not None:
+            await self._ledger.close()
         if self._by_hand is not None:
             await self._by_hand.close()
         if self._broker is not None:

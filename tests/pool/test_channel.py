@@ -75,7 +75,7 @@ def test_messages_of_every_size_arrive_whole(size: int) -> None:
             pair.channel.receive()
             await asyncio.sleep(0)
         await sending
-        assert pair.received == [(DONE, 0, 0, 0, 1, payload)]
+        assert pair.received == [(DONE, 0, 0, (0, 0, 0, 0), 1, payload)]
         pair.close()
 
     run_async(main())
@@ -165,6 +165,6 @@ def test_flood_above_the_limit_is_refused() -> None:
 
 
 def _header() -> bytes:
-    from sandboxq.child.frames import HEADER, MORE
+    from sandboxq.child.frames import MORE, REPLY
 
-    return HEADER.pack(DONE, MORE, 0, 0, 1)
+    return REPLY.pack(DONE, MORE, 0, 0, 1, 0, 0, 0)

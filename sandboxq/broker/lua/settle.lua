@@ -1,7 +1,7 @@
 -- Settle up to 100 attempts of one queue (bullmq-wire.md 3.8 to 3.16).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
--- ARGV     now (ms), data points of metrics to keep (0: none), then five for each attempt:
+-- ARGV     now (ms), data points of metrics to keep (0: none), then six for each attempt:
 --            kind   c complete, f fail, r retry now, d retry later, h hand back, p postpone,
 --                   w await children, l limit the rate of the queue
 --            id     of the job
@@ -11,6 +11,7 @@
 --            rule   c: see retention.lua, and after a line break what `sq:result` is to be, see
 --                   binary.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
 --                   p l: ms
+--            usage  c f r d: what the attempt has used, for `sq:usage`; '': not known
 -- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,
 --          -6 lock of another, -4 pending children, -9 failed children; or -3 not active, when the
 --          lock is gone and what is known of a failure written
@@ -37,7 +38,7 @@ local transitions = {
 }
 
 local lock_keys, children_keys = {}, {}
-for at = 3, #ARGV, 5 do
+for at = 3, #ARGV, 6 do
   local key = base .. ARGV[at + 1]
   lock_keys[#lock_keys + 1] = key .. ':lock'
   if ARGV[at] == 'c' then
@@ -75,14 +76,14 @@ local codes, was_settled, current_id = {}, {}, nil
 
 local function settle_all()
   for i = 1, #lock_keys do
-    local at = 5 * i - 2
+    local at = 6 * i - 3
     local kind, id, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     local key = base .. id
     local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
     local code = refusal(kind, key, job, not was_settled[id] and locks[i], token)
     if code == 0 then
       current_id = id
-      code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4])
+      code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
       was_settled[id] = true
       if token ~= '0' then
         batch.unlocked_keys[#batch.unlocked_keys + 1] = lock_keys[i]

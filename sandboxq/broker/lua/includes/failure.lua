@@ -1,5 +1,5 @@
 -- What is known of a failed attempt (bullmq-wire.md 2.1).
---   write_failure(key, reason, rule)
+--   write_failure(key, reason, rule, usage)     usage: of this attempt, nil or '' when not known
 --   forget_facts(key)                  sq: fields, of an attempt that no longer counts
 -- rule: stack (text), limit (stack traces to keep; absent: all), facts (sq: fields: name, value, …),
 -- and what the transition itself needs.
@@ -37,13 +37,16 @@ local function forget_facts(key)
   forget(key, {})
 end
 
-local function write_failure(key, reason, rule)
+local function write_failure(key, reason, rule, usage)
   local stored = call('HMGET', key, 'stacktrace', 'sq:cause')
   if stored[2] then
     -- What was found out about an earlier attempt does not explain this one.
     forget(key, KEPT)
   end
   call('HSET', key, 'failedReason', reason, 'stacktrace', stack_traces(stored[1], rule))
+  if usage and usage ~= '' then
+    call('HSET', key, 'sq:usage', usage)
+  end
   if #rule.facts > 0 then
     call('HSET', key, unpack(rule.facts))
   end

@@ -1,7 +1,7 @@
 -- Attempts that end a job (bullmq-wire.md 3.11).
---   complete(batch, id, key, job, value, rule)    rule: see retention.lua; then, behind a line break,
+--   complete(batch, id, key, job, value, rule, usage)    rule: see retention.lua; then, behind a line break,
 --                                                 the reference to the value's arrays and bytes
---   fail(batch, id, key, job, reason, rule)       rule: JSON, see failure.lua; + keep, attempts
+--   fail(batch, id, key, job, reason, rule, usage)       rule: JSON, see failure.lua; + keep, attempts
 -- job: ats, atm, parentKey, deid. → 0 or -3, not active
 -- @include batch
 -- @include binary
@@ -14,7 +14,7 @@
 local LAST_READING = 60000
 
 -- Returns the attempts made, this one included. `binary` is the reference of a value that has any.
-local function finish(batch, outcome, id, key, job, text, keep, binary)
+local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
   local attempts_made = (tonumber(job[2]) or 0) + 1
   if keep.count == 0 then
     outcome.removed[#outcome.removed + 1] = key
@@ -29,7 +29,12 @@ local function finish(batch, outcome, id, key, job, text, keep, binary)
     local scored = outcome.scored
     scored[#scored + 1] = batch.now
     scored[#scored + 1] = id
-    call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made)
+    if usage and usage ~= '' then
+      call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made,
+        'sq:usage', usage)
+    else
+      call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made)
+    end
   end
   outcome.finished = outcome.finished + 1
   if binary then
@@ -53,7 +58,7 @@ local function keep_binary(base, id, key, binary, keep)
   end
 end
 
-local function complete(batch, id, key, job, value, rule)
+local function complete(batch, id, key, job, value, rule, usage)
   if call('LREM', batch.queue.active, -1, id) == 0 then
     return -3
   end
@@ -70,11 +75,11 @@ local function complete(batch, id, key, job, value, rule)
     rule = string.sub(rule, 1, line_break - 1)
     keep_binary(batch.queue.base, id, key, binary, keep_rule(rule))
   end
-  finish(batch, batch.completed, id, key, job, value, keep_rule(rule), binary)
+  finish(batch, batch.completed, id, key, job, value, keep_rule(rule), usage, binary)
   return 0
 end
 
-local function fail(batch, id, key, job, reason, rule_json)
+local function fail(batch, id, key, job, reason, rule_json, usage)
   local rule = cjson.decode(rule_json)
   write_failure(key, reason, rule)
   if call('LREM', batch.queue.active, -1, id) == 0 then
@@ -89,7 +94,7 @@ local function fail(batch, id, key, job, reason, rule_json)
     batch.has_children = child_failed(parent, key, reason, batch.now) or batch.has_children
   end
   local keep = keep_rule(rule.keep)
-  local attempts_made = finish(batch, batch.failed, id, key, job, reason, keep)
+  local attempts_made = finish(batch, batch.failed, id, key, job, reason, keep, usage)
   if keep.count ~= 0 then
     call('HDEL', key, 'defa')
   end

@@ -1,6 +1,6 @@
 -- Attempts after which the job goes on (bullmq-wire.md 3.13, 3.14, 3.16).
---   retry_now(batch, id, key, job, reason, rule)     rule: JSON, see failure.lua; + lifo
---   retry_later(batch, id, key, job, reason, rule)   rule: JSON, see failure.lua; + delay (ms)
+--   retry_now(batch, id, key, job, reason, rule, usage)     rule: JSON, see failure.lua; + lifo
+--   retry_later(batch, id, key, job, reason, rule, usage)   rule: JSON, see failure.lua; + delay (ms)
 --   hand_back(batch, id, key, job, facts, was_started)  no attempt counts; '1' when it had begun
 --                                                    and it goes in front of all others; facts:
 --                                                    '' or sq: fields (name, value, …), JSON
@@ -14,14 +14,14 @@ local function emit_waiting(queue, id)
   call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
 end
 
-local function retry_now(batch, id, key, job, reason, rule_json)
+local function retry_now(batch, id, key, job, reason, rule_json, usage)
   local queue = batch.queue
   local rule = cjson.decode(rule_json)
   if not batch.has_promoted then
     batch.has_promoted = true
     promote_due(queue, batch.now)
   end
-  write_failure(key, reason, rule)
+  write_failure(key, reason, rule, usage)
   if call('LREM', queue.active, -1, id) == 0 then
     return -3
   end
@@ -41,10 +41,10 @@ local function delay_job(batch, id, key, delay)
   batch.has_delayed = true
 end
 
-local function retry_later(batch, id, key, job, reason, rule_json)
+local function retry_later(batch, id, key, job, reason, rule_json, usage)
   local queue = batch.queue
   local rule = cjson.decode(rule_json)
-  write_failure(key, reason, rule)
+  write_failure(key, reason, rule, usage)
   if call('LREM', queue.active, -1, id) == 0 then
     return -3
   end

@@ -1,0 +1,19 @@
+-- Add to what the jobs of one queue have used.
+--
+-- KEYS[1]  the hash of totals, `<prefix>::sandboxq:usage:<queue>`
+-- ARGV     attempts, crashes, µs in all, µs of CPU in own code, µs of CPU in the kernel, highest
+--          peak of memory in bytes
+-- Returns  0
+-- Events   none
+-- @include call
+
+local key = KEYS[1]
+local names = { 'attempts', 'crashes', 'wall', 'user', 'system' }
+for i = 1, #names do
+  call('HINCRBY', key, names[i], ARGV[i])
+end
+local peak = tonumber(ARGV[6])
+if peak > (tonumber(call('HGET', key, 'peak')) or 0) then
+  call('HSET', key, 'peak', ARGV[6])
+end
+return 0

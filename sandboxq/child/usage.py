@@ -1,0 +1,60 @@
+"""What this process has used until now: the answer to a call says it, the coordinator subtracts."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandboxq.child.frames import Usage
+
+# Programs that a job starts and waits for are counted too; a job this short has started none.
+_WORTH_A_LOOK = 1000
+# A peak that rose by less is not worth starting anew for the next job.
+_STEP_KB = 1024
+_RESET_PEAK = b"5"  # man 5 proc_pid_clear_refs
+
+
+class Meter:
+    """Reads CPU time, user and system, and the peak of resident memory.
+
+    The kernel keeps one peak for the life of a process. Where it lets itself be told to start anew
+    (``/proc/self/clear_refs``), a job that rose high does not hide how little the next one needs.
+    """
+
+    __slots__ = ("_fd", "_floor_kb", "_others", "_peak_kb")
+
+    def __init__(self) -> None:
+        """Begin with what the process has used already."""
+        self._others = (0.0, 0.0)
+        self._floor_kb = self._peak_kb = 0
+        try:
+            self._fd = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def read(self, microseconds: int = _WORTH_A_LOOK) -> Usage:
+        """Return the use so far, after a job that took so long: µs of CPU twice, bytes."""
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        if microseconds >= _WORTH_A_LOOK:
+            others = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self._others = others.ru_utime, others.ru_stime
+        self._peak_kb = own.ru_maxrss
+        user, system = self._others
+        return (
+            int((own.ru_utime + user) * 1e6),
+            int((own.ru_stime + system) * 1e6),
+            own.ru_maxrss << 10,
+        )
+
+    def start_peak_anew(self) -> None:
+        """Forget the peak if the last job has raised it."""
+        if self._peak_kb < self._floor_kb + _STEP_KB or self._fd < 0:
+            return
+        try:
+            os.pwrite(self._fd, _RESET_PEAK, 0)
+        except OSError:
+            os.close(self._fd)  # forbidden here: the peak stays that of the process
+            self._fd = -1
+        self._floor_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,60 @@
+"""Adds what this worker's jobs have used to the totals of their queue, every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.usage import add_usage
+from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.job import UsageTotals
+from sandboxq.telemetry import Event, JobsSettled
+
+if TYPE_CHECKING:
+    from sandboxq.worker.context import WorkerContext
+
+# Once for hundreds of thousands of jobs, so that it costs none of them anything. A worker that is
+# killed with -9 has not told of its last seconds.
+_INTERVAL = 5.0
+
+
+class Ledger:
+    """A service, and a telemetry listener."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        """Listen to what is settled."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._telemetry = context.telemetry
+        self._unwritten = UsageTotals()
+        context.telemetry.subscribe(self._note, JobsSettled)
+
+    async def run(self) -> None:
+        """Write until cancelled; while Redis is away it waits, and nothing is forgotten."""
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            try:
+                await self._write()
+            except BrokerUnavailable:
+                await self._broker.wait_until_back(self._telemetry)
+
+    async def close(self) -> None:
+        """Write what is left, unless Redis is away."""
+        with contextlib.suppress(QueueError):
+            await self._write()
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, JobsSettled) and event.usage.attempts:
+            self._unwritten = self._unwritten + event.usage
+
+    async def _write(self) -> None:
+        totals, self._unwritten = replace(self._unwritten), UsageTotals()
+        if not totals.attempts:
+            return
+        try:
+            await add_usage(self._broker, self._keys, totals)
+        except QueueError:
+            self._unwritten = self._unwritten + totals
+            raise
