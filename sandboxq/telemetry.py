@@ -106,8 +106,8 @@ class AttemptFailed(Event):
 class JobsSettled(Event):
     """A batch of outcomes reached Redis.
 
-    ``moved`` counts jobs that went elsewhere because their processors asked for it; ``usage`` is
-    what the attempts have used that were measured.
+    ``moved`` counts jobs that went elsewhere because their processors asked for it, ``crashes``
+    children that jobs took along; ``usage`` is what the attempts have used that were measured.
     """
 
     completed: int = 0
@@ -115,6 +115,7 @@ class JobsSettled(Event):
     retried: int = 0
     handed_back: int = 0
     moved: int = 0
+    crashes: int = 0
     usage: UsageTotals = NOTHING_USED
 
 

@@ -234,7 +234,7 @@ class Settler:
                 self._count(ending, counts)
             else:
                 dropped.setdefault(code, []).append(ending.attempt.job.id.decode(errors="replace"))
-        counts.usage = _total(endings)
+        counts.usage = _total(endings, counts.crashes)
         self._telemetry.emit(counts)
         for code, job_ids in dropped.items():
             self._telemetry.emit(OutcomesDropped(job_ids, _REASONS.get(code, f"code {code}")))
@@ -256,18 +256,22 @@ class Settler:
                 counts.completed += 1
                 if self._telemetry.wants(JobCompleted):
                     self._tell_completion(ending.attempt, value)
-            case HandBack():
+            case HandBack(_, facts):
                 counts.handed_back += 1
+                counts.crashes += facts is not None
             case Postpone() | AwaitChildren() | LimitRate():
                 counts.moved += 1
             case Fail(failure):
                 counts.failed += 1
+                counts.crashes += failure.is_crash
                 self._tell_failure(ending.attempt, failure, "for good")
             case RetryNow(failure):
                 counts.retried += 1
+                counts.crashes += failure.is_crash
                 self._tell_failure(ending.attempt, failure, "and tries again now")
             case RetryLater(failure, _, delay_ms):
                 counts.retried += 1
+                counts.crashes += failure.is_crash
                 self._tell_failure(
                     ending.attempt, failure, f"and tries again in {delay_ms / 1000:g} s"
                 )
@@ -303,21 +307,12 @@ def _usage_of(attempt: Attempt) -> Usage | None:
     return None if attempt.usage is None else usage_from_measure(attempt.usage)
 
 
-def _total(endings: list[_Ending]) -> UsageTotals:
+def _total(endings: list[_Ending], crashes: int) -> UsageTotals:
     """Return what the attempts of a batch have used, those that were measured."""
-    measures = [ending.attempt.usage for ending in endings if ending.attempt.usage is not None]
+    measures = [used for ending in endings if (used := ending.attempt.usage) is not None]
     if not measures:
         return NOTHING_USED
     walls, users, systems, peaks = zip(*measures, strict=True)
-    crashes = sum(_is_crash(ending.transition) for ending in endings)
     return UsageTotals(
         len(measures), crashes, sum(walls) / 1e6, sum(users) / 1e6, sum(systems) / 1e6, max(peaks)
     )
-
-
-def _is_crash(transition: Transition) -> bool:
-    match transition:
-        case Fail(failure) | RetryNow(failure) | RetryLater(failure):
-            return failure.is_crash
-        case _:
-            return False

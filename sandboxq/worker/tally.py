@@ -24,6 +24,7 @@ class Tally:
         self.handed_back = 0
         self.locks_lost = 0
         self.children_died = 0
+        self.crashes = 0
         self.usage = UsageTotals()
         self.children_recycled = 0
         self.heartbeats = 0
@@ -33,7 +34,8 @@ class Tally:
     def __call__(self, event: Event) -> None:
         """Add one event."""
         match event:
-            case JobsSettled(completed, failed, retried, handed_back, _, usage):
+            case JobsSettled(completed, failed, retried, handed_back, _, crashes, usage):
+                self.crashes += crashes
                 self.usage = self.usage + usage if usage.attempts else self.usage
                 self.completed += completed
                 self.failed += failed

@@ -257,7 +257,9 @@ def test_crashes_outlast_what_is_known_of_one_attempt(case: Case) -> None:
     death = Failed("died", cause="JobExited", facts={"crashes": "1", "history": "exit code 3"})
     case.settle(("1", RetryNow(death, None, lifo=False)))
     case.claim()
+    case.redis.hset(case.keys["1"], "sq:binary", "where its arrays are")
     case.settle(("1", RetryNow(Failed("x", cause="ValueError"), None, lifo=False)))
+    assert case.hash("1")["sq:binary"] == "where its arrays are"
     assert (case.hash("1")["sq:crashes"], case.hash("1")["sq:cause"]) == ("1", "ValueError")
 
     case.claim()

@@ -21,14 +21,16 @@ local function stack_traces(stored, rule)
   return #traces > 0 and cjson.encode(traces) or '[]'
 end
 
--- What is counted over all attempts.
-local KEPT = { ['sq:crashes'] = true, ['sq:history'] = true }
+-- What belongs to data and value, and what is counted over all attempts.
+local PAYLOADS = { ['sq:binary'] = true, ['sq:result'] = true }
+local CRASHES = { ['sq:crashes'] = true, ['sq:history'] = true }
 
-local function forget(key, is_kept)
+local function forget(key, also_kept)
   local names = call('HKEYS', key)
   for i = 1, #names do
-    if string.sub(names[i], 1, 3) == 'sq:' and not is_kept[names[i]] then
-      call('HDEL', key, names[i])
+    local name = names[i]
+    if string.sub(name, 1, 3) == 'sq:' and not PAYLOADS[name] and not also_kept[name] then
+      call('HDEL', key, name)
     end
   end
 end
@@ -41,7 +43,7 @@ local function write_failure(key, reason, rule, usage)
   local stored = call('HMGET', key, 'stacktrace', 'sq:cause')
   if stored[2] then
     -- What was found out about an earlier attempt does not explain this one.
-    forget(key, KEPT)
+    forget(key, CRASHES)
   end
   call('HSET', key, 'failedReason', reason, 'stacktrace', stack_traces(stored[1], rule))
   if usage and usage ~= '' then
