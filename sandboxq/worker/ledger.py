@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from sandboxq.telemetry import Event, JobsSettled
 
 if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
+
+_log = logging.getLogger("sandboxq.worker")
 
 # Once for hundreds of thousands of jobs, so that it costs none of them anything. A worker that is
 # killed with -9 has not told of its last seconds.
@@ -39,6 +42,9 @@ class Ledger:
                 await self._write()
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
+            except QueueError as error:
+                _log.warning("the totals of `stats --usage` are not kept: %s", error)
+                return
 
     async def close(self) -> None:
         """Write what is left, unless Redis is away."""

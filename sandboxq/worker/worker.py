@@ -196,8 +196,8 @@ class Worker:
             ("answers", self._answers.run),
             ("lock keeper", lock_keeper.run),
             ("stalled checker", checker.run),
-            ("control", control.run),
             ("ledger", self._ledger.run),
+            ("control", control.run),
         ):
             self._start_service(name, loop)
         self._state = WorkerState.READY
