@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
 
 async def extend(
-    broker: Broker, keys: QueueKeys, held: Sequence[tuple[bytes, bytes]], *, lock_ms: int
+    broker: Broker,
+    keys: QueueKeys,
+    held: Sequence[tuple[bytes, bytes]],
+    *,
+    lock_ms: int,
+    retake: bool = False,
 ) -> list[bytes]:
     """Make these locks, (job id, token), last ``lock_ms`` from now.
 
+    ``retake`` takes a lock again that has run out, if its job is still active and nobody else's.
     Returns the ids whose lock is missing or somebody else's: those jobs are no longer ours.
     """
-    replies = await run_batches(broker, load("extend"), keys, (lock_ms,), held)
+    replies = await run_batches(broker, load("extend"), keys, (lock_ms, int(retake)), held)
     return [job_id for reply in replies for job_id in reply]

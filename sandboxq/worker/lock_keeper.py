@@ -21,7 +21,7 @@ class LockKeeper:
     """Sends one renewal for all held jobs per heartbeat.
 
     The time of a renewal counts only once Redis has answered; a renewal that failed is repeated as
-    soon as Redis is back.
+    soon as Redis is back. A lock that ran out meanwhile, while nobody took the job, is taken again.
     """
 
     def __init__(self, context: WorkerContext, *, on_lost: Callable[[Attempt], None]) -> None:
@@ -54,7 +54,8 @@ class LockKeeper:
         if not held:
             self._last_beat = now
             return
-        lost = await extend(self._broker, self._keys, held, lock_ms=self._settings.lock_ms)
+        lock_ms = self._settings.lock_ms
+        lost = await extend(self._broker, self._keys, held, lock_ms=lock_ms, retake=True)
         done = asyncio.get_running_loop().time()
         self._telemetry.emit(HeartbeatSent(done - self._last_beat, len(held)))
         self._last_beat = done

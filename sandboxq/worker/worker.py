@@ -9,7 +9,6 @@ Redis ──claim──► Claimer ──call──► Pool ──► children
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import os
@@ -21,7 +20,6 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
-from sandboxq.outcome import HandedBack
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.recycler import Recycling
 from sandboxq.queue.checks import seconds_from
@@ -41,6 +39,7 @@ from sandboxq.worker.service import Service
 from sandboxq.worker.settler import Settler
 from sandboxq.worker.stalled_checker import StalledChecker
 from sandboxq.worker.tally import Tally
+from sandboxq.worker.winding_down import LAST_WORDS, WindingDown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,8 +54,6 @@ _log = logging.getLogger("sandboxq.worker")
 
 # Seconds that cancelled code has to end by itself.
 GRACE = 5.0
-# What is left after the deadline for killing children and writing what is handed back.
-LAST_WORDS = 5.0
 
 
 class WorkerState(enum.Enum):
@@ -176,6 +173,9 @@ class Worker:
                 self.settings.max_child_age,
             ),
         )
+        self._winding_down = WindingDown(
+            self._pool, self._settler, self._held, room=self._room, settled=self._settled
+        )
         await self._pool.start(self.settings.start_timeout)
         self._claimer = Claimer(
             context,
@@ -263,7 +263,7 @@ class Worker:
             has_calls = self._pool.held > 0  # the winding down was cancelled
             await self._pool.stop(timeout=LAST_WORDS)
             if has_calls:
-                await self._wait_until_settled(LAST_WORDS)
+                await self._winding_down.wait_until_settled(LAST_WORDS)
         for service in self._services:
             await service.stop()
         if self._ledger is not None:
@@ -381,50 +381,4 @@ class Worker:
         if self._state is not WorkerState.READY:
             return
         self._state = WorkerState.SETTLED
-        for call in self.pool.take_back():
-            self._settler.hand_back(call.context)
-        await self._wait_until_settled(self.settings.shutdown_timeout, hurry=self._hurry)
-        await self._give_up_running(self.pool)
-        await self._wait_until_settled(LAST_WORDS)
-        if self._held:
-            _log.error(
-                "%d jobs could not be settled; others will find them stalled", len(self._held)
-            )
-
-    async def _give_up_running(self, pool: Pool) -> None:
-        """Kill what runs, and when all of it has gone, hand the jobs back in their order."""
-        running = [
-            attempt for attempt in self._held.values() if attempt.state is AttemptState.RUNNING
-        ]
-        for attempt in running:
-            if attempt.call is None:
-                continue
-            if attempt.call.cancelled is None:
-                attempt.state = AttemptState.GIVEN_UP
-            pool.end_call(attempt.call, JobCancelled("the worker stops"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
-                while pool.held:
-                    self._room.clear()
-                    await self._room.wait()
-        for attempt in running:
-            if attempt.state is AttemptState.GIVEN_UP:
-                self._settler.end(attempt, HandedBack(was_started=True))
-
-    async def _wait_until_settled(
-        self, timeout: float, *, hurry: asyncio.Event | None = None
-    ) -> None:
-        """Return when nothing is held any more, when the time is up, or when told to hurry."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        events = [self._settled, hurry] if hurry else [self._settled]
-        while self._held and loop.time() < deadline and not (hurry and hurry.is_set()):
-            self._settled.clear()
-            waiting = [asyncio.ensure_future(event.wait()) for event in events]
-            try:
-                await asyncio.wait(
-                    waiting, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED
-                )
-            finally:
-                for each in waiting:
-                    each.cancel()
+        await self._winding_down.run(self.settings.shutdown_timeout, self._hurry)

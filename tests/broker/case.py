@@ -96,10 +96,14 @@ class Case:
         codes: list[int] = self.run(lambda broker: settle(broker, self.keys, rows, **options))
         return codes
 
-    def extend(self, *held: tuple[str, str], lock_ms: int = 30_000) -> list[str]:
+    def extend(
+        self, *held: tuple[str, str], lock_ms: int = 30_000, retake: bool = False
+    ) -> list[str]:
         """Renew (id, token) pairs; returns the lost ids."""
         pairs = [(job_id.encode(), token.encode()) for job_id, token in held]
-        lost = self.run(lambda broker: extend(broker, self.keys, pairs, lock_ms=lock_ms))
+        lost = self.run(
+            lambda broker: extend(broker, self.keys, pairs, lock_ms=lock_ms, retake=retake)
+        )
         return [job_id.decode() for job_id in lost]
 
     def report(self, *reports: Report) -> list[int]:

@@ -84,3 +84,30 @@ def test_an_idle_worker_survives_a_restart(tmp_path: Path, queue_name: str) -> N
 async def _is_named(worker: Worker) -> bool:
     clients = await worker.broker.command("CLIENT", "LIST")
     return f"name={worker.keys.client_name}:w:w1 ".encode() in clients
+
+
+def test_runs_outlast_a_redis_that_is_frozen_for_longer_than_a_lock(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """Nobody has taken the job meanwhile: to end its run would only lose work."""
+    marks = tmp_path / "marks"
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=server.url, procs=1, lock_duration=0.8) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            job = await queue.add("m", {"do": "mark", "path": str(marks), "seconds": 4})
+            await wait_until_async(lambda: _is_busy(worker, 1))
+            server.freeze()
+            await asyncio.sleep(1.6)
+            server.thaw()
+            await job.result(timeout=10)
+            assert worker.tally.locks_lost == 0
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+    assert len(marks.read_text().split()) == 1
