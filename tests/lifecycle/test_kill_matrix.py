@@ -201,6 +201,7 @@ def test_every_job_ends_once(
         rows: Any = scene.redis.xrange(f"bull:{queue_name}:events")
         ends = [row[b"jobId"].decode() for _, row in rows if row[b"event"] == b"completed"]
         assert Counter(ends) == dict.fromkeys(ids, 1)
+        worker.wait_until_ready()
         worker.send(signal.SIGTERM)
         assert worker.wait(30) == 0, worker.text
         scene.redis.close()
