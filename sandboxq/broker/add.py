@@ -13,7 +13,7 @@ from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, QueueError
 from sandboxq.job import JobOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
@@ -24,6 +24,7 @@ JOBS_PER_TRIP = 2000
 # The options of a job that asks for nothing: most jobs share them, and their text.
 PLAIN = JobOptions()
 _PLAIN_TEXT = options_to_wire(PLAIN)
+_PARENT_MEMBER = "parent_key"
 
 
 class NewJob(NamedTuple):
@@ -61,7 +62,7 @@ def _rest(options: JobOptions) -> dict[str, Any]:
     }
     parent = options.extra.get("parent")
     if parent is not None:
-        rest["parent_key"] = f"{parent['queue']}:{parent['id']}"
+        rest[_PARENT_MEMBER] = f"{parent['queue']}:{parent['id']}"
         rest["parent"] = json_text(parent_link(options.extra), "parent")
     return {name: value for name, value in rest.items() if value is not None}
 
@@ -72,13 +73,22 @@ async def add(
     """Add the jobs in order and return, for each, its id or why it was not added.
 
     Raises: BrokerUnavailable when Redis goes away; some of the jobs may have been added then.
+    UsageError when a parent is in another slot of a cluster; nothing was added then.
     """
+    refuse_far_parents(broker, ((keys, job) for job in jobs))
     results: list[bytes | int] = []
     for first in range(0, len(jobs), JOBS_PER_TRIP):
         trip = jobs[first : first + JOBS_PER_TRIP]
         for reply in await run_batches(broker, load("add"), keys, (now_ms,), trip):
             results += reply
     return [_id_or_error(result, job) for result, job in zip(results, jobs, strict=True)]
+
+
+def refuse_far_parents(broker: Broker, jobs: Iterable[tuple[QueueKeys, NewJob]]) -> None:
+    """Raise UsageError when a job's parent is in another slot of a cluster: no script sees both."""
+    for keys, job in jobs:
+        if _PARENT_MEMBER in job.rest:
+            broker.refuse_far(keys.base, json.loads(job.rest).get(_PARENT_MEMBER, keys.base))
 
 
 def _id_or_error(result: bytes | int, job: NewJob) -> str | QueueError:

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
 
@@ -20,16 +22,12 @@ async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
     pattern = literal_pattern(prefix) + ":*:meta"
     names: set[str] = set()
-    cursor = 0
-    while True:
-        reply = await broker.command("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_PER_STEP)
-        for key in reply[1]:
+    async for page in broker.scan("MATCH", pattern, "COUNT", _KEYS_PER_STEP):
+        for key in page:
             name = key.decode(errors="replace")[len(prefix) + 1 : -len(":meta")]
             if name and ":" not in name:
                 names.add(name)
-        cursor = int(reply[0])
-        if not cursor:
-            return sorted(names)
+    return sorted(names)
 
 
 def literal_pattern(text: str) -> str:
@@ -43,25 +41,23 @@ async def workers_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
     ``rawname`` is the connection's own name.
     """
     own = keys.client_name
-    rows = await _clients(broker)
-    return _of_queue(
-        keys, [row for row in rows if row["name"] == own or row["name"].startswith(f"{own}:w:")]
-    )
+    return await _clients(broker, keys, lambda name: name == own or name.startswith(f"{own}:w:"))
 
 
 async def listeners_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
     """Return one row per connected QueueEvents, as ``workers_of`` does."""
-    rows = await _clients(broker)
-    return _of_queue(keys, [row for row in rows if row["name"] == f"{keys.client_name}:qe"])
+    return await _clients(broker, keys, lambda name: name == f"{keys.client_name}:qe")
 
 
-def _of_queue(keys: QueueKeys, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{**row, "name": keys.queue, "rawname": row["name"]} for row in rows]
-
-
-async def _clients(broker: Broker) -> list[dict[str, str]]:
-    reply = await broker.command("CLIENT", "LIST")
-    return [{"name": "", **_row(line)} for line in _lines(reply)]
+async def _clients(
+    broker: Broker, keys: QueueKeys, is_wanted: Callable[[str], bool]
+) -> list[dict[str, str]]:
+    """Return the rows of one node: clients of a cluster may be connected to others by that name."""
+    found = []
+    for reply in await broker.command_to_each("CLIENT", "LIST"):
+        rows = [{"name": "", **_row(line)} for line in _lines(reply)]
+        found.append([row for row in rows if is_wanted(row["name"])])
+    return [{**row, "name": keys.queue, "rawname": row["name"]} for row in max(found, key=len)]
 
 
 def _lines(reply: bytes) -> list[str]:

@@ -1,12 +1,12 @@
 """One process's connections to one Redis.
 
-    command, pipeline, script ──► idle links (up to 16, one exchange each at a time)
-    blocking(name) ─────────────► BlockingReader   own link, named, BZPOPMIN and XREAD
-    subscribe(channel) ─────────► Subscription     own link
-    wait_until_back ────────────► Recovery         one probing loop for everybody
+    command, pipeline, script ──► Servers ──► Lane   idle links (up to 16 to each server)
+    blocking(name, key) ────────► BlockingReader     own link, named, BZPOPMIN and XREAD
+    subscribe(channel) ─────────► Subscription       own link
+    wait_until_back ────────────► Recovery           one probing loop for everybody
 
-Nothing is ever sent twice: a command whose connection breaks raises BrokerUnavailable, and its
-caller, who knows whether it is harmless, decides.
+Nothing that may have run is ever sent twice: a command whose connection breaks raises
+BrokerUnavailable, and its caller, who knows whether it is harmless, decides.
 """
 
 from __future__ import annotations
@@ -20,48 +20,49 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from sandboxq.broker.endpoint import endpoint_of_socket, resolve_endpoint
-from sandboxq.broker.facts import ServerFacts, check_version, facts_from_info
-from sandboxq.broker.link import BrokerLoading, Link, error_from_reply, packed
+from sandboxq.broker.cluster import ClusterServers
+from sandboxq.broker.facts import ServerFacts, check_not_in_cluster, check_version, facts_from_info
+from sandboxq.broker.link import BrokerLoading, error_from_reply
+from sandboxq.broker.many_hosts import ClusterEndpoint, SentinelEndpoint
+from sandboxq.broker.place import resolve_endpoint
 from sandboxq.broker.reader import BlockingReader, Subscription
 from sandboxq.broker.recovery import Recovery
+from sandboxq.broker.sentinel import SentinelServers
+from sandboxq.broker.servers import OneServer
 from sandboxq.errors import BrokerUnavailable, QueueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from sandboxq.broker.embedded import EmbeddedUse
-    from sandboxq.broker.endpoint import Endpoint
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.link import Argument, Link
+    from sandboxq.broker.place import AnyEndpoint
     from sandboxq.broker.script import Script
+    from sandboxq.broker.servers import Servers
     from sandboxq.telemetry import Telemetry
 
 _log = logging.getLogger("sandboxq.broker")
 
-# Commands beyond so many at once wait for each other: Redis runs them one by one anyway, and ten
-# thousand concurrent adds must not become ten thousand connections.
-MAX_LINKS = 16
 # A server that reads a large file from disk is given so many seconds before we say it is away.
 LOADING_PATIENCE = 60.0
 _LOADING_DELAYS = (0.01, 0.2)
+# A script is sent in full so many times for one call: each time its slot may have moved to a node
+# that does not know it.
+_LOADS = 3
 
 
 class Broker:
     """Sends commands and scripts; hands out connections of their own to those who block."""
 
-    def __init__(self, endpoint: Endpoint, embedded: EmbeddedUse | None = None) -> None:
+    def __init__(self, servers: Servers) -> None:
         """Prepare; ``connect`` is what callers use."""
-        self.endpoint = endpoint
+        self._servers = servers
         self.facts = ServerFacts()
-        self._embedded = embedded
-        self._idle: list[Link] = []
-        self._room = asyncio.Semaphore(MAX_LINKS)
         # Weak, because their owners close them long before the broker, which only sees to the rest.
         self._readers: weakref.WeakSet[BlockingReader | Subscription] = weakref.WeakSet()
-        self._recovery = Recovery(self._probe)
+        self._recovery = Recovery(servers.probe)
         self.is_closed = False
-        self._answer_timeout = endpoint.answer_timeout
 
     @classmethod
     async def connect(cls, url: str | None = None, *, directory: Path | None = None) -> Broker:
@@ -70,13 +71,18 @@ class Broker:
         ``directory`` is the embedded server's, ``./.sandboxq`` by default.
         Raises: BrokerUnavailable (also for Redis < 6.2, Valkey < 8), UsageError for a wrong URL.
         """
-        broker = cls(*await resolve_endpoint(url, directory=directory))
+        broker = cls(_servers_at(*await resolve_endpoint(url, directory=directory)))
         try:
             await broker._greet()
         except BaseException:
             await broker.close()
             raise
         return broker
+
+    @property
+    def endpoint(self) -> AnyEndpoint:
+        """Where Redis is, as the URL says it; its text has no password."""
+        return self._servers.endpoint
 
     # ── commands ────────────────────────────────────────────────────────────
 
@@ -85,10 +91,20 @@ class Broker:
 
         Raises: BrokerUnavailable, QueueError for an error reply.
         """
-        (reply,) = await self._exchange(packed(args), 1)
+        (reply,) = await self._exchange([args])
         if isinstance(reply, ResponseError):
             raise await self._refused(reply) from reply
         return reply
+
+    async def command_to_each(self, *args: Argument) -> list[Any]:
+        """Run one command on every master of a cluster, else on the one server.
+
+        Raises: BrokerUnavailable, QueueError for the first error reply.
+        """
+        self._refuse_when_closed()
+        replies = await self._servers.send_to_each(args)
+        await self._check(replies)
+        return replies
 
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Run commands in one round trip, not atomically; all run even when one fails.
@@ -97,7 +113,7 @@ class Broker:
         """
         if not commands:
             return []
-        replies = await self._exchange(b"".join(map(packed, commands)), len(commands))
+        replies = await self._exchange(commands)
         await self._check(replies)
         return replies
 
@@ -125,28 +141,49 @@ class Broker:
         """
         if not calls:
             return []
-        messages = [packed(("EVALSHA", script.sha, len(k), *k, *a)) for k, a in calls]
-        replies = await self._exchange(b"".join(messages), len(calls))
-        # A call that got NOSCRIPT did not run, so running it again is safe.
-        missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if missed:
-            load = packed(("SCRIPT", "LOAD", script.text))
-            again = b"".join([load, *(messages[i] for i in missed)])
-            loaded, *results = await self._exchange(again, 1 + len(missed))
-            await self._check([loaded])
-            for i, result in zip(missed, results, strict=True):
+        commands = [("EVALSHA", script.sha, len(k), *k, *a) for k, a in calls]
+        replies = await self._exchange(commands)
+        for _ in range(_LOADS):
+            # A call that got NOSCRIPT did not run, so running it again is safe.
+            missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if not missed:
+                break
+            # EVAL makes the script known to the server that runs it, whichever of a cluster it is.
+            first, *others = (commands[i] for i in missed)
+            again = [("EVAL", script.text, *first[2:]), *others]
+            for i, result in zip(missed, await self._exchange(again), strict=True):
                 replies[i] = result
         await self._check(replies)
         return replies
 
+    async def scan(self, *args: Argument) -> AsyncIterator[list[bytes]]:
+        """Yield the keys of a SCAN with these arguments, page by page, of a cluster all masters'.
+
+        Raises: BrokerUnavailable, QueueError for an error reply.
+        """
+        self._refuse_when_closed()
+        async for keys in self._servers.scan(args):
+            yield keys
+
+    # ── keys of a cluster ───────────────────────────────────────────────────
+
+    def refuse_untagged(self, key: str) -> None:
+        """Raise UsageError on a cluster unless the key has a hash tag."""
+        self._servers.refuse_untagged(key)
+
+    def refuse_far(self, key: str, other: str) -> None:
+        """Raise UsageError on a cluster unless both keys lie in one slot."""
+        self._servers.refuse_far(key, other)
+
     # ── connections of their own ────────────────────────────────────────────
 
-    async def blocking(self, client_name: str) -> BlockingReader:
+    async def blocking(self, client_name: str, key: str) -> BlockingReader:
         """Open a connection for blocking reads, by whose CLIENT name dashboards find the worker.
 
+        ``key`` is one of those that will be read: a cluster has others elsewhere.
         Raises: BrokerUnavailable, UsageError when the name has a space or is not printable ASCII.
         """
-        reader = BlockingReader(self, client_name)
+        reader = BlockingReader(self, client_name, key)
         await reader.open()
         self._readers.add(reader)
         return reader
@@ -179,10 +216,18 @@ class Broker:
         self._recovery.stop()
         for reader in list(self._readers):
             await reader.close()
-        await self._drop_idle()
-        embedded, self._embedded = self._embedded, None
-        if embedded is not None:
-            await asyncio.to_thread(embedded.release)
+        await self._servers.close()
+
+    async def open_link(self, key: str, *, client_name: str | None = None) -> Link:
+        """Open a connection to the server that has this key; who asks drops it.
+
+        Raises: BrokerUnavailable.
+        """
+        return await self._servers.open_link(key, client_name=client_name)
+
+    async def heed(self, reply: ResponseError) -> None:
+        """Take note of an error reply that says that another server is the right one."""
+        await self._servers.heed(reply)
 
     async def open_link(self, key: str, *, client_name: str | None = None) -> Link:
         """Open a connection to the server that has this key; who asks drops it.
@@ -197,42 +242,9 @@ class Broker:
 
     # ── inside ──────────────────────────────────────────────────────────────
 
-    async def _exchange(self, message: bytes, replies: int) -> list[Any]:
-        async with self._room:
-            link = await self._take_link()
-            try:
-                return await link.exchange(message, replies=replies, timeout=self._answer_timeout)
-            except BrokerUnavailable:
-                # The other connections are hardly better, and the next caller should not have to
-                # find out one by one.
-                await self._drop_idle()
-                raise
-            finally:
-                await self._give_back(link)
-
-    async def _take_link(self) -> Link:
+    async def _exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         self._refuse_when_closed()
-        while self._idle:
-            link = self._idle.pop()
-            if await link.is_usable():
-                return link
-            await link.drop()
-        link = Link(self.endpoint)
-        await link.open()
-        return link
-
-    async def _give_back(self, link: Link) -> None:
-        if not link.is_open:
-            return
-        if self.is_closed:
-            await link.drop()
-        else:
-            self._idle.append(link)
-
-    async def _drop_idle(self) -> None:
-        idle, self._idle = self._idle, []
-        for link in idle:
-            await link.drop()
+        return await self._servers.send(commands)
 
     def _refuse_when_closed(self) -> None:
         if self.is_closed:
@@ -245,52 +257,26 @@ class Broker:
                 raise await self._refused(reply) from reply
 
     async def _refused(self, reply: ResponseError) -> QueueError:
-        error = error_from_reply(reply)
-        if isinstance(error, BrokerUnavailable):
-            # A replica or a failing node: the next connection may reach a better one.
-            await self._drop_idle()
-        return error
-
-    async def _probe(self) -> None:
-        """PING on a new connection, past the queue of commands that may hang for seconds."""
-        try:
-            await self._ping()
-        except BrokerUnavailable:
-            if self._embedded is None:
-                raise
-            await asyncio.to_thread(self._embedded.revive)
-            self.endpoint = endpoint_of_socket(self._embedded.socket)
-            await self._ping()
-
-    async def _ping(self) -> None:
-        link = Link(self.endpoint)
-        await link.open()
-        try:
-            (reply,) = await link.exchange(
-                packed(("PING",)), replies=1, timeout=self._answer_timeout
-            )
-            await self._check([reply])
-        except BrokerUnavailable:
-            await link.drop()
-            raise
-        except QueueError:
-            # It answers; that this user may not PING is no reason to wait.
-            return
-        finally:
-            await self._give_back(link)
+        await self._servers.heed(reply)
+        return error_from_reply(reply)
 
     async def _greet(self) -> None:
-        self.facts = await self._first_answer()
-        check_version(self.facts)
-        if self.facts.evicts:
+        every = await self._first_answer()
+        self.facts = every[0]
+        for facts in every:
+            check_version(facts)
+        if isinstance(self._servers, OneServer) and self.facts.is_cluster:
+            check_not_in_cluster(await self.command("CLUSTER", "INFO"))
+        policies = {facts.eviction_policy for facts in every if facts.evicts}
+        if policies:
             _log.warning(
                 "Redis at %s may evict jobs when its memory is full: maxmemory-policy is %s, "
                 "it should be noeviction",
                 self.endpoint.safe,
-                self.facts.eviction_policy,
+                ", ".join(sorted(policies)),
             )
 
-    async def _first_answer(self) -> ServerFacts:
+    async def _first_answer(self) -> list[ServerFacts]:
         patience_ends = time.monotonic() + LOADING_PATIENCE
         while True:
             try:
@@ -303,12 +289,23 @@ class Broker:
                 raise
             except QueueError as error:
                 _log.warning("Redis at %s hides its version: %s", self.endpoint.safe, error)
-                return ServerFacts()
+                return [ServerFacts()]
 
-    async def _facts(self) -> ServerFacts:
-        facts = facts_from_info(await self.command("INFO"))
-        if facts.is_loading:
+    async def _facts(self) -> list[ServerFacts]:
+        replies = await self.command_to_each("INFO")
+        every = [facts_from_info(reply) for reply in replies]
+        if any(facts.is_loading for facts in every):
             # INFO is answered all the same; nothing else is.
             message = f"Redis at {self.endpoint.safe} still reads its data from disk"
             raise BrokerLoading(message)
-        return facts
+        return every
+
+
+def _servers_at(endpoint: AnyEndpoint, embedded: EmbeddedUse | None) -> Servers:
+    match endpoint:
+        case ClusterEndpoint():
+            return ClusterServers(endpoint)
+        case SentinelEndpoint():
+            return SentinelServers(endpoint)
+        case _:
+            return OneServer(endpoint, embedded)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # A worker answers at once; one that does not within this many seconds is busy dying.
 ANSWER_SECONDS = 5.0
-# Redis Cluster counts only the listeners of one node, and a job may be on its way to its worker.
+# Redis Cluster counts only the listeners of one node (they listen where the slot was when they
+# began), and a job may be on its way to its worker.
 LATECOMER_SECONDS = 0.25
 # An answer that nobody fetched goes away by itself.
 _ANSWER_TTL = 30
@@ -93,7 +94,7 @@ async def _ask(
     broker: Broker, keys: QueueKeys, what: str, members: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
     """Send a message to the workers of a queue, and yield their answers."""
-    reply_key = f"{keys.prefix}::sandboxq:reply:{uuid.uuid4()}"
+    reply_key = keys.reply_key(str(uuid.uuid4()))
     message = json.dumps({"ask": what, **members, "reply_key": reply_key})
     told = int(await broker.command("PUBLISH", keys.control_channel, message))
     clock = asyncio.get_running_loop().time

@@ -1,26 +1,18 @@
-"""Where Redis is: a URL, checked, and shown without its password."""
+"""Where one Redis is: a URL, checked, and shown without its password."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
-from sandboxq.errors import BrokerUnavailable, UsageError
+from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    from sandboxq.broker.embedded import EmbeddedUse
-
-# The environment variables that name a server, the first that is set wins (design.md 6.1).
-ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
+    from pathlib import Path
 
 # Seconds for the TCP or TLS connection and its greeting; socket_connect_timeout in the URL wins.
 CONNECT_TIMEOUT = 5.0
@@ -81,6 +73,18 @@ class Endpoint:
         arguments.update(socket_timeout=None, socket_connect_timeout=None, protocol=2)
         return connection_class(**arguments, client_name=client_name)
 
+    @property
+    def host(self) -> str:
+        """The host, empty for a Unix socket."""
+        return urlsplit(self.url).hostname or ""
+
+    def at(self, host: str, port: int) -> Endpoint:
+        """Return the same credentials and options at another address."""
+        parts = urlsplit(self.url)
+        user, at, _ = parts.netloc.rpartition("@")
+        shown = f"[{host}]" if ":" in host else host
+        return Endpoint(parts._replace(netloc=f"{user}{at}{shown}:{port}").geturl())
+
     def __str__(self) -> str:
         """Return the safe form, so that no format string shows a password by accident."""
         return self.safe
@@ -112,69 +116,9 @@ def endpoint_from_url(url: str) -> Endpoint:
     return endpoint
 
 
-async def resolve_endpoint(
-    url: str | None, *, directory: Path | None = None
-) -> tuple[Endpoint, EmbeddedUse | None]:
-    """Return the endpoint of ``url``, else of the environment, else of the embedded server.
-
-    ``directory`` is the embedded server's own directory, ``./.sandboxq`` by default. The server is
-    started when needed; the caller owns the use that is returned and releases it.
-
-    Raises:
-        UsageError: the URL makes no sense.
-        BrokerUnavailable: the embedded server cannot be started.
-    """
-    if url:
-        return endpoint_from_url(url), None
-    for name in ENVIRONMENT:
-        if value := os.environ.get(name):
-            return _endpoint_from_variable(name, value), None
-    use = await _use_embedded(directory)
-    return endpoint_of_socket(use.socket), use
-
-
 def endpoint_of_socket(path: Path) -> Endpoint:
     """Return the endpoint of a Unix socket."""
     return Endpoint(f"unix://{quote(str(path))}")
-
-
-def _endpoint_from_variable(name: str, value: str) -> Endpoint:
-    try:
-        return endpoint_from_url(value)
-    except UsageError as error:
-        message = f"${name}: {error}"
-        raise UsageError(message) from None
-
-
-async def _use_embedded(directory: Path | None) -> EmbeddedUse:
-    try:
-        # Late, because Windows has no fcntl, and a URL needs none of this.
-        from sandboxq.broker.embedded import DIRECTORY, use_server  # noqa: PLC0415
-    except ImportError as error:
-        message = "the embedded server needs Linux or macOS; name a Redis with --url redis://…"
-        raise BrokerUnavailable(message) from error
-    abandoned = threading.Event()
-    started: list[EmbeddedUse] = []
-
-    def start() -> None:
-        started.append(use_server(directory or Path.cwd() / DIRECTORY))
-        if abandoned.is_set():
-            _release(started)
-
-    try:
-        await asyncio.to_thread(start)
-    except asyncio.CancelledError:
-        # The thread goes on; what it brings must not keep the server alive for ever.
-        abandoned.set()
-        _release(started)
-        raise
-    return started.pop()
-
-
-def _release(started: list[EmbeddedUse]) -> None:
-    """Release the use if it is there. Both sides may try: ``pop`` gives it to one of them."""
-    with contextlib.suppress(IndexError):
-        started.pop().release()
 
 
 def _complaint(problem: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.errors import BrokerUnavailable, UsageError
 
 # BZPOPMIN with fractions, LPOS, ZADD GT and XAUTOCLAIM-era streams are all there from here on
 # (bullmq-wire.md 7, design.md 6.4).
@@ -23,6 +23,7 @@ class ServerFacts:
     version: str = ""
     eviction_policy: str = ""
     is_loading: bool = False
+    is_cluster: bool = False
 
     @property
     def evicts(self) -> bool:
@@ -39,8 +40,14 @@ def facts_from_info(info: bytes) -> ServerFacts:
         if version := fields.get(f"{name}_version", ""):
             kind = name
             break
-    is_loading = fields.get("loading") == "1"
-    return ServerFacts(kind, version, fields.get("maxmemory_policy", ""), is_loading)
+    mode = fields.get("redis_mode") or fields.get("server_mode")
+    return ServerFacts(
+        kind,
+        version,
+        fields.get("maxmemory_policy", ""),
+        is_loading=fields.get("loading") == "1",
+        is_cluster=mode == "cluster",
+    )
 
 
 def check_version(facts: ServerFacts) -> None:
@@ -51,3 +58,14 @@ def check_version(facts: ServerFacts) -> None:
         wanted = ".".join(str(number) for number in oldest)
         message = f"{facts.kind} {facts.version} is too old: sandboxq needs {wanted} or newer"
         raise BrokerUnavailable(message)
+
+
+def check_not_in_cluster(info: bytes) -> None:
+    """Raise UsageError when CLUSTER INFO tells of other nodes: one of them is not all of it."""
+    match = re.search(rb"cluster_size:(\d+)", info)
+    if match and int(match[1]) > 1:
+        message = (
+            "this Redis is one node of a Redis Cluster: write redis+cluster://host:port,host:port "
+            "instead of redis://host:port"
+        )
+        raise UsageError(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from sandboxq.broker.add import refuse_far_parents
 from sandboxq.broker.script import load
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, QueueError
 
@@ -28,8 +29,10 @@ class NewNode(NamedTuple):
 async def add_flow(broker: Broker, nodes: Sequence[NewNode], *, now_ms: int) -> list[str]:
     """Add the jobs, parents before their children, in one script call; return their ids.
 
-    Raises: ParentNotFound, ParentCannotBeReplaced; nothing was added then.
+    Raises: ParentNotFound, ParentCannotBeReplaced, UsageError when the queues are in different
+    slots of a cluster; nothing was added then.
     """
+    refuse_far_parents(broker, ((node.keys, node.job) for node in nodes))
     places: dict[str, int] = {}
     arguments: list[Argument] = [now_ms]
     for node in nodes:

@@ -68,6 +68,10 @@ class QueueKeys:
         """The hash of what the queue's jobs have used, outside its keys (design.md 6.4)."""
         return f"{self.prefix}::sandboxq:usage:{self.queue}"
 
+    def reply_key(self, unique: str) -> str:
+        """List for answers to what was asked over ``control_channel``, in the queue's slot."""
+        return f"{self.prefix}::sandboxq:reply:{self.queue}:{unique}"
+
 
 def keys_from_job_key(job_key: str) -> tuple[QueueKeys, str]:
     """Return the queue and the id in ``<prefix>:<queue>:<id>``, split at the last two colons.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import hiredis
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
     ClusterDownError,
     OutOfMemoryError,
@@ -35,7 +36,14 @@ _IDLE_SECONDS = 0.01
 _POLL_PASSES = 3
 # Error replies that say "not now" and go away without the caller: the command did not run. Those
 # that redis-py knows lose their first word; Redis 6 wraps what a script met.
-_NOT_NOW_KINDS = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+# AskError is also MOVED: the slot is elsewhere, which is found out before the command is repeated.
+_NOT_NOW_KINDS = (
+    AskError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 _NOT_NOW = re.compile(r"(?:^|: -)(?:BUSY|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED) ")
 
 

@@ -60,10 +60,5 @@ async def _hashes(broker: Broker, keys: QueueKeys) -> AsyncIterator[list[bytes]]
     """Yield what follows the base in the names of the queue's hashes, job or not."""
     match = ("MATCH", literal_pattern(keys.base) + "*", "TYPE", "hash", "COUNT", _KEYS_PER_STEP)
     skipped = len(keys.base.encode())
-    cursor = 0
-    while True:
-        reply = await broker.command("SCAN", cursor, *match)
-        yield [key[skipped:] for key in reply[1]]
-        cursor = int(reply[0])
-        if not cursor:
-            return
+    async for page in broker.scan(*match):
+        yield [key[skipped:] for key in page]

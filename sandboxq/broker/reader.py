@@ -6,9 +6,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AskError, ResponseError, TryAgainError
 
-from sandboxq.broker.link import Link, error_from_reply, packed
+from sandboxq.broker.link import error_from_reply, packed
 from sandboxq.broker.script import load
 from sandboxq.broker.stream_place import look_from_reply
 from sandboxq.errors import BrokerUnavailable, UsageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandboxq.broker.connection import Broker
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.link import Argument, Link
     from sandboxq.broker.stream_place import Look
 
 # Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
@@ -29,6 +29,8 @@ EVENTS_PER_READ = 1000
 # A silent subscription is asked whether it lives, and has the same time to answer.
 SUBSCRIPTION_SILENCE = 30.0
 SUBSCRIPTION_ANSWER = 5.0
+# Seconds before a read is repeated whose slot is on its way to another node of a cluster.
+_MOVING_DELAY = 0.05
 
 _CLIENT_NAME = re.compile(r"[!-~]+")
 _MESSAGE = b"message"
@@ -37,13 +39,14 @@ _MESSAGE = b"message"
 class BlockingReader:
     """One named connection that waits inside Redis. For one caller at a time."""
 
-    def __init__(self, broker: Broker, client_name: str) -> None:
-        """Prepare a reader; ``open`` connects it."""
+    def __init__(self, broker: Broker, client_name: str, key: str) -> None:
+        """Prepare a reader of ``key`` and its like; ``open`` connects it."""
         if not _CLIENT_NAME.fullmatch(client_name):
             message = f"client name {client_name!r} must be printable ASCII without spaces"
             raise UsageError(message)
         self._broker = broker
         self._client_name = client_name
+        self._key = key
         self._link: Link | None = None
         self._is_closed = False
 
@@ -92,17 +95,24 @@ class BlockingReader:
             await self._link.drop()
 
     async def _ask(self, seconds: float, *commands: Sequence[Argument]) -> list[Any]:
-        link = await self._usable_link()
-        deadline = seconds + WATCHDOG_SECONDS
         message = b"".join(map(packed, commands))
-        replies = await link.exchange(message, replies=len(commands), timeout=deadline)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                error = error_from_reply(reply)
-                if isinstance(error, BrokerUnavailable):
-                    await link.drop()
-                raise error from reply
-        return replies
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + seconds
+        while True:
+            link = await self._usable_link()
+            deadline = seconds + WATCHDOG_SECONDS
+            replies = await link.exchange(message, replies=len(commands), timeout=deadline)
+            refusal = next((each for each in replies if isinstance(each, ResponseError)), None)
+            if refusal is None:
+                return replies
+            await self._broker.heed(refusal)
+            error = error_from_reply(refusal)
+            if isinstance(error, BrokerUnavailable):
+                await link.drop()
+            if not isinstance(refusal, (AskError, TryAgainError)) or clock() > ends_at:
+                raise error from refusal
+            # The slot is on its way to another node, or there: nothing ran, so ask again.
+            await asyncio.sleep(_MOVING_DELAY)
 
     async def _usable_link(self) -> Link:
         if self._is_closed:
@@ -113,8 +123,7 @@ class BlockingReader:
         if self._link is not None:
             await self._link.drop()
         # A new link each time: the embedded server may have come back at another path.
-        self._link = Link(self._broker.endpoint, client_name=self._client_name)
-        await self._link.open()
+        self._link = await self._broker.open_link(self._key, client_name=self._client_name)
         return self._link
 
 
@@ -133,8 +142,7 @@ class Subscription:
 
     async def open(self) -> None:
         """Connect and subscribe. Raises: BrokerUnavailable."""
-        link = Link(self._broker.endpoint)
-        await link.open()
+        link = await self._broker.open_link(self._channel)
         message = packed(("SUBSCRIBE", self._channel))
         (reply,) = await link.exchange(message, replies=1, timeout=SUBSCRIPTION_ANSWER)
         if isinstance(reply, ResponseError):

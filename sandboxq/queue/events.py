@@ -166,7 +166,7 @@ class QueueEvents:
         if self._feed is None:
             broker = self._given_broker or await Broker.connect(self._url)
             try:
-                reader = await broker.blocking(f"{self._keys.client_name}:qe")
+                reader = await broker.blocking(f"{self._keys.client_name}:qe", self._keys["events"])
                 place = Place.after(self._last_id, await look_at_events(broker, self._keys))
             except BaseException:
                 if broker is not self._given_broker:

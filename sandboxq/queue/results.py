@@ -164,7 +164,9 @@ class Results:
 
     async def _read_once(self, position: str | None) -> str:
         if self._reader is None:
-            self._reader = await self._broker.blocking(f"{self._keys.client_name}:qe")
+            self._reader = await self._broker.blocking(
+                f"{self._keys.client_name}:qe", self._keys["events"]
+            )
         if position is None:
             position = await events.last_event_id(self._broker, self._keys)
             self._reader_is_in_place.set()

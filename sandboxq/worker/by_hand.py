@@ -251,7 +251,7 @@ class ByHand:
             due = (found.next_delayed_ms - self._clock.now_ms()) / 1000
             left = min(left, max(due, 0.001), LONGEST_DELAY_WAIT)
         if self._reader is None:
-            self._reader = await self._broker.blocking(self._keys.client_name)
+            self._reader = await self._broker.blocking(self._keys.client_name, self._keys["marker"])
         try:
             score = await self._reader.pop_marker(self._keys["marker"], left)
         except asyncio.CancelledError:

@@ -247,7 +247,7 @@ class Claimer:
     async def _pop_marker(self, timeout: float) -> None:
         """Sleep until a job may be claimable, or the timeout has passed."""
         if self._reader is None:
-            self._reader = await self._broker.blocking(self._client_name())
+            self._reader = await self._broker.blocking(self._client_name(), self._keys["marker"])
         self._is_waiting = True
         score = await self._reader.pop_marker(self._keys["marker"], timeout)
         self._is_waiting = False

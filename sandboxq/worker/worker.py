@@ -136,6 +136,7 @@ class Worker:
         """Connect, import the processor, start the children.
 
         Raises:
+            UsageError: the queue's keys have no hash tag, on a cluster.
             BrokerUnavailable: Redis cannot be reached or refuses this client.
             ProcessorNotLoaded: the processor is missing or cannot be imported.
             ChildStartFailed: no child became ready.
@@ -143,6 +144,7 @@ class Worker:
         """
         self._broker = await Broker.connect(self._url, directory=self._directory)
         try:
+            self._broker.refuse_untagged(self.keys.base)
             await self._start_parts(self._broker)
         except BaseException:
             await self.close()

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.connection import MAX_LINKS, Broker
+from sandboxq.broker.connection import Broker
 from sandboxq.broker.facts import ServerFacts, check_version, facts_from_info
+from sandboxq.broker.lane import MAX_LINKS
 from sandboxq.broker.script import Script
+from sandboxq.broker.servers import OneServer
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
 from tests.broker.servers import FaultProxy, StoppableServer
@@ -134,7 +136,8 @@ def test_ten_thousand_commands_at_once_share_a_few_connections(server_url: str) 
         broker = await Broker.connect(server_url)
         replies = await asyncio.gather(*(broker.command("ECHO", n) for n in range(10_000)))
         assert replies == [str(n).encode() for n in range(10_000)]
-        count = len(broker._idle)
+        assert isinstance(broker._servers, OneServer)
+        count = len(broker._servers._lane._idle)
         await broker.close()
         return count
 
@@ -151,7 +154,7 @@ def test_a_connection_that_went_stale_while_idle_does_not_fail_the_next_command(
 
     async def main() -> None:
         broker = await Broker.connect(server.url)
-        reader = await broker.blocking("name")
+        reader = await broker.blocking("name", "key")
         await asyncio.gather(*(broker.command("PING") for _ in range(5)))
         # Blocking on purpose: the loop gets no chance to see the connections end.
         server.stop()
@@ -228,7 +231,7 @@ def test_a_closed_broker_refuses_and_may_be_closed_again(server_url: str) -> Non
 
     async def main() -> None:
         broker = await Broker.connect(server_url)
-        reader = await broker.blocking("name")
+        reader = await broker.blocking("name", "key")
         await broker.close()
         await broker.close()
         for call in (
@@ -427,7 +430,7 @@ def test_markers_and_events_are_read_on_a_named_connection(
 
     async def main() -> None:
         broker = await Broker.connect(server_url)
-        reader = await broker.blocking(f"bull:{queue_name}:w:me")
+        reader = await broker.blocking(f"bull:{queue_name}:w:me", "key")
         assert await reader.pop_marker(queue_name, 0) is None
         await broker.command("ZADD", queue_name, "17.5", "1", "3", "0")
         assert await reader.pop_marker(queue_name, 1) == 3.0
@@ -450,7 +453,7 @@ def test_the_name_is_set_again_after_a_restart(server: StoppableServer) -> None:
 
     async def main() -> None:
         broker = await Broker.connect(server.url)
-        reader = await broker.blocking("bull:cQ==")
+        reader = await broker.blocking("bull:cQ==", "key")
         waiting = asyncio.create_task(reader.pop_marker("marker", 30))
         await asyncio.sleep(0)
         await asyncio.to_thread(server.stop)
@@ -471,7 +474,7 @@ def test_a_blocked_connection_without_an_answer_is_dropped(server: StoppableServ
 
     async def main() -> float:
         broker = await Broker.connect(server.url)
-        reader = await broker.blocking("name")
+        reader = await broker.blocking("name", "key")
         server.freeze()
         began = time.monotonic()
         with pytest.raises(BrokerUnavailable):
@@ -490,7 +493,7 @@ def test_a_cancelled_wait_does_not_answer_the_next_one(server_url: str, queue_na
 
     async def main() -> None:
         broker = await Broker.connect(server_url)
-        reader = await broker.blocking("name")
+        reader = await broker.blocking("name", "key")
         waiting = asyncio.create_task(reader.pop_marker(queue_name, 5))
         await asyncio.sleep(0.01)
         waiting.cancel()
@@ -509,7 +512,7 @@ def test_client_names_that_redis_refuses_are_usage_errors(server_url: str, name:
     async def main() -> None:
         broker = await Broker.connect(server_url)
         with pytest.raises(UsageError, match="printable ASCII"):
-            await broker.blocking(name)
+            await broker.blocking(name, "key")
         await broker.close()
 
     run_async(main())

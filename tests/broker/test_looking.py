@@ -158,7 +158,7 @@ def test_workers(case: Case) -> None:
 
     async def body(broker: Broker) -> list[dict[str, str]]:
         names = (own, f"{own}:w:named", f"{own}:qe", f"{own}x")
-        readers = [await broker.blocking(name) for name in names]
+        readers = [await broker.blocking(name, "key") for name in names]
         found = await workers_of(broker, case.keys)
         for reader in readers:
             await reader.close()

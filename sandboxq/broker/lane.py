@@ -1,0 +1,86 @@
+"""The connections to one server over which commands go: idle ones are kept for the next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.broker.link import packed
+from sandboxq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sandboxq.broker.link import Argument, Link
+
+# Commands beyond so many at once wait for each other: Redis runs them one by one anyway, and ten
+# thousand concurrent adds must not become ten thousand connections.
+MAX_LINKS = 16
+
+
+class Lane:
+    """Up to MAX_LINKS connections, each used for one exchange at a time."""
+
+    def __init__(self, open_link: Callable[[], Awaitable[Link]], *, answer_timeout: float) -> None:
+        """``open_link`` connects; ``answer_timeout`` is the seconds for one exchange."""
+        self._open_link = open_link
+        self._answer_timeout = answer_timeout
+        self._idle: list[Link] = []
+        self._room = asyncio.Semaphore(MAX_LINKS)
+        self._is_closed = False
+
+    async def exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send commands in one round trip and return the replies, error replies among them.
+
+        Raises: BrokerUnavailable when the connection is lost; whether Redis ran them is unknown.
+        """
+        message = b"".join(map(packed, commands))
+        async with self._room:
+            link = await self._take()
+            try:
+                return await link.exchange(
+                    message, replies=len(commands), timeout=self._answer_timeout
+                )
+            except BrokerUnavailable:
+                # The other connections are hardly better, and the next caller should not have to
+                # find out one by one.
+                await self.drop_idle()
+                raise
+            finally:
+                await self._give_back(link)
+
+    async def exchange_anew(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Do the same over a new connection, past the queue of those that may hang for seconds."""
+        link = await self._open_link()
+        try:
+            message = b"".join(map(packed, commands))
+            return await link.exchange(message, replies=len(commands), timeout=self._answer_timeout)
+        finally:
+            await self._give_back(link)
+
+    async def drop_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        idle, self._idle = self._idle, []
+        for link in idle:
+            await link.drop()
+
+    async def close(self) -> None:
+        """Close every connection, those in use once they come back."""
+        self._is_closed = True
+        await self.drop_idle()
+
+    async def _take(self) -> Link:
+        while self._idle:
+            link = self._idle.pop()
+            if await link.is_usable():
+                return link
+            await link.drop()
+        return await self._open_link()
+
+    async def _give_back(self, link: Link) -> None:
+        if not link.is_open:
+            return
+        if self._is_closed:
+            await link.drop()
+        else:
+            self._idle.append(link)

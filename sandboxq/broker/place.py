@@ -1,0 +1,95 @@
+"""Finds out which Redis is meant: a URL, the environment, or the embedded server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.endpoint import Endpoint, endpoint_from_url, endpoint_of_socket
+from sandboxq.broker.many_hosts import (
+    ClusterEndpoint,
+    SentinelEndpoint,
+    many_hosts_from_url,
+    names_many_hosts,
+)
+from sandboxq.errors import BrokerUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from sandboxq.broker.embedded import EmbeddedUse
+
+# The environment variables that name a server, the first that is set wins (design.md 6.1).
+ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
+
+AnyEndpoint = Endpoint | SentinelEndpoint | ClusterEndpoint
+
+
+def any_endpoint_from_url(url: str) -> AnyEndpoint:
+    """Check the URL of one server, of a cluster or of Sentinels, and return its endpoint.
+
+    Raises: UsageError when it makes no sense; the text never repeats what may be a password.
+    """
+    return many_hosts_from_url(url) if names_many_hosts(url) else endpoint_from_url(url)
+
+
+async def resolve_endpoint(
+    url: str | None, *, directory: Path | None = None
+) -> tuple[AnyEndpoint, EmbeddedUse | None]:
+    """Return the endpoint of ``url``, else of the environment, else of the embedded server.
+
+    ``directory`` is the embedded server's own directory, ``./.sandboxq`` by default. The server is
+    started when needed; the caller owns the use that is returned and releases it.
+
+    Raises:
+        UsageError: the URL makes no sense.
+        BrokerUnavailable: the embedded server cannot be started.
+    """
+    if url:
+        return any_endpoint_from_url(url), None
+    for name in ENVIRONMENT:
+        if value := os.environ.get(name):
+            return _endpoint_from_variable(name, value), None
+    use = await _use_embedded(directory)
+    return endpoint_of_socket(use.socket), use
+
+
+def _endpoint_from_variable(name: str, value: str) -> AnyEndpoint:
+    try:
+        return any_endpoint_from_url(value)
+    except UsageError as error:
+        message = f"${name}: {error}"
+        raise UsageError(message) from None
+
+
+async def _use_embedded(directory: Path | None) -> EmbeddedUse:
+    try:
+        # Late, because Windows has no fcntl, and a URL needs none of this.
+        from sandboxq.broker.embedded import DIRECTORY, use_server  # noqa: PLC0415
+    except ImportError as error:
+        message = "the embedded server needs Linux or macOS; name a Redis with --url redis://…"
+        raise BrokerUnavailable(message) from error
+    abandoned = threading.Event()
+    started: list[EmbeddedUse] = []
+
+    def start() -> None:
+        started.append(use_server(directory or Path.cwd() / DIRECTORY))
+        if abandoned.is_set():
+            _release(started)
+
+    try:
+        await asyncio.to_thread(start)
+    except asyncio.CancelledError:
+        # The thread goes on; what it brings must not keep the server alive for ever.
+        abandoned.set()
+        _release(started)
+        raise
+    return started.pop()
+
+
+def _release(started: list[EmbeddedUse]) -> None:
+    """Release the use if it is there. Both sides may try: ``pop`` gives it to one of them."""
+    with contextlib.suppress(IndexError):
+        started.pop().release()
