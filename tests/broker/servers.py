@@ -49,6 +49,18 @@ class StoppableServer:
             self._process.wait(10)
             self._process = None
 
+    def kill(self) -> None:
+        """Let it die at once, with whatever it has not passed on to its replicas."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and neither stopped nor killed."""
+        return self._process is not None
+
     def freeze(self) -> None:
         """Let it answer nothing, as a network does that swallows packets."""
         assert self._process is not None
