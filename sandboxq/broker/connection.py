@@ -223,22 +223,12 @@ class Broker:
 
         Raises: BrokerUnavailable.
         """
+        self._refuse_when_closed()
         return await self._servers.open_link(key, client_name=client_name)
 
     async def heed(self, reply: ResponseError) -> None:
         """Take note of an error reply that says that another server is the right one."""
         await self._servers.heed(reply)
-
-    async def open_link(self, key: str, *, client_name: str | None = None) -> Link:
-        """Open a connection to the server that has this key; who asks drops it.
-
-        Raises: BrokerUnavailable.
-        """
-        del key  # there is one server
-        self._refuse_when_closed()
-        link = Link(self.endpoint, client_name=client_name)
-        await link.open()
-        return link
 
     # ── inside ──────────────────────────────────────────────────────────────
 
