@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.errors import UsageError
+from sandboxq.errors import TooLarge, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # The member that makes a JSON object a reference; its value is the part's name.
 REFERENCE = "sq:binary"
@@ -30,6 +33,7 @@ ALIGNMENT = 64
 
 # Booleans, integers, floats, complex numbers, times, bytes and text of a fixed width.
 _DTYPE = re.compile(r"[<>|=]?([biufcSU])([0-9]{1,9})|[<>|=]?([mM])8(\[[0-9]*[a-zA-Z]{1,7}\])?")
+_ZEROS = bytes(ALIGNMENT)
 _BUFFERS = (bytes, bytearray, memoryview)
 
 
@@ -73,7 +77,7 @@ def take_out(value: Any, what: str) -> tuple[Any, list[Part]]:
             f"the arrays and bytes in {what} have {size} bytes; Redis holds {MOST_BYTES} in one "
             "value: add several jobs, or pass what is larger through files"
         )
-        raise UsageError(message)
+        raise TooLarge(message)
     return value, taker.parts
 
 
@@ -165,6 +169,14 @@ def blob_size(entries: list[Entry]) -> int:
     return sum(entry.size + padding(entry.size) for entry in entries)
 
 
+def pieces_of(parts: Iterable[Part]) -> list[memoryview | bytes]:
+    """Return the blob of these parts in pieces, none of which is copied."""
+    pieces: list[memoryview | bytes] = []
+    for entry, buffer in parts:
+        pieces += (buffer, _ZEROS[: padding(entry.size)])
+    return pieces
+
+
 def table_text(entries: list[Entry]) -> str:
     """Return the table as JSON: the entries in the order of the blob."""
     return json.dumps(entries, separators=(",", ":"))
@@ -236,6 +248,21 @@ def value_at(place: Place, blob: memoryview) -> Any:
     if not raw.nbytes:
         return np.empty(shape, dtype)
     return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def node_buffer(value: Any, name: str) -> bytes | None:
+    """Return the bytes that Node wrote as JSON of a Buffer, at this place in a value."""
+    for step in [] if name == WHOLE else name.split("."):
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (LookupError, TypeError, ValueError):
+            return None
+    if not isinstance(value, dict) or value.get("type") != "Buffer":
+        return None
+    try:
+        return bytes(value["data"])
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def put_back(value: Any, places: dict[str, Place], blob: memoryview) -> Any:

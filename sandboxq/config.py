@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sandboxq.backoff import BUILT_IN, BackoffStrategy
+from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 from sandboxq.outcome import MAX_CRASHES
@@ -81,6 +82,7 @@ class WorkerSettings:
     max_jobs_per_child: int | None = None
     max_rss_per_child: int | None = None  # bytes
     max_child_age: float | None = None
+    max_result: int = MOST_BYTES  # of a job's value, JSON and arrays together, in bytes
     tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +108,7 @@ class WorkerSettings:
             _at_least("max_rss_per_child", self.max_rss_per_child, 1, hint="; it is in bytes")
         if self.max_child_age is not None:
             _at_least("max_child_age", self.max_child_age, 0.1)
+        _check_max_result(self.max_result)
         if self.tracing is not None:
             _instance("tracing", self.tracing, Tracing)
         for kind, strategy in self.backoff_strategies.items():
@@ -150,6 +153,7 @@ class WorkerOptions(TypedDict, total=False):
     max_jobs_per_child: int | None
     max_rss_per_child: int | None
     max_child_age: float | dt.timedelta | None
+    max_result: int
     tracing: Tracing | None
 
 
@@ -212,6 +216,13 @@ def _plain(name: str, value: Any) -> Any:
 def _instance(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         message = f"{name} must be a {kind.__name__}, not {value!r}"
+        raise UsageError(message)
+
+
+def _check_max_result(value: int) -> None:
+    _at_least("max_result", value, 1, hint="; it is in bytes")
+    if value > MOST_BYTES:
+        message = f"max_result must be {MOST_BYTES} bytes or less: Redis holds no larger values"
         raise UsageError(message)
 
 

@@ -23,6 +23,10 @@ class UsageError(SandboxqError, ValueError):
     """An argument, option or setting is wrong; nothing was written."""
 
 
+class TooLarge(UsageError):
+    """The arrays and bytes of a job are more than Redis can hold in one value."""
+
+
 class ProcessorNotLoaded(UsageError):
     """The processor file is missing, cannot be imported, or defines no ``process``."""
 

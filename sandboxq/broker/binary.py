@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from sandboxq.binary import padding, table_text
+from sandboxq.binary import pieces_of, table_text
 from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.script import load
 from sandboxq.errors import BinaryMissing
@@ -42,7 +42,6 @@ _BASE_TIMEOUT = 30.0
 _HUGE = 4 << 20
 # Keys that one script call looks at.
 _SWEEP_PAGE = 100
-_ZEROS = bytes(64)
 _GONE = "it was removed, or for 30 days no worker of its queue has renewed its life"
 
 
@@ -73,14 +72,6 @@ def new_reference(keys: QueueKeys, size: int, table: str) -> Reference:
     return Reference(keys.binary(secrets.token_hex(16)), size, table)
 
 
-def blob_of(parts: Iterable[Part]) -> list[Buffer]:
-    """Return the blob of these parts in pieces, none of which is copied."""
-    pieces: list[Buffer] = []
-    for entry, buffer in parts:
-        pieces += (buffer, _ZEROS[: padding(entry.size)])
-    return pieces
-
-
 async def store_all(
     broker: Broker, wanted: Sequence[tuple[QueueKeys, Sequence[Part]]]
 ) -> list[Reference]:
@@ -89,7 +80,7 @@ async def store_all(
     commands: list[tuple[Argument, ...]] = []
     gathered = 0
     for keys, parts in wanted:
-        pieces = blob_of(parts)
+        pieces = pieces_of(parts)
         table = table_text([part.entry for part in parts])
         reference = new_reference(keys, sum(map(len, pieces)), table)
         references.append(reference)

@@ -53,7 +53,8 @@ class BulkReceiver(asyncio.BufferedProtocol):
             return self._small[:4]
         if self._filled < len(self._target):
             return self._target[self._filled :]
-        return self._small[: self._ends_left]
+        # The transport looks for more when all has come, and wants room for it.
+        return self._small[: self._ends_left or 1]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take note of what has come."""
@@ -65,8 +66,7 @@ class BulkReceiver(asyncio.BufferedProtocol):
             self._filled += nbytes
         else:
             self._ends_left -= nbytes
-            if not self._ends_left:
-                self.reply.set_result(self._target)
+            self._end_if_all_is_there()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail when the reply is not complete."""
@@ -101,3 +101,7 @@ class BulkReceiver(asyncio.BufferedProtocol):
         self._target[: len(body)] = body
         self._filled = len(body)
         self._ends_left -= len(tail)
+
+    def _end_if_all_is_there(self) -> None:
+        if not self._ends_left:
+            self.reply.set_result(self._target)

@@ -17,7 +17,7 @@ from sandboxq.child.job import Job
 from sandboxq.child.loader import is_coroutine_function
 from sandboxq.child.loop import (
     report_failed_start,
-    result_bytes,
+    result_from,
     tell_failure,
     tell_value,
 )
@@ -136,7 +136,7 @@ class _Desk:
         settings = self._settings
         try:
             job = Job(payload, seq, link=self._link, queue_name=settings.queue_name)
-            value = result_bytes(await self._processor.function(job))
+            value = result_from(await self._processor.function(job), self._link, settings)
         except BaseException as error:  # noqa: BLE001 - around the processor
             self._tell_failure(seq, error, started)
             return

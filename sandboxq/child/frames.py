@@ -54,6 +54,7 @@ UNRECOVERABLE = 2  # a failure that no further attempt can mend
 OUT_OF_MEMORY = 4  # a failure by MemoryError; the child leaves after it
 TOO_LARGE = 8  # a failure by a message above MESSAGE_LIMIT
 CANCEL_TOLD = 32  # the job's code was told that it is to end: what it returns is no result
+HAS_BLOB = 64  # a DONE whose value refers to arrays and bytes in the arena
 HAS_OUTPUT = 16  # the job left text in the pipes: read them before the outcome is told
 
 # ── detail of LINE ──
@@ -64,6 +65,8 @@ STDOUT, STDERR, LOGGING = range(3)
 TO_DELAYED, TO_WAIT, TO_WAITING_CHILDREN, TO_RATE_LIMIT = range(4)
 
 _CALL = struct.Struct("<10I3I")
+# Where in the arena a blob begins, its length, and that of the table which follows.
+_BLOB = struct.Struct("<QQI")
 _FAILURE = struct.Struct("<3I")
 _MOVE = struct.Struct("<Q")
 _REQUEST = struct.Struct("<I")
@@ -90,6 +93,7 @@ class CallFields(NamedTuple):
     attempts_made: int
     attempts_started: int
     stalled_counter: int
+    blob: BlobPlace | None = None
 
 
 def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between costs 5 % of the hot path
@@ -132,7 +136,35 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
 def decode_call(payload: bytes) -> CallFields:
     """Return what ``encode_call`` was given."""
     sizes = _CALL.unpack_from(payload)
-    return CallFields(*_cut(payload, _CALL.size, sizes[:10]), *sizes[10:])  # type: ignore[arg-type]  # bytes, then numbers
+    texts = _cut(payload, _CALL.size, sizes[:10])
+    return CallFields(*texts, *sizes[10:], blob=blob_after_call(payload))  # type: ignore[arg-type, misc]  # bytes, then numbers
+
+
+class BlobPlace(NamedTuple):
+    """Where in the arena the arrays and bytes of a call or a value are, and the table of them."""
+
+    offset: int
+    size: int
+    table: bytes
+
+
+def encode_blob(place: BlobPlace) -> bytes:
+    """Return what follows the payload of a CALL, or goes before the value in a DONE."""
+    return _BLOB.pack(place.offset, place.size, len(place.table)) + place.table
+
+
+def blob_after_call(payload: bytes) -> BlobPlace | None:
+    """Return what stands behind the fields of a CALL."""
+    sizes = _CALL.unpack_from(payload)
+    start = _CALL.size + sum(sizes[:10])
+    return decode_blob(payload[start:])[0] if len(payload) > start else None
+
+
+def decode_blob(payload: bytes) -> tuple[BlobPlace, bytes]:
+    """Return what ``encode_blob`` was given, and what comes behind it."""
+    offset, size, length = _BLOB.unpack_from(payload)
+    end = _BLOB.size + length
+    return BlobPlace(offset, size, payload[_BLOB.size : end]), payload[end:]
 
 
 def encode_failure(reason: str, stack: str, cause: str) -> bytes:

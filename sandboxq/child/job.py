@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import dependencies as words
+from sandboxq.binary import WHOLE, bytes_at, node_buffer, place_named, places_in, value_at
 from sandboxq.child.frames import (
     DATA,
     LOG,
@@ -16,11 +17,12 @@ from sandboxq.child.frames import (
     encode_page,
 )
 from sandboxq.child.values import json_from_value, value_from_json
-from sandboxq.errors import ResultTooLarge
+from sandboxq.errors import ResultTooLarge, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandboxq.binary import Place
     from sandboxq.child.link import Link
 
 _UNREAD: Any = object()
@@ -30,6 +32,7 @@ class Job:
     """What a processor is given. Its JSON is decoded when it is first looked at."""
 
     __slots__ = (
+        "_blob",
         "_data",
         "_link",
         "_opts",
@@ -45,6 +48,7 @@ class Job:
         """Keep the payload of a CALL; it is unpacked when a field is asked for."""
         self._payload = payload
         self._unpacked: CallFields | None = None
+        self._blob: tuple[dict[str, Place], memoryview] | None = None
         self._seq = seq
         self._link = link
         self._data = self._opts = self._parent = self._progress = _UNREAD
@@ -152,6 +156,49 @@ class Job:
     def cancelled(self) -> bool:
         """Whether somebody asked for this attempt's end; once seen, what it returns is dropped."""
         return self._link.cancels.tell(self._seq)
+
+    def array(self, name: str = WHOLE) -> Any:
+        """Return a numpy array of the job's data, by its place: ``pixels``, ``frames.0.pixels``.
+
+        It is a view of shared memory, not copied, and cannot be written to. It is there until the
+        job ends: copy what must live longer.
+        Raises: UsageError when there is none of that name, or bytes; ImportError without numpy.
+        """
+        place, blob = self._find(name)
+        if place is None or place.entry.dtype is None:
+            message = f"{name!r} in the data of job {self.id} is bytes: use job.binary"
+            raise UsageError(message)
+        return value_at(place, blob)
+
+    def binary(self, name: str = WHOLE) -> memoryview:
+        """Return bytes of the job's data, or those of an array: a view, as ``array`` gives.
+
+        What Node sent as a Buffer is found too. Raises: UsageError when there is none of that name.
+        """
+        place, blob = self._find(name)
+        return blob if place is None else bytes_at(place, blob)
+
+    def _find(self, name: str) -> tuple[Place | None, memoryview]:
+        """Return where a part is, and the blob; for a Buffer of Node None, and its bytes."""
+        fields = self._fields
+        place = fields.blob
+        if place is not None and self._link.arena is not None:
+            if self._blob is None:
+                blob = self._link.arena.read(place.offset, place.size)
+                self._blob = places_in(place.table, place.size), blob
+            places, blob = self._blob
+            if name in places:
+                return places[name], blob
+        else:
+            places = {}
+        buffer = node_buffer(self.data, name)
+        if buffer is not None:
+            return None, memoryview(buffer)
+        try:
+            return place_named(places, name), memoryview(b"")
+        except KeyError as error:
+            message = f"job {self.id}: {error.args[0]}"
+            raise UsageError(message) from None
 
     def update_progress(self, value: Any) -> None:
         """Report how far the job is: any JSON.

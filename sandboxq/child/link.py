@@ -22,6 +22,7 @@ from sandboxq.child.questions import Questions
 from sandboxq.child.usage import Meter
 
 if TYPE_CHECKING:
+    from sandboxq.child.arena import ChildArena
     from sandboxq.child.async_questions import AsyncQuestions
     from sandboxq.child.cancels import Cancels
     from sandboxq.child.mark import Mark
@@ -89,13 +90,19 @@ class Link(Inbox):
     """Reads calls and writes replies. Any thread of the job may write."""
 
     def __init__(
-        self, sock: socket.socket, mark: Mark, cancels: Cancels, answers: socket.socket
+        self,
+        sock: socket.socket,
+        mark: Mark,
+        cancels: Cancels,
+        answers: socket.socket,
+        arena: ChildArena | None = None,
     ) -> None:
         """Take over the sockets; ``answers`` is where those to the job's questions arrive."""
         super().__init__(sock)
         self.begin = mark.begin
         self.meter = Meter()
         self.cancels = cancels
+        self.arena = arena
         self._pid = os.getpid()
         # A message of several packets must not be mixed with one of another thread.
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandboxq.binary import blob_size, pieces_of, table_text
 from sandboxq.child import output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
@@ -14,6 +15,7 @@ from sandboxq.child.frames import (
     CANCEL_TOLD,
     DONE,
     FAILED,
+    HAS_BLOB,
     HAS_OUTPUT,
     MESSAGE_LIMIT,
     MICROSECONDS_LIMIT,
@@ -24,15 +26,18 @@ from sandboxq.child.frames import (
     READY,
     RETIRE,
     START_FAILED,
+    BlobPlace,
+    encode_blob,
     encode_failure,
     encode_move,
 )
 from sandboxq.child.job import Job
 from sandboxq.child.move import move_from
-from sandboxq.child.values import json_from_value
+from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
 
 if TYPE_CHECKING:
+    from sandboxq.binary import Part
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
 
@@ -43,6 +48,7 @@ class Settings(NamedTuple):
     queue_name: str
     concurrency: int
     memory: int | None
+    max_result: int = MESSAGE_LIMIT
 
 
 def live(link: Link, processor: Processor, settings: Settings) -> None:
@@ -109,36 +115,68 @@ def _run(
     try:
         job = Job(payload, seq, link=link, queue_name=settings.queue_name)
         link.begin(seq)
-        value = result_bytes(processor.function(job))
+        value = result_from(processor.function(job), link, settings)
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
         return
     tell_value(link, seq, value, capture=capture, started=started)
 
 
-def result_bytes(value: object) -> bytes:
-    """Return a processor's value as JSON.
+class Result(NamedTuple):
+    """A processor's value: the payload of its DONE, and flags."""
+
+    payload: bytes
+    flags: int = 0
+
+
+def result_from(value: object, link: Link, settings: Settings) -> Result:
+    """Return a processor's value as JSON, its arrays and bytes in the arena.
 
     Raises:
-        ResultTooLarge: it would not fit a message.
+        NotJson: it has something that is neither.
+        ResultTooLarge: it is larger than the worker takes, or than a message may be.
     """
-    raw = json_from_value(value, "the return value")
-    if len(raw) > MESSAGE_LIMIT:
-        message = f"the return value has {len(raw)} bytes of JSON, the limit is {MESSAGE_LIMIT}"
+    try:
+        raw = json_from_value(value, "the return value")
+    except NotJson:
+        raw, parts = without_parts(value)
+        if not parts:
+            raise
+        return _result_with(raw, parts, link, settings)
+    if len(raw) > settings.max_result or len(raw) > MESSAGE_LIMIT:
+        limit = min(settings.max_result, MESSAGE_LIMIT)
+        message = f"the return value has {len(raw)} bytes of JSON, the limit is {limit}"
         raise ResultTooLarge(message)
-    return raw
+    return Result(raw)
+
+
+def _result_with(raw: bytes, parts: list[Part], link: Link, settings: Settings) -> Result:
+    if not link.is_ours():
+        os._exit(0)  # a process that the job forked: the arena is not its own
+    entries = [part.entry for part in parts]
+    size = blob_size(entries)
+    if size + len(raw) > settings.max_result or len(raw) > MESSAGE_LIMIT:
+        message = (
+            f"the return value has {size} bytes of arrays and bytes and {len(raw)} of JSON, "
+            f"the limit is {settings.max_result}"
+        )
+        raise ResultTooLarge(message)
+    assert link.arena is not None  # noqa: S101 - every child has one
+    offset = link.arena.write(pieces_of(parts), size)
+    place = BlobPlace(offset, size, table_text(entries).encode())
+    return Result(encode_blob(place) + raw, HAS_BLOB)
 
 
 def tell_value(
-    link: Link, seq: int, value: bytes, *, capture: output.Capture, started: int
+    link: Link, seq: int, value: Result, *, capture: output.Capture, started: int
 ) -> None:
     """Answer a call with what its processor returned; a process that it forked just ends."""
     if not link.is_ours():
         os._exit(0)
-    flags = _end(link, seq, capture)
+    flags = _end(link, seq, capture) | value.flags
     microseconds = microseconds_since(started)
     usage = link.meter.read(microseconds)
-    link.send(DONE, seq, value, flags=flags, microseconds=microseconds, usage=usage)
+    link.send(DONE, seq, value.payload, flags=flags, microseconds=microseconds, usage=usage)
     link.meter.start_peak_anew()
 
 

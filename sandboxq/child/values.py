@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.errors import ResultTooLarge, TooLarge, UsageError
+
+if TYPE_CHECKING:
+    from sandboxq.binary import Part
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -30,6 +35,25 @@ def json_from_value(value: object, what: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return _encode_ascii(value).encode()
+
+
+def without_parts(value: object) -> tuple[bytes, list[Part]]:
+    """Return a value as JSON with references, and the arrays and bytes that it had.
+
+    Raises:
+        NotJson: what is left has something else that is not JSON.
+        ResultTooLarge: no worker could store that much.
+    """
+    from sandboxq.binary import take_out  # noqa: PLC0415 - most values have none
+
+    what = "the return value"
+    try:
+        plain, parts = take_out(value, what)
+    except TooLarge as error:
+        raise ResultTooLarge(str(error)) from error
+    except UsageError as error:
+        raise NotJson(str(error)) from error
+    return (json_from_value(plain, what) if parts else b""), parts
 
 
 def value_from_json(raw: bytes, what: str, *, empty: Any) -> Any:

@@ -87,6 +87,13 @@ _STEPS = (
     help="Replace a child that holds more memory after a job: 500M, 2G.",
 )
 @setting("--max-child-age", type=float, help="Replace a child after about so many seconds.")
+@setting(
+    "--max-result",
+    type=Size(),
+    default="512M",
+    show_default=True,
+    help="Fail a job whose value is larger, arrays and bytes included.",
+)
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
 @setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs sandboxq[otel].")
 @setting(

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandboxq.child import frames
-from sandboxq.child.frames import OUT_OF_MEMORY, UNRECOVERABLE, decode_failure, decode_move
-from sandboxq.outcome import ChildrenAwaited, Failed, HandedBack, Postponed, RateLimited
+from sandboxq.child.frames import (
+    OUT_OF_MEMORY,
+    UNRECOVERABLE,
+    decode_blob,
+    decode_failure,
+    decode_move,
+)
+from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Postponed, RateLimited
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
+    from sandboxq.pool.arena import Arena, ResultBlob
+
+
+@dataclass(slots=True)
+class Unstored(Completed):
+    """A value whose arrays and bytes are still in the arena of the child that returned it."""
+
+    blob: ResultBlob | None = None
+    table: str = ""
+
+
+def completed_from_frame(payload: bytes, arena: Arena, *, most: int) -> Unstored | None:
+    """Return the value in a DONE with HAS_BLOB; None when it is larger than ``most`` bytes.
+
+    Raises: struct.error when it is no such frame.
+    """
+    place, value = decode_blob(payload)
+    if place.size > most:
+        return None
+    blob = arena.result(place.offset, place.size)
+    if blob is None:
+        return None
+    return Unstored(value, blob=blob, table=place.table.decode("utf-8", "replace"))
 
 
 def failure_from_frame(payload: bytes, flags: int, *, pid: int, memory: int | None) -> Failed:

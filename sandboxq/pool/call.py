@@ -19,6 +19,7 @@ class Call:
     ``submitted_at`` and ``sent_at`` are seconds of the loop's clock, ``unbegun`` counts children
     that died with it before it began, ``cancelled`` is why it is to end, ``usage`` what it has
     used once it has ended: µs in all, µs of CPU in its code and in the kernel, bytes at the peak.
+    ``blob`` has the arrays and bytes of its data, held until its end: it may be sent again.
     """
 
     key: bytes
@@ -32,6 +33,14 @@ class Call:
     unbegun: int = 0
     cancelled: ChildError | None = None
     usage: tuple[int, int, int, int] | None = None
+    blob: CallBlob | None = None
+
+
+class CallBlob(Protocol):
+    """The arrays and bytes of a job's data: one buffer, and the table of what is in it."""
+
+    view: memoryview
+    table: bytes
 
 
 class PoolListener(Protocol):

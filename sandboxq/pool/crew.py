@@ -55,7 +55,9 @@ class Crew:
         self._numbers = itertools.count(1)
         self._target = 0
         self.delay = RestartDelay()
-        order = Order(terms.processor, terms.queue_name, terms.concurrency)
+        order = Order(
+            terms.processor, terms.queue_name, terms.concurrency, max_result=terms.max_result
+        )
         self._keeper = ServerKeeper(order, self, self.delay, self._fill)
         self._patience = Patience(self._loop, self._keeper)
         self._outgoing: Child | None = None  # it works on until its successor is ready

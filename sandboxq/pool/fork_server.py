@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sandboxq
+from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
@@ -57,6 +58,7 @@ class Order(NamedTuple):
     concurrency: int
     threads: int = 1
     is_preloading: bool = True
+    max_result: int = MOST_BYTES
 
 
 class Loaded(NamedTuple):
@@ -227,6 +229,7 @@ class ForkServer:
             "queue": self._order.queue_name,
             "concurrency": self._order.concurrency,
             "preload": self._order.is_preloading,
+            "max_result": self._order.max_result,
             "path": sys.path,
             "scratch": self.scratch,
         }

@@ -27,8 +27,14 @@ class MemoryWatch:
         loop: asyncio.AbstractEventLoop,
         children: Callable[[], list[Child]],
         on_exceeded: Callable[[Child, int], None],
+        *,
+        max_result: int,
     ) -> None:
-        """Look at ``children()``; call ``on_exceeded`` with a child and its resident bytes."""
+        """Look at ``children()``; call ``on_exceeded`` with a child and its resident bytes.
+
+        What a job was sent in its arena, and a result of ``max_result`` there, do not count.
+        """
+        self._max_result = max_result
         self._loop = loop
         self._children = children
         self._on_exceeded = on_exceeded
@@ -37,9 +43,12 @@ class MemoryWatch:
     def start(self) -> None:
         """Look now, and again and again."""
         for child in self._children():
+            child.arena.trim()
             if child.memory is None or not child.pid or child.doom is not None:
                 continue
             resident = resident_bytes(child.pid)
+            if resident > child.memory + _LIBRARIES:
+                resident -= child.arena.resident(self._max_result)
             if resident > child.memory + _LIBRARIES:
                 self._on_exceeded(child, resident)
         self._timer = self._loop.call_later(_INTERVAL, self.start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from sandboxq.child.frames import CALL, PING
+from sandboxq.child.frames import PING
 from sandboxq.pool.depth import average_with, depth, reserve
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ class Placement:
 
     def unsend(self, child: Child) -> None:
         """Move what a child has not read back into the reserve, in its place."""
-        calls = [
-            child.flying.pop(seq) for seq in child.channel.take_unread() if seq in child.flying
-        ]
+        taken = (child.forget(seq) for seq in child.channel.take_unread())
+        calls = [call for call in taken if call is not None]
         if child.is_stuck:
             child.channel.send(PING, 0)  # the one before was perhaps read back too
         if calls:
@@ -153,8 +152,7 @@ class Placement:
         call.sent_at = self._loop.time()
         if not child.flying:
             child.progress_at = call.sent_at
-        child.flying[call.seq] = call
-        child.channel.send(CALL, call.seq, call.payload)
+        child.send_call(call)
         if len(child.flying) + child.answered >= child.most_calls:
             self._on_spent()
         if self._timer is None:

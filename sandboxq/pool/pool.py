@@ -16,6 +16,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import (
     ChildError,
     ChildStartFailed,
@@ -55,7 +56,7 @@ _MB = 1 << 20
 class Pool:
     """A number of children that run one processor under one policy."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker says of its children, each with a default
         self,
         processor: str,
         *,
@@ -66,6 +67,7 @@ class Pool:
         concurrency: int = 1,
         policy: str | Policy = "limits",
         recycling: Recycling = NO_RECYCLING,
+        max_result: int = MOST_BYTES,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -82,7 +84,8 @@ class Pool:
             )
             raise UsageError(message)
         self._policy = policy if isinstance(policy, Policy) else Policy(policy)
-        self._terms = Terms(processor, queue_name, concurrency, self._policy)
+        self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result)
+        self.max_result = max_result
         self._first_size = size
         self._concurrency = concurrency
         self._listener = listener
@@ -124,7 +127,9 @@ class Pool:
             on_probe=self._listener.on_room,
         )
         self.recycler = Recycler(self._loop, self._crew, self._recycling)
-        self._watch = MemoryWatch(self._loop, lambda: self.crew.children, self._on_memory)
+        self._watch = MemoryWatch(
+            self._loop, lambda: self.crew.children, self._on_memory, max_result=self.max_result
+        )
         try:
             await self._crew.start(self._first_size, timeout)
             if self._is_ending:
@@ -341,7 +346,7 @@ class Pool:
             is_wanted = (child.doom is None or child.victim is not call) and not call.cancelled
             if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
                 call.unbegun += 1
-                del child.flying[call.seq]
+                child.forget(call.seq)
                 self.placement.put_back([call])
 
     def _outcome_of_death(self, child: Child, call: Call, death: Death) -> Outcome:

@@ -12,9 +12,10 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.cancels import ask, open_cancels
-from sandboxq.child.frames import RESPONSE, RETIRE
+from sandboxq.child.frames import CALL, RESPONSE, RETIRE, BlobPlace, encode_blob
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
+from sandboxq.pool.arena import Arena
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.channel import Channel, Flooded
 
@@ -84,6 +85,7 @@ class Child:
         "_stdout",
         "_tail",
         "answered",
+        "arena",
         "channel",
         "concurrency",
         "death",
@@ -151,6 +153,8 @@ class Child:
             opened.callback(self.channel.close)
             self._answers = Channel(loop, _hear_nothing)
             opened.callback(self._answers.close)
+            self.arena = Arena()
+            opened.callback(self.arena.close)
             self._mark_fd = open_mark()
             opened.callback(os.close, self._mark_fd)
             self._mark = Mark(self._mark_fd)
@@ -167,11 +171,12 @@ class Child:
     def far_filenos(self) -> list[int]:
         """Return what the process needs.
 
-        Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers.
+        Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers, arena.
         """
         pipes = [pipe.far_fileno() for pipe in (self._stdout, self._stderr)]
         marks = [self._mark_fd, self._far_cancels_fd]
-        return [self.channel.far_fileno(), *pipes, *marks, self._answers.far_fileno()]
+        last = [self._answers.far_fileno(), self.arena.fd]
+        return [self.channel.far_fileno(), *pipes, *marks, *last]
 
     def close_far(self) -> None:
         """Close our copies of the pipes' far ends, so that they end with the process."""
@@ -203,6 +208,22 @@ class Child:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def send_call(self, call: Call) -> None:
+        """Give the child a call, with its arrays and bytes in the arena."""
+        self.flying[call.seq] = call
+        payload = call.payload
+        if call.blob is not None:
+            place = BlobPlace(self.arena.put(call), len(call.blob.view), call.blob.table)
+            payload += encode_blob(place)
+        self.channel.send(CALL, call.seq, payload)
+
+    def forget(self, seq: int) -> Call | None:
+        """Return a call that is not in this child any more; None when it never was."""
+        call = self.flying.pop(seq, None)
+        if call is not None and call.blob is not None:
+            self.arena.free(call)
+        return call
 
     def cancel(self, call: Call) -> None:
         """Tell the code of a running call that it is to end."""
@@ -285,6 +306,7 @@ class Child:
         self._answers.close()
         self.close_far()
         self._mark.close()
+        self.arena.close()
         if self._cancels_fd >= 0:
             os.close(self._cancels_fd)
             self._cancels_fd = -1

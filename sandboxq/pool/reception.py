@@ -11,6 +11,7 @@ from sandboxq.child.frames import (
     DATA,
     DONE,
     FAILED,
+    HAS_BLOB,
     HAS_OUTPUT,
     LINE,
     LOG,
@@ -30,7 +31,7 @@ from sandboxq.child.frames import (
 )
 from sandboxq.errors import JobCrashed, ResultTooLarge
 from sandboxq.outcome import Completed
-from sandboxq.pool.answer import failure_from_frame, move_from_frame
+from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
 from sandboxq.pool.channel import Flooded
 from sandboxq.pool.death import failure_from_cancel
 from sandboxq.pool.question import Question
@@ -91,7 +92,11 @@ class Reception:
     ) -> None:
         """Take a message of a child."""
         if kind == DONE:
-            self._on_answer(child, Completed(payload), flags, spent, seq)
+            outcome = self._with_blob(child, payload) if flags & HAS_BLOB else Completed(payload)
+            if outcome is None or len(outcome.value) > self._pool.max_result:
+                self._refuse(child, seq)
+            else:
+                self._on_answer(child, outcome, flags, spent, seq)
         elif kind == FAILED:
             failure = failure_from_frame(payload, flags, pid=child.pid, memory=child.memory)
             self._on_answer(child, failure, flags, spent, seq)
@@ -108,6 +113,15 @@ class Reception:
             if kind == READY:
                 child.user_us, child.system_us = spent[1:3]  # of its birth and setup()
             self._on_rare(child, kind, detail, seq, payload)
+
+    def _with_blob(self, child: Child, payload: bytes) -> Completed | None:
+        return completed_from_frame(payload, child.arena, most=self._pool.max_result)
+
+    def _refuse(self, child: Child, seq: int) -> None:
+        """End a child that sends what an honest one would not have sent."""
+        limit = self._pool.max_result
+        error = ResultTooLarge(f"child {child.pid} sent a value beyond the limit of {limit} bytes")
+        self._pool.doom(child, error, child.flying.get(seq))
 
     def _on_rare(self, child: Child, kind: int, detail: int, seq: int, payload: bytes) -> None:
         if kind == REQUEST:
@@ -138,7 +152,7 @@ class Reception:
     ) -> None:
         if flags & HAS_OUTPUT:
             child.drain_output()  # while it is known whose it is
-        call = child.flying.pop(seq, None)
+        call = child.forget(seq)
         if call is None:
             return
         if flags & CANCEL_TOLD and call.cancelled is not None:

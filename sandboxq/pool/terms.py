@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sandboxq.binary import MOST_BYTES
+
 if TYPE_CHECKING:
     from sandboxq.pool.death import Death
     from sandboxq.pool.process import Child
@@ -17,6 +19,7 @@ class Terms(NamedTuple):
     queue_name: str
     concurrency: int
     policy: Policy
+    max_result: int = MOST_BYTES  # of a job's value, in bytes
 
 
 class CrewOwner(Protocol):

@@ -3,7 +3,7 @@
     coordinator ══ control (SEQPACKET, JSON and descriptors) ══ zygote ──fork──► children
                                                                   ▲  SIGCHLD       │
                                                                   └────────────────┘
-    load       ─► loaded | refused        spawn + 6 descriptors ─► forked + pidfd
+    load       ─► loaded | refused        spawn + 7 descriptors ─► forked + pidfd
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
 It has one thread, and so may fork at any time. Whatever a child starts and leaves behind is
@@ -25,6 +25,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import loader, loop
+from sandboxq.child.arena import ChildArena
 from sandboxq.child.birth import CHILD_VARIABLE, be_born
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
@@ -43,7 +44,7 @@ REFUSED = 3
 _TRACE_LIMIT = 16 * 1024
 # Each kill re-parents the next generation to us: long enough for any depth.
 _LAST_SWEEP_SECONDS = 5.0
-_DESCRIPTORS_OF_A_CHILD = 6
+_DESCRIPTORS_OF_A_CHILD = 7
 
 
 def main(control_fd: int, stacks_fd: int) -> None:
@@ -163,11 +164,12 @@ class _Zygote:
             os.close(self._wake_r)
             os.close(self._wake_w)
             self._control.close()
-            sock, stdout, stderr, memory, cancels, answers = fds
+            sock, stdout, stderr, memory, cancels, answers, arena = fds
             be_born(parent, stdout=stdout, stderr=stderr)
             mark = Mark(memory)
             os.close(memory)
-            link = Link(_packets(sock), mark, Cancels(cancels), _packets(answers))
+            sockets = _packets(sock), _packets(answers)
+            link = Link(sockets[0], mark, Cancels(cancels), sockets[1], ChildArena(arena))
             self._run_child(link, order)
             code = 0
         except BaseException:  # noqa: BLE001 - a child never returns into the fork server's loop
@@ -183,7 +185,12 @@ class _Zygote:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator hears it
             loop.report_failed_start(link, "starting a child", error)
             return
-        settings = loop.Settings(self._order["queue"], self._order["concurrency"], order["memory"])
+        settings = loop.Settings(
+            self._order["queue"],
+            self._order["concurrency"],
+            order["memory"],
+            self._order["max_result"],
+        )
         loop.live(link, processor, settings)
 
     def _drain_wakeups(self) -> None:

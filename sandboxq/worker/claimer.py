@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.reader import BlockingReader
     from sandboxq.pool.pool import Pool
     from sandboxq.worker.context import WorkerContext
+    from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
 
 # One script call claims at most so many jobs (design.md 3.2).
@@ -54,6 +55,7 @@ class Claimer:
         context: WorkerContext,
         *,
         pool: Pool,
+        porter: Porter,
         settler: Settler,
         room: asyncio.Event,
         on_lost: Callable[[Attempt], None],
@@ -69,6 +71,7 @@ class Claimer:
         self._clock = context.clock
         self._telemetry = context.telemetry
         self._pool = pool
+        self._porter = porter
         self._settler = settler
         self._room = room
         self._on_lost = on_lost
@@ -124,10 +127,10 @@ class Claimer:
 
     def _wanted(self) -> int:
         """Return how many jobs to ask for: none while the children have enough work ahead."""
-        room = self._pool.room()
+        room = self._pool.room() - self._porter.pending
         if room <= 0:
             return 0
-        held = self._pool.held
+        held = self._pool.held + self._porter.pending
         has_idle_slot = held < self._pool.size * self._settings.concurrency
         # Half empty is soon enough when work is ahead; asking for each single job is not a batch.
         return min(room, BATCH) if has_idle_slot or room >= held else 0
@@ -214,7 +217,11 @@ class Claimer:
             return
         if self._settings.tracing is not None:
             begin_span(attempt, self._settings.tracing, self._keys.queue, self._settings.name)
-        self._pool.submit(call_from_attempt(attempt))
+        call = call_from_attempt(attempt)
+        if job.binary:
+            self._porter.fetch(attempt, call)
+        else:
+            self._pool.submit(call)
 
     async def _is_all_done(self) -> bool:
         if self._held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.outcome import Completed
+from sandboxq.pool.answer import Unstored
 from sandboxq.telemetry import JobLine
 from sandboxq.worker.attempt import AttemptState
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sandboxq.telemetry import Telemetry
     from sandboxq.worker.answers import Answers
     from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
 
 
@@ -31,10 +33,12 @@ class WorkerListener:
         self._answers = answers
         self._telemetry = telemetry
         self._room = room
+        self.porter: Porter  # which delivers to the pool, which has to know this one
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
         """Settle the attempt, unless its job belongs to somebody else by now."""
         attempt: Attempt = call.context
+        call.blob = None  # its memory is wanted by the next
         self._room.set()
         if attempt.state is AttemptState.LOST:
             return
@@ -43,7 +47,10 @@ class WorkerListener:
             return
         attempt.seconds = seconds
         attempt.usage = call.usage
-        self._settler.end(attempt, outcome)
+        if isinstance(outcome, Unstored):
+            self.porter.store(attempt, outcome)
+        else:
+            self._settler.end(attempt, outcome)
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Write progress, a log row or new data."""

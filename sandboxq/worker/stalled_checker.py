@@ -1,10 +1,14 @@
-"""Puts jobs back whose worker has stopped renewing their locks (bullmq-wire.md 3.18)."""
+"""Puts jobs back whose worker has stopped renewing their locks (bullmq-wire.md 3.18).
+
+In the same rhythm it removes arrays and bytes whose job is gone (broker/binary.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from sandboxq.broker.binary import sweep
 from sandboxq.broker.stalled import recover_stalled
 from sandboxq.errors import BrokerUnavailable
 from sandboxq.telemetry import JobsStalled
@@ -35,6 +39,7 @@ class StalledChecker:
             await asyncio.sleep(self._settings.stalled_interval)
 
     async def _check(self) -> None:
+        await sweep(self._broker, self._keys)
         stalled = await recover_stalled(
             self._broker,
             self._keys,

@@ -35,6 +35,7 @@ from sandboxq.worker.control import Control
 from sandboxq.worker.ledger import Ledger
 from sandboxq.worker.listener import WorkerListener
 from sandboxq.worker.lock_keeper import LockKeeper
+from sandboxq.worker.porter import Porter
 from sandboxq.worker.service import Service
 from sandboxq.worker.settler import Settler
 from sandboxq.worker.stalled_checker import StalledChecker
@@ -161,10 +162,11 @@ class Worker:
             return
         self._settler = Settler(context, on_settled=self._settled.set)
         self._answers = Answers(context)
+        listener = WorkerListener(self._settler, self._answers, self.telemetry, self._room)
         self._pool = Pool(
             self.processor,
             size=self.procs,
-            listener=WorkerListener(self._settler, self._answers, self.telemetry, self._room),
+            listener=listener,
             queue_name=self.keys.queue,
             concurrency=self.settings.concurrency,
             policy=self.settings.policy,
@@ -174,14 +176,18 @@ class Worker:
                 self.settings.max_rss_per_child,
                 self.settings.max_child_age,
             ),
+            max_result=self.settings.max_result,
         )
         self._winding_down = WindingDown(
             self._pool, self._settler, self._held, room=self._room, settled=self._settled
         )
+        self._porter = Porter(context, self._settler, deliver=self._pool.submit)
+        listener.porter = self._porter
         await self._pool.start(self.settings.start_timeout)
         self._claimer = Claimer(
             context,
             pool=self._pool,
+            porter=self._porter,
             settler=self._settler,
             room=self._room,
             on_lost=self._give_up_lost,
@@ -196,6 +202,7 @@ class Worker:
         for name, loop in (
             ("settler", self._settler.run),
             ("answers", self._answers.run),
+            ("porter", self._porter.run),
             ("lock keeper", lock_keeper.run),
             ("stalled checker", checker.run),
             ("ledger", self._ledger.run),
@@ -383,4 +390,6 @@ class Worker:
         if self._state is not WorkerState.READY:
             return
         self._state = WorkerState.SETTLED
+        for attempt in self._porter.take_back():
+            self._settler.hand_back(attempt)
         await self._winding_down.run(self.settings.shutdown_timeout, self._hurry)

@@ -12,12 +12,12 @@ from sandboxq.binary import (
     ALIGNMENT,
     Part,
     blob_size,
+    pieces_of,
     places_in,
     put_back,
     table_text,
     take_out,
 )
-from sandboxq.broker.binary import blob_of
 
 ARRAYS = [
     np.arange(6, dtype=np.uint8).reshape(2, 3),
@@ -34,7 +34,7 @@ ARRAYS = [
 
 def joined(parts: list[Part]) -> tuple[dict[str, Any], memoryview]:
     """Return what Redis would give back: the places and the blob."""
-    blob = b"".join(blob_of(parts))
+    blob = b"".join(pieces_of(parts))
     entries = [part.entry for part in parts]
     assert len(blob) == blob_size(entries)
     return places_in(table_text(entries), len(blob)), memoryview(blob)

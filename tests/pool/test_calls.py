@@ -69,7 +69,7 @@ def do_give_up(job): raise UnrecoverableError("no use")
 @action
 def do_nan(job): return {"a": [1, float("nan")]}
 @action
-def do_bytes(job): return {"picture": b"x"}
+def do_bytes(job): return {"picture": {b"x"}}
 @action
 def do_object(job): return [1, {"b": threading.Lock()}]
 @action
@@ -154,7 +154,7 @@ def test_failure_names_message_class_and_the_users_frames_only(chores: Path) -> 
         ("exit", "sys.exit(3)"),
         ("interrupt", "KeyboardInterrupt"),
         ("nan", "nan at $.a[1]"),
-        ("bytes", "bytes at $.picture"),
+        ("bytes", "set at $.picture"),
         ("object", "lock at $[1].b"),
         ("loop", "$[0] contains itself"),
     ],

@@ -1,0 +1,96 @@
+"""Memory that a child shares with the coordinator, for arrays and bytes: one sealed memfd.
+
+    0 ─ header: how many results the coordinator has done with
+    4096 ─ arrays and bytes of calls: the coordinator writes, the child reads
+    HALF ─ those of results: the child writes, the coordinator reads
+    2·HALF ─ end
+
+Sparse: only pages that were touched exist. Sealed against another size, because to read a page that
+is gone would kill the coordinator (SIGBUS). Mapped by each side when it is first used, and used
+again and again: new pages cost ten times what it takes to fill them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Several times what may be under way to one child.
+HALF = 4 << 30
+HEADER = mmap.PAGESIZE
+DONE_WITH = struct.Struct("<Q")
+
+_WAIT_SECONDS = 0.001
+
+
+def open_arena() -> int:
+    """Return the descriptor of a new arena; no memory is used yet."""
+    import fcntl  # noqa: PLC0415 - in the coordinator only
+
+    fd = os.memfd_create("sandboxq-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, 2 * HALF)
+    except OSError:
+        os.close(fd)
+        raise
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return fd
+
+
+def rounded(size: int) -> int:
+    """Return a size in whole pages."""
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class ChildArena:
+    """The child's side."""
+
+    __slots__ = ("_calls", "_end", "_fd", "_results", "_written")
+
+    def __init__(self, fd: int) -> None:
+        """Keep the descriptor; most children never use it."""
+        self._fd = fd
+        self._calls: mmap.mmap | None = None
+        self._results: mmap.mmap | None = None
+        self._written = 0
+        self._end = 0
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """Return what the coordinator put there; it cannot be written to."""
+        return memoryview(self._mapped_calls())[offset : offset + size]
+
+    def write(self, pieces: Iterable[memoryview | bytes], size: int) -> int:
+        """Copy a result of so many bytes in, and return where it begins in the upper half."""
+        if self._results is None:
+            self._results = mmap.mmap(self._fd, HALF, offset=HALF)
+        start = self._free_start(size)
+        at = start
+        for piece in pieces:
+            self._results[at : at + len(piece)] = piece
+            at += len(piece)
+        self._written += 1
+        self._end = rounded(at)
+        return start
+
+    def _free_start(self, size: int) -> int:
+        """Return where nothing is that the coordinator still reads; wait when that is nowhere."""
+        while self._done_with() < self._written:
+            if self._end + size <= HALF:
+                return self._end
+            time.sleep(_WAIT_SECONDS)
+        return 0
+
+    def _done_with(self) -> int:
+        number: int = DONE_WITH.unpack_from(self._mapped_calls())[0]
+        return number
+
+    def _mapped_calls(self) -> mmap.mmap:
+        if self._calls is None:
+            self._calls = mmap.mmap(self._fd, HALF, prot=mmap.PROT_READ)
+        return self._calls
