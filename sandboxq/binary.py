@@ -70,7 +70,10 @@ def take_out(value: Any, what: str) -> tuple[Any, list[Part]]:
     Raises: UsageError for arrays of objects or records, and for more than Redis can hold.
     """
     taker = _Taker(what)
-    value = taker.without(value, ())
+    try:
+        changed = taker.without(value, ())
+    except RecursionError:
+        return value, []  # no JSON either, which the caller will hear
     size = blob_size([part.entry for part in taker.parts])
     if size > MOST_BYTES:
         message = (
@@ -78,7 +81,7 @@ def take_out(value: Any, what: str) -> tuple[Any, list[Part]]:
             "value: add several jobs, or pass what is larger through files"
         )
         raise TooLarge(message)
-    return value, taker.parts
+    return changed, taker.parts
 
 
 class _Taker:
