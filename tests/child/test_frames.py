@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.child.frames import decode_call, decode_failure, encode_call, encode_failure
+from sandboxq.child.frames import (
+    BlobPlace,
+    decode_call,
+    decode_failure,
+    encode_blob,
+    encode_call,
+    encode_failure,
+)
 
 _RAW = st.binary(max_size=50)
 _COUNT = st.integers(0, 2**32 - 1)
@@ -32,7 +39,10 @@ _COUNT = st.integers(0, 2**32 - 1)
 )
 def test_call_goes_there_and_back(fields: dict[str, bytes | int]) -> None:
     """Fields that swap places would be worse than fields that are lost."""
-    assert decode_call(encode_call(**fields))._asdict() == fields  # type: ignore[arg-type]
+    payload = encode_call(**fields)  # type: ignore[arg-type]
+    assert decode_call(payload)._asdict() == {**fields, "blob": None}
+    place = BlobPlace(4096, 7, b"table")
+    assert decode_call(payload + encode_blob(place))._asdict() == {**fields, "blob": place}
 
 
 @given(st.text(), st.text(), st.text())
