@@ -17,6 +17,7 @@ from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
 from sandboxq.worker.attempt import Attempt, AttemptState, call_from_attempt
 from sandboxq.worker.attempt_span import begin_span
 from sandboxq.worker.scheduler import SchedulerKeeper
+from sandboxq.worker.unanswered import give_back_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,9 @@ class Claimer:
         self._limiter = None if limiter is None else (limiter.max, limiter.duration_ms)
         self._scheduler_keeper = SchedulerKeeper(context)
         self._worker_id = str(uuid.uuid4())
+        self._context = context
         self._claims = 0
+        self._unanswered = ""  # the token of a claim whose reply was lost
         self._reader: BlockingReader | None = None
         self._is_waiting = False
         self._is_drained = True  # nothing has come yet
@@ -108,6 +111,9 @@ class Claimer:
 
     async def _claim_some(self, mode: Mode) -> bool:
         """Do one step; return True when a burst has nothing left to do."""
+        if self._unanswered:
+            await give_back_unanswered(self._context, self._unanswered)
+            self._unanswered = ""
         limit = self._wanted()
         if not limit:
             await self._wait_for_room()
@@ -158,6 +164,9 @@ class Claimer:
             # Whatever becomes of the claim, the loop ends.
             with contextlib.suppress(QueueError):
                 self._start_all((await asking).jobs, token)
+            raise
+        except BrokerUnavailable:
+            self._unanswered = token
             raise
         self._start_all(found.jobs, token)
         return found

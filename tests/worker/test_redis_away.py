@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sandboxq import Queue, Worker
 from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
-from tests.broker.servers import StoppableServer
+from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
@@ -111,3 +111,22 @@ def test_runs_outlast_a_redis_that_is_frozen_for_longer_than_a_lock(
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
     assert len(marks.read_text().split()) == 1
+
+
+def test_a_claim_whose_reply_is_lost_keeps_no_jobs(tmp_path: Path, queue_name: str) -> None:
+    """The server ran it, and nobody knows of the jobs: they would stay active until they stall."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Queue(queue_name, url=server.url) as queue:
+            await queue.add_bulk([("echo", {"value": 1})] * 5)
+            # The token of a worker's first claim ends so, and nothing else does.
+            async with FaultProxy(server, cut_at=b":1\r\n") as proxy:
+                async with Worker(queue_name, PROCESSOR, url=proxy.url, procs=1) as worker:
+                    await asyncio.wait_for(worker.run(burst=True), 15)
+                assert proxy.connections > 2
+            jobs = await queue.get_jobs(["completed"])
+            assert [job.attempts_started for job in jobs] == [1] * 5
+            assert [job.stalled_counter for job in jobs] == [0] * 5
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
