@@ -118,6 +118,9 @@ def test_a_claim_whose_reply_is_lost_keeps_no_jobs(tmp_path: Path, queue_name: s
 
     async def main(server: StoppableServer) -> None:
         async with Queue(queue_name, url=server.url) as queue:
+            async with Worker(queue_name, PROCESSOR, url=server.url, procs=1) as worker:
+                await queue.add("echo", {"value": 1})
+                await worker.run(burst=True)  # the server knows the scripts from now on
             await queue.add_bulk([("echo", {"value": 1})] * 5)
             # The token of a worker's first claim ends so, and nothing else does.
             async with FaultProxy(server, cut_at=b":1\r\n") as proxy:
@@ -125,8 +128,8 @@ def test_a_claim_whose_reply_is_lost_keeps_no_jobs(tmp_path: Path, queue_name: s
                     await asyncio.wait_for(worker.run(burst=True), 15)
                 assert proxy.connections > 2
             jobs = await queue.get_jobs(["completed"])
-            assert [job.attempts_started for job in jobs] == [1] * 5
-            assert [job.stalled_counter for job in jobs] == [0] * 5
+            assert [job.attempts_started for job in jobs] == [1] * 6
+            assert [job.stalled_counter for job in jobs] == [0] * 6
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
