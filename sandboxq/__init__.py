@@ -22,16 +22,20 @@ if TYPE_CHECKING:
         JobExited,
         JobFailed,
         LockLost,
+        PayloadTooLarge,
         QueueError,
         RateLimitError,
+        RemoteError,
         ResultTimeout,
         SandboxError,
         SandboxqError,
+        SignatureRefused,
         UnrecoverableError,
         UsageError,
         WaitingChildrenError,
         WaitingError,
     )
+    from sandboxq.executor import SandboxExecutor
     from sandboxq.job import JobOptions, JobState, Keep
     from sandboxq.queue.events import QueueEvent, QueueEvents
     from sandboxq.queue.flow import Flow, FlowProducer
@@ -44,6 +48,10 @@ __version__ = "0.1.0"
 
 # Loaded on first use: a child that imports one error must not pay for asyncio and Redis.
 _HOMES = {
+    "SandboxExecutor": "sandboxq.executor",
+    "SignatureRefused": "sandboxq.errors",
+    "RemoteError": "sandboxq.errors",
+    "PayloadTooLarge": "sandboxq.errors",
     "Backoff": "sandboxq.backoff",
     "BinaryMissing": "sandboxq.errors",
     "BrokerUnavailable": "sandboxq.errors",
@@ -102,17 +110,21 @@ __all__ = [
     "Keep",
     "LockLost",
     "Parent",
+    "PayloadTooLarge",
     "Queue",
     "QueueError",
     "QueueEvent",
     "QueueEvents",
     "RateLimit",
     "RateLimitError",
+    "RemoteError",
     "Repeat",
     "ResultTimeout",
     "SandboxError",
+    "SandboxExecutor",
     "SandboxqError",
     "Scheduler",
+    "SignatureRefused",
     "Tracing",
     "UnrecoverableError",
     "UsageError",

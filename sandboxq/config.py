@@ -84,6 +84,8 @@ class WorkerSettings:
     max_child_age: float | None = None
     max_result: int = MOST_BYTES  # of a job's value, JSON and arrays together, in bytes
     tracing: Tracing | None = None
+    # Of functions alone (sandboxq.signing); None is $SANDBOXQ_SECRET. Never shown.
+    secret: str | bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -155,6 +157,7 @@ class WorkerOptions(TypedDict, total=False):
     max_child_age: float | dt.timedelta | None
     max_result: int
     tracing: Tracing | None
+    secret: str | bytes | None
 
 
 def settings_from_options(options: WorkerOptions) -> WorkerSettings:

@@ -27,6 +27,10 @@ class TooLarge(UsageError):
     """The arrays and bytes of a job are more than Redis can hold in one value."""
 
 
+class PayloadTooLarge(UsageError):
+    """A function and its arguments are larger than may travel through a queue."""
+
+
 class ProcessorNotLoaded(UsageError):
     """The processor file is missing, cannot be imported, or defines no ``process``."""
 
@@ -118,6 +122,23 @@ class BinaryMissing(QueueError):
 
 class JobFailed(QueueError):
     """A job ended in ``failed``; its text is the job's failed reason."""
+
+
+class SignatureRefused(JobFailed):
+    """A worker of functions was given a job that nobody with its secret has signed for it."""
+
+
+class RemoteError(JobFailed):
+    """A function raised what is no built-in exception.
+
+    ``type_name`` is its class, ``traceback`` the text that the child wrote.
+    """
+
+    def __init__(self, message: str, *, type_name: str = "", traceback: str = "") -> None:
+        """Keep the facts."""
+        self.type_name = type_name
+        self.traceback = traceback
+        super().__init__(f"{type_name}: {message}" if type_name else message)
 
 
 class ResultTimeout(QueueError, TimeoutError):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker.claim import claim
 from sandboxq.broker.codec import options_from_wire
-from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.errors import BrokerUnavailable, QueueError, SignatureRefused
 from sandboxq.job import JobOptions
 from sandboxq.outcome import Failed
+from sandboxq.signing import Place, is_signed
 from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
 from sandboxq.worker.attempt import Attempt, AttemptState, call_from_attempt
 from sandboxq.worker.attempt_span import begin_span
@@ -60,9 +61,11 @@ class Claimer:
         settler: Settler,
         room: asyncio.Event,
         on_lost: Callable[[Attempt], None],
+        secret: bytes | None = None,
     ) -> None:
         """Claim for ``pool``, which sets ``room`` when it may take another call.
 
+        With a ``secret`` only jobs signed with it are run.
         ``on_lost`` ends a run whose job was claimed again.
         """
         self._broker = context.broker
@@ -76,6 +79,8 @@ class Claimer:
         self._settler = settler
         self._room = room
         self._on_lost = on_lost
+        self._secret = secret
+        self._place = Place(context.keys.prefix, context.keys.queue)
         limiter = context.settings.limiter
         self._limiter = None if limiter is None else (limiter.max, limiter.duration_ms)
         self._scheduler_keeper = SchedulerKeeper(context)
@@ -223,6 +228,11 @@ class Claimer:
         refusal = refusal_of(job, self._settings.max_started_attempts)
         if refusal:
             self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
+            return
+        if self._secret and not is_signed(job.data, self._secret, self._place, job.id):
+            reason = "refused: nobody with this worker's secret has signed this job for this queue"
+            cause = SignatureRefused.__name__
+            self._settler.end(attempt, Failed(reason, cause=cause, is_unrecoverable=True))
             return
         if self._settings.tracing is not None:
             begin_span(attempt, self._settings.tracing, self._keys.queue, self._settings.name)

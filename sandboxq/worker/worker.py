@@ -15,6 +15,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Self, Unpack
 
+from sandboxq import signing
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
@@ -97,6 +98,9 @@ class Worker:
         self.keys = QueueKeys(queue, prefix)
         self.processor = "" if processor is None else os.fspath(processor)
         self.settings = settings_from_options(options)
+        # Unverified functions never reach a child: without a secret there is no such worker.
+        is_of_functions = self.processor.partition(":")[0] == signing.PROCESSOR
+        self._secret = signing.checked_secret(self.settings.secret) if is_of_functions else None
         self.telemetry = telemetry or Telemetry()
         self.tally = Tally()
         self.telemetry.subscribe(self.tally)
@@ -191,6 +195,7 @@ class Worker:
             settler=self._settler,
             room=self._room,
             on_lost=self._give_up_lost,
+            secret=self._secret,
         )
         self._start_services(context)
 
