@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from sandboxq.broker.children import families_of
 from sandboxq.broker.codec import job_from_hash
-from sandboxq.broker.connection import Broker
 from sandboxq.broker.flow import add_flow
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound
 from sandboxq.queue.binary import forget, with_stored_parts
 from sandboxq.queue.checks import checked_text, checked_whole
+from sandboxq.queue.connected import Connected
 from sandboxq.queue.flow_plan import FlowNode, plan_of
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
 from sandboxq.queue.queue import Queue
@@ -23,6 +22,7 @@ from sandboxq.queue.traced import add_flows_traced
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from sandboxq.broker.connection import Broker
     from sandboxq.queue.flow_plan import Draft
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_flow import SyncFlowProducer
@@ -43,7 +43,7 @@ class Flow(Generic[J]):
     children: tuple[Flow[J], ...] = ()
 
 
-class FlowProducer:
+class FlowProducer(Connected):
     """Adds flows to the queues of one Redis. Nothing is sent before the first method is awaited.
 
     Every method raises BrokerUnavailable when Redis cannot be reached, and UsageError, before
@@ -64,14 +64,9 @@ class FlowProducer:
 
         A broker that was given stays open when the producer is closed.
         """
-        self._url = url
+        super().__init__(url, broker=broker, clock=clock, tracing=tracing)
         self._prefix = prefix
-        self._clock = clock
-        self._broker = broker
-        self._owns_broker = broker is None
-        self._connecting = asyncio.Lock()
         self._queues: dict[QueueKeys, Queue] = {}
-        self._tracing = tracing
 
     @staticmethod
     def sync(
@@ -82,27 +77,12 @@ class FlowProducer:
 
         return SyncFlowProducer(url, prefix=prefix, tracing=tracing)
 
-    async def __aenter__(self) -> Self:
-        """Connect."""
-        await self.connect()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close."""
-        await self.close()
-
-    async def connect(self) -> None:
-        """Connect now instead of when the first method is awaited."""
-        await self._connected()
-
     async def close(self) -> None:
         """Close all connections that were opened, also by returned jobs; twice is harmless."""
         queues, self._queues = self._queues, {}
         for queue in queues.values():
             await queue.close()
-        if self._owns_broker and self._broker is not None:
-            broker, self._broker = self._broker, None
-            await broker.close()
+        await super().close()
 
     async def add(
         self,
@@ -219,13 +199,6 @@ class FlowProducer:
         if keys not in self._queues:
             self._queues[keys] = Queue(keys.queue, prefix=keys.prefix, broker=broker)
         return self._queues[keys]
-
-    async def _connected(self) -> Broker:
-        if self._broker is None:
-            async with self._connecting:
-                if self._broker is None:
-                    self._broker = await Broker.connect(self._url)
-        return self._broker
 
 
 def _grown(plan: Sequence[Draft], jobs: Sequence[J]) -> list[Flow[J]]:

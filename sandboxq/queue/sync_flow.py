@@ -9,7 +9,8 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.queue.flow import DEPTH, MAX_CHILDREN, Flow, FlowProducer
 from sandboxq.queue.job import QueuedJob, members_of
 from sandboxq.queue.portal import portal
-from sandboxq.queue.sync import SyncJob, SyncQueue
+from sandboxq.queue.sync import SyncQueue
+from sandboxq.queue.sync_job import SyncJob
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence

@@ -15,7 +15,8 @@ from sandboxq.job import JobState
 from sandboxq.queue.job import QueuedJob
 from sandboxq.queue.portal import portal
 from sandboxq.queue.queue import Queue
-from sandboxq.queue.sync import SyncJob, SyncQueue
+from sandboxq.queue.sync import SyncQueue
+from sandboxq.queue.sync_job import SyncJob
 from tests.conftest import run_async
 from tests.queue.bench import completed, finish
 

@@ -1,0 +1,183 @@
+"""The reading half of a queue: its jobs, its counts, its workers and its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.binary import WHOLE
+from sandboxq.broker import (
+    census,
+    jobs,
+    meta,
+    state,
+)
+from sandboxq.errors import JobNotFound, UsageError
+from sandboxq.job import JobState
+from sandboxq.queue import bulk
+from sandboxq.queue.binary import part_of_data
+from sandboxq.queue.checks import (
+    checked_priority,
+    checked_whole,
+    seconds_from,
+)
+from sandboxq.queue.of_queue import OfQueue
+from sandboxq.queue.prometheus import prometheus_text
+from sandboxq.queue.results import Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import timedelta
+
+    from sandboxq.queue.job import QueuedJob
+
+
+# The states of jobs that still have to be run.
+_PENDING = (
+    JobState.WAITING,
+    JobState.PRIORITIZED,
+    JobState.DELAYED,
+    JobState.WAITING_CHILDREN,
+)
+
+
+class Reading(OfQueue):
+    """What can be asked of a queue."""
+
+    _results: Results | None = None
+
+    async def close(self) -> None:
+        """Close the connections that the queue opened; may be called twice."""
+        if self._results is not None:
+            await self._results.close()
+            self._results = None
+        await super().close()
+
+    async def get_job(self, job_id: str) -> QueuedJob | None:
+        """Return a job, None when there is none."""
+        job = await jobs.job_of(await self._connected(), self._keys, job_id)
+        return None if job is None else self._bound(job)
+
+    async def read_job(self, job_id: str) -> QueuedJob:
+        """Return a job. Raises: JobNotFound."""
+        job = await self.get_job(job_id)
+        if job is None:
+            message = f"job {job_id} does not exist in queue {self.name}"
+            raise JobNotFound(message)
+        return job
+
+    async def get_jobs(
+        self,
+        states: str | Iterable[str],
+        start: int = 0,
+        end: int = -1,
+        *,
+        ascending: bool = False,
+    ) -> list[QueuedJob]:
+        """Return the jobs ``start`` to ``end`` (inclusive; -1 is the last) of each of the states.
+
+        Newest first, or oldest first when ``ascending``.
+        """
+        named = _checked_states(_names(states))
+        broker = await self._connected()
+        found = await jobs.jobs_in(
+            broker, self._keys, named, start=start, end=end, ascending=ascending
+        )
+        return [self._bound(job) for job in found]
+
+    async def counts(self, states: str | Iterable[str] | None = None) -> dict[str, int]:
+        """Return how many jobs are in each state, or in these, by BullMQ's words (JobState's)."""
+        counts = await jobs.counts_of(await self._connected(), self._keys)
+        named = counts if states is None else _checked_states(_names(states))
+        return {str(each): counts[each] for each in named}
+
+    async def counts_per_priority(self, priorities: Iterable[int]) -> dict[int, int]:
+        """Return how many jobs wait with each of these priorities; 0 is none."""
+        checked = [checked_priority("priorities", each) for each in priorities]
+        return await jobs.counts_per_priority(await self._connected(), self._keys, checked)
+
+    async def delayed_count(self, until_ms: int | None = None) -> int:
+        """Return how many jobs are delayed, or how many of them are due until then."""
+        if until_ms is not None:
+            checked_whole("until_ms", until_ms)
+        return await jobs.delayed_count(await self._connected(), self._keys, until_ms)
+
+    async def count(self) -> int:
+        """Return how many jobs still have to be run; active ones are not among them."""
+        counts = await self.counts()
+        return sum(counts[each] for each in _PENDING)
+
+    async def job_state(self, job_id: str) -> JobState:
+        """Return the state that holds a job, UNKNOWN when there is none."""
+        return await state.state_of(await self._connected(), self._keys, job_id)
+
+    async def result(self, job_id: str, timeout: float | timedelta | None = None) -> Any:
+        """Wait for a job to finish and return its value; see QueuedJob.result."""
+        seconds = None if timeout is None else seconds_from("timeout", timeout)
+        broker = await self._connected()
+        if self._results is None:
+            self._results = Results(broker, self._keys)
+        return await self._results.wait(job_id, seconds)
+
+    async def job_array(self, job_id: str, name: str = WHOLE) -> Any:
+        """Return one numpy array of a job's data, by its place: ``pixels``, ``frames.0.pixels``.
+
+        Raises: JobNotFound, BinaryMissing; UsageError when there is none of that name.
+        """
+        return await part_of_data(await self._connected(), self._keys, job_id, name)
+
+    async def job_binary(self, job_id: str, name: str = WHOLE) -> bytes:
+        """Return some bytes of a job's data; see ``job_array``."""
+        found = await part_of_data(await self._connected(), self._keys, job_id, name)
+        return bytes(found)
+
+    async def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
+        """Return the lines ``start`` to ``end`` (inclusive; -1 is the last) of a job's log."""
+        return await jobs.logs_of(await self._connected(), self._keys, job_id, start=start, end=end)
+
+    async def get_workers(self) -> list[dict[str, str]]:
+        """Return one row per connected worker, Node's or ours: CLIENT LIST's fields.
+
+        ``name`` is the queue's, ``rawname`` the connection's.
+        """
+        return await census.workers_of(await self._connected(), self._keys)
+
+    async def get_queue_events_clients(self) -> list[dict[str, str]]:
+        """Return one row per connected QueueEvents, Node's or ours; see ``get_workers``."""
+        return await census.listeners_of(await self._connected(), self._keys)
+
+    async def get_meta(self) -> meta.QueueMeta:
+        """Return the queue's settings."""
+        return await meta.meta_of(await self._connected(), self._keys)
+
+    async def version(self) -> str | None:
+        """Return the library that opened the queue last, such as ``bullmq:6.7.0``."""
+        return (await self.get_meta()).version
+
+    async def get_metrics(
+        self, kind: str = "completed", start: int = 0, end: int = -1
+    ) -> meta.Metrics:
+        """Return how many jobs ``completed`` or ``failed``, in all and in each minute.
+
+        Minutes ``start`` to ``end`` (inclusive; 0 is the newest, -1 the oldest) are in ``data``.
+        Workers count only when their metrics are on.
+        """
+        state = bulk.checked_state(kind, bulk.FINISHED_STATES)
+        broker = await self._connected()
+        return await meta.metrics_of(broker, self._keys, state, start=start, end=end)
+
+    async def export_prometheus_metrics(self, labels: Mapping[str, str] | None = None) -> str:
+        """Return counts and totals in Prometheus' text format, ``labels`` added to every line."""
+        totals = {each: (await self.get_metrics(each)).count for each in ("completed", "failed")}
+        return prometheus_text(self.name, await self.counts(), totals, labels or {})
+
+
+def _names(states: str | Iterable[str]) -> list[str]:
+    return [states] if isinstance(states, str) else list(states)
+
+
+def _checked_states(names: Iterable[str]) -> list[JobState]:
+    try:
+        return [jobs.STATES[jobs.STATES.index(JobState(name))] for name in names]
+    except ValueError as error:
+        message = f"states must be among {', '.join(jobs.STATES)}: {error}"
+        raise UsageError(message) from error
