@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandboxq.binary import MOST_BYTES
@@ -90,7 +91,8 @@ class Pool:
         self._concurrency = concurrency
         self._listener = listener
         self._telemetry = telemetry
-        self._recycling = recycling
+        is_fresh = getattr(self._policy, "fresh", False)  # policies that want one child a job
+        self._recycling = replace(recycling, max_jobs=1) if is_fresh else recycling
         self._held = 0
         self._is_ending = False
         self._crew: Crew | None = None
