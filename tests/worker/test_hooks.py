@@ -48,12 +48,13 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
     told = [event for event in heard if not isinstance(event, QueueDrained)]
     assert isinstance(told[3], JobCompleted)
     assert told[3].seconds > 0
+    assert told[3].usage is not None
     assert isinstance(told[5], AttemptFailed)
     assert told == [
         told[0],
         JobClaimed("1", "report"),
         JobProgressed("1", b'{"done":40}'),
-        JobCompleted("1", "report", b'"reported"', told[3].seconds),
+        JobCompleted("1", "report", b'"reported"', told[3].seconds, told[3].usage),
         JobClaimed("2", "fail"),
         AttemptFailed("2", "fail", "boom", "for good", told[5].seconds),
         WorkerClosed(),
