@@ -56,7 +56,9 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
         JobProgressed("1", b'{"done":40}'),
         JobCompleted("1", "report", b'"reported"', told[3].seconds, told[3].usage),
         JobClaimed("2", "fail"),
-        AttemptFailed("2", "fail", "boom", "for good", told[5].seconds),
+        AttemptFailed(
+            "2", "fail", "boom", "for good", told[5].seconds, "ValueError", told[5].usage
+        ),
         WorkerClosed(),
     ]
 
