@@ -1,6 +1,6 @@
 """What a job does, chosen by its name; node/processor.mjs does the same in JavaScript.
 
-Only ``crash`` is ours alone: it would take Node's worker with it.
+Ours alone are ``crash``, which would take Node's worker with it, and what reads arrays and bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 def _echo(job: Any) -> Any:
     return job.data
+
+
+def _double(job: Any) -> Any:
+    return {"pixels": job.array("pixels") * 2}
+
+
+def _size(job: Any) -> list[int]:
+    file = job.binary("file")
+    return [len(file), file[-1]]
 
 
 def _sleep(job: Any) -> str:
@@ -94,6 +103,8 @@ def _family(job: Any) -> dict[str, Any]:
 
 
 _KINDS: dict[str, Callable[[Any], Any]] = {
+    "double": _double,
+    "size": _size,
     "sleep": _sleep,
     "fail": _fail,
     "give-up": _give_up,
