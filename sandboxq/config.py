@@ -69,6 +69,9 @@ class WorkerSettings:
     max_stalled_count: int = 1
     drain_delay: float = 5.0
     shutdown_timeout: float = 25.0
+    # For jobs that have no timeout of their own: first told, then killed after the grace.
+    timeout: float | None = None
+    timeout_grace: float = 0.15
     start_timeout: float = 60.0
     name: str = ""
     remove_on_complete: Keep = KEEP_ALL
@@ -97,6 +100,7 @@ class WorkerSettings:
         _at_least("max_stalled_count", self.max_stalled_count, 0)
         _at_least("drain_delay", self.drain_delay, 0.01)
         _at_least("shutdown_timeout", self.shutdown_timeout, 0)
+        self._check_timeout()
         _at_least("start_timeout", self.start_timeout, 0.1)
         _at_least("metrics_points", self.metrics_points, 0)
         if self.limiter is not None:
@@ -121,6 +125,11 @@ class WorkerSettings:
             )
             raise UsageError(message)
 
+    def _check_timeout(self) -> None:
+        if self.timeout is not None:
+            _at_least("timeout", self.timeout, 0.001)
+        _at_least("timeout_grace", self.timeout_grace, 0)
+
     @property
     def lock_ms(self) -> int:
         """How long a lock lasts, in milliseconds."""
@@ -143,6 +152,8 @@ class WorkerOptions(TypedDict, total=False):
     max_stalled_count: int
     drain_delay: float | dt.timedelta
     shutdown_timeout: float | dt.timedelta
+    timeout: float | dt.timedelta | None
+    timeout_grace: float | dt.timedelta
     start_timeout: float | dt.timedelta
     name: str
     remove_on_complete: KeepOption

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
 # As many milliseconds as Lua and JavaScript count exactly.
@@ -149,7 +149,12 @@ class ResultTimeout(QueueError, TimeoutError):
 
 
 class ChildError(SandboxqError):
-    """An attempt ended by what happened to its child, not by what its processor raised."""
+    """An attempt ended by what happened to its child, not by what its processor raised.
+
+    ``facts`` are stored with the job, in its ``sq:`` fields.
+    """
+
+    facts: Mapping[str, str] | None = None
 
 
 class JobCrashed(ChildError):

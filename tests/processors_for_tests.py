@@ -35,6 +35,13 @@ def _sleep(_job: Any, data: Any) -> str:
     return "slept"
 
 
+def _stay(job: Any, data: Any) -> str:
+    """Look once, so that no exception is raised here, and never again."""
+    assert not job.cancelled
+    time.sleep(data["seconds"])
+    return "stayed"
+
+
 def _mark(_job: Any, data: Any) -> int:
     """Leave a line in a file, so that a test can count runs; then sleep."""
     with open(data["path"], "a", encoding="utf-8") as file:  # noqa: PTH123 - append mode
@@ -126,6 +133,7 @@ _ACTIONS = {
     "move": _move,
     "echo": _echo,
     "sleep": _sleep,
+    "stay": _stay,
     "mark": _mark,
     "fail": _fail,
     "fail-until": _fail_until,

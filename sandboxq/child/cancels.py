@@ -11,6 +11,8 @@ import struct
 
 _NUMBER = struct.Struct("<Q")
 _READ_SIZE = 512 * _NUMBER.size
+# Set in a number: the call's time is up. Not set: somebody cancelled it.
+_TIMEOUT = 1 << 63
 
 
 class Cancels:
@@ -20,13 +22,30 @@ class Cancels:
         """Take over the reading end of a pipe from ``open_cancels``."""
         self._fd = fd
         self._pid = os.getpid()
-        self._asked: set[int] = set()
+        self._asked: dict[int, bool] = {}  # True: its time is up
+        # The last call whose code looked: it ends by itself and is not interrupted.
+        self._looking = 0
         # The calls whose code has been told: what they return now is no result.
         self.told: set[int] = set()
 
     def fileno(self) -> int:
         """Return the descriptor, for an event loop to watch."""
         return self._fd
+
+    def look(self, seq: int) -> bool:
+        """Tell the code of a running call, which asks, whether it is to end."""
+        self._looking = seq
+        return self.tell(seq)
+
+    def may_interrupt(self, seq: int) -> bool:
+        """Tell whether a call is to end whose code does not look by itself."""
+        self.read()
+        return seq in self._asked and seq != self._looking
+
+    def tell_timeout(self, seq: int) -> bool:
+        """Take note that a call that is to end is told; True when its time is up."""
+        self.told.add(seq)
+        return self._asked[seq]
 
     def tell(self, seq: int) -> bool:
         """Tell a running call whether it is to end."""
@@ -43,13 +62,14 @@ class Cancels:
             raw = os.read(self._fd, _READ_SIZE)
         except BlockingIOError:
             return []
-        numbers = [number for (number,) in _NUMBER.iter_unpack(raw)]
-        self._asked.update(numbers)
-        return numbers
+        words = [number for (number,) in _NUMBER.iter_unpack(raw)]
+        asked = {word & ~_TIMEOUT: bool(word & _TIMEOUT) for word in words}
+        self._asked.update(asked)
+        return list(asked)
 
     def forget(self, seq: int) -> bool:
         """Take note that a call has ended; True when its code had been told to."""
-        self._asked.discard(seq)
+        self._asked.pop(seq, None)
         if seq not in self.told:
             return False
         self.told.discard(seq)
@@ -61,12 +81,12 @@ def open_cancels() -> tuple[int, int]:
     return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def ask(fd: int, seq: int) -> None:
-    """Write the number of a call that is to end.
+def ask(fd: int, seq: int, *, is_timeout: bool = False) -> None:
+    """Write the number of a call that is to end, because its time is up or somebody cancelled it.
 
     Into a full pipe nothing is written: then the child has not looked for thousands of calls.
     """
     try:
-        os.write(fd, _NUMBER.pack(seq))
+        os.write(fd, _NUMBER.pack(seq | _TIMEOUT if is_timeout else seq))
     except (BlockingIOError, BrokenPipeError):
         return

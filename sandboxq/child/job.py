@@ -155,7 +155,7 @@ class Job:
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked for this attempt's end; once seen, what it returns is dropped."""
-        return self._link.cancels.tell(self._seq)
+        return self._link.cancels.look(self._seq)
 
     def array(self, name: str = WHOLE) -> Any:
         """Return a numpy array of the job's data, by its place: ``pixels``, ``frames.0.pixels``.
@@ -277,6 +277,7 @@ class Job:
             )
             raise ResultTooLarge(message)
         self._link.send(kind, self._seq, payload)
+        self._link.resume()
 
 
 def _integer(raw: bytes) -> int:

@@ -22,6 +22,8 @@ from sandboxq.child.questions import Questions
 from sandboxq.child.usage import Meter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.child.arena import ChildArena
     from sandboxq.child.async_questions import AsyncQuestions
     from sandboxq.child.cancels import Cancels
@@ -100,6 +102,7 @@ class Link(Inbox):
         """Take over the sockets; ``answers`` is where those to the job's questions arrive."""
         super().__init__(sock)
         self.begin = mark.begin
+        self.resume: Callable[[], None] = _do_nothing
         self.meter = Meter()
         self.cancels = cancels
         self.arena = arena
@@ -145,3 +148,7 @@ class Link(Inbox):
         kind, flags, *rest = REPLY.unpack(header)
         final = REPLY.pack(kind, flags & ~MORE, *rest)
         self._socket.sendmsg((final, view[last:]))
+
+
+def _do_nothing() -> None:
+    """Nothing was postponed."""

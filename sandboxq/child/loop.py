@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.binary import blob_size, pieces_of, table_text
-from sandboxq.child import output
+from sandboxq.child import interrupts, output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
     CALL,
@@ -58,11 +58,14 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
     if processor.is_async:
         from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
 
+        interrupts.ignore()
         live_async(link, processor, settings, capture)
         return
+    soft = interrupts.Interrupts(link.cancels)
+    soft.install(link)
     if not start(link, processor.setup):
         return
-    _serve(link, processor, settings, capture)
+    _serve(link, processor, settings, capture, soft)
     if processor.teardown is not None:
         processor.teardown()
 
@@ -86,7 +89,13 @@ def report_failed_start(link: Link, where: str, error: BaseException) -> None:
     link.send(START_FAILED, 0, encode_failure(reason, failure.stack, failure.cause))
 
 
-def _serve(link: Link, processor: Processor, settings: Settings, capture: output.Capture) -> None:
+def _serve(
+    link: Link,
+    processor: Processor,
+    settings: Settings,
+    capture: output.Capture,
+    soft: interrupts.Interrupts,
+) -> None:
     streams = sys.stdout, sys.stderr
     while True:
         message = link.receive()
@@ -95,7 +104,7 @@ def _serve(link: Link, processor: Processor, settings: Settings, capture: output
         kind, seq, payload = message
         if kind == CALL:
             sys.stdout, sys.stderr = streams  # the job before may have put others in their place
-            _run(link, processor, settings, capture, payload, seq)
+            _run(link, processor, settings, capture, soft, payload, seq)
         elif kind == PING:
             link.send(PONG, 0)
         elif kind == RETIRE:
@@ -107,6 +116,7 @@ def _run(
     processor: Processor,
     settings: Settings,
     capture: output.Capture,
+    soft: interrupts.Interrupts,
     payload: bytes,
     seq: int,
 ) -> None:
@@ -115,7 +125,12 @@ def _run(
     try:
         job = Job(payload, seq, link=link, queue_name=settings.queue_name)
         link.begin(seq)
-        value = result_from(processor.function(job), link, settings)
+        try:
+            soft.armed = seq
+            returned = processor.function(job)
+        finally:
+            soft.armed = 0  # an interrupt just before this is still within the outer ``try``
+        value = result_from(returned, link, settings)
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
         return

@@ -80,6 +80,10 @@ class Capture:
             self._partial[key] = rest
         return True
 
+    def resume(self) -> None:
+        """Hear what was not to interrupt a line."""
+        self._link.resume()
+
     def _send(self, stream: int, seq: int, line: str) -> None:
         for start in range(0, len(line) or 1, LINE_SIZE):
             count = self._counts[seq] = self._counts.get(seq, 0) + 1
@@ -133,6 +137,7 @@ class LineWriter(io.TextIOBase):
             raise TypeError(message)
         if not self._capture.write(self._stream, text):
             self._underneath.write(text)
+        self._capture.resume()
         return len(text)
 
 

@@ -65,6 +65,7 @@ _STEPS = (
     show_default=True,
     help="Seconds that running jobs have to finish.",
 )
+@setting("--timeout", type=float, help="Seconds a job may run that does not say it itself.")
 @setting(
     "--limiter", type=Limiter(), help="At most N jobs in that time, all workers together: 10/1s."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -10,15 +11,20 @@ if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
     from sandboxq.pool.question import Question
 
+# Seconds: the whole tree is gone 0.3 s after the deadline, also on a busy machine.
+TIMEOUT_GRACE = 0.15
+
 
 @dataclass(slots=True, eq=False)
 class Call:
     """One run of a job. ``key`` is the job's id, ``payload`` comes from ``frames.encode_call``.
 
-    ``context`` is the caller's; the rest is the pool's: ``number`` is the order of submission,
-    ``submitted_at`` and ``sent_at`` are seconds of the loop's clock, ``unbegun`` counts children
-    that died with it before it began, ``cancelled`` is why it is to end, ``usage`` what it has
-    used once it has ended: µs in all, µs of CPU in its code and in the kernel, bytes at the peak.
+    ``context`` is the caller's; so are ``timeout``, how long it may run, and ``grace``, how long
+    after that it is killed, both in seconds. The rest is the pool's: ``number`` is the order of
+    submission, ``submitted_at``, ``sent_at`` and ``begun_at`` are seconds of the loop's clock,
+    ``unbegun`` counts children that died with it before it began, ``usage`` is what it has used
+    once it has ended: µs in all, µs of CPU in its code and in the kernel, bytes at the peak.
+    ``ending`` is why it is to end, asked for at ``asked_at``; it is killed at ``kill_at``.
     ``blob`` has the arrays and bytes of its data, held until its end: it may be sent again.
     """
 
@@ -31,7 +37,12 @@ class Call:
     sent_at: float = 0.0
     lines: int = 0
     unbegun: int = 0
-    cancelled: ChildError | None = None
+    timeout: float | None = None
+    grace: float = TIMEOUT_GRACE
+    begun_at: float = 0.0
+    ending: ChildError | None = None
+    asked_at: float = 0.0
+    kill_at: float = inf
     usage: tuple[int, int, int, int] | None = None
     blob: CallBlob | None = None
 

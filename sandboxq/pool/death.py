@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.errors import ChildError, JobCrashed, JobExited, JobMemoryExceeded
+from sandboxq.errors import ChildError, JobCancelled, JobCrashed, JobExited, JobMemoryExceeded
 from sandboxq.outcome import Failed
 
 if TYPE_CHECKING:
@@ -79,15 +79,17 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
 
 def failure_from_error(error: ChildError, *, facts: dict[str, str] | None = None) -> Failed:
     """Return the failure of a job that was ended for ``error``."""
-    return Failed(str(error), cause=type(error).__name__, facts=facts)
+    facts = {**(facts or {}), **(error.facts or {})}
+    return Failed(str(error), cause=type(error).__name__, facts=facts or None)
 
 
-def failure_from_cancel(error: ChildError, outcome: Outcome) -> Failed:
-    """Return how a cancelled job failed, whatever it came to; it is not tried again."""
+def failure_from_ending(error: ChildError, outcome: Outcome) -> Failed:
+    """Return how a job failed that was told to end; one that was cancelled is not tried again."""
     failure = failure_from_error(error)
-    failure.is_unrecoverable = True
+    failure.is_unrecoverable = isinstance(error, JobCancelled)
     if isinstance(outcome, Failed):
-        failure.stack, failure.facts = outcome.stack, outcome.facts
+        failure.stack = outcome.stack
+        failure.facts = {**(outcome.facts or {}), **(failure.facts or {})} or None
     return failure
 
 

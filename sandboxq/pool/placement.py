@@ -30,12 +30,15 @@ class Placement:
         concurrency: int,
         *,
         on_spent: Callable[[], None],
+        on_timed: Callable[[Call], None],
     ) -> None:
         """Send to the children in ``ready``, a list that its owner changes.
 
-        ``on_spent`` hears that a child was given the last call that it may have.
+        ``on_spent`` hears that a child was given the last call that it may have, ``on_timed`` that
+        a call with a timeout was sent.
         """
         self._on_spent = on_spent
+        self._on_timed = on_timed
         self._loop = loop
         self._ready = ready
         self._concurrency = concurrency
@@ -153,6 +156,8 @@ class Placement:
         if not child.flying:
             child.progress_at = call.sent_at
         child.send_call(call)
+        if call.timeout is not None:
+            self._on_timed(call)
         if len(child.flying) + child.answered >= child.most_calls:
             self._on_spent()
         if self._timer is None:

@@ -28,10 +28,11 @@ from sandboxq.outcome import Completed, Failed, HandedBack, Interrupted
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.circuit import Circuit
 from sandboxq.pool.crew import Crew
+from sandboxq.pool.deadlines import Deadlines
 from sandboxq.pool.death import (
     Death,
-    failure_from_cancel,
     failure_from_death,
+    failure_from_ending,
     failure_from_error,
 )
 from sandboxq.pool.memory_watch import MemoryWatch
@@ -99,6 +100,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop
         self._watch: MemoryWatch
         self._reception: Reception
+        self._deadlines: Deadlines
         self.placement: Placement
         self.circuit: Circuit
         self.recycler: Recycler
@@ -116,11 +118,13 @@ class Pool:
         hide_memory()  # our environment holds the password of Redis
         self._reception = Reception(self, self._listener)
         self._crew = Crew(self._terms, self, self._reception, self._telemetry)
+        self._deadlines = Deadlines(self._loop, self)
         self.placement = Placement(
             self._loop,
             self._crew.ready,
             self._concurrency,
             on_spent=self._crew.replace_spent,
+            on_timed=self._deadlines.expect,
         )
         self.circuit = Circuit(
             self._loop,
@@ -219,13 +223,14 @@ class Pool:
 
         What was never started ends at once. Asked again, the shorter grace counts.
         """
-        call.cancelled = call.cancelled or error
         child = self._holder(call)
         if self.placement.remove(call):
+            call.ending = error
             self.tell(call, HandedBack())
         elif child is not None:
-            child.cancel(call)
-            self._loop.call_later(grace, self.end_call, call, call.cancelled)
+            self._deadlines.ask_to_end(child, call, error, grace)
+        else:
+            call.ending = error  # its data is on the way from Redis, or it has just ended
         self.placement.pump()
 
     def _holder(self, call: Call) -> Child | None:
@@ -257,12 +262,14 @@ class Pool:
         self._begin_to_end()
         await self._crew.retire_all(timeout)
         await self._crew.close()
+        self._deadlines.stop()
 
     def kill(self) -> None:
         """End everything now, within milliseconds; calls are told as handed back."""
         if self._crew is not None:
             self._begin_to_end()
             self._crew.kill()
+            self._deadlines.stop()
 
     @property
     def crew(self) -> Crew:
@@ -275,8 +282,8 @@ class Pool:
     def tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
         """Tell the end of a call to who listens."""
         self._held -= 1
-        if call.cancelled is not None and not isinstance(outcome, Completed):
-            outcome = failure_from_cancel(call.cancelled, outcome)
+        if call.ending is not None and not isinstance(outcome, Completed):
+            outcome = failure_from_ending(call.ending, outcome)
         self._listener.on_outcome(call, outcome, seconds)
 
     # ── births and deaths ──
@@ -345,7 +352,7 @@ class Pool:
     def _return_unbegun(self, child: Child) -> None:
         """Put back what the child had read but not begun; what we end ourselves stays ended."""
         for call in list(child.flying.values()):
-            is_wanted = (child.doom is None or child.victim is not call) and not call.cancelled
+            is_wanted = (child.doom is None or child.victim is not call) and not call.ending
             if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
                 call.unbegun += 1
                 child.forget(call.seq)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.cancels import ask, open_cancels
 from sandboxq.child.frames import CALL, RESPONSE, RETIRE, BlobPlace, encode_blob
+from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
+from sandboxq.errors import JobTimeout
 from sandboxq.pool.arena import Arena
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.channel import Channel, Flooded
@@ -227,7 +229,11 @@ class Child:
 
     def cancel(self, call: Call) -> None:
         """Tell the code of a running call that it is to end."""
-        ask(self._cancels_fd, call.seq)
+        ask(self._cancels_fd, call.seq, is_timeout=isinstance(call.ending, JobTimeout))
+
+    def interrupt(self) -> None:
+        """Have the child look whether the call that it runs is to end; harmless when repeated."""
+        self._signal(SOFT_SIGNAL)
 
     def answer(self, seq: int, payload: bytes) -> None:
         """Send the answer to a question of a running call, unless the child has died."""
@@ -236,9 +242,12 @@ class Child:
 
     def kill(self) -> None:
         """End the process now; its group and orphans are ended by the fork server."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
         if self.pidfd >= 0:
             try:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 return
 

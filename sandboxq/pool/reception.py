@@ -33,7 +33,7 @@ from sandboxq.errors import JobCrashed, ResultTooLarge
 from sandboxq.outcome import Completed
 from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
 from sandboxq.pool.channel import Flooded
-from sandboxq.pool.death import failure_from_cancel
+from sandboxq.pool.death import failure_from_ending
 from sandboxq.pool.question import Question
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ class Reception:
         call = child.forget(seq)
         if call is None:
             return
-        if flags & CANCEL_TOLD and call.cancelled is not None:
-            outcome = failure_from_cancel(call.cancelled, outcome)
+        if flags & CANCEL_TOLD and call.ending is not None:
+            outcome = failure_from_ending(call.ending, outcome)
         child.answered += 1
         microseconds, user, system, peak = spent
         call.usage = microseconds, user - child.user_us, system - child.system_us, peak

@@ -42,7 +42,7 @@ _INTEGER = re.compile("-?(0|[1-9][0-9]*)")
 class AddOptions(TypedDict, total=False):
     """The keyword arguments of ``add``; None means not given. Durations are seconds.
 
-    ``timeout`` is stored with the job, where any worker can read it; no worker enforces it yet.
+    ``timeout`` is how long one attempt may run: then its code is told, and soon after it is killed.
     """
 
     delay: Duration | None

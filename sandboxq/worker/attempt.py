@@ -49,8 +49,11 @@ class Attempt:
         self.span: AttemptSpan | None = None
 
 
-def call_from_attempt(attempt: Attempt) -> Call:
-    """Return the call that runs this attempt; the job's data stays the bytes that Redis gave."""
+def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) -> Call:
+    """Return the call that runs this attempt; the job's data stays the bytes that Redis gave.
+
+    ``timeout`` (seconds) is for jobs that have none of their own.
+    """
     job = attempt.job
     opts = job.opts if attempt.span is None else attempt.span.opts_for_child(job.opts)
     payload = encode_call(
@@ -68,7 +71,10 @@ def call_from_attempt(attempt: Attempt) -> Call:
         attempts_started=job.attempts_started,
         stalled_counter=job.stalled_counter,
     )
-    attempt.call = Call(job.id, payload, context=attempt)
+    attempt.call = Call(job.id, payload, attempt)
+    own = attempt.options.timeout
+    attempt.call.timeout = own if own is not None and own > 0 else timeout
+    attempt.call.grace = grace
     return attempt.call
 
 

@@ -236,7 +236,8 @@ class Claimer:
             return
         if self._settings.tracing is not None:
             begin_span(attempt, self._settings.tracing, self._keys.queue, self._settings.name)
-        call = call_from_attempt(attempt)
+        settings = self._settings
+        call = call_from_attempt(attempt, timeout=settings.timeout, grace=settings.timeout_grace)
         if job.binary:
             self._porter.fetch(attempt, call)
         else:

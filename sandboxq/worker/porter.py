@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sandboxq.broker.binary import fetch, new_reference, note, reference_from_text, store
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.outcome import Completed, Failed, HandedBack
-from sandboxq.pool.death import failure_from_cancel
+from sandboxq.pool.death import failure_from_ending
 from sandboxq.worker.attempt import AttemptState
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ class Porter:
             self._fetching -= 1
         if attempt.state is not AttemptState.RUNNING:
             return
-        if call.cancelled is not None:
-            self._settler.end(attempt, failure_from_cancel(call.cancelled, HandedBack()))
+        if call.ending is not None:
+            self._settler.end(attempt, failure_from_ending(call.ending, HandedBack()))
         elif self._is_stopping:
             self._settler.hand_back(attempt)
         else:

@@ -61,7 +61,7 @@ class WindingDown:
         for attempt in running:
             if attempt.call is None:
                 continue
-            if attempt.call.cancelled is None:
+            if attempt.call.ending is None:
                 attempt.state = AttemptState.GIVEN_UP
             self._pool.end_call(attempt.call, JobCancelled("the worker stops"))
         with contextlib.suppress(TimeoutError):

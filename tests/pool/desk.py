@@ -39,12 +39,15 @@ class Desk:
         self._waiting: dict[bytes, asyncio.Future[Outcome]] = {}
         self._count = 0
 
-    def submit(self, data: Any = None, **fields: Any) -> Call:
+    def submit(
+        self, data: Any = None, *, timeout: float | None = None, grace: float = 0.15, **fields: Any
+    ) -> Call:
         """Give a call to the pool; ``data`` is any JSON, or bytes as they are."""
         self._count += 1
         key = str(self._count).encode()
         raw = data if isinstance(data, bytes) else json.dumps(data).encode()
         call = Call(key, encode_call(job_id=key, name=b"test", data=raw, **fields))
+        call.timeout, call.grace = timeout, grace
         self._waiting[key] = asyncio.get_running_loop().create_future()
         self.pool.submit(call)
         return call

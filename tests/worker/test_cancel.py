@@ -64,7 +64,7 @@ def test_a_job_that_does_not_listen_is_killed(server_url: str, queue_name: str) 
 
     async def body(queue: Queue, _worker: Worker) -> None:
         neighbour = await begun(queue, {"do": "sleep", "seconds": 1})
-        job = await begun(queue, ASLEEP)
+        job = await begun(queue, {"do": "stay", "seconds": 60})
         started = time.monotonic()
         await job.cancel(grace=0.2)
         with pytest.raises(JobCancelled, match=r"^cancelled by \S+:\d+$"):

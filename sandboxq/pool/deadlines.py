@@ -1,0 +1,144 @@
+"""Ends calls on time: first their code is told, then their process tree killed from outside.
+
+sent ─► begun ──timeout──► told (pipe and signal, signal again) ──grace──► killed
+                           ▲ cancelled: at once
+
+One timer for all calls of a pool. A call without a timeout costs nothing here, one with a timeout a
+comparison: the timer goes off when the oldest could be late, and looks at all that are under way.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import JobTimeout
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sandboxq.errors import ChildError
+    from sandboxq.pool.call import Call
+    from sandboxq.pool.pool import Pool
+    from sandboxq.pool.process import Child
+
+# The loop rounds its timers to milliseconds, and must not go off too early.
+_SLACK = 0.001
+# A signal that came while the child was in the middle of a message is sent again, later and later.
+_FIRST_AGAIN = 0.02
+# No timer is set for longer; looking once more costs nothing.
+_LONGEST = 3600.0
+
+
+class Deadlines:
+    """Watches what the children of one pool run."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+        """End calls of ``pool``."""
+        self._loop = loop
+        self._pool = pool
+        self._next = inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expect(self, call: Call) -> None:
+        """Take note that a call with a timeout was sent to a child."""
+        call.begun_at = 0.0
+        self._look_by(call.sent_at + (call.timeout or 0.0))
+
+    def ask_to_end(self, child: Child, call: Call, error: ChildError, grace: float) -> None:
+        """Tell the code of a call that it is to end for ``error``; kill it ``grace`` s from now.
+
+        Asked again, the first error and the shorter grace count.
+        """
+        now = self._loop.time()
+        call.kill_at = min(call.kill_at, now + grace)
+        if call.ending is None or isinstance(call.ending, JobTimeout):
+            call.ending = error
+        if not call.asked_at:
+            call.asked_at = now
+            child.cancel(call)
+            child.interrupt()
+        self._look_by(min(now + _FIRST_AGAIN, call.kill_at))
+
+    def stop(self) -> None:
+        """Watch no more; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_by(self, when: float) -> None:
+        if when < self._next:
+            self.stop()
+            self._next = when
+            self._timer = self._loop.call_later(
+                min(max(0.0, when - self._loop.time()) + _SLACK, _LONGEST), self._look
+            )
+
+    def _look(self) -> None:
+        self._timer, self._next = None, inf
+        now = self._loop.time()
+        for child in self._pool.crew.children:
+            for call in list(child.flying.values()):
+                if child.doom is None and call.seq in child.flying:
+                    self._look_by(self._next_step(child, call, now))
+
+    def _next_step(self, child: Child, call: Call, now: float) -> float:
+        """Do what is due for a call; return when to look again."""
+        if call.asked_at:
+            if now >= call.kill_at:
+                self._kill(child, call, now)
+                return inf
+            child.interrupt()
+            return min(call.kill_at, now + max(_FIRST_AGAIN, now - call.asked_at))
+        if call.timeout is None:
+            return inf
+        if not self._has_begun(child, call, now):
+            return now + call.timeout
+        due = call.begun_at + call.timeout
+        if now < due:
+            return due
+        error = _late(child, call, now, is_killed=False)
+        self.ask_to_end(child, call, error, due + call.grace - now)
+        return inf
+
+    def _has_begun(self, child: Child, call: Call, now: float) -> bool:
+        """Tell whether the clock of a call runs, and since when: ``call.begun_at``.
+
+        Waiting behind another call does not count. Where the child denies for a whole timeout that
+        it has begun what it has read, the clock is started all the same.
+        """
+        if call.begun_at:
+            return True
+        if child.has_begun(call):
+            is_alone = child.concurrency == 1
+            call.begun_at = max(call.sent_at, child.progress_at) if is_alone else call.sent_at
+            return True
+        is_first = next(iter(child.flying.values())) is call or child.concurrency > 1
+        waited = now - max(call.sent_at, child.progress_at)
+        if is_first and waited > (call.timeout or 0.0) and child in self._pool.crew.ready:
+            self._pool.placement.unsend(child)
+            if call.seq in child.flying:
+                call.begun_at = now
+        return False
+
+    def _kill(self, child: Child, call: Call, now: float) -> None:
+        if isinstance(call.ending, JobTimeout):
+            call.ending = _late(child, call, now, is_killed=True)
+        if call.ending is not None:
+            self._pool.doom(child, call.ending, victim=call)
+
+
+def _late(child: Child, call: Call, now: float, *, is_killed: bool) -> JobTimeout:
+    """Return why a call is ended; its facts stand beside the job."""
+    elapsed = now - call.begun_at
+    text = f"the job ran longer than its timeout of {call.timeout:g} s"
+    if is_killed:
+        text += f", did not end when it was told, and was killed after {elapsed:.2f} s"
+    error = JobTimeout(text)
+    error.facts = {
+        "pid": str(child.pid),
+        "limit": f"{call.timeout:g}",
+        "elapsed": f"{elapsed:.3f}",
+        "end": "hard" if is_killed else "soft",
+    }
+    return error
