@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         JobFailed,
         JobTimeout,
         LockLost,
+        MechanismMissing,
         PayloadTooLarge,
         QueueError,
         RateLimitError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.flow import Flow, FlowProducer
     from sandboxq.queue.queue import Queue
     from sandboxq.queue.repeat import Repeat
+    from sandboxq.sandbox.policy import Policy
     from sandboxq.tracing import Tracing
     from sandboxq.worker.worker import Worker
 
@@ -72,7 +74,9 @@ _HOMES = {
     "JobState": "sandboxq.job",
     "Keep": "sandboxq.job",
     "LockLost": "sandboxq.errors",
+    "MechanismMissing": "sandboxq.errors",
     "Parent": "sandboxq.broker.relations",
+    "Policy": "sandboxq.sandbox.policy",
     "ResultTimeout": "sandboxq.errors",
     "Queue": "sandboxq.queue.queue",
     "QueueError": "sandboxq.errors",
@@ -112,8 +116,10 @@ __all__ = [
     "JobTimeout",
     "Keep",
     "LockLost",
+    "MechanismMissing",
     "Parent",
     "PayloadTooLarge",
+    "Policy",
     "Queue",
     "QueueError",
     "QueueEvent",

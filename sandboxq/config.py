@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from sandboxq.sandbox.policy import Policy
+
 # The environment's names all start with this.
 ENV_PREFIX = "SANDBOXQ_"
 # A heartbeat every so many seconds at the latest, however long the lock lasts: it also shows that
@@ -63,7 +65,7 @@ class WorkerSettings:
 
     procs: int | Literal["auto"] = "auto"
     concurrency: int = 1
-    policy: str = "limits"
+    policy: str | Policy = "limits"
     lock_duration: float = 30.0
     stalled_interval: float = 30.0
     max_stalled_count: int = 1
@@ -146,7 +148,7 @@ class WorkerOptions(TypedDict, total=False):
 
     procs: int | Literal["auto"]
     concurrency: int
-    policy: str
+    policy: str | Policy
     lock_duration: float | dt.timedelta
     stalled_interval: float | dt.timedelta
     max_stalled_count: int

@@ -13,6 +13,7 @@ from sandboxq.config import project_settings
 from sandboxq.errors import (
     BrokerUnavailable,
     ChildStartFailed,
+    MechanismMissing,
     ProcessorNotLoaded,
     SandboxqError,
     UsageError,
@@ -33,6 +34,7 @@ _COMMANDS = {
     "obliterate": "Remove a queue with all its jobs.",
     "cancel": "End a job, whether it waits or runs.",
     "scale": "Change the number of children of a running worker.",
+    "doctor": "What this machine and this Redis can do, and what is missing.",
     "demo": "The main job on real photographs, nothing to set up.",
     "server": "The embedded server of this directory: start, stop, status.",
 }
@@ -44,6 +46,7 @@ _EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
     (UsageError, 2),
     (BrokerUnavailable, 4),
     (ChildStartFailed, 6),
+    (MechanismMissing, 6),
     (SandboxqError, 1),
 ]
 

@@ -19,6 +19,7 @@ from sandboxq.cli import logs
 from sandboxq.cli.options import Limiter, Procs, Size, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.outcome import MAX_CRASHES
+from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
 from sandboxq.worker.worker import Worker
@@ -56,6 +57,11 @@ _STEPS = (
     show_default=True,
     help="What a child may do.",
 )
+@setting("--memory", type=Size(), help="Memory of one child: 512M, 2G. Default: its fair share.")
+@setting("--read", multiple=True, type=click.Path(), help="Strict: also readable. May be repeated.")
+@setting("--write", multiple=True, type=click.Path(), help="Strict: writable. May be repeated.")
+@setting("--network/--no-network", default=False, help="Strict: whether jobs may use the network.")
+@setting("--subprocess/--no-subprocess", default=False, help="Strict: may jobs start programs.")
 @setting("--lock-duration", type=float, default=30.0, show_default=True, help="Seconds.")
 @setting("--stalled-interval", type=float, default=30.0, show_default=True, help="Seconds.")
 @setting(
@@ -106,9 +112,10 @@ _STEPS = (
 )
 @url_option
 @prefix_option
-def command(
+def command(  # noqa: PLR0913 - one for each flag that is no plain setting
     processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
-    log_format: str, tracing: bool, **options: Any,
+    log_format: str, tracing: bool, policy: str, memory: int | None, read: tuple[str, ...],
+    write: tuple[str, ...], network: bool, subprocess: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -122,6 +129,9 @@ def command(
         prefix=prefix,
         telemetry=telemetry,
         tracing=Tracing() if tracing else None,
+        policy=Policy(
+            policy, memory, network=network, subprocess=subprocess, read=read, write=write
+        ),
         **options,
     )
     is_live = console.is_terminal and log_format == logs.TEXT
@@ -174,7 +184,7 @@ def banner(worker: Worker) -> list[str]:
         f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
         f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
         f"processor  {worker.processor}",
-        f"children   {children}, policy {settings.policy}",
+        f"children   {children}, policy {worker.policy.name}",
         *worker.pool.notes,
         f"cores      {cores.number} ({cores.source})",
         f"broker     {worker.broker.endpoint.safe}",

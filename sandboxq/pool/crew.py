@@ -56,7 +56,11 @@ class Crew:
         self._target = 0
         self.delay = RestartDelay()
         order = Order(
-            terms.processor, terms.queue_name, terms.concurrency, max_result=terms.max_result
+            terms.processor,
+            terms.queue_name,
+            terms.concurrency,
+            terms.policy,
+            max_result=terms.max_result,
         )
         self._keeper = ServerKeeper(order, self, self.delay, self._fill)
         self._patience = Patience(self._loop, self._keeper)

@@ -24,21 +24,12 @@ from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
 from sandboxq.pool.zygote import CONTROL_PACKET, STACKS_SIGNAL
 from sandboxq.sandbox import family
+from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.plan import Plan
+    from sandboxq.sandbox.policy import Policy
 
-# Each child computes on its own cores; a library that takes all of them for each child halves the
-# throughput (execution-layer.md C). What the user has set stays.
-_THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-# Jobs have no business with the queue's Redis.
-_SECRET_VARIABLES = ("SANDBOXQ_URL", "SANDBOXQ_SECRET")
 _POOL_VARIABLE = "SANDBOXQ_POOL"
 # The -P keeps a json.py in the working directory from being imported in place of the real one.
 _PROGRAM = (
@@ -48,6 +39,8 @@ _PROGRAM = (
 # How long the stacks of a hanging import may take to be written.
 _STACKS_SECONDS = 1.0
 _LEAVE_SECONDS = 6.0
+# Another user may go through to a directory of its own, and see nothing on the way.
+_PASSABLE = 0o711
 
 
 class Order(NamedTuple):
@@ -56,6 +49,7 @@ class Order(NamedTuple):
     processor: str
     queue_name: str
     concurrency: int
+    policy: Policy
     threads: int = 1
     is_preloading: bool = True
     max_result: int = MOST_BYTES
@@ -221,6 +215,8 @@ class ForkServer:
         self._loop.add_reader(self._pidfd, self._on_end)
         self._loop.add_reader(near.fileno(), self._on_control)
         self.scratch = tempfile.mkdtemp(prefix="sandboxq-")
+        if self._order.policy.user is not None:
+            Path(self.scratch).chmod(_PASSABLE)
         self._send(json.dumps(self._load_order()).encode(), [])
 
     def _load_order(self) -> dict[str, Any]:
@@ -235,8 +231,9 @@ class ForkServer:
         }
 
     def _environment(self) -> dict[str, str]:
-        environment = {k: v for k, v in os.environ.items() if k not in _SECRET_VARIABLES}
-        for name in _THREAD_VARIABLES:
+        policy = self._order.policy
+        environment = environment_for(policy.name, policy.environment, os.environ)
+        for name in THREAD_VARIABLES:
             environment.setdefault(name, str(self._order.threads))
         name, _, value = self._marker.partition("=")
         environment[name] = value

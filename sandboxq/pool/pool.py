@@ -40,7 +40,8 @@ from sandboxq.pool.placement import Placement
 from sandboxq.pool.reception import Reception
 from sandboxq.pool.recycler import NO_RECYCLING, Recycler, Recycling
 from sandboxq.pool.terms import Terms
-from sandboxq.sandbox.policy import Policy
+from sandboxq.sandbox import mechanisms
+from sandboxq.sandbox.policy import Policy, policy_from
 from sandboxq.sandbox.prctl import hide_memory
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ class Pool:
                 f"a pool needs at least one child and one job at once, not {size}×{concurrency}"
             )
             raise UsageError(message)
-        self._policy = policy if isinstance(policy, Policy) else Policy(policy)
+        self._policy = policy_from(policy)
+        mechanisms.require(self._policy)
+        if self._policy.fresh:
+            recycling = replace(recycling, max_jobs=1)
         self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result)
         self.max_result = max_result
         self._first_size = size
@@ -177,6 +181,7 @@ class Pool:
     def notes(self) -> list[str]:
         """What the banner should say of the children, label and text."""
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
+        notes += [f"sandbox    {text}" for text in self._policy.in_force()]
         if not self.is_preloaded:
             notes.append("import     in each child: the processor starts threads when imported")
         return notes

@@ -180,6 +180,8 @@ class _Zygote:
     def _run_child(self, link: Link, order: dict[str, Any]) -> None:
         faulthandler.enable(file=2)
         try:
+            if self._processor is None:
+                loader.see_sources(self._order["processor"])  # or the policy would hide them
             plan.follow(order["steps"])
             processor = self._processor or loader.load_processor(self._order["processor"])
         except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator hears it

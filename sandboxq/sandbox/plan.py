@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.sandbox import prctl, rlimits, scratch
+from sandboxq.errors import UsageError
+from sandboxq.sandbox import (
+    capabilities,
+    grants,
+    identity,
+    landlock,
+    prctl,
+    rlimits,
+    scratch,
+    seccomp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +46,36 @@ def plan_from_policy(policy: Policy, *, children: int, memory: int, scratch_path
         ["file_size", policy.file_size],
         ["data", grant],
     ]
+    if policy.name == "strict":
+        steps += _strict_steps(policy, scratch_path)
     return Plan(policy.name, steps, grant)
+
+
+def _strict_steps(policy: Policy, scratch_path: str) -> list[list[Any]]:
+    """Return the steps after which nothing of the machine is left to take; seccomp comes last."""
+    options = {"network": policy.network, "subprocess": policy.subprocess}
+    read, write = list(policy.read), [*policy.write, scratch_path]
+    steps: list[list[Any]] = [["files_of", read, write, options]]
+    if policy.user is not None:
+        steps.append(["user", *_user_and_group(policy.user), scratch_path])
+    return [*steps, ["no_capabilities"], ["calls", options]]
+
+
+def _user_and_group(name: str) -> tuple[int, int]:
+    import pwd  # noqa: PLC0415 - in the coordinator only
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        message = f"policy setting user: there is no user {name!r}"
+        raise UsageError(message) from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _restrict_files(read: list[str], write: list[str], options: dict[str, bool]) -> None:
+    system = grants.readable_by_default(**options)
+    listed = grants.source_folders()
+    landlock.restrict_files(system, listed, read=read, write=write, options=options)
 
 
 def follow(steps: Sequence[Sequence[Any]]) -> None:
@@ -56,4 +95,8 @@ _MECHANISMS: dict[str, Callable[..., None]] = {
     "files": rlimits.limit_files,
     "file_size": rlimits.limit_file_size,
     "data": rlimits.limit_data,
+    "files_of": _restrict_files,
+    "user": identity.become,
+    "no_capabilities": capabilities.drop_capabilities,
+    "calls": seccomp.restrict_calls,
 }

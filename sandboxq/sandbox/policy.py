@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 
-from sandboxq.errors import MechanismMissing, UsageError
+from sandboxq.errors import UsageError
 
 NAMES = ("none", "limits", "strict")
 
@@ -12,31 +14,106 @@ NAMES = ("none", "limits", "strict")
 FILES = 4096
 # One file of this size is a mistake more often than a result.
 FILE_SIZE = 16 << 30
+# What can be granted only where it was taken away.
+_STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits of one child. Sizes are bytes; ``memory`` None is a fair share of the machine.
+    """Limits and grants of one child. Sizes are bytes; ``memory`` None is a fair share.
+
+    ``read``, ``write`` (paths, with all below), ``network``, ``subprocess``, ``user`` (a name to
+    drop to, root only) and ``fresh`` (one child a job) belong to ``strict``. ``environment`` names
+    variables that a child gets: under ``strict`` besides a few harmless ones, else instead of all.
 
     Raises:
         UsageError: the name or a value makes no sense.
-        MechanismMissing: the policy cannot be enforced.
     """
 
     name: str = "limits"
     memory: int | None = None
     files: int = FILES
     file_size: int = FILE_SIZE
+    cpu_seconds: float | None = None
+    network: bool = False
+    subprocess: bool = False
+    read: tuple[str, ...] | list[str] = ()
+    write: tuple[str, ...] | list[str] = ()
+    environment: tuple[str, ...] | list[str] | None = None
+    user: str | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be enforced; nothing is ever silently weaker than its name."""
+        """Refuse what makes no sense; lists become tuples, and paths absolute."""
         if self.name not in NAMES:
             message = f"unknown policy {self.name!r}: use one of {', '.join(NAMES)}"
             raise UsageError(message)
-        if self.name == "strict":
-            message = "policy 'strict' is not available in this version: use 'limits' or 'none'"
-            raise MechanismMissing(message)
-        for setting, value in (("memory", self.memory), ("files", self.files)):
-            if value is not None and value < 1:
-                message = f"policy setting {setting} must be positive, not {value}"
-                raise UsageError(message)
+        for setting in ("memory", "files", "file_size"):
+            _check_count(setting, getattr(self, setting))
+        _check_seconds(self.cpu_seconds)
+        for setting in ("read", "write"):
+            object.__setattr__(self, setting, _paths(setting, getattr(self, setting)))
+        if self.environment is not None:
+            object.__setattr__(self, "environment", _names("environment", self.environment))
+        if self.name == "none" and self.memory is not None:
+            message = (
+                "policy setting memory belongs to 'limits' and 'strict': 'none' limits nothing"
+            )
+            raise UsageError(message)
+        granted = [setting for setting in _STRICT_ONLY if getattr(self, setting)]
+        if granted and self.name != "strict":
+            message = f"policy setting {granted[0]} belongs to 'strict', not to {self.name!r}"
+            raise UsageError(message)
+
+    def in_force(self) -> list[str]:
+        """Return what a child under ``strict`` may do, for people; nothing for other policies."""
+        if self.name != "strict":
+            return []
+        grants = [
+            f"read {', '.join(('interpreter, sources', *self.read))}",
+            f"write {', '.join(('its own directory', *self.write))}",
+            "network" if self.network else "no network",
+            "subprocesses" if self.subprocess else "no subprocesses",
+        ]
+        grants += [f"user {self.user}"] if self.user else []
+        grants += ["one child a job"] if self.fresh else []
+        return ["; ".join(grants)]
+
+
+def policy_from(value: object) -> Policy:
+    """Return the policy that a name or a Policy means. Raises: UsageError for anything else."""
+    if isinstance(value, Policy):
+        return value
+    if isinstance(value, str):
+        return Policy(value)
+    message = f"policy must be a Policy or one of {', '.join(NAMES)}, not {value!r}"
+    raise UsageError(message)
+
+
+def _check_count(setting: str, value: object) -> None:
+    if value is None and setting == "memory":
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        message = f"policy setting {setting} must be a positive integer, not {value!r}"
+        raise UsageError(message)
+
+
+def _check_seconds(value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and math.isfinite(value) and value > 0):  # type: ignore[operator,arg-type]  # a number by then
+        message = f"policy setting cpu_seconds must be a positive number, not {value!r}"
+        raise UsageError(message)
+
+
+def _names(setting: str, values: object) -> tuple[str, ...]:
+    is_list = isinstance(values, list | tuple)
+    if not is_list or not all(isinstance(value, str) and value for value in values):  # type: ignore[attr-defined]  # a list
+        message = f"policy setting {setting} must be a list of texts, not {values!r}"
+        raise UsageError(message)
+    return tuple(values)  # type: ignore[arg-type]  # a list
+
+
+def _paths(setting: str, values: object) -> tuple[str, ...]:
+    if isinstance(values, list | tuple):
+        values = [os.fspath(value) if isinstance(value, os.PathLike) else value for value in values]
+    return tuple(os.path.abspath(path) for path in _names(setting, values))  # noqa: PTH100 - a child imports no pathlib

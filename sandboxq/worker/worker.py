@@ -24,6 +24,7 @@ from sandboxq.errors import JobCancelled, LockLost, UsageError
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.recycler import Recycling
 from sandboxq.queue.checks import seconds_from
+from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
 from sandboxq.worker.answers import Answers
@@ -98,6 +99,7 @@ class Worker:
         self.keys = QueueKeys(queue, prefix)
         self.processor = "" if processor is None else os.fspath(processor)
         self.settings = settings_from_options(options)
+        self.policy = policy_from(self.settings.policy)
         # Unverified functions never reach a child: without a secret there is no such worker.
         is_of_functions = self.processor.partition(":")[0] == signing.PROCESSOR
         self._secret = signing.checked_secret(self.settings.secret) if is_of_functions else None
@@ -173,7 +175,7 @@ class Worker:
             listener=listener,
             queue_name=self.keys.queue,
             concurrency=self.settings.concurrency,
-            policy=self.settings.policy,
+            policy=self.policy,
             telemetry=self.telemetry,
             recycling=Recycling(
                 self.settings.max_jobs_per_child,

@@ -1,0 +1,85 @@
+"""``python -m sandboxq doctor``: what this machine and this Redis can do, and what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from typing import Any
+
+import click
+
+from sandboxq import __version__
+from sandboxq.cli.options import echo_json, json_option, url_option
+from sandboxq.errors import SandboxqError
+from sandboxq.sandbox.mechanisms import mechanisms, missing_for
+from sandboxq.sandbox.policy import NAMES, Policy
+
+_URL_VARIABLES = ("SANDBOXQ_URL", "REDIS_URL")
+
+
+@click.command()
+@url_option
+@json_option
+def command(*, url: str | None, as_json: bool) -> None:
+    """Say what this machine and this Redis can do, policy by policy, and what would help."""
+    found = {
+        "sandboxq": __version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "mechanisms": [each._asdict() for each in mechanisms()],
+        "policies": {name: _missing(name) for name in NAMES},
+        "redis": _redis(url),
+    }
+    if as_json:
+        echo_json(found)
+    else:
+        click.echo("\n".join(_lines(found)))
+
+
+def _missing(name: str) -> list[str]:
+    return [f"{each.name} ({each.detail}): {each.help}" for each in missing_for(Policy(name))]
+
+
+def _redis(url: str | None) -> dict[str, Any]:
+    """Return where Redis is and what it says; the embedded server is not started for this."""
+    url = url or next(filter(None, map(os.environ.get, _URL_VARIABLES)), None)
+    if url is None:
+        return {"endpoint": "embedded server", "ok": True, "detail": "started when it is needed"}
+    try:
+        return asyncio.run(_asked(url))
+    except SandboxqError as error:
+        return {"endpoint": "", "ok": False, "detail": str(error)}
+
+
+async def _asked(url: str) -> dict[str, Any]:
+    from sandboxq.broker.connection import Broker  # noqa: PLC0415 - `doctor` answers without a client
+
+    broker = await Broker.connect(url)
+    try:
+        facts = broker.facts
+        detail = f"{facts.kind} {facts.version}, eviction {facts.eviction_policy or 'unknown'}"
+        if facts.evicts:
+            detail += ": jobs may be lost when memory is full, set maxmemory-policy noeviction"
+        return {"endpoint": broker.endpoint.safe, "ok": not facts.evicts, "detail": detail}
+    finally:
+        await broker.close()
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"sandboxq {found['sandboxq']}, Python {found['python']}, {found['machine']}", ""]
+    lines += [
+        f"{_mark(is_there=each['is_there'])} {each['name']:<10} {each['detail']}"
+        for each in found["mechanisms"]
+    ]
+    lines.append("")
+    for name, missing in found["policies"].items():
+        what = "; ".join(missing) or "can be enforced"
+        lines.append(f"{_mark(is_there=not missing)} policy {name:<7} {what}")
+    redis = found["redis"]
+    text = " ".join(filter(None, (redis["endpoint"], redis["detail"])))
+    return [*lines, "", f"{_mark(is_there=redis['ok'])} redis      {text}"]
+
+
+def _mark(*, is_there: bool) -> str:
+    return "ok     " if is_there else "missing"

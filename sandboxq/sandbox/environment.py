@@ -1,0 +1,47 @@
+"""Which environment variables a child is given."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Each child computes on its own cores; a library that takes all of them for each child halves the
+# throughput (execution-layer.md C). What the user has set stays.
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_HARMLESS = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
+    | set(THREAD_VARIABLES)
+)
+_HARMLESS_PREFIXES = ("LC_", "PYTHON")
+# Jobs have no business with the queue's Redis.
+_SECRET = frozenset({"SANDBOXQ_URL", "SANDBOXQ_SECRET"})
+_REDIS_WITH_PASSWORD = re.compile(
+    r"(?i)\b(redis|rediss|valkey|valkeys|unix|redis\+unix|valkey\+unix)://"
+    r"([^/\s@]*:[^/\s@]+@|\S*[?&]password=)"
+)
+
+
+def environment_for(
+    policy: str, allowed: Sequence[str] | None, given: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what of ``given`` a child of this policy sees; ``allowed`` names stay in any case.
+
+    Without a list, ``none`` and ``limits`` keep all but URLs of Redis that hold a password.
+    """
+    named = frozenset(allowed or ())
+    kept = {name: value for name, value in given.items() if name in named}
+    for name, value in given.items():
+        is_harmless = name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
+        is_wanted = is_harmless or (policy != "strict" and allowed is None)
+        if is_wanted and name not in _SECRET and not _REDIS_WITH_PASSWORD.search(value):
+            kept[name] = value
+    return kept

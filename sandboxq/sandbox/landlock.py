@@ -1,0 +1,120 @@
+"""What a process may do with files, kept by the kernel (man 7 landlock)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+
+from sandboxq.errors import MechanismMissing
+
+# System calls, alike on every architecture.
+_CREATE_RULESET = 444
+_ADD_RULE = 445
+_RESTRICT_SELF = 446
+_VERSION = 1
+_PATH_BENEATH = 1
+
+_EXECUTE = 1 << 0
+_WRITE_FILE = 1 << 1
+_READ_FILE = 1 << 2
+_READ_DIR = 1 << 3
+_MAKE_CHAR = 1 << 6
+_MAKE_BLOCK = 1 << 11
+_REFER = 1 << 13
+_TRUNCATE = 1 << 14
+_IOCTL_DEVICE = 1 << 15
+# Of these alone a rule about a file, and not a directory, may speak.
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
+# ABI version → how many rights on files it knows (the lowest bits).
+_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_NETWORK_ABI, _SCOPE_ABI = 4, 6
+_TCP_BIND_AND_CONNECT = 3
+_ABSTRACT_SOCKETS_AND_SIGNALS = 3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def abi() -> int:
+    """Return the version of Landlock's interface, 0 where there is none."""
+    if not hasattr(_libc, "syscall"):
+        return 0
+    version = _libc.syscall(
+        ctypes.c_long(_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint(_VERSION)
+    )
+    return max(0, int(version))
+
+
+def restrict_files(
+    system: list[str],
+    listed: list[str],
+    *,
+    read: list[str],
+    write: list[str],
+    options: dict[str, bool],
+) -> None:
+    """Grant reading below ``system`` and ``read``, everything below ``write``, and nothing else.
+
+    Below ``listed`` the names may be seen. What is missing of these or ``system`` is passed over.
+    ``options``: ``network`` leaves TCP alone, ``subprocess`` lets what may be read be executed.
+    For good, also for what is started.
+    Raises: MechanismMissing.
+    """
+    version = abi()
+    handled = (1 << _RIGHTS_BY_ABI.get(min(version, 5), 0)) - 1
+    ruleset = _new_ruleset(version, handled, is_tcp_free=options["network"])
+    reading = _READ_FILE | _READ_DIR | (_EXECUTE if options["subprocess"] else 0)
+    writing = handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEVICE)
+    if not options["subprocess"]:
+        writing &= ~_EXECUTE
+    for path in system:
+        _add_rule(ruleset, path, reading & handled, is_needed=False)
+    for path in listed:
+        _add_rule(ruleset, path, _READ_DIR, is_needed=False)
+    _add_rule(ruleset, os.devnull, (reading | _WRITE_FILE | _TRUNCATE) & handled, is_needed=True)
+    for path in read:
+        _add_rule(ruleset, path, reading & handled, is_needed=True)
+    for path in write:
+        _add_rule(ruleset, path, writing, is_needed=True)
+    _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
+    os.close(ruleset)
+
+
+def _new_ruleset(version: int, handled: int, *, is_tcp_free: bool) -> int:
+    fields = [handled]
+    if version >= _NETWORK_ABI:
+        fields.append(0 if is_tcp_free else _TCP_BIND_AND_CONNECT)
+    if version >= _SCOPE_ABI:
+        fields.append(_ABSTRACT_SOCKETS_AND_SIGNALS)
+    raw = struct.pack(f"<{len(fields)}Q", *fields)
+    return _call(_CREATE_RULESET, raw, ctypes.c_size_t(len(raw)), ctypes.c_uint(0))
+
+
+def _add_rule(ruleset: int, path: str, rights: int, *, is_needed: bool) -> None:
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        if not is_needed:
+            return
+        message = f"the policy grants {path}, which cannot be opened: {error.strerror}"
+        raise MechanismMissing(message) from error
+    try:
+        if not stat.S_ISDIR(os.fstat(place).st_mode):
+            rights &= _OF_FILES
+        rule = struct.pack("<Qi", rights, place)
+        _call(
+            _ADD_RULE, ctypes.c_int(ruleset), ctypes.c_uint(_PATH_BENEATH), rule, ctypes.c_uint(0)
+        )
+    finally:
+        os.close(place)
+
+
+def _call(number: int, *arguments: object) -> int:
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        message = f"the kernel refused Landlock: {errno.errorcode.get(code, code)}"
+        raise MechanismMissing(message)
+    return result

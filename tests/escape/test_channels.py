@@ -1,0 +1,96 @@
+"""What a child holds itself: its socket, its pipes, its deadline."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import JobCancelled
+from sandboxq.outcome import Completed, Failed
+from tests.conftest import run_async
+from tests.pool.desk import open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHORES = """
+import os, signal, socket, struct, sys, time
+
+def process(job):
+    match job.data:
+        case {"forge": seqs}:
+            for fd in range(3, 64):
+                try:
+                    if "socket" not in os.readlink(f"/proc/self/fd/{fd}"): continue
+                    for seq in seqs:
+                        os.write(fd, struct.pack("<BBHIQ", 17, 0, 0, 0, seq) + b'"forged"')
+                except OSError: pass
+            time.sleep(60)
+        case {"sockets": _}:
+            links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+                     if os.path.islink(f"/proc/self/fd/{fd}")]
+            return sorted(link for link in links if link.startswith(("socket", "pipe")))
+        case {"deaf": _}:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)
+        case {"flood": size}:
+            for _ in range(size): sys.stdout.write("x" * 1023 + "\\n")
+            return "wrote"
+    return "honest"
+"""
+
+
+def test_forged_outcome_of_another_call(tmp_path: Path) -> None:
+    """A child answers for its own calls; what it says of others' is not heard."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as desk:
+            forger = desk.submit({"forge": list(range(2, 50))})
+            for _ in range(10):
+                assert await desk.value({}) == "honest"
+            desk.pool.end_call(forger, JobCancelled("enough"))
+            assert isinstance(await desk.outcome(forger), Failed)
+
+    run_async(main())
+
+
+def test_descriptors_are_no_siblings(tmp_path: Path) -> None:
+    """Two children share no socket and no pipe: there is no call of another to be read."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as desk:
+            first = desk.submit({"sockets": 1})
+            second = desk.submit({"sockets": 1})
+            seen = []
+            for call in (first, second):
+                outcome = await desk.outcome(call)
+                assert isinstance(outcome, Completed)
+                seen.append(json.loads(outcome.value))
+            assert seen[0] == seen[1] or not set(seen[0]) & set(seen[1])
+
+    run_async(main())
+
+
+def test_ignoring_sigterm(tmp_path: Path) -> None:
+    """Nothing here asks politely: SIGKILL cannot be ignored."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="strict") as desk:
+            call = desk.submit({"deaf": 1})
+            desk.pool.cancel_call(call, JobCancelled("enough"), grace=0.2)
+            assert isinstance(await desk.outcome(call), Failed)
+            assert signal.SIGTERM
+            assert await desk.value({}) == "honest"
+
+    run_async(main())
+
+
+def test_flood_of_output(tmp_path: Path) -> None:
+    """What is printed above ten thousand lines is counted and thrown away."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as desk:
+            assert await desk.value({"flood": 50_000}) == "wrote"
+            assert len(desk.lines) <= 10_001
+
+    run_async(main())

@@ -1,0 +1,79 @@
+"""Writing outside, filling the disk, hoarding descriptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandboxq.sandbox.policy import Policy
+from tests.escape.room import attempt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WRITE = """
+def attack(path):
+    return open(path, "w").write("x")
+"""
+_MODE = """
+def attack(path):
+    os.chmod(path, 0o640)
+"""
+_TRUNCATE = """
+def attack(path):
+    os.truncate(path, 0)
+"""
+_FILL = """
+def attack(_):
+    with tempfile.NamedTemporaryFile(buffering=0) as file:
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+"""
+_HOARD = """
+def attack(_):
+    kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(600)]
+    return len(kept)
+"""
+_SCRATCH = """
+def attack(_):
+    own = tempfile.gettempdir()
+    return sorted(os.listdir(os.path.dirname(own)))
+"""
+
+
+def test_writing_elsewhere(tmp_path: Path) -> None:
+    """A job that may write anywhere can replace the worker's own code."""
+    target = tmp_path / "target"
+    assert attempt(tmp_path, "limits", _WRITE, str(target)) == ["worked", 1]
+    assert attempt(tmp_path, "strict", _WRITE, str(target)) == ["refused", "EACCES"]
+    granted = Policy("strict", write=[str(tmp_path)])
+    assert attempt(tmp_path, granted, _WRITE, str(target)) == ["worked", 1]
+
+
+def test_what_is_kept_beside_the_content(tmp_path: Path) -> None:
+    """Landlock does not see modes: seccomp refuses to change them, and to cut a file by path."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    for attack in (_MODE, _TRUNCATE):
+        assert attempt(tmp_path, "strict", attack, str(target)) == ["refused", "EPERM"]
+    assert target.read_text() == "precious"
+    assert attempt(tmp_path, "limits", _MODE, str(target))[0] == "worked"
+
+
+def test_one_file_that_fills_the_disk(tmp_path: Path) -> None:
+    """`limits` ends it at the size it grants."""
+    assert attempt(tmp_path, "none", _FILL)[0] == "worked"
+    for name in ("limits", "strict"):
+        assert attempt(tmp_path, Policy(name, file_size=8 << 20), _FILL) == ["refused", "EFBIG"]
+
+
+def test_hoarding_descriptors(tmp_path: Path) -> None:
+    """A leak ends as an error of the job that leaks."""
+    assert attempt(tmp_path, "none", _HOARD) == ["worked", 600]
+    for name in ("limits", "strict"):
+        assert attempt(tmp_path, Policy(name, files=100), _HOARD) == ["refused", "EMFILE"]
+
+
+def test_private_directories_of_siblings(tmp_path: Path) -> None:
+    """Under `strict` not even the names of other children's directories can be seen."""
+    assert attempt(tmp_path, "limits", _SCRATCH) == ["worked", ["1"]]
+    assert attempt(tmp_path, "strict", _SCRATCH) == ["refused", "EACCES"]
