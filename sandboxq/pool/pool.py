@@ -88,16 +88,13 @@ class Pool:
             raise UsageError(message)
         self._policy = policy_from(policy)
         mechanisms.require(self._policy)
-        if self._policy.fresh:
-            recycling = replace(recycling, max_jobs=1)
         self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result)
         self.max_result = max_result
         self._first_size = size
         self._concurrency = concurrency
         self._listener = listener
         self._telemetry = telemetry
-        is_fresh = getattr(self._policy, "fresh", False)  # policies that want one child a job
-        self._recycling = replace(recycling, max_jobs=1) if is_fresh else recycling
+        self._recycling = replace(recycling, max_jobs=1) if self._policy.fresh else recycling
         self._held = 0
         self._is_ending = False
         self._crew: Crew | None = None
