@@ -26,7 +26,7 @@ class ClusterNode(StoppableServer):
 
     def __init__(self, directory: Path, *, program: str | None) -> None:
         """Prepare a node that keeps what it knows of the others in ``directory``."""
-        directory.mkdir()
+        directory.mkdir(parents=True)
         bus = ("--cluster-port", str(free_port()))
         super().__init__(directory, *_OPTIONS, *bus, program=program)
         self._bus_port = int(bus[1])
