@@ -22,30 +22,6 @@ class JobState(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-# From each state, the states that one transition can reach (bullmq-wire.md 3).
-TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.WAITING: frozenset({JobState.ACTIVE, JobState.PRIORITIZED}),
-    JobState.PRIORITIZED: frozenset({JobState.ACTIVE, JobState.WAITING}),
-    JobState.DELAYED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
-    JobState.ACTIVE: frozenset(
-        {
-            JobState.COMPLETED,
-            JobState.FAILED,
-            JobState.WAITING,
-            JobState.PRIORITIZED,
-            JobState.DELAYED,
-            JobState.WAITING_CHILDREN,
-        }
-    ),
-    JobState.COMPLETED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
-    JobState.FAILED: frozenset({JobState.WAITING, JobState.PRIORITIZED}),
-    JobState.WAITING_CHILDREN: frozenset(
-        {JobState.WAITING, JobState.PRIORITIZED, JobState.DELAYED}
-    ),
-    JobState.UNKNOWN: frozenset(),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Keep:
     """How many finished jobs stay: the ``count`` newest, none older than ``age`` seconds.

@@ -92,3 +92,8 @@ async def metrics_of(
 async def trim_events(broker: Broker, keys: QueueKeys, max_length: int) -> int:
     """Shorten the event stream to about so many entries; return how many went."""
     return int(await broker.command("XTRIM", keys["events"], "MAXLEN", "~", max_length))
+
+
+async def remove_deprecated_priority_key(broker: Broker, keys: QueueKeys) -> bool:
+    """Remove the sorted set in which BullMQ before 4.0 kept priorities; False: there is none."""
+    return bool(await broker.command("DEL", keys["priority"]))

@@ -91,6 +91,10 @@ class Operating(OfQueue):
         """Return what sandboxq's workers have used for this queue's jobs; seconds late."""
         return await read_usage(await self._connected(), self._keys)
 
+    async def remove_deprecated_priority_key(self) -> bool:
+        """Remove the ``priority`` key of BullMQ before 4.0; False when there is none."""
+        return await meta.remove_deprecated_priority_key(await self._connected(), self._keys)
+
     async def trim_events(self, max_length: int) -> int:
         """Shorten the event stream to about so many entries; return how many went."""
         checked_whole("max_length", max_length)

@@ -13,6 +13,7 @@ from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import BulkAddFailed, QueueError
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
+from sandboxq.queue.by_state import ByState
 from sandboxq.queue.changing import Changing
 from sandboxq.queue.custom_events import FieldValue, publish_event
 from sandboxq.queue.family import Family
@@ -20,7 +21,6 @@ from sandboxq.queue.job import QueuedJob, job_from_add, members_of
 from sandboxq.queue.limiting import Limiting
 from sandboxq.queue.operating import Operating
 from sandboxq.queue.options import AddOptions, checked_name, checked_options, checked_size
-from sandboxq.queue.reading import Reading
 from sandboxq.queue.schedulers import (
     Template,
     checked_scheduler_id,
@@ -53,7 +53,7 @@ class Draft(NamedTuple):
     parts: list[Part]
 
 
-class Queue(Reading, Family, Operating, Changing, Limiting):
+class Queue(ByState, Family, Operating, Changing, Limiting):
     """A queue by name. Nothing is sent before the first method is awaited.
 
     Durations are seconds or ``timedelta``. Every method raises BrokerUnavailable when Redis cannot

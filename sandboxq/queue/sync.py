@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from sandboxq.queue.job import members_of
+from sandboxq.queue.sync_by_state import SyncByState
 from sandboxq.queue.sync_changing import SyncChanging
 from sandboxq.queue.sync_family import SyncFamily
 from sandboxq.queue.sync_job import SyncJob
 from sandboxq.queue.sync_limiting import SyncLimiting
 from sandboxq.queue.sync_operating import SyncOperating
-from sandboxq.queue.sync_reading import SyncReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.repeat import Repeat
 
 
-class SyncQueue(SyncReading, SyncFamily, SyncOperating, SyncChanging, SyncLimiting):
+class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiting):
     """Queue for code without an event loop; every method is documented there.
 
     Any thread may use it. All queues of a process share one background thread. After a fork the

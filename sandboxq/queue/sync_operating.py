@@ -49,6 +49,10 @@ class SyncOperating(SyncPart):
         """See Queue.usage."""
         return self._run(self._here().usage())
 
+    def remove_deprecated_priority_key(self) -> bool:
+        """See Queue.remove_deprecated_priority_key."""
+        return self._run(self._here().remove_deprecated_priority_key())
+
     def trim_events(self, max_length: int) -> int:
         """See Queue.trim_events."""
         return self._run(self._here().trim_events(max_length))

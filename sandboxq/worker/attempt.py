@@ -23,15 +23,6 @@ class AttemptState(enum.Enum):
     LOST = "lost"  # somebody else owns the job: whatever its child still says is dropped
 
 
-# From each state, the states that may follow.
-TRANSITIONS = {
-    AttemptState.RUNNING: {AttemptState.GIVEN_UP, AttemptState.ENDED, AttemptState.LOST},
-    AttemptState.GIVEN_UP: {AttemptState.ENDED, AttemptState.LOST},
-    AttemptState.ENDED: set[AttemptState](),
-    AttemptState.LOST: set[AttemptState](),
-}
-
-
 class Attempt:
     """A claimed job on its way through the worker."""
 

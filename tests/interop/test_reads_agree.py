@@ -89,3 +89,19 @@ async def test_both_find_each_other_s_workers(node: NodeSide, ours: OurSide) -> 
 
     assert mine == theirs
     assert {name.rpartition(":w:")[2] for name in mine} >= {"nodeling"}
+
+
+async def test_getters_of_one_state(node: NodeSide, ours: OurSide) -> None:
+    """Each getter must show what Node's shows, in its order, of a range too."""
+    await fill(node)
+    async with ours.queue() as queue:
+        for state in ("waiting", "prioritized", "delayed", "active", "completed", "failed"):
+            for first, last in ((0, -1), (0, 0), (1, 2)):
+                theirs = await node.queue(f"get{state.capitalize()}", first, last)
+                found = await getattr(queue, f"get_{state}")(first, last)
+                assert [job.id for job in found] == [job["id"] for job in theirs], state
+            count = await getattr(queue, f"get_{state}_count")()
+            assert count == await node.queue(f"get{state.capitalize()}Count"), state
+        assert await queue.get_waiting_children() == []
+        assert await queue.get_waiting_children_count() == 0
+        assert await queue.remove_deprecated_priority_key() is False
