@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 
 class ByState(Reading):
-    """Getters of one state each, in the order of BullMQ's: what is to run oldest first."""
+    """Getters of one state each: jobs ``start`` to ``end`` (inclusive; -1 is the last).
+
+    As in BullMQ, finished jobs come newest first, all others oldest first.
+    """
 
     async def get_waiting(
         self, start: int = 0, end: int = -1, *, ascending: bool = True
     ) -> list[QueuedJob]:
-        """Return those that wait without priority, ``start`` to ``end`` (-1: the last), oldest first."""
+        """Return those that wait without priority, ``start`` to ``end``, oldest first."""
         return await self.get_jobs(JobState.WAITING, start, end, ascending=ascending)
 
     async def get_waiting_count(self) -> int:
@@ -27,7 +30,7 @@ class ByState(Reading):
     async def get_prioritized(
         self, start: int = 0, end: int = -1, *, ascending: bool = True
     ) -> list[QueuedJob]:
-        """Return those that wait with a priority, ``start`` to ``end`` (-1: the last), oldest first."""
+        """Return those that wait with a priority, ``start`` to ``end``, oldest first."""
         return await self.get_jobs(JobState.PRIORITIZED, start, end, ascending=ascending)
 
     async def get_prioritized_count(self) -> int:
@@ -37,7 +40,7 @@ class ByState(Reading):
     async def get_delayed(
         self, start: int = 0, end: int = -1, *, ascending: bool = True
     ) -> list[QueuedJob]:
-        """Return those that wait for their time, ``start`` to ``end`` (-1: the last), oldest first."""
+        """Return those that wait for their time, ``start`` to ``end``, oldest first."""
         return await self.get_jobs(JobState.DELAYED, start, end, ascending=ascending)
 
     async def get_delayed_count(self) -> int:
@@ -47,7 +50,7 @@ class ByState(Reading):
     async def get_active(
         self, start: int = 0, end: int = -1, *, ascending: bool = True
     ) -> list[QueuedJob]:
-        """Return those that are being processed, ``start`` to ``end`` (-1: the last), oldest first."""
+        """Return those that are being processed, ``start`` to ``end``, oldest first."""
         return await self.get_jobs(JobState.ACTIVE, start, end, ascending=ascending)
 
     async def get_active_count(self) -> int:
@@ -57,7 +60,7 @@ class ByState(Reading):
     async def get_waiting_children(
         self, start: int = 0, end: int = -1, *, ascending: bool = True
     ) -> list[QueuedJob]:
-        """Return those that wait for their children, ``start`` to ``end`` (-1: the last), oldest first."""
+        """Return those that wait for their children, ``start`` to ``end``, oldest first."""
         return await self.get_jobs(JobState.WAITING_CHILDREN, start, end, ascending=ascending)
 
     async def get_waiting_children_count(self) -> int:
@@ -67,7 +70,7 @@ class ByState(Reading):
     async def get_completed(
         self, start: int = 0, end: int = -1, *, ascending: bool = False
     ) -> list[QueuedJob]:
-        """Return those that completed, ``start`` to ``end`` (-1: the last), newest first."""
+        """Return those that completed, ``start`` to ``end``, newest first."""
         return await self.get_jobs(JobState.COMPLETED, start, end, ascending=ascending)
 
     async def get_completed_count(self) -> int:
@@ -77,7 +80,7 @@ class ByState(Reading):
     async def get_failed(
         self, start: int = 0, end: int = -1, *, ascending: bool = False
     ) -> list[QueuedJob]:
-        """Return those that failed, ``start`` to ``end`` (-1: the last), newest first."""
+        """Return those that failed, ``start`` to ``end``, newest first."""
         return await self.get_jobs(JobState.FAILED, start, end, ascending=ascending)
 
     async def get_failed_count(self) -> int:
