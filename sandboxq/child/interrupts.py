@@ -64,7 +64,7 @@ class Interrupts:
             return
         self.armed = 0
         if self._cancels.tell_timeout(seq):
-            message = "the job ran longer than its timeout"
+            message = "the job's time is up"
             raise JobTimeout(message)
         message = "the job was cancelled"
         raise JobCancelled(message)

@@ -27,6 +27,7 @@ from sandboxq.errors import (
 from sandboxq.outcome import Completed, Failed, HandedBack, Interrupted
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.circuit import Circuit
+from sandboxq.pool.cpu_watch import CpuWatch
 from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
 from sandboxq.pool.death import (
@@ -88,6 +89,12 @@ class Pool:
             raise UsageError(message)
         self._policy = policy_from(policy)
         mechanisms.require(self._policy)
+        if self._policy.cpu_seconds is not None and concurrency > 1:
+            message = (
+                "cpu_seconds is for one job at once: whose CPU time it is that a child of "
+                f"concurrency {concurrency} uses, nobody can tell"
+            )
+            raise UsageError(message)
         self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result)
         self.max_result = max_result
         self._first_size = size
@@ -102,6 +109,7 @@ class Pool:
         self._watch: MemoryWatch
         self._reception: Reception
         self._deadlines: Deadlines
+        self._cpu_watch: CpuWatch | None = None
         self.placement: Placement
         self.circuit: Circuit
         self.recycler: Recycler
@@ -119,6 +127,8 @@ class Pool:
         hide_memory()  # our environment holds the password of Redis
         self._reception = Reception(self, self._listener)
         self._crew = Crew(self._terms, self, self._reception, self._telemetry)
+        if self._terms.policy.cpu_seconds is not None:
+            self._cpu_watch = CpuWatch(self._loop, self, self._terms.policy.cpu_seconds)
         self._deadlines = Deadlines(self._loop, self)
         self.placement = Placement(
             self._loop,
@@ -148,6 +158,8 @@ class Pool:
             await self._crew.close()
             raise
         self._watch.start()
+        if self._cpu_watch is not None:
+            self._cpu_watch.start()
 
     @property
     def size(self) -> int:
@@ -377,6 +389,10 @@ class Pool:
         self.crew.leave(child)
         child.kill()
 
+    def end_soon(self, child: Child, call: Call, error: ChildError) -> None:
+        """Tell a running call that it is to end, and kill its child after the call's grace."""
+        self._deadlines.ask_to_end(child, call, error, call.grace)
+
     def _on_memory(self, child: Child, resident: int) -> None:
         granted = child.memory or 0
         text = (
@@ -388,6 +404,8 @@ class Pool:
     def _begin_to_end(self) -> None:
         self._is_ending = True
         self._watch.stop()
+        if self._cpu_watch is not None:
+            self._cpu_watch.stop()
         self.circuit.stop()
         self.recycler.stop()
         self.placement.stop()

@@ -16,7 +16,7 @@ from sandboxq.child.frames import CALL, RESPONSE, RETIRE, BlobPlace, encode_blob
 from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
-from sandboxq.errors import JobTimeout
+from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.channel import Channel, Flooded
@@ -229,7 +229,7 @@ class Child:
 
     def cancel(self, call: Call) -> None:
         """Tell the code of a running call that it is to end."""
-        ask(self._cancels_fd, call.seq, is_timeout=isinstance(call.ending, JobTimeout))
+        ask(self._cancels_fd, call.seq, is_timeout=not isinstance(call.ending, JobCancelled))
 
     def interrupt(self) -> None:
         """Have the child look whether the call that it runs is to end; harmless when repeated."""

@@ -1,0 +1,83 @@
+"""Budgets of CPU seconds: for each job anew, with all that it starts, whatever it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.errors import UsageError
+from sandboxq.outcome import Failed
+from sandboxq.sandbox.policy import Policy
+from tests.conftest import run_async
+from tests.pool.desk import open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHORES = """
+import subprocess, sys, time
+
+def process(job):
+    if job.data == "python":
+        while True: pass
+    if job.data == "gil":
+        sum(range(10**12))
+    if job.data == "other":
+        subprocess.run([sys.executable, "-c", "while True: pass"])
+    if job.data == "little":
+        end = time.process_time() + 0.2
+        while time.process_time() < end: pass
+    if job.data == "sleep":
+        time.sleep(0.7)
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("what", ["python", "gil", "other"])
+def test_a_job_that_computes_too_long_is_ended(tmp_path: Path, what: str) -> None:
+    """In Python it is told, in C it is killed; what it starts counts as its own."""
+
+    async def main() -> None:
+        policy = Policy("limits", cpu_seconds=0.5)
+        async with open_pool(processor_file(tmp_path, CHORES), policy=policy) as desk:
+            outcome = await desk.run(what)
+            assert isinstance(outcome, Failed)
+            assert outcome.cause == "JobCpuExceeded"
+            assert outcome.facts is not None
+            assert float(outcome.facts["used"]) >= float(outcome.facts["limit"]) == 0.5
+            assert await desk.value("") == "done"
+
+    run_async(main())
+
+
+def test_each_job_has_the_whole_budget(tmp_path: Path) -> None:
+    """What the child's jobs before have used does not count, nor does sleep."""
+
+    async def main() -> None:
+        policy = Policy("limits", cpu_seconds=0.5)
+        async with open_pool(processor_file(tmp_path, CHORES), policy=policy) as desk:
+            pids = desk.pool.pids
+            for what in ("little", "little", "little", "little", "sleep"):
+                assert await desk.value(what) == "done"
+            assert desk.pool.pids == pids
+
+    run_async(main())
+
+
+def test_jobs_side_by_side_have_no_budget(tmp_path: Path) -> None:
+    """Nobody can tell whose time it is, and no limit is silently dropped."""
+
+    async def main() -> None:
+        policy = Policy("limits", cpu_seconds=0.5)
+        with pytest.raises(UsageError, match="cpu_seconds"):
+            async with open_pool(processor_file(tmp_path, CHORES), policy=policy, concurrency=2):
+                pass
+
+    run_async(main())
+
+
+def test_no_budget_is_no_number() -> None:
+    """Nothing would ever run."""
+    with pytest.raises(UsageError, match="cpu_seconds"):
+        Policy(cpu_seconds=0)
