@@ -1,7 +1,8 @@
 """Statistics of an array of numbers, with numpy.
 
-Data: ``{"values": [numbers]}``, or ``{"size": count, "seed": integer}`` for that many normally
-distributed random numbers (the same ones for the same seed).
+Data: ``{"values": numbers}``, a list or better a numpy array of any shape, or
+``{"size": count, "seed": integer}`` for that many normally distributed random numbers (the same
+ones for the same seed).
 Result: ``{"count", "mean", "std", "min", "median", "max", "seconds"}``.
 """
 
@@ -25,19 +26,33 @@ def process(job: Any) -> dict[str, Any]:
     Raises: TypeError and ValueError, naming the field of ``job.data``.
     """
     began = time.perf_counter()
-    statistics = _statistics(_numbers(job.data))
+    statistics = _statistics(_numbers(job, job.data))
     return {**statistics, "seconds": round(time.perf_counter() - began, 6)}
 
 
-def _numbers(data: Any) -> Array:
+def _numbers(job: Any, data: Any) -> Array:
     if not isinstance(data, dict) or not ("values" in data or "size" in data):
         message = f"data must be an object with values, or with size and seed, not {data!r:.200}"
         raise TypeError(message)
+    if isinstance(data.get("values"), dict):
+        return _checked(job.array("values"))
     if "values" in data:
         return _given(data["values"])
     size = _integer(data, "size", low=1, high=MAX_SIZE)
     seed = _integer(data, "seed", low=0, high=2**63 - 1)
     return np.random.default_rng(seed).standard_normal(size)
+
+
+def _checked(array: Any) -> Array:
+    """Return the numbers of an array that the producer sent as one."""
+    if array.dtype.kind not in "biuf" or not array.size or not np.isfinite(array).all():
+        message = (
+            "data.values must be an array of one or more finite numbers; "
+            f"it is {array.dtype} of shape {array.shape}"
+        )
+        raise ValueError(message)
+    numbers: Array = array.ravel().astype(np.float64, copy=False)
+    return numbers
 
 
 def _given(values: Any) -> Array:

@@ -42,6 +42,8 @@ _BASE_TIMEOUT = 30.0
 _HUGE = 4 << 20
 # Keys that one script call looks at.
 _SWEEP_PAGE = 100
+_SWEEP_PAGES = 30
+FIRST_PAGE = b"0"
 _GONE = "it was removed, or for 30 days no worker of its queue has renewed its life"
 
 
@@ -175,18 +177,20 @@ async def drop(broker: Broker, references: Iterable[Reference]) -> None:
     await broker.pipeline(commands)
 
 
-async def sweep(broker: Broker, keys: QueueKeys) -> int:
-    """Remove the blobs of jobs that are gone, renew the others; return how many were removed.
+async def sweep(broker: Broker, keys: QueueKeys, cursor: bytes = FIRST_PAGE) -> tuple[int, bytes]:
+    """Remove the blobs of jobs that are gone, renew the others.
 
+    Return how many were removed, and where the next sweep goes on: one looks at some thousands.
     Raises: BrokerUnavailable, QueueError.
     """
-    cursor, removed = b"0", 0
-    while True:
+    removed = 0
+    for _ in range(_SWEEP_PAGES):
         args = (cursor, _SWEEP_PAGE)
         cursor, count = await broker.script(load("sweep_binaries"), [keys.base], args)
         removed += int(count)
-        if cursor == b"0":
-            return removed
+        if cursor == FIRST_PAGE:
+            break
+    return removed, cursor
 
 
 def fresh_memory(size: int) -> memoryview:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.binary import sweep
+from sandboxq.broker.binary import FIRST_PAGE, sweep
 from sandboxq.broker.stalled import recover_stalled
 from sandboxq.errors import BrokerUnavailable
 from sandboxq.telemetry import JobsStalled
@@ -27,6 +27,7 @@ class StalledChecker:
         self._settings = context.settings
         self._clock = context.clock
         self._telemetry = context.telemetry
+        self._sweep_at = FIRST_PAGE
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -39,7 +40,7 @@ class StalledChecker:
             await asyncio.sleep(self._settings.stalled_interval)
 
     async def _check(self) -> None:
-        await sweep(self._broker, self._keys)
+        _, self._sweep_at = await sweep(self._broker, self._keys, self._sweep_at)
         stalled = await recover_stalled(
             self._broker,
             self._keys,

@@ -38,12 +38,13 @@ LARGE = np.random.default_rng(1).integers(0, 255, 3 << 20, np.uint8)
 DATA = {"pixels": PIXELS, "thumb": b"\x00\xffthumb", "k": 3}
 
 
-@pytest.fixture
-def bench(server_url: str, queue_name: str) -> Iterator[Bench]:
-    """Yield an empty queue and the tools to look at it from outside."""
-    client: Any = redis.Redis.from_url(server_url)
+@pytest.fixture(params=["server_url", "redis_url"], ids=["valkey", "redis"])
+def bench(request: pytest.FixtureRequest, queue_name: str) -> Iterator[Bench]:
+    """Yield an empty queue, once on Valkey and once on Redis, and a client beside it."""
+    url = request.getfixturevalue(request.param)
+    client: Any = redis.Redis.from_url(url)
     with client:
-        yield Bench(server_url, queue_name, client)
+        yield Bench(url, queue_name, client)
         client.flushdb()
 
 
@@ -251,7 +252,8 @@ async def swept(bench: Bench) -> int:
     """Sweep once, as workers do now and then."""
     broker = await Broker.connect(bench.url)
     try:
-        return await sweep(broker, bench.keys)
+        removed, _ = await sweep(broker, bench.keys)
+        return removed
     finally:
         await broker.close()
 

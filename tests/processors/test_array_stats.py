@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     Run = Callable[[str, Any], Any]
 
@@ -96,3 +99,23 @@ def test_data_of_another_shape_is_refused(run: Run, data: Any) -> None:
     """Any JSON may arrive."""
     with pytest.raises(TypeError, match="data must be an object with values, or with"):
         run("array_stats", data)
+
+
+def test_an_array_is_taken_as_it_is(load: Callable[[str], ModuleType]) -> None:
+    """No list of millions of numbers is made of it, and its shape does not matter."""
+    array = np.arange(6).reshape(2, 3)
+    statistics = load("array_stats").process(job_with(array))
+    assert (statistics["count"], statistics["mean"], statistics["max"]) == (6, 2.5, 5.0)
+
+
+@pytest.mark.parametrize("array", [np.array([np.nan]), np.array([]), np.array(["a"])], ids=str)
+def test_a_wrong_array_is_named(load: Callable[[str], ModuleType], array: Any) -> None:
+    """The same rules as for a list."""
+    with pytest.raises(ValueError, match="array of one or more finite numbers"):
+        load("array_stats").process(job_with(array))
+
+
+def job_with(array: Any) -> SimpleNamespace:
+    """Return a job whose values are an array, as a processor sees it."""
+    data = {"values": {"sq:binary": "values"}}
+    return SimpleNamespace(data=data, array=lambda name: {"values": array}[name])
