@@ -7,7 +7,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
-from sandboxq.errors import ResultTooLarge
+from sandboxq.child.violation import violation_from
+from sandboxq.errors import ResultTooLarge, SandboxViolation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,15 +30,22 @@ class Failure(NamedTuple):
     flags: int = 0
 
 
-def failure_from(error: BaseException, *, memory: int | None = None) -> Failure:
-    """Describe what a processor raised; ``memory`` is what the policy grants, in bytes."""
+def failure_from(
+    error: BaseException, *, memory: int | None = None, policy: str = "none"
+) -> Failure:
+    """Describe what a processor raised under a policy, which grants ``memory`` bytes."""
     if isinstance(error, MemoryError):
         return _out_of_memory(error, memory)
     name = type(error).__name__
     flags = UNRECOVERABLE if _is_unrecoverable(error) else 0
     if isinstance(error, ResultTooLarge):
         flags |= UNRECOVERABLE | TOO_LARGE  # the next attempt would return as much
-    return Failure(_reason(error)[:_REASON_LIMIT], stack_of(error), name, flags)
+    reason = _reason(error)[:_REASON_LIMIT]
+    violation = violation_from(error, policy)
+    if violation is not None:
+        reason = f"{reason} – {violation.text}"
+        name = SandboxViolation.__name__ if violation.is_certain else name
+    return Failure(reason, stack_of(error), name, flags)
 
 
 def stack_of(error: BaseException) -> str:

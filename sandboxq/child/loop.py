@@ -49,6 +49,7 @@ class Settings(NamedTuple):
     concurrency: int
     memory: int | None
     max_result: int = MESSAGE_LIMIT
+    policy: str = "none"
 
 
 def live(link: Link, processor: Processor, settings: Settings) -> None:
@@ -227,7 +228,7 @@ def tell_failure(
             usage=usage,
         )
         return
-    failure = failure_from(error, memory=settings.memory)
+    failure = failure_from(error, memory=settings.memory, policy=settings.policy)
     del error
     flags = failure.flags | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)

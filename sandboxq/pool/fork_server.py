@@ -124,6 +124,7 @@ class ForkServer:
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Ask for a child that follows ``plan`` and gets these descriptors."""
         text = {"number": number, "steps": plan.steps, "memory": plan.memory}
+        text["policy"] = plan.policy
         text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
         self._send(json.dumps(text).encode(), fds)
 

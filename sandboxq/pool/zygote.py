@@ -192,6 +192,7 @@ class _Zygote:
             self._order["concurrency"],
             order["memory"],
             self._order["max_result"],
+            order["policy"],
         )
         loop.live(link, processor, settings)
 

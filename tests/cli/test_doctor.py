@@ -1,0 +1,78 @@
+"""`doctor` answers on any machine, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.errors import UsageError
+from sandboxq.sandbox.policy import Policy, policy_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What macOS has not; a look-alike, since no such machine is at hand.
+_LIKE_A_MAC = """
+import os, runpy, signal, socket, sys
+for module, names in ((os, ("sched_getaffinity", "pidfd_open", "memfd_create", "pipe2")),
+                      (signal, ("SIGRTMAX", "SIGRTMIN", "pidfd_send_signal"))):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+sys.platform = "darwin"
+sys.argv = ["sandboxq", "doctor", "--json"]
+runpy.run_module("sandboxq", run_name="__main__")
+"""
+
+
+def _doctor(*words: str, cwd: Path) -> str:
+    command = [sys.executable, "-m", "sandboxq", "doctor", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+def test_doctor_knows_machine_and_redis(server_url: str, tmp_path: Path) -> None:
+    """Each policy is told apart, and the server is asked for its version."""
+    found = json.loads(_doctor("--json", "--url", server_url, cwd=tmp_path))
+    assert found["policies"]["limits"] == []
+    assert "landlock" in [each["name"] for each in found["mechanisms"]]
+    assert "valkey" in found["redis"]["detail"]
+    assert "policy strict" in _doctor("--url", server_url, cwd=tmp_path)
+
+
+def test_doctor_survives_a_redis_that_is_away(tmp_path: Path) -> None:
+    """Then above all it is asked for."""
+    assert "missing redis" in _doctor("--url", "unix:///nowhere/at-all", cwd=tmp_path)
+
+
+def test_doctor_on_a_machine_without_linux(tmp_path: Path) -> None:
+    """A Mac lacks most mechanisms: that is said, and nothing crashes."""
+    command = [sys.executable, "-c", _LIKE_A_MAC]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all("linux" in missing[0] for missing in found["policies"].values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "safe"},
+        {"memory": 0},
+        {"files": True},
+        {"cpu_seconds": -1},
+        {"read": "/tmp"},
+        {"network": True},
+        {"name": "none", "memory": 1},
+        {"name": "strict", "environment": "HOME"},
+    ],
+)
+def test_policies_that_make_no_sense(settings: dict[str, object]) -> None:
+    """Wrong values are refused before anything starts."""
+    with pytest.raises(UsageError):
+        Policy(**settings)  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        policy_from(3)
