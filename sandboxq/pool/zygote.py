@@ -136,6 +136,8 @@ class _Zygote:
         sys.stdout.flush()  # or each child would print it again
         sys.stderr.flush()
         parent = os.getpid()
+        if self._processor is not None:  # else each child has sources of its own to see
+            plan.prepare(order["steps"])
         try:
             pid = os.fork()
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 
 _SYSTEM = (
     "/usr",
@@ -36,6 +37,7 @@ _NETWORK = (
 _PROGRAMS = ("/bin", "/sbin", "/etc/alternatives")
 
 
+@cache
 def readable_by_default(*, network: bool, subprocess: bool) -> list[str]:
     """Return paths; some may not exist here.
 

@@ -78,6 +78,15 @@ def _restrict_files(read: list[str], write: list[str], options: dict[str, bool])
     landlock.restrict_files(system, listed, read=read, write=write, options=options)
 
 
+def prepare(steps: Sequence[Sequence[Any]]) -> None:
+    """Compute once, in the fork server, what every child that follows these steps needs."""
+    for name, *values in steps:
+        if name == "files_of":
+            grants.readable_by_default(**values[-1])
+        elif name == "calls":
+            seccomp.prepared(**values[-1])
+
+
 def follow(steps: Sequence[Sequence[Any]]) -> None:
     """Apply each step to this process.
 

@@ -7,6 +7,7 @@ import errno
 import os
 import platform
 import struct
+from functools import cache
 
 from sandboxq.errors import MechanismMissing
 from sandboxq.sandbox.syscalls import ARCHITECTURES, NEVER, NEWEST, NUMBERS, OF_ONESELF
@@ -26,6 +27,9 @@ _SIGNAL_COMMANDS = (8, 10, 15)
 # ioctl(2): TIOCSTI, TIOCLINUX type into a terminal; FIOSETOWN, SIOCSPGRP are as above.
 _TERMINAL_REQUESTS = (0x5412, 0x541C, 0x8901, 0x8902)
 
+# Stands for the child until it is born; larger than any process id, and than any other operand.
+_ANY_PROCESS = 0x7FFF_FFF1
+
 _libc = ctypes.CDLL(None, use_errno=True)
 Instruction = tuple[int, int, int, int]
 
@@ -40,7 +44,7 @@ def restrict_calls(options: dict[str, bool]) -> None:
 
     Needs no_new_privs. Raises: MechanismMissing.
     """
-    raw = b"".join(struct.pack("<HBBI", *each) for each in program(os.getpid(), **options))
+    raw = prepared(**options).replace(_word(_ANY_PROCESS), _word(os.getpid()))
     code = ctypes.create_string_buffer(raw, len(raw))
     text = struct.pack("HxxxxxxP", len(raw) // 8, ctypes.addressof(code))
     number = NUMBERS[os.uname().machine]["seccomp"]
@@ -48,6 +52,17 @@ def restrict_calls(options: dict[str, bool]) -> None:
     if _libc.syscall(ctypes.c_long(number), *arguments) != 0:
         message = f"the kernel refused seccomp: {os.strerror(ctypes.get_errno())}"
         raise MechanismMissing(message)
+
+
+@cache
+def prepared(*, network: bool, subprocess: bool) -> bytes:
+    """Return the filter for a process that is not born yet: a fork server makes it once."""
+    steps = program(_ANY_PROCESS, network=network, subprocess=subprocess)
+    return b"".join(struct.pack("<HBBI", *each) for each in steps)
+
+
+def _word(number: int) -> bytes:
+    return struct.pack("<I", number)
 
 
 def program(pid: int, *, network: bool, subprocess: bool) -> list[Instruction]:
