@@ -8,7 +8,21 @@ from importlib import import_module
 from pathlib import Path
 
 # One line for each benchmark; its module has `main(arguments)`.
-NAMES = ("cpu_vs_io", "policies", "big_data")
+NAMES = (
+    "cpu_vs_io",
+    "noop",
+    "add",
+    "resize",
+    "io",
+    "latency",
+    "heartbeat",
+    "memory",
+    "backlog",
+    "dispatch",
+    "coordinators",
+    "policies",
+    "big_data",
+)
 
 
 def main() -> None:

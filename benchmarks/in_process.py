@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.heartbeat import Heartbeat
+from benchmarks.ticking import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from benchmarks.heartbeat import Heartbeat
+from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import tree_cpu_seconds
 from sandboxq.queue.queue import Queue
 from sandboxq.telemetry import Event, JobsSettled, Telemetry

@@ -1,4 +1,4 @@
-"""CPU seconds of a whole process tree, from Linux's /proc."""
+"""CPU seconds and memory of processes, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ def tree_cpu_seconds(*others: int) -> float:
 
     Of children that ended, those count that their parent has waited for.
     """
-    return sum(_cpu_seconds(pid) for pid in {*_tree(os.getpid()), *others})
+    return sum(cpu_seconds(pid) for pid in {*_tree(os.getpid()), *others})
 
 
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for task in _texts(pid, "task/*/children"):
-        for child in task.split():
-            found += _tree(int(child))
-    return found
-
-
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process and of its ended children, to 10 ms; 0 when gone."""
     for text in _texts(pid, "stat"):
         # The name may hold spaces; after it, fields 14 to 17 are utime, stime, cutime, cstime.
         fields = text.rpartition(")")[2].split()
         return sum(int(ticks) for ticks in fields[11:15]) / _TICKS
     return 0.0
+
+
+def own_memory(pid: int | str = "self") -> int:
+    """Return the bytes that only this process holds: what would be free without it."""
+    kilobytes = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
+        if line.startswith(("Private_Clean:", "Private_Dirty:")):
+            kilobytes += int(line.split()[1])
+    return kilobytes * 1024
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process."""
+    return [int(child) for task in _texts(pid, "task/*/children") for child in task.split()]
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for child in children_of(pid):
+        found += _tree(child)
+    return found
 
 
 def _texts(pid: int, pattern: str) -> list[str]:

@@ -10,6 +10,7 @@ from sandboxq.outcome import NO_CRASHES, Crashes, crashes_from_facts
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.link import Argument
 
 # More would keep Redis from its other clients for milliseconds.
 MAX_CLAIM = 100
@@ -51,6 +52,14 @@ class Claim(NamedTuple):
     is_blocked: bool
 
 
+class Claimant(NamedTuple):
+    """Who claims, the same for all claims of a worker: see ``claim``."""
+
+    lock_ms: int
+    worker_name: str = ""
+    limiter: tuple[int, int] | None = None
+
+
 async def claim(
     broker: Broker,
     keys: QueueKeys,
@@ -69,11 +78,21 @@ async def claim(
     """
     if limit < 1:
         return Claim([], 0, 0, is_blocked=False)
-    max_jobs, window_ms = limiter or ("", "")
-    args = (now_ms, min(limit, MAX_CLAIM), token, lock_ms, worker_name, max_jobs, window_ms)
-    rows, rate_limit_ms, next_delayed_ms, is_blocked = await broker.script(
-        load("claim"), (keys.base,), args
-    )
+    claimant = Claimant(lock_ms, worker_name, limiter)
+    arguments = (now_ms, *arguments_of(claimant, limit, token))
+    return claim_from_reply(await broker.script(load("claim"), (keys.base,), arguments))
+
+
+def arguments_of(claimant: Claimant, limit: int, token: str) -> tuple[Argument, ...]:
+    """Return what the script takes behind the time."""
+    max_jobs, window_ms = claimant.limiter or ("", "")
+    lock_ms, name = claimant.lock_ms, claimant.worker_name
+    return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms)
+
+
+def claim_from_reply(reply: list[Any]) -> Claim:
+    """Return what the script answered."""
+    rows, rate_limit_ms, next_delayed_ms, is_blocked = reply
     return Claim([_claimed(row) for row in rows], rate_limit_ms, next_delayed_ms, bool(is_blocked))
 
 

@@ -49,6 +49,8 @@ class BlockingReader:
         self._key = key
         self._link: Link | None = None
         self._is_closed = False
+        # By which Redis knows the connection; None where this user may not ask.
+        self._client_id: int | None = None
 
     async def open(self) -> None:
         """Connect and set the CLIENT name. Raises: BrokerUnavailable."""
@@ -62,6 +64,35 @@ class BlockingReader:
         seconds = max(timeout, SHORTEST_BLOCK)
         (reply,) = await self._ask(seconds, ("BZPOPMIN", key, f"{seconds:.3f}"))
         return None if reply is None else float(reply[2])
+
+    async def time(self) -> list[bytes]:
+        """Return the server's time: seconds and microseconds. Raises: BrokerUnavailable."""
+        (reply,) = await self._ask(0, ("TIME",))
+        return list(reply)
+
+    async def pop_marker_and_run(
+        self, key: str, timeout: float, command: Sequence[Argument]
+    ) -> tuple[Any, Any]:
+        """Pop as ``pop_marker`` does, and run a command behind it without another round trip.
+
+        Returns the server's TIME before the wait, and the reply. Raises: as above; whether the
+        command ran is unknown then.
+        """
+        seconds = max(timeout, SHORTEST_BLOCK)
+        pop = ("BZPOPMIN", key, f"{seconds:.3f}")
+        time, _, reply = await self._ask(seconds, ("TIME",), pop, command)
+        return time, reply
+
+    async def unblock(self) -> None:
+        """End the wait of another task as if its time were over. Raises: BrokerUnavailable."""
+        if self._client_id is None:
+            return
+        link = await self._broker.open_link(self._key)
+        try:
+            message = packed(("CLIENT", "UNBLOCK", self._client_id))
+            await link.exchange(message, replies=1, timeout=WATCHDOG_SECONDS)
+        finally:
+            await link.drop()
 
     async def read_events(
         self, key: str, last_id: str, timeout: float
@@ -124,6 +155,9 @@ class BlockingReader:
             await self._link.drop()
         # A new link each time: the embedded server may have come back at another path.
         self._link = await self._broker.open_link(self._key, client_name=self._client_name)
+        ask = packed(("CLIENT", "ID"))
+        (client_id,) = await self._link.exchange(ask, replies=1, timeout=WATCHDOG_SECONDS)
+        self._client_id = client_id if isinstance(client_id, int) else None
         return self._link
 
 

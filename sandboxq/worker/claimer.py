@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
-import uuid
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.claim import claim
 from sandboxq.broker.codec import options_from_wire
 from sandboxq.errors import BrokerUnavailable, QueueError, SignatureRefused
 from sandboxq.job import JobOptions
@@ -17,14 +14,12 @@ from sandboxq.signing import Place, is_signed
 from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
 from sandboxq.worker.attempt import Attempt, AttemptState, call_from_attempt
 from sandboxq.worker.attempt_span import begin_span
-from sandboxq.worker.scheduler import SchedulerKeeper
-from sandboxq.worker.unanswered import give_back_unanswered
+from sandboxq.worker.claims import Claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.broker.claim import Claim, ClaimedJob
-    from sandboxq.broker.reader import BlockingReader
     from sandboxq.pool.pool import Pool
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.porter import Porter
@@ -81,15 +76,9 @@ class Claimer:
         self._on_lost = on_lost
         self._secret = secret
         self._place = Place(context.keys.prefix, context.keys.queue)
-        limiter = context.settings.limiter
-        self._limiter = None if limiter is None else (limiter.max, limiter.duration_ms)
-        self._scheduler_keeper = SchedulerKeeper(context)
-        self._worker_id = str(uuid.uuid4())
-        self._context = context
-        self._claims = 0
-        self._unanswered = ""  # the token of a claim whose reply was lost
-        self._reader: BlockingReader | None = None
-        self._is_waiting = False
+        self._claims = Claims(context, settler=settler, start=self._start_all)
+        # The last claim, when it brought less than there was room for: then a marker tells of more.
+        self._short: Claim | None = None
         self._is_drained = True  # nothing has come yet
 
     async def run(self, mode: Mode) -> None:
@@ -102,28 +91,29 @@ class Claimer:
                 await self._broker.wait_until_back(self._telemetry)
 
     async def close(self) -> None:
-        """Close the blocking connection; pass on a wake-up that may have been swallowed."""
-        if self._reader is None:
-            return
-        await self._reader.close()
-        self._reader = None
-        if self._is_waiting:
-            # A read that was cancelled may have popped the marker already; a needless marker
-            # harms nobody, a missing one leaves other workers asleep for their drain delay. That
-            # is no reason to wait for a Redis that is away.
-            with contextlib.suppress(QueueError):
-                await self._broker.command("ZADD", self._keys["marker"], 0, "0")
+        """Close the connection that waits."""
+        await self._claims.close()
+
+    @property
+    def claims(self) -> Claims:
+        """The claims that were made."""
+        return self._claims
 
     async def _claim_some(self, mode: Mode) -> bool:
         """Do one step; return True when a burst has nothing left to do."""
-        if self._unanswered:
-            await give_back_unanswered(self._context, self._unanswered)
-            self._unanswered = ""
+        await self._claims.give_back_lost()
         limit = self._wanted()
         if not limit:
             await self._wait_for_room()
             return False
-        found = await self._claim(limit)
+        if self._short is None:
+            found = await self._claims.now(limit)
+        else:
+            found = await self._wait_for_jobs(self._short, limit, mode)
+        if found is None:
+            self._short = None
+            return False
+        self._short = found if len(found.jobs) < limit else None
         if found.jobs:
             self._is_drained = False
             self._telemetry.emit(JobsClaimed(len(found.jobs)))
@@ -131,10 +121,7 @@ class Claimer:
         if not self._is_drained:
             self._is_drained = True
             self._telemetry.emit(QueueDrained())
-        if mode is Mode.BURST and await self._is_all_done():
-            return True
-        await self._wait_for_jobs(found, mode)
-        return False
+        return mode is Mode.BURST and await self._is_all_done()
 
     def _wanted(self) -> int:
         """Return how many jobs to ask for: none while the children have enough work ahead."""
@@ -149,57 +136,15 @@ class Claimer:
     async def _wait_for_room(self) -> None:
         self._room.clear()
         try:
-            await asyncio.wait_for(self._room.wait(), PATIENCE)
+            # Not wait_for, which in Python 3.11 may swallow the cancellation that ends this loop.
+            async with asyncio.timeout(PATIENCE):
+                await self._room.wait()
         except TimeoutError:
             self._hand_back_stuck()
 
     def _hand_back_stuck(self) -> None:
         for call in self._pool.take_back(waiting_longer_than=PATIENCE):
             self._settler.hand_back(call.context)
-
-    async def _claim(self, limit: int) -> Claim:
-        self._claims += 1
-        # One token a claim: a run that outlives its lock cannot write under that of a later run.
-        token = f"{self._worker_id}:{self._claims}"
-        asking = asyncio.ensure_future(self._claim_and_advance(limit, token))
-        try:
-            found = await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            # Redis may have handed out jobs already: whoever stops this loop hands them back.
-            # Whatever becomes of the claim, the loop ends.
-            with contextlib.suppress(QueueError):
-                self._start_all((await asking).jobs, token)
-            raise
-        except BrokerUnavailable:
-            self._unanswered = token
-            raise
-        self._start_all(found.jobs, token)
-        return found
-
-    async def _claim_and_advance(self, limit: int, token: str) -> Claim:
-        found = await claim(
-            self._broker,
-            self._keys,
-            limit=limit,
-            token=token,
-            lock_ms=self._settings.lock_ms,
-            now_ms=self._clock.now_ms(),
-            worker_name=self._settings.name,
-            limiter=self._limiter,
-        )
-        scheduled = [job for job in found.jobs if job.scheduler_id]
-        if not scheduled:
-            return found
-        try:
-            await self._scheduler_keeper.advance(scheduled)
-        except BrokerUnavailable:
-            # Back they go, unstarted: whoever claims them next keeps their schedulers going.
-            for job in scheduled:
-                attempt = Attempt(job, token.encode(), _DEFAULT_OPTIONS)
-                self._held[job.id] = attempt
-                self._settler.hand_back(attempt)
-            return found._replace(jobs=[job for job in found.jobs if not job.scheduler_id])
-        return found
 
     def _start_all(self, jobs: list[ClaimedJob], token: str) -> None:
         token_bytes = token.encode()
@@ -256,37 +201,23 @@ class Claimer:
         )
         return not any(counts)
 
-    async def _wait_for_jobs(self, found: Claim, mode: Mode) -> None:
+    async def _wait_for_jobs(self, last: Claim, limit: int, mode: Mode) -> Claim | None:
+        """Sleep until there may be jobs, and claim them; None when they are still to be claimed."""
         timeout = self._settings.drain_delay
-        if found.next_delayed_ms:
-            due = (found.next_delayed_ms - self._clock.now_ms()) / 1000
+        if last.next_delayed_ms:
+            due = (last.next_delayed_ms - self._clock.now_ms()) / 1000
             timeout = min(max(due, 0.001), LONGEST_DELAY_WAIT)
         if mode is Mode.BURST:
             timeout = min(timeout, BURST_LOOK)
         if self._pool.held:
             timeout = min(timeout, PATIENCE)
-        if found.rate_limit_ms:
-            await asyncio.sleep(min(found.rate_limit_ms / 1000, timeout))
+        found = None
+        if last.rate_limit_ms:
+            await asyncio.sleep(min(last.rate_limit_ms / 1000, timeout))
         else:
-            await self._pop_marker(timeout)
+            found = await self._claims.when_marked(limit, timeout)
         self._hand_back_stuck()
-
-    async def _pop_marker(self, timeout: float) -> None:
-        """Sleep until a job may be claimable, or the timeout has passed."""
-        if self._reader is None:
-            self._reader = await self._broker.blocking(self._client_name(), self._keys["marker"])
-        self._is_waiting = True
-        score = await self._reader.pop_marker(self._keys["marker"], timeout)
-        self._is_waiting = False
-        if score:
-            # The marker of a delayed job: its score says when it is due.
-            wait = (score - self._clock.now_ms()) / 1000
-            if wait > 0:
-                await self._pop_marker(min(wait, timeout))
-
-    def _client_name(self) -> str:
-        name = self._keys.client_name
-        return f"{name}:w:{self._settings.name}" if self._settings.name else name
+        return found
 
 
 def refusal_of(job: ClaimedJob, max_started_attempts: int | None) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import report
-from benchmarks.heartbeat import Heartbeat
+from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import tree_cpu_seconds
 from tests.conftest import run_async
 

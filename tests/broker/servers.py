@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -91,13 +92,14 @@ class FaultProxy:
     The server still gets the command and runs it; its reply is what the client never sees.
     """
 
-    def __init__(self, server: StoppableServer, *, cut_at: bytes) -> None:
-        """Cut each connection over which ``cut_at`` is sent."""
+    def __init__(self, server: StoppableServer, *, cut_at: bytes, cuts: float = math.inf) -> None:
+        """Cut each connection over which ``cut_at`` is sent, the first ``cuts`` times."""
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.connections = 0
         self._server_port = server.port
         self._cut_at = cut_at
+        self._cuts_left = cuts
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -123,7 +125,8 @@ class FaultProxy:
         replies = asyncio.create_task(_pass_on(from_server, to_client))
         try:
             while request := await from_client.read(65536):
-                if self._cut_at in request:
+                if self._cut_at in request and self._cuts_left > 0:
+                    self._cuts_left -= 1
                     replies.cancel()
                     to_client.transport.abort()
                     to_server.write(request)

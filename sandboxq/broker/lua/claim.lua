@@ -2,18 +2,23 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
---          limiter max or '', limiter duration (ms) or ''
--- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is the 16 fields
---          that `start` reads, with attempts started as after this claim, its id, and when it has
---          crashed before, how (sq:history)
+--          limiter max or '', limiter duration (ms) or '', and where now is '': how many ms the
+--          worker's clock is ahead of the server's, whose time counts then
+-- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is what claimed.lua
+--          reads, with attempts started as after this claim
 -- Events   active; waiting for what became due
 -- Ids without a job are taken out of the queue and not returned.
+-- @include claimed
 -- @include promote_due
 -- @include rate_limit
+-- @include server_now
 
 local base = KEYS[1]
 local now, n, token, lock_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local worker_name, limiter_max, limiter_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+if now == '' then
+  now = server_now(ARGV[8])
+end
 
 local queue = open_queue(base)
 local active, events = queue.active, queue.events
@@ -43,10 +48,8 @@ end
 -- Takes the lock of one job and returns its fields; nil for an id without a job.
 local function start(id)
   local key = base .. id
-  local job = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'atm', 'ats', 'stc', 'defa',
-    'parent', 'parentKey', 'progress', 'rjk', 'priority', 'delay', 'sq:crashes',
-    'sq:binary')
-  if not job[1] then
+  local job = claimed(key, id)
+  if not job then
     return nil
   end
   local started = (tonumber(job[6]) or 0) + 1
@@ -60,10 +63,6 @@ local function start(id)
   end
   call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
   job[6] = started
-  job[17] = id
-  if job[15] then
-    job[18] = call('HGET', key, 'sq:history')
-  end
   return job
 end
 

@@ -1,0 +1,150 @@
+"""Asks one question: runs its cases in turn, again and again, and tells medians and targets.
+
+    cases ──► round 1: a b c ─► round 2: a b c ─► …  ──► medians ──► table, targets, chart, files
+
+Cases alternate, so that a noisy minute hits all of them; a target is a ratio of two of them, or a
+limit, looked at in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.bars import draw
+from benchmarks.server import server_version
+
+Found = Mapping[str, float]
+# The median of each number of each case.
+Medians = Mapping[str, Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to do the work; ``run`` does it once and returns its numbers by column key."""
+
+    name: str
+    run: Callable[[], Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A number of every case, and how it is written."""
+
+    key: str
+    title: str
+    form: str = ",.1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What must be reached: ``value`` of the medians at least, or at most, ``limit``."""
+
+    text: str
+    value: Callable[[Medians], float]
+    limit: float
+    is_at_most: bool = False
+
+    def line(self, medians: Medians) -> str:
+        """Say whether it was reached, and by what."""
+        found = self.value(medians)
+        is_reached = found <= self.limit if self.is_at_most else found >= self.limit
+        sign = "≤" if self.is_at_most else "≥"
+        word = "reached" if is_reached else "MISSED"
+        return f"- {word}: {self.text}: {found:.3g} (target {sign} {self.limit:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A benchmark: the first column is what its chart shows."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    targets: Sequence[Target] = ()
+    note: str = ""
+
+
+def options_from(
+    name: str, arguments: list[str], *, repeats: int, **numbers: float
+) -> argparse.Namespace:
+    """Return what the command line says: repeats, the folder of results, and these numbers."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}")
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"default: {repeats}")
+    parser.add_argument("--out", type=Path, default=report.RESULTS, help="where results go")
+    for number, default in numbers.items():
+        option = f"--{number.replace('_', '-')}"
+        parser.add_argument(option, type=type(default), default=default, help=f"{default:,}")
+    return parser.parse_args(arguments)
+
+
+def answer(question: Question, cases: Sequence[Case], options: argparse.Namespace) -> Medians:
+    """Run the cases, print what was found, and write it beside a chart."""
+    neighbours = report.Neighbours()
+    runs = _runs(cases, options.repeats)
+    medians = {
+        name: {key: report.middle([found[key] for found in each]) for key in each[0]}
+        for name, each in runs.items()
+    }
+    surroundings = report.surroundings() | {
+        "server": server_version(),
+        "repeats": f"{options.repeats}, alternating; medians",
+        "other programs": f"kept {neighbours.cores():.2f} cores busy meanwhile",
+    }
+    text = _text(question, runs, medians, surroundings)
+    print(text)
+    measured = {"surroundings": surroundings, "runs": runs, "targets": _lines(question, medians)}
+    report.write(question.name, text=text, measured=measured, directory=options.out)
+    first = question.columns[0]
+    caption = " · ".join(surroundings[key] for key in ("machine", "python", "date", "commit"))
+    draw(
+        {name: found[first.key] for name, found in medians.items() if first.key in found},
+        options.out / f"{question.name}.png",
+        title=f"{question.title}: {first.title}",
+        caption=caption,
+    )
+    return medians
+
+
+def _runs(cases: Sequence[Case], repeats: int) -> dict[str, list[Found]]:
+    runs: dict[str, list[Found]] = {case.name: [] for case in cases}
+    for repeat in range(1, repeats + 1):
+        for case in cases:
+            print(f"{repeat}/{repeats}  {case.name} …", file=sys.stderr)
+            runs[case.name].append(case.run())
+    return runs
+
+
+def _lines(question: Question, medians: Medians) -> list[str]:
+    return [target.line(medians) for target in question.targets]
+
+
+def _text(
+    question: Question,
+    runs: Mapping[str, Sequence[Found]],
+    medians: Medians,
+    surroundings: Mapping[str, str],
+) -> str:
+    header = ["", *(column.title for column in question.columns), "spread of the first"]
+    rows = []
+    for name, found in medians.items():
+        cells = [
+            format(found[column.key], column.form) if column.key in found else "–"
+            for column in question.columns
+        ]
+        first = [each.get(question.columns[0].key, 0.0) for each in runs[name]]
+        rows.append([name, *cells, report.spread(first)])
+    facts = "\n".join(f"- {name}: {value}" for name, value in surroundings.items())
+    parts = [
+        f"# {question.title}",
+        f"![{question.title}]({question.name}.png)",
+        report.table(header, rows),
+        question.note,
+        "\n".join(_lines(question, medians)),
+        facts,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,102 @@
+"""Waits for a marker and claims in the same breath: one round trip from job to worker.
+
+    worker ──TIME, BZPOPMIN marker, EVALSHA claim──► Redis holds the rest back while the pop waits
+    worker ◄──────────────── jobs ─────────────────  the claim runs as the marker comes, or too late
+
+An idle worker that was woken by the marker and then asked would start each job two wake-ups later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from redis.exceptions import NoScriptError
+
+from sandboxq.broker.claim import arguments_of, claim_from_reply
+from sandboxq.broker.script import load
+from sandboxq.errors import QueueError
+
+if TYPE_CHECKING:
+    from sandboxq.broker.claim import Claim, Claimant
+    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.reader import BlockingReader
+    from sandboxq.clock import Clock
+
+# The clocks are compared with each claim; of so many comparisons the best counts.
+_COMPARED = 8
+# Two readings of one clock may differ by this.
+_SAME_MS = 1
+
+
+class WaitingClaim:
+    """A connection of its own, for one claim at a time."""
+
+    def __init__(
+        self, broker: Broker, keys: QueueKeys, *, claimant: Claimant, client_name: str, clock: Clock
+    ) -> None:
+        """Claim from this queue; dashboards find the worker by its ``client_name``."""
+        self._broker = broker
+        self._keys = keys
+        self._claimant = claimant
+        self._client_name = client_name
+        self._clock = clock
+        self._reader: BlockingReader | None = None
+        # How far our clock seemed to be ahead of the server's when it was last asked for its time.
+        self._leads_ms: deque[int] = deque(maxlen=_COMPARED)
+        self._is_awake = False
+        self.is_waiting = False
+
+    async def run(self, *, limit: int, token: str, timeout: float) -> Claim | None:
+        """Claim as a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
+
+        Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
+        """
+        reader, marker = await self._opened(), self._keys["marker"]
+        timeout = 0.0 if self._is_awake else timeout
+        arguments = ("", *arguments_of(self._claimant, limit, token), self._lead_ms())
+        call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
+        self.is_waiting = True
+        sent_ms = self._clock.now_ms()
+        try:
+            time, reply = await reader.pop_marker_and_run(marker, timeout, call)
+        except QueueError as error:
+            if isinstance(error.__cause__, NoScriptError):
+                return None  # the server was restarted: an ordinary claim loads the script
+            raise
+        finally:
+            self.is_waiting = False
+        self._compare_clocks(sent_ms, time)
+        return claim_from_reply(reply)
+
+    async def wake(self) -> None:
+        """Have ``run`` wait no more: one that waits claims and returns at once."""
+        self._is_awake = True
+        if self.is_waiting and self._reader is not None:
+            with contextlib.suppress(QueueError):
+                await self._reader.unblock()
+
+    async def close(self) -> None:
+        """Close the connection; twice is harmless."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
+
+    async def _opened(self) -> BlockingReader:
+        if self._reader is None:
+            self._reader = await self._broker.blocking(self._client_name, self._keys["marker"])
+            sent_ms = self._clock.now_ms()
+            self._compare_clocks(sent_ms, await self._reader.time())
+        return self._reader
+
+    def _compare_clocks(self, sent_ms: int, server_time: list[bytes]) -> None:
+        """Take what TIME answered to a command that was sent at ``sent_ms`` of our clock."""
+        seconds, microseconds = map(int, server_time)
+        self._leads_ms.append(sent_ms - (seconds * 1000 + microseconds // 1000))
+
+    def _lead_ms(self) -> int:
+        # Whatever held the question up on its way makes our clock seem behind.
+        lead_ms = max(self._leads_ms, default=0)
+        return lead_ms if abs(lead_ms) > _SAME_MS else 0

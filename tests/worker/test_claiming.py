@@ -1,0 +1,116 @@
+"""Claims of an idle worker wait in Redis: nothing is lost when they are cut off or woken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandboxq import Queue, Worker
+from sandboxq.broker.script import load
+from tests.broker.servers import FaultProxy, StoppableServer
+from tests.conftest import run_async, wait_until_async
+
+if TYPE_CHECKING:
+    from sandboxq.queue.job import QueuedJob
+
+PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
+
+
+def test_jobs_of_a_claim_whose_reply_was_lost_are_run_at_once(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """They are locked for this worker: it asks for them again instead of letting them stall."""
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            FaultProxy(server, cut_at=load("claim").sha.encode(), cuts=1) as proxy,
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=proxy.url, procs=1) as worker,
+        ):
+            # NOSCRIPT would be the reply that is lost.
+            await worker.broker.command("SCRIPT", "LOAD", load("claim").text)
+            jobs = await queue.add_bulk([("echo", {"do": "echo", "value": n}) for n in range(3)])
+            run = asyncio.create_task(worker.run())
+            for number, job in enumerate(jobs):
+                assert await job.result(timeout=10) == number
+                ended = await _fresh(job)
+                assert (ended.attempts_started, ended.stalled_counter) == (1, 0)
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+def test_a_waiting_worker_stops_at_once(server_url: str, queue_name: str) -> None:
+    """It must not sleep through its drain delay first."""
+
+    async def main() -> None:
+        async with Worker(queue_name, PROCESSOR, url=server_url, procs=1) as worker:
+            run = asyncio.create_task(worker.run())
+            await wait_until_async(lambda: _is_waiting(worker))
+            began = time.monotonic()
+            worker.stop()
+            await run
+            assert time.monotonic() - began < 0.5
+
+    run_async(main())
+
+
+def test_a_job_added_while_the_worker_stops_is_not_left_behind(
+    server_url: str, queue_name: str
+) -> None:
+    """Whether the claim got it or not: it is in the queue again, or done, never left active."""
+
+    async def main() -> None:
+        async with Queue(queue_name, url=server_url) as queue:
+            for microseconds in range(0, 1000, 100):
+                async with Worker(queue_name, PROCESSOR, url=server_url, procs=1) as worker:
+                    run = asyncio.create_task(worker.run())
+                    await wait_until_async(partial(_is_waiting, worker))
+                    adding = asyncio.create_task(queue.add("echo", {"do": "echo"}))
+                    await asyncio.sleep(microseconds / 1e6)
+                    worker.stop()
+                    await asyncio.gather(run, adding)
+                counts = await queue.counts()
+                assert counts["active"] == 0
+            jobs = await queue.get_jobs(["waiting", "completed"])
+            assert len(jobs) == 10
+            assert {job.stalled_counter for job in jobs} == {0}
+
+    run_async(main())
+
+
+def test_processed_on_is_when_the_job_was_claimed(server_url: str, queue_name: str) -> None:
+    """What the worker took for the time when it began to wait is long past then."""
+
+    async def main() -> None:
+        async with (
+            Queue(queue_name, url=server_url) as queue,
+            Worker(queue_name, PROCESSOR, url=server_url, procs=1) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            await wait_until_async(lambda: _is_waiting(worker))
+            await asyncio.sleep(0.6)
+            job = await queue.add("echo", {"do": "echo"})
+            await job.result(timeout=10)
+            processed_on = (await _fresh(job)).processed_on_ms
+            assert processed_on is not None
+            assert job.timestamp_ms - 5 <= processed_on <= job.timestamp_ms + 500
+            worker.stop()
+            await run
+
+    run_async(main())
+
+
+async def _fresh(job: QueuedJob) -> QueuedJob:
+    found = await job.queue.get_job(job.id)
+    assert found is not None
+    return found
+
+
+async def _is_waiting(worker: Worker) -> bool:
+    return worker._claimer.claims.is_waiting
