@@ -7,11 +7,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import uvloop
-
 from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
 from benchmarks.server import private_server
 from benchmarks.tree_cpu import cpu_seconds
+from sandboxq.cli import event_loop
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def main(arguments: list[str]) -> None:
 
 def _run(way: Callable[[Queue, int], Awaitable[None]], count: int) -> Found:
     with private_server() as server:
-        return uvloop.run(_timed(way, count, server.url, server.pid))
+        return event_loop.run(_timed(way, count, server.url, server.pid))
 
 
 async def _timed(

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import uvloop
 
 from benchmarks.report import middle, spread, surroundings
 from sandboxq.binary import pieces_of, table_text, take_out
 from sandboxq.broker.connection import Broker
 from sandboxq.child.frames import encode_call
+from sandboxq.cli import event_loop
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.queue.queue import Queue
 from sandboxq.telemetry import Telemetry
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str]) -> None:
         processor.write_text(PROCESSOR, encoding="utf-8")
         array = np.ones(chosen.megabytes << 20, np.uint8)
         print(f"\n{chosen.megabytes} MB, GB/s, median of {chosen.repeats}\n")
-        uvloop.run(_shared_memory(str(processor), array, chosen.repeats))
+        event_loop.run(_shared_memory(str(processor), array, chosen.repeats))
         for persistence in ("no", "yes"):
-            uvloop.run(_redis(str(processor), array, chosen.repeats, persistence))
+            event_loop.run(_redis(str(processor), array, chosen.repeats, persistence))
 
 
 class _Blob:

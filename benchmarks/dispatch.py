@@ -8,12 +8,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-import uvloop
-
 from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
 from benchmarks.tree_cpu import cpu_seconds
 from sandboxq.child.frames import encode_call
+from sandboxq.cli import event_loop
 from sandboxq.pool.call import Call
 from sandboxq.pool.pool import Pool
 from sandboxq.telemetry import Telemetry
@@ -49,7 +48,7 @@ def main(arguments: list[str]) -> None:
     options = options_from(NAME, arguments, repeats=5, calls=50_000)
     cases = [
         Case(BARE, partial(_bare, options.calls // 10)),
-        Case(OURS, lambda: uvloop.run(_ours(options.calls))),
+        Case(OURS, lambda: event_loop.run(_ours(options.calls))),
     ]
     answer(QUESTION, cases, options)
 

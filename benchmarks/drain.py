@@ -15,17 +15,16 @@ import sys
 import time
 from typing import Any
 
-import uvloop
-
 from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import cpu_seconds, own_memory
+from sandboxq.cli import event_loop
 from sandboxq.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.worker.worker import Worker
 
 
 def main() -> None:
     """Do what standard input says."""
-    print(json.dumps(uvloop.run(_measured(json.load(sys.stdin)))))
+    print(json.dumps(event_loop.run(_measured(json.load(sys.stdin)))))
 
 
 async def _measured(spec: dict[str, Any]) -> dict[str, Any]:

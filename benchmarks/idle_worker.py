@@ -13,15 +13,14 @@ import signal
 import sys
 from typing import Any
 
-import uvloop
-
+from sandboxq.cli import event_loop
 from sandboxq.telemetry import Event, HeartbeatSent, JobsStalled, LocksLost, Telemetry
 from sandboxq.worker.worker import Worker
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    print(json.dumps(uvloop.run(_serve(json.load(sys.stdin)))))
+    print(json.dumps(event_loop.run(_serve(json.load(sys.stdin)))))
 
 
 async def _serve(spec: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import uvloop
-
 from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
 from benchmarks.server import private_server
+from sandboxq.cli import event_loop
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _run(jobs: int) -> Found:
         spec = {"queue": NAME, "processor": program.task("stamp"), "procs": 2, "lock_duration": 30}
         worker = program.start("idle_worker", {"url": server.url, **spec})
         program.wait_for_line(worker)
-        found = uvloop.run(_measured(server.url, jobs))
+        found = event_loop.run(_measured(server.url, jobs))
         worker.terminate()
         program.finish(worker)
         return found

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import uvloop
-
 from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
 from benchmarks.server import private_server
 from benchmarks.tree_cpu import children_of, own_memory
+from sandboxq.cli import event_loop
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def _run() -> Found:
         program.wait_for_line(worker)
         zygote, children = _family(worker)
         idle = sum(map(own_memory, children)) / len(children)
-        uvloop.run(_give_each_a_job(server.url))
+        event_loop.run(_give_each_a_job(server.url))
         found = {
             "coordinator": own_memory(worker.pid) / 1e6,
             "zygote": own_memory(zygote) / 1e6,

@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvloop
-
 from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import tree_cpu_seconds
+from sandboxq.cli import event_loop
 from sandboxq.queue.queue import Queue
 from sandboxq.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.worker.worker import Worker
@@ -33,7 +32,7 @@ def main() -> None:
     """Do what standard input says, with an embedded server of its own."""
     spec = json.load(sys.stdin)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(uvloop.run(_measured(spec, Path(folder)))))
+        print(json.dumps(event_loop.run(_measured(spec, Path(folder)))))
 
 
 async def _measured(spec: dict[str, Any], folder: Path) -> dict[str, Any]:

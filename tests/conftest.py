@@ -8,7 +8,8 @@ import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-import uvloop
+
+from sandboxq.cli import event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Run one coroutine on a fresh uvloop, as the worker does."""
-    return uvloop.run(main)
+    """Run one coroutine on a fresh loop, as the commands do."""
+    return event_loop.run(main)
 
 
 def wait_until(condition: Callable[[], Any], *, timeout: float = WAIT_SECONDS) -> Any:

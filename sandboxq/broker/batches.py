@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.link import Argument
     from sandboxq.broker.script import Script
+    from sandboxq.broker.wire import Argument
 
 # One script call must not keep Redis from its other clients for more than a few milliseconds.
 BATCH = 100

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.bulk_receiver import Buffer
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.wire import Argument
 
 # So long does what is stored live before its job names it.
 PROVISIONAL_MS = 3_600_000

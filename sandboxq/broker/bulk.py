@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.change import Resets
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.link import Argument
     from sandboxq.broker.script import Script
+    from sandboxq.broker.wire import Argument
     from sandboxq.job import JobState
 
 # Ids read ahead: one round trip for ten script calls.

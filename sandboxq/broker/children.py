@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.wire import Argument
 
 # By kind: the part of the job's key that holds such children, and how it is read whole and in part.
 _READS = {

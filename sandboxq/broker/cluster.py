@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from sandboxq.broker.endpoint import Endpoint
-    from sandboxq.broker.link import Argument
     from sandboxq.broker.many_hosts import ClusterEndpoint
+    from sandboxq.broker.wire import Argument
 
 # Seconds for one node to tell who has which slots: others know it too.
 MAP_SECONDS = 2.0

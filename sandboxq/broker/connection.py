@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sandboxq.broker.embedded import EmbeddedUse
-    from sandboxq.broker.link import Argument, Link
+    from sandboxq.broker.link import Link
     from sandboxq.broker.place import AnyEndpoint
     from sandboxq.broker.script import Script
     from sandboxq.broker.servers import Servers
+    from sandboxq.broker.wire import Argument
     from sandboxq.telemetry import Telemetry
 
 _log = logging.getLogger("sandboxq.broker")

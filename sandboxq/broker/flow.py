@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.add import NewJob
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.wire import Argument
 
 
 class NewNode(NamedTuple):

@@ -11,7 +11,8 @@ from sandboxq.errors import BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from sandboxq.broker.link import Argument, Link
+    from sandboxq.broker.link import Link
+    from sandboxq.broker.wire import Argument
 
 # Commands beyond so many at once wait for each other: Redis runs them one by one anyway, and ten
 # thousand concurrent adds must not become ten thousand connections.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandboxq.broker.connection import Broker
-    from sandboxq.broker.link import Argument, Link
+    from sandboxq.broker.link import Link
     from sandboxq.broker.stream_place import Look
+    from sandboxq.broker.wire import Argument
 
 # Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
 SHORTEST_BLOCK = 0.002

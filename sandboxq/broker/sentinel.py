@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from sandboxq.broker.endpoint import Endpoint
-    from sandboxq.broker.link import Argument
     from sandboxq.broker.many_hosts import SentinelEndpoint
+    from sandboxq.broker.wire import Argument
 
 # Seconds for one Sentinel to answer: a machine that is gone must not hold up the failover.
 SENTINEL_SECONDS = 2.0

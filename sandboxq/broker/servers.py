@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.embedded import EmbeddedUse
     from sandboxq.broker.endpoint import Endpoint
-    from sandboxq.broker.link import Argument
     from sandboxq.broker.place import AnyEndpoint
+    from sandboxq.broker.wire import Argument
 
 
 class Servers(Protocol):

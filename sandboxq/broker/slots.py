@@ -11,7 +11,7 @@ from sandboxq.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.wire import Argument
 
 SLOTS = 16384
 

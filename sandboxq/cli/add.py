@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 import click
-import uvloop
 
 from sandboxq.backoff import Backoff
+from sandboxq.cli import event_loop
 from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
 from sandboxq.queue.queue import Queue
@@ -77,7 +77,7 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
             job = await jobs.add(name, job_data, **options)
             return job.id, await job.result(timeout=wait_timeout) if wait else None
 
-    job_id, value = uvloop.run(add())
+    job_id, value = event_loop.run(add())
     if as_json:
         echo_json({"id": job_id, "value": value} if wait else {"id": job_id})
     elif wait:

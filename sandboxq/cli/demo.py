@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import uvloop
 from rich.console import Console
 
+from sandboxq.cli import event_loop
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.photographs import SIZE, photographs
 from sandboxq.cli.progress import ProgressLine
@@ -95,7 +95,7 @@ def command(
     console = Console(highlight=False, soft_wrap=True)
     children = usable_cores().number if procs == "auto" else procs
     demo = _Demo(console, keep.resolve(), children=children, url=url, prefix=prefix)
-    uvloop.run(demo.run(photos))
+    event_loop.run(demo.run(photos))
 
 
 class _Demo:

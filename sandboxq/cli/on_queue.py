@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import uvloop
 from rich.console import Console
 from rich.status import Status
 
+from sandboxq.cli import event_loop
 from sandboxq.errors import QueueError
 from sandboxq.queue.queue import Queue
 
@@ -32,7 +32,7 @@ def run_on_queue(
         async with Queue(name, url=url, prefix=prefix) as queue:
             return await body(queue)
 
-    return uvloop.run(main())
+    return event_loop.run(main())
 
 
 async def check_exists(queue: Queue) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import uvloop
 from rich.console import Console
 
 from sandboxq import __version__
-from sandboxq.cli import logs
+from sandboxq.cli import event_loop, logs
 from sandboxq.cli.options import Limiter, Procs, Size, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.outcome import MAX_CRASHES
@@ -136,7 +135,7 @@ def command(  # noqa: PLR0913 - one for each flag that is no plain setting
     )
     is_live = console.is_terminal and log_format == logs.TEXT
     progress = ProgressLine(worker, console).shown() if is_live else contextlib.nullcontext()
-    uvloop.run(_run(worker, burst=burst, progress=progress))
+    event_loop.run(_run(worker, burst=burst, progress=progress))
 
 
 def queue_from_processor(processor: str) -> str:

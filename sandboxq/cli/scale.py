@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import uvloop
 
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.control import ask_to_scale
 from sandboxq.broker.keys import QueueKeys
+from sandboxq.cli import event_loop
 from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
 
@@ -22,7 +22,7 @@ from sandboxq.errors import QueueError
 @json_option
 def command(queue: str, procs: int, *, url: str | None, prefix: str, as_json: bool) -> None:
     """Have PROCS children in each running worker of QUEUE."""
-    answers = uvloop.run(_scale(QueueKeys(queue, prefix), procs, url=url))
+    answers = event_loop.run(_scale(QueueKeys(queue, prefix), procs, url=url))
     if not answers:
         message = f"no running worker of queue {queue!r} answered; start one with 'run'"
         raise QueueError(message)

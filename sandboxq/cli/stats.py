@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-import uvloop
 
 from sandboxq.broker.connection import Broker
+from sandboxq.cli import event_loop
 from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
 from sandboxq.queue.queue import Queue, queue_names
 
@@ -23,7 +23,7 @@ _MB = 1 << 20
 @json_option
 def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_json: bool) -> None:
     """Show counts by state, of every queue or of QUEUE."""
-    rows = uvloop.run((_usage if usage else _counts)(queue, url=url, prefix=prefix))
+    rows = event_loop.run((_usage if usage else _counts)(queue, url=url, prefix=prefix))
     if as_json:
         echo_json(rows)
     elif not rows:

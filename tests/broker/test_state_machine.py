@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sandboxq.broker.connection import Broker
+from sandboxq.cli.event_loop import loop_factory
 from tests.broker.machine_operators import OperatedQueueMachine
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=["server_url", "redis_url"], ids=["valkey", "redis"])
 def machine(request: pytest.FixtureRequest) -> Iterator[type[OperatedQueueMachine]]:
     """Yield the machine for each kind of server."""
-    loop = uvloop.new_event_loop()
+    loop = loop_factory()()
     broker = loop.run_until_complete(Broker.connect(request.getfixturevalue(request.param)))
     yield type("Machine", (OperatedQueueMachine,), {"loop": loop, "broker": broker})
     loop.run_until_complete(broker.close())

@@ -33,7 +33,7 @@ def process(job):
 """
 
 _COORDINATOR = """
-import asyncio, sys, uvloop
+import asyncio, sys
 from sandboxq.child.frames import encode_call
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.telemetry import Telemetry
@@ -47,7 +47,7 @@ async def main():
     await pool.start()
     pool.submit(Call(b"1", encode_call(job_id=b"1", name=b"n", data=b"{}")))
     await asyncio.sleep(300)
-uvloop.run(main())
+asyncio.run(main())
 """
 
 
