@@ -6,6 +6,8 @@ import asyncio
 import time
 from functools import partial
 
+import uvloop
+
 from benchmarks import noop
 from benchmarks.question import Case, Column, Found, Question, answer, options_from
 from benchmarks.tasks.nap import process
@@ -54,4 +56,4 @@ def _plain(jobs: int) -> Found:
         await asyncio.gather(*(seat(jobs // AT_ONCE) for _ in range(AT_ONCE)))
         return time.perf_counter() - began
 
-    return {"per_second": jobs / event_loop.run(all_seats())}
+    return {"per_second": jobs / uvloop.run(all_seats())}

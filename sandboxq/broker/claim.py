@@ -10,7 +10,7 @@ from sandboxq.outcome import NO_CRASHES, Crashes, crashes_from_facts
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.link import Argument
+    from sandboxq.broker.wire import Argument
 
 # More would keep Redis from its other clients for milliseconds.
 MAX_CLAIM = 100
