@@ -25,6 +25,7 @@ from sandboxq.pool.death import Death
 from sandboxq.pool.zygote import CONTROL_PACKET, STACKS_SIGNAL
 from sandboxq.sandbox import family
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
+from sandboxq.sandbox.scratch import remove_scratch
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.plan import Plan
@@ -180,7 +181,7 @@ class ForkServer:
                 break
             family.kill_all(left)
         if self.scratch:
-            _remove_tree(self.scratch)
+            remove_scratch(self.scratch)
 
     @property
     def _is_serving(self) -> bool:
@@ -347,9 +348,3 @@ def _user_lines(stacks: str) -> list[str]:
     ours = str(Path(sandboxq.__file__).parent)
     lines = [line for line in stacks.splitlines() if line.startswith("  File ")]
     return [line for line in lines if ours not in line and "<frozen importlib" not in line]
-
-
-def _remove_tree(path: str) -> None:
-    import shutil  # noqa: PLC0415 - at the end only
-
-    shutil.rmtree(path, ignore_errors=True)

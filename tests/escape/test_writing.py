@@ -33,6 +33,15 @@ def attack(_):
     kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(600)]
     return len(kept)
 """
+_DEEP = """
+def attack(_):
+    os.chdir(tempfile.gettempdir())
+    for _ in range(3000):
+        os.mkdir("deep")
+        open("file", "w").close()
+        os.chdir("deep")
+    return 3000
+"""
 _SCRATCH = """
 def attack(_):
     own = tempfile.gettempdir()
@@ -77,3 +86,8 @@ def test_private_directories_of_siblings(tmp_path: Path) -> None:
     """Under `strict` not even the names of other children's directories can be seen."""
     assert attempt(tmp_path, "limits", _SCRATCH) == ["worked", ["1"]]
     assert attempt(tmp_path, "strict", _SCRATCH) == ["refused", "EACCES"]
+
+
+def test_folders_too_deep_to_be_removed_by_recursion(tmp_path: Path) -> None:
+    """They would stay for ever, or end the coordinator with a RecursionError."""
+    assert attempt(tmp_path, "limits", _DEEP) == ["worked", 3000]
