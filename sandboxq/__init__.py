@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         JobState,
         Keep,
     )
+    from sandboxq.metering import Metering
     from sandboxq.queue.child_list import ChildList
     from sandboxq.queue.events import QueueEvent, QueueEvents
     from sandboxq.queue.flow import Flow, FlowProducer
@@ -125,6 +126,7 @@ _HOMES = {
     "LockMismatch": "sandboxq.errors",
     "LockMissing": "sandboxq.errors",
     "MechanismMissing": "sandboxq.errors",
+    "Metering": "sandboxq.metering",
     "Metrics": "sandboxq.broker.meta",
     "OptionsUnreadable": "sandboxq.errors",
     "Parent": "sandboxq.broker.relations",
@@ -205,6 +207,7 @@ __all__ = [
     "LockMismatch",
     "LockMissing",
     "MechanismMissing",
+    "Metering",
     "Metrics",
     "OptionsUnreadable",
     "Parent",

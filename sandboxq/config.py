@@ -69,6 +69,9 @@ class WorkerSettings:
     lock_duration: float = 30.0
     stalled_interval: float = 30.0
     max_stalled_count: int = 1
+    # Others see to it: another worker of the queue, or whoever extends the locks.
+    skip_stalled_check: bool = False
+    skip_lock_renewal: bool = False
     drain_delay: float = 5.0
     shutdown_timeout: float = 25.0
     # For jobs that have no timeout of their own: first told, then killed after the grace.
@@ -152,6 +155,8 @@ class WorkerOptions(TypedDict, total=False):
     lock_duration: float | dt.timedelta
     stalled_interval: float | dt.timedelta
     max_stalled_count: int
+    skip_stalled_check: bool
+    skip_lock_renewal: bool
     drain_delay: float | dt.timedelta
     shutdown_timeout: float | dt.timedelta
     timeout: float | dt.timedelta | None

@@ -49,6 +49,18 @@ class JobCompleted(JobEvent):
 
 
 @dataclass(slots=True)
+class JobMoved(JobEvent):
+    """An attempt that ran ``seconds`` is over, and Redis has where its job went.
+
+    ``state`` is completed, failed, retried, delayed, waiting or waiting-children.
+    """
+
+    job_name: str
+    state: str
+    seconds: float
+
+
+@dataclass(slots=True)
 class JobProgressed(JobEvent):
     """A running job said how far it is, in JSON text."""
 

@@ -46,7 +46,7 @@ class WaitingClaim:
         self._reader: BlockingReader | None = None
         # How far our clock seemed to be ahead of the server's when it was last asked for its time.
         self._leads_ms: deque[int] = deque(maxlen=_COMPARED)
-        self._is_awake = False
+        self._is_ending = False
         self.is_waiting = False
 
     async def run(self, *, limit: int, token: str, timeout: float) -> Claim | None:
@@ -55,7 +55,7 @@ class WaitingClaim:
         Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
         """
         reader, marker = await self._opened(), self._keys["marker"]
-        timeout = 0.0 if self._is_awake else timeout
+        timeout = 0.0 if self._is_ending else timeout
         arguments = ("", *arguments_of(self._claimant, limit, token), self._lead_ms())
         call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
         self.is_waiting = True
@@ -71,9 +71,13 @@ class WaitingClaim:
         self._compare_clocks(sent_ms, time)
         return claim_from_reply(reply)
 
+    async def end(self) -> None:
+        """Have ``run`` wait no more, now and later."""
+        self._is_ending = True
+        await self.wake()
+
     async def wake(self) -> None:
-        """Have ``run`` wait no more: one that waits claims and returns at once."""
-        self._is_awake = True
+        """Have a ``run`` that waits claim and return at once."""
         if self.is_waiting and self._reader is not None:
             with contextlib.suppress(QueueError):
                 await self._reader.unblock()

@@ -69,12 +69,16 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         broker: Broker | None = None,
         clock: Clock = SYSTEM_CLOCK,
         tracing: Tracing | None = None,
+        default_job_options: AddOptions | None = None,
     ) -> None:
         """Name a queue of the Redis at ``url`` (see Broker.connect), or of an open ``broker``.
 
-        A broker that was given stays open when the queue is closed.
+        A broker that was given stays open when the queue is closed. ``default_job_options`` hold
+        for jobs that do not say otherwise, when they are added here.
         """
         super().__init__(name, url, prefix=prefix, broker=broker, clock=clock, tracing=tracing)
+        self._defaults: AddOptions = default_job_options or {}
+        checked_options(self._defaults, prefix=self._keys.prefix)
 
     @staticmethod
     def sync(
@@ -83,11 +87,14 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         *,
         prefix: str = DEFAULT_PREFIX,
         tracing: Tracing | None = None,
+        default_job_options: AddOptions | None = None,
     ) -> SyncQueue:
         """Return a queue with the same methods, blocking, for code without an event loop."""
         from sandboxq.queue.sync import SyncQueue  # noqa: PLC0415 - it imports this module
 
-        return SyncQueue(name, url, prefix=prefix, tracing=tracing)
+        return SyncQueue(
+            name, url, prefix=prefix, tracing=tracing, default_job_options=default_job_options
+        )
 
     # ── adding ──────────────────────────────────────────────────────────────
 
@@ -135,7 +142,8 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         ]
 
     def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
-        checked = checked_options(options or {}, prefix=self._keys.prefix)
+        given = {**self._defaults, **(options or {})} if self._defaults else options or {}
+        checked = checked_options(given, prefix=self._keys.prefix)
         text, parts = text_and_parts(data, "data")
         checked_size(text, checked_name(name), checked.size_limit)
         new = new_job(name, text, checked)
@@ -164,7 +172,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         """
         now_ms = self._clock.now_ms()
         named = checked_scheduler_id(scheduler_id) if name is None else name
-        template = Template(named, data, options, keys=self._keys)
+        template = Template(named, data, options, keys=self._keys, defaults=self._defaults)
         new = new_scheduler(scheduler_id, repeat, template, now_ms=now_ms)
         job_id, delay_ms = await upsert_scheduler(
             await self._connected(), self._keys, new, repeat, now_ms=now_ms

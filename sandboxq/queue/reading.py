@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
+    from sandboxq.metering import Metering
     from sandboxq.queue.job import QueuedJob
 
 
@@ -89,6 +90,14 @@ class Reading(OfQueue):
         counts = await jobs.counts_of(await self._connected(), self._keys)
         named = counts if states is None else _checked_states(_names(states))
         return {str(each): counts[each] for each in named}
+
+    async def record_job_counts_metric(
+        self, metering: Metering, states: str | Iterable[str] | None = None
+    ) -> dict[str, int]:
+        """Record what ``counts`` returns as OpenTelemetry gauges, and return it."""
+        counts = await self.counts(states)
+        metering.record_counts(self.name, counts)
+        return counts
 
     async def counts_per_priority(self, priorities: Iterable[int]) -> dict[int, int]:
         """Return how many jobs wait with each of these priorities; 0 is none."""

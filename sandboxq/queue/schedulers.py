@@ -33,14 +33,24 @@ class Template:
     """What each job of a scheduler is made from."""
 
     def __init__(
-        self, name: str, data: Any, options: AddOptions | None, *, keys: QueueKeys
+        self,
+        name: str,
+        data: Any,
+        options: AddOptions | None,
+        *,
+        keys: QueueKeys,
+        defaults: AddOptions,
     ) -> None:
-        """Check it. Raises: UsageError."""
-        given = {name: value for name, value in (options or {}).items() if value is not None}
+        """Check it; ``defaults`` are the queue's. Raises: UsageError."""
         for refused in _NOT_FOR_TEMPLATES:
-            if refused in given:
+            if (options or {}).get(refused) is not None:
                 message = f"the jobs of a scheduler cannot have option {refused!r}"
                 raise UsageError(message)
+        given = {
+            name: value
+            for name, value in {**defaults, **(options or {})}.items()
+            if value is not None and name not in _NOT_FOR_TEMPLATES
+        }
         self.name = checked_text("name", name)
         self.data = {} if data is None else data
         self.options: JobOptions = checked_options(given, prefix=keys.prefix)

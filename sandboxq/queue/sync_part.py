@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from sandboxq.job import Job
+    from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_job import SyncJob
     from sandboxq.tracing import Tracing
 
@@ -33,11 +35,19 @@ class SyncPart(ABC):
         *,
         prefix: str = DEFAULT_PREFIX,
         tracing: Tracing | None = None,
+        default_job_options: AddOptions | None = None,
     ) -> None:
         """See Queue."""
-        self._arguments = (name, url, prefix, tracing)
+        self._new_queue = partial(
+            Queue,
+            name,
+            url,
+            prefix=prefix,
+            tracing=tracing,
+            default_job_options=default_job_options,
+        )
         self._pid = os.getpid()
-        self._queue = Queue(name, url, prefix=prefix, tracing=tracing)
+        self._queue = self._new_queue()
 
     def __enter__(self) -> Self:
         """Connect."""
@@ -61,8 +71,7 @@ class SyncPart(ABC):
         """Return this process's queue: a forked child must not use its parent's connections."""
         if self._pid != os.getpid():
             _of_parents.append(self._queue)
-            name, url, prefix, tracing = self._arguments
-            self._queue = Queue(name, url, prefix=prefix, tracing=tracing)
+            self._queue = self._new_queue()
             self._pid = os.getpid()
         return self._queue
 

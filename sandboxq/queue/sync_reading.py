@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.meta import Metrics, QueueMeta
     from sandboxq.job import JobState
+    from sandboxq.metering import Metering
     from sandboxq.queue.sync_job import SyncJob
 
 
@@ -66,6 +67,12 @@ class SyncReading(SyncPart):
     def get_workers(self) -> list[dict[str, str]]:
         """See Queue.get_workers."""
         return self._run(self._here().get_workers())
+
+    def record_job_counts_metric(
+        self, metering: Metering, states: str | Iterable[str] | None = None
+    ) -> dict[str, int]:
+        """See Queue.record_job_counts_metric."""
+        return self._run(self._here().record_job_counts_metric(metering, states))
 
     def counts_per_priority(self, priorities: Iterable[int]) -> dict[int, int]:
         """See Queue.counts_per_priority."""

@@ -80,6 +80,8 @@ class Claimer:
         # The last claim, when it brought less than there was room for: then a marker tells of more.
         self._short: Claim | None = None
         self._is_drained = True  # nothing has come yet
+        self._resumed = asyncio.Event()
+        self._resumed.set()
 
     async def run(self, mode: Mode) -> None:
         """Claim until cancelled, or in a burst until nothing is left to do."""
@@ -95,6 +97,21 @@ class Claimer:
         await self._claims.close()
 
     @property
+    def is_paused(self) -> bool:
+        """Whether nothing is claimed until ``resume``."""
+        return not self._resumed.is_set()
+
+    async def pause(self) -> None:
+        """Claim no more; what a claim brings that is under way is run."""
+        self._resumed.clear()
+        await self._claims.wake()
+
+    def resume(self) -> None:
+        """Claim again; twice is harmless."""
+        self._resumed.set()
+        self._short = None
+
+    @property
     def claims(self) -> Claims:
         """The claims that were made."""
         return self._claims
@@ -102,6 +119,7 @@ class Claimer:
     async def _claim_some(self, mode: Mode) -> bool:
         """Do one step; return True when a burst has nothing left to do."""
         await self._claims.give_back_lost()
+        await self._resumed.wait()
         limit = self._wanted()
         if not limit:
             await self._wait_for_room()

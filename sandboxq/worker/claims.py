@@ -81,6 +81,10 @@ class Claims:
         wait = self._waiting_claim.run
         return await self._ask(lambda token: wait(limit=limit, token=token, timeout=timeout))
 
+    async def wake(self) -> None:
+        """Have a claim that waits return at once; the next one waits again."""
+        await self._waiting_claim.wake()
+
     async def give_back_lost(self) -> None:
         """Give back what claims took whose reply was lost: nobody else would for long."""
         while self._lost_tokens:
@@ -114,7 +118,7 @@ class Claims:
         """Take what the claim brings that is under way, without waiting for jobs to come."""
         try:
             async with asyncio.timeout(LAST_SECONDS):
-                await self._waiting_claim.wake()
+                await self._waiting_claim.end()
                 found = await asking
         except (BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):

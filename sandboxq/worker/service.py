@@ -35,14 +35,14 @@ class Service:
         on_failure: Callable[[Exception], None],
     ) -> None:
         """Prepare the service ``name``; nothing runs yet."""
-        self._name = name
+        self.name = name
         self._loop = loop
         self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start the loop."""
-        self._task = asyncio.create_task(self._watch(), name=f"sandboxq {self._name}")
+        self._task = asyncio.create_task(self._watch(), name=f"sandboxq {self.name}")
 
     async def stop(self) -> None:
         """Cancel the loop and wait until it has gone."""
@@ -62,10 +62,10 @@ class Service:
                 await self._loop()
             except Exception as error:  # noqa: BLE001 - the service's boundary: logged, counted, restarted
                 if self._task is None:  # it was being stopped, and its last words failed
-                    _log.warning("%s: %s", self._name, error)
+                    _log.warning("%s: %s", self.name, error)
                     return
                 crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
-                _log.error("%s crashed (%d in a row)", self._name, crashes, exc_info=error)
+                _log.error("%s crashed (%d in a row)", self.name, crashes, exc_info=error)
                 if crashes >= MOST_CRASHES:
                     self._on_failure(error)
                     return

@@ -35,6 +35,7 @@ from sandboxq.telemetry import (
     NOTHING_USED,
     AttemptFailed,
     JobCompleted,
+    JobMoved,
     JobProgressed,
     JobsSettled,
     OutcomesDropped,
@@ -68,6 +69,19 @@ _REFUSED_COMPLETION = {
     FAILED_CHILDREN: (
         "Cannot complete job {} because it has at least one failed child. moveToFinished"
     ),
+}
+
+
+# Where a job is afterwards, in BullMQ's words.
+_STATES = {
+    Complete: "completed",
+    Fail: "failed",
+    RetryNow: "retried",
+    RetryLater: "delayed",
+    Postpone: "delayed",
+    HandBack: "waiting",
+    LimitRate: "waiting",
+    AwaitChildren: "waiting-children",
 }
 
 
@@ -223,6 +237,7 @@ class Settler:
         """Forget what was settled, take up again what must fail, and tell who listens."""
         counts = JobsSettled()
         dropped: dict[int, list[str]] = {}
+        tells_moves = self._telemetry.wants(JobMoved)
         for ending, code in zip(endings, codes, strict=True):
             if code in _REFUSED_COMPLETION and isinstance(
                 ending.transition, (Complete, AwaitChildren)
@@ -232,6 +247,8 @@ class Settler:
             self._forget(ending.attempt)
             if code == SETTLED:
                 self._count(ending, counts)
+                if tells_moves:
+                    self._tell_move(ending)
             else:
                 dropped.setdefault(code, []).append(ending.attempt.job.id.decode(errors="replace"))
         counts.usage = _total(endings, counts.crashes)
@@ -275,6 +292,12 @@ class Settler:
                 self._tell_failure(
                     ending.attempt, failure, f"and tries again in {delay_ms / 1000:g} s"
                 )
+
+    def _tell_move(self, ending: _Ending) -> None:
+        job = ending.attempt.job
+        job_id, name = job.id.decode(errors="replace"), job.name.decode(errors="replace")
+        state = _STATES[type(ending.transition)]
+        self._telemetry.emit(JobMoved(job_id, name, state, ending.attempt.seconds))
 
     def _tell_completion(self, attempt: Attempt, value: bytes) -> None:
         job = attempt.job

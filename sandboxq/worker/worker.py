@@ -206,15 +206,20 @@ class Worker:
         checker = StalledChecker(context)
         self._ledger = Ledger(context)
         control = Control(context.broker, self.keys, self)
-        for name, loop in (
-            ("settler", self._settler.run),
-            ("answers", self._answers.run),
-            ("porter", self._porter.run),
-            ("lock keeper", lock_keeper.run),
-            ("stalled checker", checker.run),
-            ("ledger", self._ledger.run),
-            ("control", control.run),
-        ):
+        services = {
+            "settler": self._settler.run,
+            "answers": self._answers.run,
+            "porter": self._porter.run,
+            "lock keeper": lock_keeper.run,
+            "stalled checker": checker.run,
+            "ledger": self._ledger.run,
+            "control": control.run,
+        }
+        if self.settings.skip_lock_renewal:
+            del services["lock keeper"]
+        if self.settings.skip_stalled_check:
+            del services["stalled checker"]
+        for name, loop in services.items():
             self._start_service(name, loop)
         self._state = WorkerState.READY
 
@@ -251,6 +256,30 @@ class Worker:
             await self._wind_down()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether this worker claims nothing until it is resumed."""
+        return self._pool is not None and self._claimer.is_paused
+
+    async def pause(self) -> None:
+        """Claim no more until ``resume``, and return when what was claimed has ended.
+
+        Other workers of the queue go on; see Queue.pause for all of them.
+        """
+        if self._state is not WorkerState.READY:
+            message = "the worker was not started, or has stopped: there is nothing to pause"
+            raise UsageError(message)
+        await self._claimer.pause()
+        while self._held and self.is_paused:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def resume(self) -> None:
+        """Claim again."""
+        if self._pool is not None:
+            self._claimer.resume()
+            self._settled.set()
 
     def stop(self) -> None:
         """Claim no more, finish what runs, hand back what does not end in time; end ``run``.
