@@ -141,12 +141,12 @@ class FamilyMachine(RuleBasedStateMachine):
             assert self._settle(job_id, token, "fail") == self.model.fail(job_id) == 0
 
     def _settle(self, job_id: str, token: str, kind: str) -> int:
-        transition: Transition = {
+        transitions: dict[str, Transition] = {
             "complete": Complete(b"1", KEEP_ALL),
             "fail": Fail(Failed("no"), KEEP_ALL, None, 1),
             "await": AwaitChildren(),
-        }[kind]
-        row = Settlement(job_id.encode(), token.encode(), transition)
+        }
+        row = Settlement(job_id.encode(), token.encode(), transitions[kind])
         (code,) = self.run(settle(self.broker, self.keys, [row], now_ms=NOW))
         return int(code)
 
