@@ -10,13 +10,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from sandboxq.cron_field import (
+    DAY,
+    DAYS_PER_WEEK,
+    HOUR,
+    MINUTE,
+    MONTH,
+    SECOND,
+    WEEKDAY,
+    numbers_of,
+    random_numbers,
+    refuse,
+    values_of,
+)
 from sandboxq.errors import UsageError
 from sandboxq.wall_clock import WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from datetime import tzinfo
 
 MACROS = {
@@ -39,38 +52,9 @@ _DEFAULTS = ("0", "*", "*", "*", "*", "*")
 # the rarest.
 MOST_STEPS = 10_000
 
-_DAYS_PER_WEEK = 7
 _HOURS_PER_DAY = 24
 # By month; a 29 February may come.
 _LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_WORDS = {
-    **{name: str(number) for number, name in enumerate(_MONTHS, start=1)},
-    **{name: str(number) for number, name in enumerate(_WEEKDAYS)},
-}
-_WORD = re.compile("[a-z]{3}", re.IGNORECASE)
-_HASHED = re.compile(r"H(?:\(([0-9]+)-([0-9]+)\))?(?:/([0-9]+))?")
-_LAST = re.compile("([0-9]{0,2})L")
-
-
-class _Field(NamedTuple):
-    """One place of a pattern: its name in messages, its range, and the letters it may have."""
-
-    name: str
-    low: int
-    high: int
-    letters: str = ""
-    has_words: bool = False
-
-
-_SECOND = _Field("second", 0, 59)
-_MINUTE = _Field("minute", 0, 59)
-_HOUR = _Field("hour", 0, 23)
-_DAY = _Field("day of month", 1, 31, "L")
-_MONTH = _Field("month", 1, 12, has_words=True)
-_WEEKDAY = _Field("day of week", 0, 7, "L", has_words=True)
-
 
 # ── the pattern ─────────────────────────────────────────────────────────────
 
@@ -109,10 +93,10 @@ class Cron:
         return fits_weekday if self.is_any_day else fits_date or fits_weekday
 
     def _fits_weekday(self, day: datetime) -> bool:
-        weekday = day.isoweekday() % _DAYS_PER_WEEK
-        if weekday in self.last_weekdays and _days_left(day) < _DAYS_PER_WEEK:
+        weekday = day.isoweekday() % DAYS_PER_WEEK
+        if weekday in self.last_weekdays and _days_left(day) < DAYS_PER_WEEK:
             return True
-        week = (day.day - 1) // _DAYS_PER_WEEK + 1
+        week = (day.day - 1) // DAYS_PER_WEEK + 1
         return weekday in self.weekdays and self.nth in (0, week)
 
 
@@ -128,7 +112,7 @@ def parse(pattern: str, *, seed: str = "") -> Cron:
     Raises: UsageError naming the field and what is wrong with it.
     """
     raw = _raw_fields(pattern)
-    draw = _random(seed)
+    draw = random_numbers(seed)
     try:
         return _cron(raw, draw)
     except UsageError as error:
@@ -150,21 +134,21 @@ def _raw_fields(pattern: str) -> list[str]:
 def _cron(raw: list[str], draw: Callable[[], float]) -> Cron:
     weekday_text, nth = _split_nth(raw[5])
     # In this order, as each field draws a number for its H.
-    seconds = _numbers(_SECOND, raw[0], draw())
-    minutes = _numbers(_MINUTE, raw[1], draw())
-    hours = _numbers(_HOUR, raw[2], draw())
-    months = _numbers(_MONTH, raw[4], draw())
-    days, _ = _values(_DAY, raw[3], draw())
-    weekdays, last_weekdays = _values(_WEEKDAY, weekday_text, draw())
+    seconds = numbers_of(SECOND, raw[0], draw())
+    minutes = numbers_of(MINUTE, raw[1], draw())
+    hours = numbers_of(HOUR, raw[2], draw())
+    months = numbers_of(MONTH, raw[4], draw())
+    days, _ = values_of(DAY, raw[3], draw())
+    weekdays, last_weekdays = values_of(WEEKDAY, weekday_text, draw())
     if "" in last_weekdays:
-        _refuse(_WEEKDAY, raw[5], "L needs a day before it, as in 5L")
+        refuse(WEEKDAY, raw[5], "L needs a day before it, as in 5L")
     cron = Cron(
         seconds,
         minutes,
         hours,
         months,
         days=frozenset(days),
-        weekdays=frozenset(value % _DAYS_PER_WEEK for value in weekdays),
+        weekdays=frozenset(value % DAYS_PER_WEEK for value in weekdays),
         # Node looks at the first digit only, and then at all the days of the field.
         last_weekdays=_last_weekdays(weekdays, last_weekdays) if "L" in raw[5] else frozenset(),
         nth=nth,
@@ -178,14 +162,14 @@ def _cron(raw: list[str], draw: Callable[[], float]) -> Cron:
 
 def _last_weekdays(weekdays: list[int], lasts: list[str]) -> frozenset[int]:
     digits = [int(text[0]) for text in lasts] + weekdays
-    return frozenset(digit % _DAYS_PER_WEEK for digit in digits)
+    return frozenset(digit % DAYS_PER_WEEK for digit in digits)
 
 
 def _refuse_impossible_day(cron: Cron, raw: str) -> None:
     if len(cron.months) == 1 and not cron.has_last_day and cron.is_any_weekday:
         longest = _LONGEST_MONTHS[cron.months[0] - 1]
         if min(cron.days) > longest:
-            _refuse(_DAY, raw, f"the month has at most {longest} days")
+            refuse(DAY, raw, f"the month has at most {longest} days")
 
 
 def _split_nth(text: str) -> tuple[str, int]:
@@ -193,109 +177,10 @@ def _split_nth(text: str) -> tuple[str, int]:
     if not sign:
         return text, 0
     if any(letter in text for letter in ",-/"):
-        _refuse(_WEEKDAY, text, "# goes with no list, range or step")
+        refuse(WEEKDAY, text, "# goes with no list, range or step")
     if not re.fullmatch("0*[1-5]", nth):
-        _refuse(_WEEKDAY, text, "what follows # must be 1 to 5")
+        refuse(WEEKDAY, text, "what follows # must be 1 to 5")
     return weekday, int(nth)
-
-
-# ── one field ───────────────────────────────────────────────────────────────
-
-
-def _refuse(field: _Field, text: str, reason: str) -> None:
-    message = f"{field.name} {text!r}: {reason}"
-    raise UsageError(message)
-
-
-def _numbers(field: _Field, text: str, drawn: float) -> tuple[int, ...]:
-    return tuple(sorted(_values(field, text, drawn)[0]))
-
-
-def _values(field: _Field, text: str, drawn: float) -> tuple[list[int], list[str]]:
-    """Return the numbers that a field allows, and what stands before each L in it."""
-    plain = re.sub("[*?]", f"{field.low}-{field.high}", _without_words(field, text))
-    plain = _HASHED.sub(lambda match: _hashed(field, text, match, drawn), plain)
-    if not re.fullmatch(f"[0-9,/{field.letters}-]+", plain):
-        _refuse(field, text, "a character that means nothing here")
-    numbers: list[int] = []
-    lasts: list[str] = []
-    for part in plain.split(","):
-        last = _LAST.fullmatch(part)
-        if last:
-            lasts.append(last[1])
-        else:
-            numbers += _part(field, text, part)
-    if len({*numbers}) + len({*lasts}) < len(numbers) + len(lasts):
-        _refuse(field, text, "a value comes twice")
-    return numbers, lasts
-
-
-def _without_words(field: _Field, text: str) -> str:
-    def number(match: re.Match[str]) -> str:
-        word = match[0].lower()
-        if word not in _WORDS:
-            _refuse(field, text, f"{match[0]} is no month and no day")
-        return _WORDS[word]
-
-    return _WORD.sub(number, text) if field.has_words else text
-
-
-def _part(field: _Field, text: str, part: str) -> Sequence[int]:
-    """Return the values of one member of a list: ``5``, ``1-5``, ``1-30/10`` or ``5/10``."""
-    match = re.fullmatch("([0-9]+)(?:-([0-9]+))?(?:/([0-9]+))?", part)
-    if match is None:
-        _refuse(field, text, f"{part!r} is no number, range or step")
-        return ()
-    low, step = int(match[1]), int(match[3] or 1)
-    high = int(match[2]) if match[2] else field.high if match[3] else low
-    if not field.low <= low <= high <= field.high:
-        _refuse(field, text, f"must ascend and be between {field.low} and {field.high}")
-    if step < 1:
-        _refuse(field, text, "a step must be 1 or more")
-    if field is not _WEEKDAY:
-        return range(low, high + 1, step)
-    if match[2] is None and match[3] is None:
-        return (low % _DAYS_PER_WEEK,)
-    # 7 is Sunday too; kept beside the 0, so that a second Sunday is found as Node finds it.
-    days = [*range(low, high + 1, step)]
-    return [0, *days] if days[-1] == _DAYS_PER_WEEK and low else days
-
-
-def _hashed(field: _Field, text: str, match: re.Match[str], drawn: float) -> str:
-    """Return what ``H``, ``H/5``, ``H(1-9)`` or ``H(1-9)/5`` stands for."""
-    low, high = field.low, field.high
-    if match[1]:
-        low, high = max(low, int(match[1])), min(high, int(match[2]))
-        if low > high or int(match[1]) > int(match[2]):
-            _refuse(field, text, f"must ascend and be between {field.low} and {field.high}")
-    one = str(int(drawn * (high - low + 1)) + low)
-    if not match[3]:
-        return one
-    step = int(match[3])
-    if step < 1:
-        _refuse(field, text, "a step must be 1 or more")
-    first = low // step * step + int(drawn * step)
-    values = [str(value) for value in range(first, high + 1, step) if value >= low]
-    return ",".join(values) or one
-
-
-def _random(seed: str) -> Callable[[], float]:
-    """Return the numbers from 0 to 1 that Node draws for this seed (FNV-1a, then Mulberry32)."""
-    mask = 0xFFFF_FFFF
-    state = 2166136261
-    encoded = seed.encode("utf-16-le", "surrogatepass")
-    for low, high in zip(encoded[::2], encoded[1::2], strict=True):
-        state = (state ^ (low | high << 8)) * 16777619 & mask
-
-    def draws() -> Iterator[float]:
-        now = state
-        while True:
-            now = (now + 0x6D2B79F5) & mask
-            mixed = (now ^ now >> 15) * (now | 1) & mask
-            mixed ^= (mixed + (mixed ^ mixed >> 7) * (mixed | 61)) & mask
-            yield ((mixed ^ mixed >> 14) & mask) / 2**32
-
-    return draws().__next__
 
 
 # ── the search ──────────────────────────────────────────────────────────────
