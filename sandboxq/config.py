@@ -77,6 +77,7 @@ class WorkerSettings:
     # For jobs that have no timeout of their own: first told, then killed after the grace.
     timeout: float | None = None
     timeout_grace: float = 0.15
+    max_block: float | None = None  # of an event loop by one job of several in a child
     start_timeout: float = 60.0
     name: str = ""
     remove_on_complete: Keep = KEEP_ALL
@@ -134,6 +135,8 @@ class WorkerSettings:
         if self.timeout is not None:
             _at_least("timeout", self.timeout, 0.001)
         _at_least("timeout_grace", self.timeout_grace, 0)
+        if self.max_block is not None:
+            _at_least("max_block", self.max_block, 1)
 
     @property
     def lock_ms(self) -> int:
@@ -161,6 +164,7 @@ class WorkerOptions(TypedDict, total=False):
     shutdown_timeout: float | dt.timedelta
     timeout: float | dt.timedelta | None
     timeout_grace: float | dt.timedelta
+    max_block: float | dt.timedelta | None
     start_timeout: float | dt.timedelta
     name: str
     remove_on_complete: KeepOption

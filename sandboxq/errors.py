@@ -169,6 +169,10 @@ class JobTimeout(ChildError):
     """The job ran longer than it may."""
 
 
+class JobBlockedLoop(JobTimeout):
+    """The job kept the event loop of its child to itself, so that others could not be ended."""
+
+
 class JobMemoryExceeded(ChildError):
     """The job used more memory than its policy grants."""
 

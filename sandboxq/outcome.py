@@ -13,24 +13,32 @@ if TYPE_CHECKING:
 
 # So many children may one job take along: a first crash may be bad luck, a third is the job.
 MAX_CRASHES = 3
+# So often may a job be beside one that ends their child before it fails: perhaps it is to blame.
+MAX_DEATHS_BESIDE = 10
 # More would not be read, and a job may be allowed any number of crashes.
 _HISTORY_LIMIT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """How many children a job has taken along, and how the last of them ended."""
+    """How many children a job has taken along, and how the last of them ended.
+
+    ``beside`` counts children that ended under it because of another job.
+    """
 
     count: int = 0
     history: tuple[str, ...] = ()
+    beside: int = 0
 
     def with_one(self, name: str) -> Crashes:
         """Return this and one more."""
-        return Crashes(self.count + 1, (*self.history, name)[-_HISTORY_LIMIT:])
+        history = (*self.history, name)[-_HISTORY_LIMIT:]
+        return replace(self, count=self.count + 1, history=history)
 
     def facts(self) -> dict[str, str]:
         """Return what is stored with the job."""
-        return {"crashes": str(self.count), "history": ", ".join(self.history)}
+        facts = {"crashes": str(self.count), "history": ", ".join(self.history)}
+        return facts | {"beside": str(self.beside)} if self.beside else facts
 
     def __str__(self) -> str:
         """Say it in a failed reason."""
@@ -38,9 +46,9 @@ class Crashes:
         return f"the job has crashed {times} ({', '.join(self.history)})"
 
 
-def crashes_from_facts(count: int, history: str) -> Crashes:
+def crashes_from_facts(count: int, history: str, beside: int = 0) -> Crashes:
     """Return what ``Crashes.facts`` has stored."""
-    return Crashes(count, tuple(history.split(", ")) if history else ())
+    return Crashes(count, tuple(history.split(", ")) if history else (), beside)
 
 
 # ── outcomes: what the pool reports ─────────────────────────────────────────
@@ -83,9 +91,13 @@ class Interrupted:
 
 @dataclass(slots=True)
 class HandedBack:
-    """The attempt was given up: the job goes back, and no attempt counts."""
+    """The attempt was given up: the job goes back, and no attempt counts.
+
+    ``is_neighbour``: another job has ended the child that both were in.
+    """
 
     was_started: bool = False
+    is_neighbour: bool = False
 
 
 @dataclass(slots=True)
@@ -153,11 +165,12 @@ class RetryLater:
 class HandBack:
     """Put the job back to the front of its queue; the attempt does not count.
 
-    ``facts`` are stored with the job.
+    ``facts`` are stored with the job; ``is_crash``: it may have ended its child.
     """
 
     was_started: bool = False
     facts: Mapping[str, str] | None = None
+    is_crash: bool = False
 
 
 @dataclass(slots=True)
@@ -237,14 +250,30 @@ def decide(
             if failure.is_crash:
                 failure = _count_crash(failure, crashes, rules)
             if isinstance(outcome, Interrupted) and not failure.is_unrecoverable:
-                return HandBack(was_started=True, facts=failure.facts)
+                return HandBack(was_started=True, facts=failure.facts, is_crash=failure.is_crash)
             if _may_retry(failure, options, attempts_made + 1, attempts_started, rules):
                 return _retry(failure, options, attempts_made + 1, retention, rules)
             return _fail(failure, options, retention)
-        case HandedBack(was_started):
-            return HandBack(was_started)
+        case HandedBack():
+            return _hand_back(outcome, options, crashes, retention)
         case _:
             return _move(outcome)
+
+
+def _hand_back(
+    outcome: HandedBack, options: JobOptions, before: Crashes, retention: Retention
+) -> Transition:
+    """Put a job back, unless others beside it have ended its child again and again."""
+    if not outcome.is_neighbour:
+        return HandBack(outcome.was_started)
+    crashes = replace(before, beside=before.beside + 1)
+    if crashes.beside < MAX_DEATHS_BESIDE:
+        return HandBack(was_started=True, facts=crashes.facts())
+    reason = (
+        f"the child that ran this job ended {crashes.beside} times, each time as it seemed because "
+        "of another job in it: the job is not tried again"
+    )
+    return _fail(Failed(reason, cause="JobCrashed", facts=crashes.facts()), options, retention)
 
 
 def _count_crash(failure: Failed, before: Crashes, rules: RetryRules) -> Failed:

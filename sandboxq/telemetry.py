@@ -172,6 +172,19 @@ class ChildDied(Event):
 
 
 @dataclass(slots=True)
+class LoopBlocked(Event):
+    """The event loop of a child has not turned for ``seconds``, and ``waiting`` jobs are in it.
+
+    ``job_id`` is the job whose code has it, empty where that is the code of none.
+    """
+
+    pid: int
+    job_id: str
+    seconds: float
+    waiting: int
+
+
+@dataclass(slots=True)
 class ChildRecycled(Event):
     """A child was replaced as planned, ``why``: its jobs, its memory or its age."""
 

@@ -121,5 +121,6 @@ def _claimed(row: list[Any]) -> ClaimedJob:
     )
 
 
-def _crashes(count: bytes, history: bytes | None) -> Crashes:
-    return crashes_from_facts(int(count), (history or b"").decode(errors="replace"))
+def _crashes(count: bytes, history: bytes | None, beside: bytes | None = None) -> Crashes:
+    text = (history or b"").decode(errors="replace")
+    return crashes_from_facts(int(count), text, int(beside or 0))

@@ -95,7 +95,7 @@ def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
             return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}), used)
         case RetryLater(failure, limit, delay_ms):
             return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}), used)
-        case HandBack(was_started, facts):
+        case HandBack(was_started, facts, _):
             text = json.dumps(_fields(facts)) if facts else ""
             return ("h", job_id, token, text, "1" if was_started else "", "")
         case _:

@@ -21,6 +21,7 @@ from sandboxq.child.loop import (
     tell_failure,
     tell_value,
 )
+from sandboxq.child.steps import in_steps, task_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
     from sandboxq.child.loop import Settings
+    from sandboxq.child.mark import Mark
 
 
 def live_async(
@@ -69,8 +71,10 @@ class _Desk:
             report_failed_start(self._link, "setup()", error)
             return
         self._link.send(READY, 0, usage=self._link.meter.read())
-        asyncio.get_running_loop().add_reader(self._link.cancels.fileno(), self._on_cancel)
-        link = self._link
+        link, loop = self._link, asyncio.get_running_loop()
+        loop.add_reader(link.cancels.fileno(), self._on_cancel)
+        link.cancels.on_question = partial(_echo_soon, loop, link.mark)
+        loop.set_task_factory(task_factory(link.mark.words))
         link.questions = AsyncQuestions(link, link.answers)
         self._read_on()
         await self._retired.wait()
@@ -110,7 +114,6 @@ class _Desk:
 
     def _begin(self, seq: int, payload: bytes) -> None:
         task = asyncio.get_running_loop().create_task(self._run(payload, seq))
-        self._link.begin(seq)
         self._tasks[seq] = task
         task.add_done_callback(partial(self._on_done, seq))
         if len(self._tasks) >= self._settings.concurrency:
@@ -132,7 +135,11 @@ class _Desk:
 
     async def _run(self, payload: bytes, seq: int) -> None:
         self._capture.begin_task(seq)
+        await in_steps(self._answer(payload, seq), self._link.mark.words, seq)
+
+    async def _answer(self, payload: bytes, seq: int) -> None:
         started = time.perf_counter_ns()
+        self._link.mark.begin_at(seq, time.monotonic_ns())
         settings = self._settings
         try:
             job = Job(payload, seq, link=self._link, queue_name=settings.queue_name)
@@ -145,6 +152,11 @@ class _Desk:
     def _tell_failure(self, seq: int, error: BaseException, started: int) -> None:
         settings, capture = self._settings, self._capture
         tell_failure(self._link, seq, error, settings=settings, capture=capture, started=started)
+
+
+def _echo_soon(loop: asyncio.AbstractEventLoop, mark: Mark, number: int) -> None:
+    """Answer in a turn of the loop: the question was perhaps read by a job that blocks it."""
+    loop.call_soon_threadsafe(mark.echo, number)
 
 
 async def _call_hook(hook: Any) -> None:

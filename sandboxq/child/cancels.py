@@ -1,18 +1,25 @@
 """The coordinator's word that a job is to end, in a pipe beside the socket.
 
 In the socket it would stand behind calls, and those must stay unread for the coordinator to take
-back. What is written here are the numbers of calls, eight bytes each.
+back. What is written here are numbers of calls, eight bytes each, and questions whether the event
+loop of an ``async def`` processor turns.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NUMBER = struct.Struct("<Q")
 _READ_SIZE = 512 * _NUMBER.size
 # Set in a number: the call's time is up. Not set: somebody cancelled it.
 _TIMEOUT = 1 << 63
+# Set in a number: it is that of a question.
+_QUESTION = 1 << 62
 
 
 class Cancels:
@@ -27,6 +34,7 @@ class Cancels:
         self._looking = 0
         # The calls whose code has been told: what they return now is no result.
         self.told: set[int] = set()
+        self.on_question: Callable[[int], object] = _do_nothing
 
     def fileno(self) -> int:
         """Return the descriptor, for an event loop to watch."""
@@ -63,6 +71,10 @@ class Cancels:
         except BlockingIOError:
             return []
         words = [number for (number,) in _NUMBER.iter_unpack(raw)]
+        questions = [word & ~_QUESTION for word in words if word & _QUESTION]
+        if questions:
+            self.on_question(max(questions))
+            words = [word for word in words if not word & _QUESTION]
         asked = {word & ~_TIMEOUT: bool(word & _TIMEOUT) for word in words}
         self._asked.update(asked)
         return list(asked)
@@ -86,7 +98,20 @@ def ask(fd: int, seq: int, *, is_timeout: bool = False) -> None:
 
     Into a full pipe nothing is written: then the child has not looked for thousands of calls.
     """
+    _write(fd, seq | _TIMEOUT if is_timeout else seq)
+
+
+def ask_whether_it_turns(fd: int, number: int) -> None:
+    """Write a question: the event loop puts its number into the mark when it gets to it."""
+    _write(fd, number | _QUESTION)
+
+
+def _write(fd: int, word: int) -> None:
     try:
-        os.write(fd, _NUMBER.pack(seq | _TIMEOUT if is_timeout else seq))
+        os.write(fd, _NUMBER.pack(word))
     except (BlockingIOError, BrokenPipeError):
         return
+
+
+def _do_nothing(_: int) -> None:
+    """No event loop is there to be asked."""

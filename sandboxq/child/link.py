@@ -101,6 +101,7 @@ class Link(Inbox):
     ) -> None:
         """Take over the sockets; ``answers`` is where those to the job's questions arrive."""
         super().__init__(sock)
+        self.mark = mark
         self.begin = mark.begin
         self.resume: Callable[[], None] = _do_nothing
         self.meter = Meter()

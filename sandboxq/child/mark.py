@@ -1,45 +1,76 @@
-"""The number of the last call that a child began, where the coordinator can read it after a death.
+"""What a child is doing, in memory that the coordinator reads when the child cannot answer.
 
 A child that is killed while it waits may have taken a call out of its socket without a line of the
-user's code having run: only this tells such a call, which goes back, from one that is to blame.
+user's code having run: only ``latest`` tells such a call, which goes back, from one that is to
+blame. Of the jobs that share an event loop, ``running`` tells which one has it now.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import struct
 
-_NUMBER = struct.Struct("<Q")
+# Numbers of eight bytes: the last call begun, the call whose code has the event loop (0: none),
+# the last question that the loop has answered; then, in turns, calls and when they were begun.
+_LATEST, RUNNING, _ECHO, _FIRST_BEGIN = 0, 1, 2, 4
+_SIZE = 4096
+_WIDTH = 8
+# More jobs at once than this in one child: the oldest begins are forgotten.
+_BEGINS = (_SIZE // _WIDTH - _FIRST_BEGIN) // 2
 
 
 class Mark:
-    """Eight bytes that two processes share."""
+    """A page that two processes share."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_memory", "words")
 
     def __init__(self, fd: int) -> None:
         """Map a descriptor from ``open_mark``; it may be closed afterwards."""
-        self._memory = mmap.mmap(fd, _NUMBER.size)
+        self._memory = mmap.mmap(fd, _SIZE)
+        self.words = memoryview(self._memory).cast("Q")
 
     def begin(self, seq: int) -> None:
         """Say that the user's code is about to run for the call ``seq``."""
-        _NUMBER.pack_into(self._memory, 0, seq)
+        self.words[_LATEST] = seq
+
+    def begin_at(self, seq: int, now_ns: int) -> None:
+        """Say so, and when: nanoseconds of the monotonic clock."""
+        words, at = self.words, _FIRST_BEGIN + seq % _BEGINS * 2
+        words[at] = seq
+        words[at + 1] = now_ns
+        words[_LATEST] = seq
+
+    def echo(self, number: int) -> None:
+        """Answer the coordinator's question whether the event loop turns."""
+        self.words[_ECHO] = number
 
     def latest(self) -> int:
         """Return the last call that was begun; calls are begun in the order of their numbers."""
-        number: int = _NUMBER.unpack_from(self._memory)[0]
-        return number
+        return self.words[_LATEST]
+
+    def begun_at(self, seq: int) -> float | None:
+        """Return when a call was begun, in seconds of the monotonic clock; None: not known."""
+        words, at = self.words, _FIRST_BEGIN + seq % _BEGINS * 2
+        return words[at + 1] / 1e9 if words[at] == seq else None
+
+    def running(self) -> int:
+        """Return the call whose code has the event loop; 0 when none has."""
+        return self.words[RUNNING]
+
+    def echoed(self) -> int:
+        """Return the last question that the event loop has answered."""
+        return self.words[_ECHO]
 
     def close(self) -> None:
         """Unmap; twice is harmless."""
+        self.words.release()
         self._memory.close()
 
 
 def open_mark() -> int:
     """Return a descriptor of shared memory for a mark, sealed so that nobody can shrink it."""
     fd = os.memfd_create("sandboxq-mark", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, _NUMBER.size)
+    os.ftruncate(fd, _SIZE)
     _seal(fd)
     return fd
 

@@ -31,6 +31,11 @@ TOO_MANY_LINES = f"… more than {LINES_LIMIT} lines: the rest is not kept"
 _running: ContextVar[int] = ContextVar("sandboxq_running", default=0)
 
 
+def running_call() -> int:
+    """Return the call that this asyncio task belongs to; 0 outside a job."""
+    return _running.get()
+
+
 class Capture:
     """Gathers text into lines, for each running job on its own."""
 

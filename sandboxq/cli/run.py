@@ -18,6 +18,7 @@ from sandboxq.cli import event_loop, logs
 from sandboxq.cli.options import Limiter, Procs, Size, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.outcome import MAX_CRASHES
+from sandboxq.pool.call import TIMEOUT_GRACE
 from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
@@ -71,6 +72,18 @@ _STEPS = (
     help="Seconds that running jobs have to finish.",
 )
 @setting("--timeout", type=float, help="Seconds a job may run that does not say it itself.")
+@setting(
+    "--timeout-grace",
+    type=float,
+    default=TIMEOUT_GRACE,
+    show_default=True,
+    help="Seconds from being told to being killed.",
+)
+@setting(
+    "--max-block",
+    type=float,
+    help="Seconds that an 'async def' job may keep the event loop from the others in its child.",
+)
 @setting(
     "--limiter", type=Limiter(), help="At most N jobs in that time, all workers together: 10/1s."
 )

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobTimeout
+from sandboxq.pool.loop_watch import BLOCKED_SECONDS, blocked_loop
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,6 +59,8 @@ class Deadlines:
             call.asked_at = now
             child.cancel(call)
             child.interrupt()
+            if child.concurrency > 1:
+                child.ask_whether_it_turns()
         self._look_by(min(now + _FIRST_AGAIN, call.kill_at))
 
     def stop(self) -> None:
@@ -86,8 +89,7 @@ class Deadlines:
         """Do what is due for a call; return when to look again."""
         if call.asked_at:
             if now >= call.kill_at:
-                self._kill(child, call, now)
-                return inf
+                return self._end(child, call, now)
             child.interrupt()
             return min(call.kill_at, now + max(_FIRST_AGAIN, now - call.asked_at))
         if call.timeout is None:
@@ -110,8 +112,7 @@ class Deadlines:
         if call.begun_at:
             return True
         if child.has_begun(call):
-            is_alone = child.concurrency == 1
-            call.begun_at = max(call.sent_at, child.progress_at) if is_alone else call.sent_at
+            call.begun_at = _begin_of(child, call, now)
             return True
         is_first = next(iter(child.flying.values())) is call or child.concurrency > 1
         waited = now - max(call.sent_at, child.progress_at)
@@ -121,11 +122,32 @@ class Deadlines:
                 call.begun_at = now
         return False
 
+    def _end(self, child: Child, call: Call, now: float) -> float:
+        """Kill the child, for this call or for the one that keeps it from ending; or look later."""
+        blocker = child.call_on_loop() if child.blocked_for() else None
+        if blocker is None or blocker is call:
+            self._kill(child, call, now)
+            return inf
+        wait = BLOCKED_SECONDS - child.blocked_for()
+        if wait > 0:
+            return now + wait
+        if isinstance(call.ending, JobTimeout):
+            call.ending, call.asked_at = None, 0.0  # it had no chance: it runs again
+        self._pool.doom(child, blocked_loop(child, "could not end a job in time"), victim=blocker)
+        return inf
+
     def _kill(self, child: Child, call: Call, now: float) -> None:
         if isinstance(call.ending, JobTimeout):
             call.ending = _late(child, call, now, is_killed=True)
         if call.ending is not None:
             self._pool.doom(child, call.ending, victim=call)
+
+
+def _begin_of(child: Child, call: Call, now: float) -> float:
+    if child.concurrency == 1:
+        return max(call.sent_at, child.progress_at)
+    begun_at = child.begun_at(call)
+    return call.sent_at if begun_at is None else min(max(call.sent_at, begun_at), now)
 
 
 def _late(child: Child, call: Call, now: float, *, is_killed: bool) -> JobTimeout:

@@ -24,18 +24,15 @@ from sandboxq.errors import (
     JobMemoryExceeded,
     UsageError,
 )
-from sandboxq.outcome import Completed, Failed, HandedBack, Interrupted
+from sandboxq.outcome import Completed, HandedBack
+from sandboxq.pool.aftermath import Aftermath
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.circuit import Circuit
 from sandboxq.pool.cpu_watch import CpuWatch
 from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
-from sandboxq.pool.death import (
-    Death,
-    failure_from_death,
-    failure_from_ending,
-    failure_from_error,
-)
+from sandboxq.pool.death import failure_from_ending, failure_from_error
+from sandboxq.pool.loop_watch import LoopWatch
 from sandboxq.pool.memory_watch import MemoryWatch
 from sandboxq.pool.placement import Placement
 from sandboxq.pool.reception import Reception
@@ -47,13 +44,12 @@ from sandboxq.sandbox.prctl import hide_memory
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
+    from sandboxq.pool.death import Death
     from sandboxq.pool.process import Child
     from sandboxq.telemetry import Telemetry
 
 __all__ = ["Call", "Pool", "PoolListener"]
 
-# A child can write its mark as it likes: a job that denies having begun counts at the third death.
-_UNBEGUN_LIMIT = 2
 _MB = 1 << 20
 
 
@@ -72,6 +68,7 @@ class Pool:
         policy: str | Policy = "limits",
         recycling: Recycling = NO_RECYCLING,
         max_result: int = MOST_BYTES,
+        max_block: float | None = None,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -97,19 +94,22 @@ class Pool:
             raise UsageError(message)
         self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result)
         self.max_result = max_result
+        self._max_block = max_block
         self._first_size = size
         self._concurrency = concurrency
         self._listener = listener
         self._telemetry = telemetry
         self._recycling = replace(recycling, max_jobs=1) if self._policy.fresh else recycling
         self._held = 0
-        self._is_ending = False
+        self.is_ending = False
         self._crew: Crew | None = None
         self._loop: asyncio.AbstractEventLoop
         self._watch: MemoryWatch
         self._reception: Reception
         self._deadlines: Deadlines
         self._cpu_watch: CpuWatch | None = None
+        self._loop_watch: LoopWatch | None = None
+        self._aftermath = Aftermath(self)
         self.placement: Placement
         self.circuit: Circuit
         self.recycler: Recycler
@@ -129,6 +129,8 @@ class Pool:
         self._crew = Crew(self._terms, self, self._reception, self._telemetry)
         if self._terms.policy.cpu_seconds is not None:
             self._cpu_watch = CpuWatch(self._loop, self, self._terms.policy.cpu_seconds)
+        if self._concurrency > 1:
+            self._loop_watch = LoopWatch(self._loop, self, self._telemetry, limit=self._max_block)
         self._deadlines = Deadlines(self._loop, self)
         self.placement = Placement(
             self._loop,
@@ -149,17 +151,18 @@ class Pool:
         )
         try:
             await self._crew.start(self._first_size, timeout)
-            if self._is_ending:
+            if self.is_ending:
                 message = "the pool was stopped while it started"
                 raise ChildStartFailed(message)  # noqa: TRY301 - cleaned up as any failed start
             self.recycler.start()
         except BaseException:
-            self._is_ending = True
+            self.is_ending = True
             await self._crew.close()
             raise
         self._watch.start()
-        if self._cpu_watch is not None:
-            self._cpu_watch.start()
+        for watch in (self._cpu_watch, self._loop_watch):
+            if watch is not None:
+                watch.start()
 
     @property
     def size(self) -> int:
@@ -202,14 +205,14 @@ class Pool:
 
     def room(self) -> int:
         """Return how many calls the pool would accept now."""
-        if self._crew is None or self._is_ending:
+        if self._crew is None or self.is_ending:
             return 0
         return self.circuit.limit(self.placement.room(), self._held)
 
     def submit(self, call: Call) -> None:
         """Take a call, and run it as soon as a child has room for it."""
         self._held += 1
-        if self._is_ending:
+        if self.is_ending:
             self.tell(call, HandedBack())
         else:
             self.placement.put(call)
@@ -302,10 +305,10 @@ class Pool:
 
     # ── births and deaths ──
 
-    def _unsend(self, child: Child) -> None:
+    def unsend(self, child: Child) -> None:
         """Take back what a child has not read; at the end it goes to the worker at once."""
         self.placement.unsend(child)
-        if self._is_ending:
+        if self.is_ending:
             for call in self.placement.empty():
                 self.tell(call, HandedBack())
 
@@ -324,36 +327,16 @@ class Pool:
 
     def on_child_leaving(self, child: Child) -> None:
         """Take back what a child that is retired has not read."""
-        self._unsend(child)
+        self.unsend(child)
         self.placement.pump()
 
     def on_child_dead(self, child: Child, death: Death) -> None:
-        """Settle what a dead child held: never begun goes back, begun has an outcome."""
-        self._return_unbegun(child)
-        self._unsend(child)
-        now = self._loop.time()
-        calls = list(child.flying.values())
-        child.flying.clear()
-        for call in calls:
-            seconds = now - max(call.sent_at, child.progress_at)
-            if len(calls) == 1 and death.max_rss:
-                user = round(death.user * 1e6) - child.user_us
-                system = round(death.system * 1e6) - child.system_us
-                call.usage = round(seconds * 1e6), max(0, user), max(0, system), death.max_rss
-            outcome = self._outcome_of_death(child, call, death)
-            self.tell(call, outcome, seconds)
-            if not self._is_ending:
-                self._count_crash(call, outcome, death)
+        """Settle what a dead child held."""
+        self._aftermath.settle(child, death, self._loop.time())
         self.placement.adjust()
         self.placement.pump()
-        if not self._is_ending:
+        if not self.is_ending:
             self._listener.on_room()
-
-    def _count_crash(self, call: Call, outcome: Outcome, death: Death) -> None:
-        if isinstance(outcome, Interrupted):
-            self.circuit.crash(death.note, outcome.failure.reason)
-        elif isinstance(outcome, Failed) and outcome.is_crash:
-            self.circuit.crash(call.key.decode(errors="replace"), outcome.reason)
 
     def on_failed_start(self, reason: str) -> None:
         """Stop claiming when this happens again and again."""
@@ -363,29 +346,12 @@ class Pool:
         for call in self.placement.take(self._loop.time()):
             self.tell(call, HandedBack())
 
-    def _return_unbegun(self, child: Child) -> None:
-        """Put back what the child had read but not begun; what we end ourselves stays ended."""
-        for call in list(child.flying.values()):
-            is_wanted = (child.doom is None or child.victim is not call) and not call.ending
-            if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
-                call.unbegun += 1
-                child.forget(call.seq)
-                self.placement.put_back([call])
-
-    def _outcome_of_death(self, child: Child, call: Call, death: Death) -> Outcome:
-        is_bystander = child.victim is not None and child.victim is not call
-        if is_bystander or (self._is_ending and child.doom is None):
-            return HandedBack(was_started=True)
-        tail = child.stderr_tail()
-        failure = failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
-        return Interrupted(failure) if death.note and child.doom is None else failure
-
     def doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
         """Kill a child for ``error``, which is about ``victim`` if about one call."""
         if child.doom is None:
             child.doom, child.victim = error, victim
         if child in self.crew.ready:
-            self._unsend(child)
+            self.unsend(child)
         self.crew.leave(child)
         child.kill()
 
@@ -402,10 +368,10 @@ class Pool:
         self.doom(child, JobMemoryExceeded(text), child.running_call())
 
     def _begin_to_end(self) -> None:
-        self._is_ending = True
-        self._watch.stop()
-        if self._cpu_watch is not None:
-            self._cpu_watch.stop()
+        self.is_ending = True
+        for watch in (self._watch, self._cpu_watch, self._loop_watch):
+            if watch is not None:
+                watch.stop()
         self.circuit.stop()
         self.recycler.stop()
         self.placement.stop()

@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from sandboxq.child.cancels import ask, open_cancels
+from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
 from sandboxq.child.frames import CALL, RESPONSE, RETIRE, BlobPlace, encode_blob
 from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
@@ -77,6 +77,8 @@ class Child:
 
     __slots__ = (
         "_answers",
+        "_asked",
+        "_asked_at",
         "_cancels_fd",
         "_far_cancels_fd",
         "_loop",
@@ -148,6 +150,7 @@ class Child:
         self.timer: asyncio.TimerHandle | None = None
         self.unclaimed_lines = 0
         self._tail: list[str] = []
+        self._asked, self._asked_at = 0, 0.0  # whether its event loop turns
         self._loop = loop
         self._owner = owner
         with ExitStack() as opened:  # closes what there is when descriptors run out
@@ -230,6 +233,27 @@ class Child:
     def cancel(self, call: Call) -> None:
         """Tell the code of a running call that it is to end."""
         ask(self._cancels_fd, call.seq, is_timeout=not isinstance(call.ending, JobCancelled))
+
+    def ask_whether_it_turns(self) -> None:
+        """Ask the event loop for a sign; one that still owes an answer is not asked again."""
+        if self._mark.echoed() >= self._asked:
+            self._asked += 1
+            self._asked_at = self._loop.time()
+            ask_whether_it_turns(self._cancels_fd, self._asked)
+
+    def blocked_for(self) -> float:
+        """Return for how many seconds the event loop has owed an answer; 0 when it owes none."""
+        if self._mark.echoed() >= self._asked:
+            return 0.0
+        return self._loop.time() - self._asked_at
+
+    def call_on_loop(self) -> Call | None:
+        """Return the call whose code has the event loop, or had it at the end."""
+        return self.flying.get(self._mark.running())
+
+    def begun_at(self, call: Call) -> float | None:
+        """Return when a call began in an event loop, in seconds of its own loop's clock."""
+        return self._mark.begun_at(call.seq)
 
     def interrupt(self) -> None:
         """Have the child look whether the call that it runs is to end; harmless when repeated."""

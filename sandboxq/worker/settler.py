@@ -273,9 +273,9 @@ class Settler:
                 counts.completed += 1
                 if self._telemetry.wants(JobCompleted):
                     self._tell_completion(ending.attempt, value)
-            case HandBack(_, facts):
+            case HandBack(is_crash=is_crash):
                 counts.handed_back += 1
-                counts.crashes += facts is not None
+                counts.crashes += is_crash
             case Postpone() | AwaitChildren() | LimitRate():
                 counts.moved += 1
             case Fail(failure):

@@ -183,6 +183,7 @@ class Worker:
                 self.settings.max_child_age,
             ),
             max_result=self.settings.max_result,
+            max_block=self.settings.max_block,
         )
         self._winding_down = WindingDown(
             self._pool, self._settler, self._held, room=self._room, settled=self._settled

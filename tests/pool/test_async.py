@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed
+from sandboxq.outcome import Completed, Failed, HandedBack, Interrupted
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
@@ -27,6 +27,10 @@ async def setup():
     await asyncio.sleep(0)
     ready = True
 
+async def fall():
+    await asyncio.sleep(0)
+    os.abort()
+
 async def process(job):
     global running, most
     assert ready
@@ -38,6 +42,10 @@ async def process(job):
         print("end", job.id)
         if job.data.get("fail"): raise ValueError("bad")
         if job.data.get("exit"): sys.exit(1)
+        if job.data.get("abort"): os.abort()
+        if job.data.get("leave"): os._exit(3)
+        if job.data.get("memory"): raise MemoryError
+        if job.data.get("task"): await asyncio.gather(fall())
         if job.data.get("cancel"): raise asyncio.CancelledError
         return most
     finally:
@@ -96,8 +104,8 @@ def test_every_way_to_fail_leaves_the_others_alone(chores: Path) -> None:
     run_async(main())
 
 
-def test_death_fails_all_that_ran_and_none_that_waited(chores: Path) -> None:
-    """Nobody can know which of them it was; but what was still in the socket it was not."""
+def test_a_death_while_all_wait_is_nobodys_fault(chores: Path) -> None:
+    """It uses no attempt of any, but is counted for each; what was in the socket it was not."""
 
     async def main() -> None:
         async with open_pool(chores, concurrency=2) as desk:
@@ -108,8 +116,26 @@ def test_death_fails_all_that_ran_and_none_that_waited(chores: Path) -> None:
             await asyncio.sleep(0.03)
             os.kill(desk.pool.pids[0], signal.SIGKILL)
             for call in running:
-                assert isinstance(await desk.outcome(call), Failed)
+                outcome = await desk.outcome(call)
+                assert isinstance(outcome, Interrupted)
+                assert outcome.failure.is_crash
             for call in waiting:
                 assert isinstance(await desk.outcome(call), Completed)
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("way", ["abort", "leave", "task", "memory"])
+def test_who_takes_the_child_along_is_blamed_alone(chores: Path, way: str) -> None:
+    """Its neighbours go back, and it is counted that they were beside it."""
+
+    async def main() -> None:
+        async with open_pool(chores, concurrency=4) as desk:
+            neighbours = [desk.submit({"sleep": 5}) for _ in range(3)]
+            await asyncio.sleep(0.05)
+            failure = await desk.failure({"sleep": 0.05, way: 1})
+            assert failure.is_crash
+            for call in neighbours:
+                assert await desk.outcome(call) == HandedBack(was_started=True, is_neighbour=True)
 
     run_async(main())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sandboxq.job import JobOptions
 from sandboxq.outcome import (
+    MAX_DEATHS_BESIDE,
     Crashes,
     Fail,
     Failed,
     HandBack,
+    HandedBack,
     Interrupted,
     Retention,
     RetryNow,
@@ -21,7 +23,9 @@ _RULES = RetryRules(max_crashes=3)
 _SEGV = Failed("died", cause="JobCrashed", facts={"signal": "SIGSEGV"}, is_crash=True)
 
 
-def _after(outcome: Failed | Interrupted, crashes: Crashes, attempts: int = 9) -> Transition:
+def _after(
+    outcome: Failed | Interrupted | HandedBack, crashes: Crashes, attempts: int = 9
+) -> Transition:
     options = JobOptions(attempts=attempts)
     return decide(
         outcome, options, attempts_made=0, crashes=crashes, retention=Retention(), rules=_RULES
@@ -49,8 +53,20 @@ def test_who_is_not_to_blame_keeps_the_attempt() -> None:
     """Until it has happened too often, whoever is to blame."""
     transition = _after(Interrupted(_SEGV), Crashes(), attempts=1)
     facts = {"signal": "SIGSEGV", "crashes": "1", "history": "SIGSEGV"}
-    assert transition == HandBack(was_started=True, facts=facts)
+    assert transition == HandBack(was_started=True, facts=facts, is_crash=True)
     assert isinstance(_after(Interrupted(_SEGV), Crashes(2, ("a", "b"))), Fail)
+
+
+def test_a_neighbour_goes_back_but_not_for_ever() -> None:
+    """What the marks of a child say may be wrong: nothing runs again without any limit."""
+    beside = HandedBack(was_started=True, is_neighbour=True)
+    before = Crashes(1, ("SIGSEGV",), MAX_DEATHS_BESIDE - 2)
+    transition = _after(beside, before, attempts=1)
+    facts = {"crashes": "1", "history": "SIGSEGV", "beside": str(MAX_DEATHS_BESIDE - 1)}
+    assert transition == HandBack(was_started=True, facts=facts)
+    last = _after(beside, Crashes(beside=MAX_DEATHS_BESIDE - 1), attempts=99)
+    assert isinstance(last, Fail)
+    assert last.failure.cause == "JobCrashed"
 
 
 def test_history_has_an_end_and_the_count_none() -> None:

@@ -175,3 +175,42 @@ def test_recycling_that_cannot_work_is_refused(options: dict[str, int], queue_na
     """Said when the worker is made."""
     with pytest.raises(UsageError, match=next(iter(options))):
         Worker(queue_name, PROCESSOR, **options)  # type: ignore[arg-type]
+
+
+_ASYNC = """
+import asyncio, os
+
+async def process(job):
+    await asyncio.sleep(job.data["sleep"])
+    if job.data.get("abort"):
+        os.abort()
+    return "done"
+"""
+
+
+def test_neighbours_of_a_poison_job_keep_their_only_attempt(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """In one event loop: the job that takes the child along is blamed, those beside it counted."""
+    processor = tmp_path / "chores.py"
+    processor.write_text(_ASYNC)
+
+    async def main() -> None:
+        async with (
+            Queue(queue_name, url=server_url) as queue,
+            Worker(queue_name, processor, url=server_url, procs=1, concurrency=4) as worker,
+        ):
+            steady = await queue.add("steady", {"sleep": 1.0})
+            poison = await queue.add("poison", {"sleep": 0.2, "abort": True}, attempts=2)
+            run = asyncio.create_task(worker.run())
+            with pytest.raises(JobCrashed):
+                await poison.result(timeout=15)
+            assert await steady.result(timeout=15) == "done"
+            stored = await _stored(steady)
+            assert (stored.crashes, stored.attempts_made) == (0, 1)
+            assert stored.extra["sq:beside"] == "2"
+            assert (await _stored(poison)).crashes == 2
+            worker.stop()
+            await run
+
+    run_async(main())

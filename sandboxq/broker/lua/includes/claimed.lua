@@ -1,5 +1,5 @@
--- claimed(key, id): what a worker is given of a job: 16 fields, the id, and how the job crashed before
--- (sq:history), when it did; nil when there is no job.
+-- claimed(key, id): what a worker is given of a job: 16 fields, the id, and how its children ended
+-- before (sq:history, sq:beside), when they did; nil when there is no job.
 -- @include call
 
 local function claimed(key, id)
@@ -10,7 +10,8 @@ local function claimed(key, id)
   end
   job[17] = id
   if job[15] then
-    job[18] = call('HGET', key, 'sq:history')
+    local ends = call('HMGET', key, 'sq:history', 'sq:beside')
+    job[18], job[19] = ends[1], ends[2]
   end
   return job
 end

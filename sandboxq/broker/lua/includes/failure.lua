@@ -23,7 +23,7 @@ end
 
 -- What belongs to data and value, and what is counted over all attempts.
 local PAYLOADS = { ['sq:binary'] = true, ['sq:result'] = true }
-local CRASHES = { ['sq:crashes'] = true, ['sq:history'] = true }
+local CRASHES = { ['sq:crashes'] = true, ['sq:history'] = true, ['sq:beside'] = true }
 
 local function forget(key, also_kept)
   local names = call('HKEYS', key)

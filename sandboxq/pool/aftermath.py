@@ -1,0 +1,82 @@
+"""What becomes of the calls that a dead child held, and which of them is to blame.
+
+never begun ──► another child        the one it was ended for ──► that error
+began alone ──► failed, a crash      had the event loop ──► failed, a crash
+beside the culprit ──► back          nobody can tell ──► back, a crash for each
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import JobCancelled, LockLost
+from sandboxq.outcome import Failed, HandedBack, Interrupted
+from sandboxq.pool.death import failure_from_death
+
+if TYPE_CHECKING:
+    from sandboxq.outcome import Outcome
+    from sandboxq.pool.call import Call
+    from sandboxq.pool.death import Death
+    from sandboxq.pool.pool import Pool
+    from sandboxq.pool.process import Child
+
+# A child can write its mark as it likes: a job that denies having begun counts at the third death.
+_UNBEGUN_LIMIT = 2
+# For these a child is ended without any fault of its jobs.
+_FAULTLESS = (JobCancelled, LockLost)
+
+
+class Aftermath:
+    """Settles deaths for one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Tell ``pool`` the outcomes."""
+        self._pool = pool
+
+    def settle(self, child: Child, death: Death, now: float) -> None:
+        """Settle what a dead child held: never begun goes back, begun has an outcome."""
+        self._return_unbegun(child)
+        self._pool.unsend(child)
+        culprit = child.victim or child.call_on_loop() or child.running_call()
+        calls = list(child.flying.values())
+        child.flying.clear()
+        for call in calls:
+            seconds = now - max(call.sent_at, child.progress_at)
+            if len(calls) == 1 and death.max_rss:
+                user = round(death.user * 1e6) - child.user_us
+                system = round(death.system * 1e6) - child.system_us
+                call.usage = round(seconds * 1e6), max(0, user), max(0, system), death.max_rss
+            outcome = self._outcome(child, call, death, culprit)
+            self._pool.tell(call, outcome, seconds)
+            if not self._pool.is_ending:
+                self._count_crash(child, call, outcome, death)
+
+    def _return_unbegun(self, child: Child) -> None:
+        """Put back what the child had read but not begun; what we end ourselves stays ended."""
+        for call in list(child.flying.values()):
+            is_wanted = (child.doom is None or child.victim is not call) and not call.ending
+            if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
+                call.unbegun += 1
+                child.forget(call.seq)
+                self._pool.placement.put_back([call])
+
+    def _outcome(self, child: Child, call: Call, death: Death, culprit: Call | None) -> Outcome:
+        if self._pool.is_ending and child.doom is None:
+            return HandedBack(was_started=True)
+        is_outside = bool(death.note) and child.doom is None
+        if culprit is not None and culprit is not call and not is_outside:
+            is_fault = not isinstance(child.doom, _FAULTLESS)
+            return HandedBack(was_started=True, is_neighbour=is_fault)
+        tail = child.stderr_tail()
+        failure = failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
+        if not is_outside and culprit is not None:
+            return failure
+        failure.is_crash = True  # without a limit it would go back for ever
+        return Interrupted(failure)
+
+    def _count_crash(self, child: Child, call: Call, outcome: Outcome, death: Death) -> None:
+        circuit = self._pool.circuit
+        if isinstance(outcome, Interrupted):
+            circuit.crash(death.note or f"child {child.pid}", outcome.failure.reason)
+        elif isinstance(outcome, Failed) and outcome.is_crash:
+            circuit.crash(call.key.decode(errors="replace"), outcome.reason)
