@@ -1,0 +1,112 @@
+"""A producer and a worker on one queue, for tests in which the server under them goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandboxq import Queue, Worker
+from sandboxq.errors import QueueError
+from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from tests.conftest import wait_until_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PROCESSOR = Path(__file__).parents[1] / "processors_for_tests.py"
+PREFIX = "{bull}"
+# Short, so that what a dead server had handed out is found again within the test.
+_WORKER: Any = {"procs": 2, "lock_duration": 4.0, "stalled_interval": 2.0, "max_stalled_count": 9}
+
+
+class Drain:
+    """What was added, and what the worker said."""
+
+    def __init__(self, url: str, name: str) -> None:
+        """Prepare."""
+        self.url = url
+        self.name = name
+        self.added: list[str] = []
+        self.refused = 0
+        self.events: list[Event] = []
+
+    @contextlib.asynccontextmanager
+    async def going_on(self) -> AsyncIterator[Queue]:
+        """Add and work while the block runs, then until all that was acknowledged has ended."""
+        telemetry = Telemetry()
+        telemetry.subscribe(self._note)
+        async with (
+            Queue(self.name, url=self.url, prefix=PREFIX) as queue,
+            Worker(
+                self.name,
+                str(PROCESSOR),
+                url=self.url,
+                prefix=PREFIX,
+                telemetry=telemetry,
+                **_WORKER,
+            ) as worker,
+        ):
+            running = asyncio.create_task(worker.run())
+            adding = asyncio.create_task(self._add(queue))
+            yield queue
+            adding.cancel()
+            await asyncio.gather(adding, return_exceptions=True)
+            await wait_until_async(lambda: self._is_empty(queue), timeout=60)
+            assert not running.done()
+            worker.stop()
+            await asyncio.wait_for(running, 15)
+
+    async def until_added(self, count: int) -> None:
+        """Wait until so many more jobs were acknowledged."""
+        goal = len(self.added) + count
+
+        async def is_there() -> bool:
+            return len(self.added) >= goal
+
+        await wait_until_async(is_there, timeout=60)
+
+    @property
+    def absences(self) -> tuple[int, int]:
+        """How often the worker said that Redis was lost, and that it was back."""
+        kinds = [type(event) for event in self.events]
+        return kinds.count(BrokerLost), kinds.count(BrokerBack)
+
+    async def _add(self, queue: Queue) -> None:
+        number = 0
+        while True:
+            # Custom ids: an add whose reply was lost may be repeated without harm.
+            entries: Any = [
+                ("n", {"do": "echo", "value": i}, {"job_id": f"job-{i}"})
+                for i in range(number, number + 5)
+            ]
+            try:
+                jobs = await queue.add_bulk(entries)
+            except QueueError:
+                self.refused += 1
+                await asyncio.sleep(0.1)
+                continue
+            self.added += [job.id for job in jobs]
+            number += 5
+            await asyncio.sleep(0.005)
+
+    async def _is_empty(self, queue: Queue) -> bool:
+        try:
+            counts = await queue.counts(["waiting", "active", "delayed", "prioritized"])
+        except QueueError:
+            return False
+        return not any(counts.values())
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+
+
+async def ended(queue: Queue) -> dict[str, str]:
+    """Return the state of every job that has ended, by its id; each is in one state only."""
+    found: dict[str, str] = {}
+    for state in ("completed", "failed"):
+        for job in await queue.get_jobs([state], 0, -1):
+            assert job.id not in found
+            found[job.id] = state
+    return found

@@ -1,0 +1,104 @@
+"""A real master with replicas and the Sentinels that watch them, on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any, Self
+
+import redis
+
+from sandboxq.broker.launcher import binary_path
+from tests.broker.servers import StoppableServer, free_port
+from tests.conftest import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MASTER = "mymaster"
+SENTINEL_PASSWORD = "of-sentinels"  # noqa: S105 - an example
+DATA_PASSWORD = "of-data"  # noqa: S105 - an example
+
+
+class SentinelSet:
+    """One master, two replicas, three Sentinels; passwords of both kinds."""
+
+    def __init__(self, directory: Path) -> None:
+        """Prepare; ``start`` runs them."""
+        auth = ("--requirepass", DATA_PASSWORD, "--masterauth", DATA_PASSWORD)
+        quick = ("--repl-diskless-sync-delay", "0", "--loglevel", "warning")
+        self.servers: list[StoppableServer] = []
+        for number in range(3):
+            folder = directory / f"server-{number}"
+            folder.mkdir(parents=True)
+            follow = ("--replicaof", f"127.0.0.1 {self.servers[0].port}") if number else ()
+            self.servers.append(StoppableServer(folder, *auth, *quick, *follow))
+        self._directory = directory
+        self._sentinels: list[subprocess.Popen[bytes]] = []
+        self.ports = [free_port() for _ in range(3)]
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        options = f"?sentinel_password={SENTINEL_PASSWORD}"
+        self.url = f"redis+sentinel://:{DATA_PASSWORD}@{hosts}/{MASTER}{options}"
+
+    def start(self) -> None:
+        """Run all, and wait until the Sentinels know the replicas and each other."""
+        for server in self.servers:
+            server.start()
+        program = shutil.which("redis-server") or str(binary_path())
+        for port in self.ports:
+            path = self._directory / f"sentinel-{port}.conf"
+            path.write_text(self._configuration(port))
+            command = [program, str(path), "--sentinel"]
+            self._sentinels.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        wait_until(lambda: all(map(self._knows_all, self.ports)), timeout=40)
+
+    def stop(self) -> None:
+        """End all."""
+        for sentinel in self._sentinels:
+            sentinel.kill()
+            sentinel.wait(10)
+        for server in self.servers:
+            server.stop()
+
+    def master(self) -> StoppableServer:
+        """Return the server that the Sentinels call the master."""
+        port = int(self._known(self.ports[0])[b"port"])
+        return next(server for server in self.servers if server.port == port)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+    def _configuration(self, port: int) -> str:
+        rows = [
+            f"port {port}",
+            "bind 127.0.0.1",
+            f"dir {self._directory}",
+            f"requirepass {SENTINEL_PASSWORD}",
+            f"sentinel sentinel-pass {SENTINEL_PASSWORD}",
+            f"sentinel monitor {MASTER} 127.0.0.1 {self.servers[0].port} 2",
+            f"sentinel auth-pass {MASTER} {DATA_PASSWORD}",
+            f"sentinel down-after-milliseconds {MASTER} 1500",
+            f"sentinel failover-timeout {MASTER} 5000",
+        ]
+        return "\n".join(rows) + "\n"
+
+    def _known(self, port: int) -> dict[bytes, Any]:
+        with redis.Redis(port=port, password=SENTINEL_PASSWORD) as client:
+            connection = client.connection_pool.get_connection()
+            connection.send_command("SENTINEL", "MASTER", MASTER)
+            reply = connection.read_response()
+            client.connection_pool.release(connection)
+        return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+    def _knows_all(self, port: int) -> bool:
+        try:
+            known = self._known(port)
+        except redis.RedisError:
+            return False
+        return (known[b"num-slaves"], known[b"num-other-sentinels"]) == (b"2", b"2")
