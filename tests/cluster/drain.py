@@ -30,7 +30,10 @@ class Drain:
         self.name = name
         self.added: list[str] = []
         self.refused = 0
+        self._is_enough = False
         self.events: list[Event] = []
+        # The state of every job that has ended, by its id.
+        self.ended: dict[str, str] = {}
 
     @contextlib.asynccontextmanager
     async def going_on(self) -> AsyncIterator[Queue]:
@@ -51,9 +54,10 @@ class Drain:
             running = asyncio.create_task(worker.run())
             adding = asyncio.create_task(self._add(queue))
             yield queue
-            adding.cancel()
-            await asyncio.gather(adding, return_exceptions=True)
-            await wait_until_async(lambda: self._is_empty(queue), timeout=60)
+            self._is_enough = True
+            await asyncio.wait_for(adding, 30)
+            await wait_until_async(lambda: self._is_empty(queue), timeout=30)
+            self.ended = await _ended(queue)
             assert not running.done()
             worker.stop()
             await asyncio.wait_for(running, 15)
@@ -75,7 +79,7 @@ class Drain:
 
     async def _add(self, queue: Queue) -> None:
         number = 0
-        while True:
+        while not self._is_enough:
             # Custom ids: an add whose reply was lost may be repeated without harm.
             entries: Any = [
                 ("n", {"do": "echo", "value": i}, {"job_id": f"job-{i}"})
@@ -102,7 +106,7 @@ class Drain:
         self.events.append(event)
 
 
-async def ended(queue: Queue) -> dict[str, str]:
+async def _ended(queue: Queue) -> dict[str, str]:
     """Return the state of every job that has ended, by its id; each is in one state only."""
     found: dict[str, str] = {}
     for state in ("completed", "failed"):
