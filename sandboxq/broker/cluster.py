@@ -50,6 +50,7 @@ class ClusterServers:
     def __init__(self, endpoint: ClusterEndpoint) -> None:
         """Find the cluster by the nodes that ``endpoint`` names."""
         self.endpoint = endpoint
+        self._answer_timeout = endpoint.answer_timeout
         self._lanes: dict[Owner, Lane] = {}
         # Who has which slots, empty when unknown; what MOVED told goes before it.
         self._map: list[tuple[range, Owner]] = []
@@ -61,7 +62,7 @@ class ClusterServers:
     async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Do what Servers says; commands of one slot run in their order."""
         delivery = _Delivery(commands)
-        ends_at = asyncio.get_running_loop().time() + self.endpoint.answer_timeout
+        ends_at = asyncio.get_running_loop().time() + self._answer_timeout
         rounds = 0
         try:
             while delivery.left:
@@ -182,7 +183,7 @@ class ClusterServers:
             slots = sorted({str(delivery.slots[place]) for place in delivery.left})
             message = (
                 f"slot {', '.join(slots)} of the Redis Cluster at {self.endpoint.safe} is still on "
-                f"its way to another node after {self.endpoint.answer_timeout:g} s"
+                f"its way to another node after {self._answer_timeout:g} s"
             )
             raise BrokerUnavailable(message)
         has_moved = all(delivery.slots[place] in self._moved for place in delivery.left)
@@ -199,7 +200,7 @@ class ClusterServers:
                 await link.open()
                 return link
 
-            self._lanes[owner] = Lane(open_link, answer_timeout=self.endpoint.answer_timeout)
+            self._lanes[owner] = Lane(open_link, answer_timeout=self._answer_timeout)
         return self._lanes[owner]
 
     def _node(self, owner: Owner) -> Endpoint:

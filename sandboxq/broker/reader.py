@@ -73,16 +73,18 @@ class BlockingReader:
 
     async def pop_marker_and_run(
         self, key: str, timeout: float, command: Sequence[Argument]
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, Any, Any]:
         """Pop as ``pop_marker`` does, and run a command behind it without another round trip.
 
-        Returns the server's TIME before the wait, and the reply. Raises: as above; whether the
-        command ran is unknown then.
+        Returns the server's TIME before the wait, what the pop replied, be it an error, and the
+        reply: what a command did that ran must be known, whatever refused the pop before it. A
+        slot may come to rest between both. Raises: as above; whether the command ran is unknown
+        when the connection is lost.
         """
         seconds = max(timeout, SHORTEST_BLOCK)
         pop = ("BZPOPMIN", key, f"{seconds:.3f}")
-        time, _, reply = await self._ask(seconds, ("TIME",), pop, command)
-        return time, reply
+        time, popped, reply = await self._ask(seconds, ("TIME",), pop, command, unless=1)
+        return time, popped, reply
 
     async def unblock(self) -> None:
         """End the wait of another task as if its time were over. Raises: BrokerUnavailable."""
@@ -126,7 +128,10 @@ class BlockingReader:
         if self._link is not None:
             await self._link.drop()
 
-    async def _ask(self, seconds: float, *commands: Sequence[Argument]) -> list[Any]:
+    async def _ask(
+        self, seconds: float, *commands: Sequence[Argument], unless: int | None = None
+    ) -> list[Any]:
+        """Return the replies; none is an error, unless it is the one in this place."""
         message = b"".join(map(packed, commands))
         clock = asyncio.get_running_loop().time
         ends_at = clock() + seconds
@@ -134,7 +139,7 @@ class BlockingReader:
             link = await self._usable_link()
             deadline = seconds + WATCHDOG_SECONDS
             replies = await link.exchange(message, replies=len(commands), timeout=deadline)
-            refusal = next((each for each in replies if isinstance(each, ResponseError)), None)
+            refusal = _first_error(replies, unless)
             if refusal is None:
                 return replies
             await self._broker.heed(refusal)
@@ -241,6 +246,15 @@ class Subscription:
             # Else away again; wait_until_back paces the loop in __anext__.
         if self._is_closed and self._link is not None:
             await self._link.drop()
+
+
+def _first_error(replies: list[Any], unless: int | None) -> ResponseError | None:
+    errors = (
+        reply
+        for place, reply in enumerate(replies)
+        if place != unless and isinstance(reply, ResponseError)
+    )
+    return next(errors, None)
 
 
 def _xread(key: str, last_id: str, seconds: float) -> tuple[Argument, ...]:

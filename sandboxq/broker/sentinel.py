@@ -45,7 +45,8 @@ class SentinelServers:
         self.endpoint = endpoint
         self._master: Endpoint | None = None
         self._asking = asyncio.Lock()
-        self._lane = Lane(self._open, answer_timeout=endpoint.answer_timeout)
+        self._lane = self._new_lane()
+        self._lane_goes_to: Endpoint | None = None
 
     async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Do what Servers says."""
@@ -119,7 +120,18 @@ class SentinelServers:
             if self._master is None:
                 told = await self._newest_answer()
                 self._master = self.endpoint.data_node.at(told.host, told.port)
+                await self._leave_other_than(self._master)
             return self._master
+
+    async def _leave_other_than(self, master: Endpoint) -> None:
+        """Use no connection to an older master again: for a moment it may still take writes."""
+        if master != self._lane_goes_to:
+            old, self._lane = self._lane, self._new_lane()
+            self._lane_goes_to = master
+            await old.close()
+
+    def _new_lane(self) -> Lane:
+        return Lane(self._open, answer_timeout=self.endpoint.answer_timeout)
 
     async def _newest_answer(self) -> _Told:
         """Ask all; a majority is enough, as one that is cut off may still name the old master."""

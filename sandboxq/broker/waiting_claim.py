@@ -12,9 +12,10 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from sandboxq.broker.claim import arguments_of, claim_from_reply
+from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.script import load
 from sandboxq.errors import QueueError
 
@@ -61,7 +62,7 @@ class WaitingClaim:
         self.is_waiting = True
         sent_ms = self._clock.now_ms()
         try:
-            time, reply = await reader.pop_marker_and_run(marker, timeout, call)
+            time, popped, reply = await reader.pop_marker_and_run(marker, timeout, call)
         except QueueError as error:
             if isinstance(error.__cause__, NoScriptError):
                 return None  # the server was restarted: an ordinary claim loads the script
@@ -69,7 +70,11 @@ class WaitingClaim:
         finally:
             self.is_waiting = False
         self._compare_clocks(sent_ms, time)
-        return claim_from_reply(reply)
+        claim = claim_from_reply(reply)
+        if isinstance(popped, ResponseError) and not claim.jobs:
+            # Nothing waited: who goes on as if it had would ask without end.
+            raise error_from_reply(popped) from popped
+        return claim
 
     async def end(self) -> None:
         """Have ``run`` wait no more, now and later."""
