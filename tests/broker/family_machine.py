@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from sandboxq.broker import change, children
 from sandboxq.broker.add import add, new_job
@@ -22,12 +22,9 @@ from sandboxq.outcome import AwaitChildren, Complete, Fail, Failed
 from sandboxq.queue.flow_plan import plan_of
 from tests.broker.case import NOW
 from tests.broker.family_model import COMPLETED, FAILED, FAMILY, WAITING, FamilyModel
+from tests.broker.server_machine import ServerMachine
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Coroutine
-
-    from sandboxq.broker.connection import Broker
     from sandboxq.outcome import Transition
     from sandboxq.queue.flow_plan import FlowNode
 
@@ -39,11 +36,8 @@ policies = st.sampled_from(list(ON_FAILURE))
 shapes = st.lists(st.tuples(policies, st.lists(policies, max_size=2)), min_size=1, max_size=3)
 
 
-class FamilyMachine(RuleBasedStateMachine):
+class FamilyMachine(ServerMachine):
     """Does each operation twice. Sub-classed with the server to do it on."""
-
-    loop: ClassVar[asyncio.AbstractEventLoop]
-    broker: ClassVar[Broker]
 
     @initialize()
     def new_queue(self) -> None:
@@ -51,17 +45,6 @@ class FamilyMachine(RuleBasedStateMachine):
         self.keys = QueueKeys(f"q-{uuid.uuid4().hex[:12]}")
         self.model = FamilyModel()
         self.count = 0
-
-    def teardown(self) -> None:
-        """Leave nothing behind."""
-        if hasattr(self, "keys"):
-            names = self.run(self.broker.command("KEYS", f"{self.keys.base}*"))
-            if names:
-                self.run(self.broker.command("DEL", *names))
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Wait for an operation on the server."""
-        return self.loop.run_until_complete(coroutine)
 
     def new_id(self) -> str:
         """Return an id that no job had."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -28,13 +27,10 @@ from sandboxq.outcome import Complete, Fail, Failed, HandBack, Postpone, RetryLa
 from tests.broker.case import NOW
 from tests.broker.model import DELAY_SHIFT, ModelJob, QueueModel
 from tests.broker.model_settle import Ending, settle_in_model
+from tests.broker.server_machine import ServerMachine
 from tests.broker.snapshot import snapshot_of_model, snapshot_of_server
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Coroutine
-
-    from sandboxq.broker.connection import Broker
     from sandboxq.outcome import Transition
 
 # Expiry goes by the server's clock, all else by ours; so what expires here never does by itself.
@@ -72,11 +68,8 @@ endings = st.fixed_dictionaries(
 )
 
 
-class QueueMachine(RuleBasedStateMachine):
+class QueueMachine(ServerMachine):
     """Does each operation twice. Sub-classed with the server to do it on."""
-
-    loop: ClassVar[asyncio.AbstractEventLoop]
-    broker: ClassVar[Broker]
 
     @initialize(version=st.sampled_from(["", "bullmq:5.81.5", "bullmq:6.7.0"]))
     def new_queue(self, version: str) -> None:
@@ -89,17 +82,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.sleeps_for_window = False
         if version:
             self.run(self.broker.command("HSET", self.keys["meta"], "version", version))
-
-    def teardown(self) -> None:
-        """Leave nothing behind."""
-        if hasattr(self, "keys"):
-            names = self.run(self.broker.command("KEYS", f"{self.keys.base}*"))
-            if names:
-                self.run(self.broker.command("DEL", *names))
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Wait for an operation on the server."""
-        return self.loop.run_until_complete(coroutine)
 
     def pick(self, number: int) -> str:
         """Return an id: mostly of an active job, else of any, and of none at all."""
