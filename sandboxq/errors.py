@@ -181,6 +181,14 @@ class JobCpuExceeded(ChildError):
     """The job used more CPU time than its policy grants."""
 
 
+class JobProcessesExceeded(ChildError):
+    """The job started more processes than its policy grants."""
+
+
+class JobScratchExceeded(ChildError):
+    """The job kept more temporary files than its policy grants."""
+
+
 class JobCancelled(ChildError):
     """Somebody asked for the job's end."""
 

@@ -84,6 +84,11 @@ class Crew:
         return sum(child.state in kept and not child.is_spent for child in self._children.values())
 
     @property
+    def server(self) -> ForkServer | None:
+        """The fork server, while there is one."""
+        return self._keeper.server
+
+    @property
     def _fresh(self) -> int:
         """How many children are ready and may have more calls."""
         return sum(not child.is_spent for child in self.ready)

@@ -7,7 +7,15 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.errors import ChildError, JobCancelled, JobCrashed, JobExited, JobMemoryExceeded
+from sandboxq.errors import (
+    ChildError,
+    JobCancelled,
+    JobCrashed,
+    JobExited,
+    JobMemoryExceeded,
+    JobProcessesExceeded,
+    JobScratchExceeded,
+)
 from sandboxq.outcome import Failed
 
 if TYPE_CHECKING:
@@ -15,7 +23,7 @@ if TYPE_CHECKING:
 
 _MB = 1 << 20
 # Of the reasons for which we end children, those for which the job is to blame as for a crash.
-_CRASHES = (JobCrashed, JobMemoryExceeded)
+_CRASHES = (JobCrashed, JobMemoryExceeded, JobProcessesExceeded, JobScratchExceeded)
 # The first line of what faulthandler writes when a signal ends Python.
 _FATAL = "Fatal Python error"
 _OUR_FOLDER = str(Path(__file__).parent.parent)

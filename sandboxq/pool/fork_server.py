@@ -124,10 +124,14 @@ class ForkServer:
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Ask for a child that follows ``plan`` and gets these descriptors."""
-        text = {"number": number, "steps": plan.steps, "memory": plan.memory}
+        text = {"op": "spawn", "number": number, "steps": plan.steps, "memory": plan.memory}
         text["policy"] = plan.policy
         text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
         self._send(json.dumps(text).encode(), fds)
+
+    def sweep(self) -> None:
+        """Have processes ended that lost their parent and that no child owns."""
+        self._send(b'{"op": "sweep"}', [])
 
     def scratch_of(self, number: int) -> str:
         """Return the path of a child's private directory."""

@@ -21,23 +21,20 @@ from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import (
     ChildError,
     ChildStartFailed,
-    JobMemoryExceeded,
     UsageError,
 )
 from sandboxq.outcome import Completed, HandedBack
 from sandboxq.pool.aftermath import Aftermath
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.circuit import Circuit
-from sandboxq.pool.cpu_watch import CpuWatch
 from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
 from sandboxq.pool.death import failure_from_ending, failure_from_error
-from sandboxq.pool.loop_watch import LoopWatch
-from sandboxq.pool.memory_watch import MemoryWatch
 from sandboxq.pool.placement import Placement
 from sandboxq.pool.reception import Reception
 from sandboxq.pool.recycler import NO_RECYCLING, Recycler, Recycling
 from sandboxq.pool.terms import Terms
+from sandboxq.pool.watches import Watches
 from sandboxq.sandbox import mechanisms
 from sandboxq.sandbox.policy import Policy, policy_from
 from sandboxq.sandbox.prctl import hide_memory
@@ -104,11 +101,9 @@ class Pool:
         self.is_ending = False
         self._crew: Crew | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._watch: MemoryWatch
+        self._watches: Watches
         self._reception: Reception
         self._deadlines: Deadlines
-        self._cpu_watch: CpuWatch | None = None
-        self._loop_watch: LoopWatch | None = None
         self._aftermath = Aftermath(self)
         self.placement: Placement
         self.circuit: Circuit
@@ -127,10 +122,6 @@ class Pool:
         hide_memory()  # our environment holds the password of Redis
         self._reception = Reception(self, self._listener)
         self._crew = Crew(self._terms, self, self._reception, self._telemetry)
-        if self._terms.policy.cpu_seconds is not None:
-            self._cpu_watch = CpuWatch(self._loop, self, self._terms.policy.cpu_seconds)
-        if self._concurrency > 1:
-            self._loop_watch = LoopWatch(self._loop, self, self._telemetry, limit=self._max_block)
         self._deadlines = Deadlines(self._loop, self)
         self.placement = Placement(
             self._loop,
@@ -146,8 +137,8 @@ class Pool:
             on_probe=self._listener.on_room,
         )
         self.recycler = Recycler(self._loop, self._crew, self._recycling)
-        self._watch = MemoryWatch(
-            self._loop, lambda: self.crew.children, self._on_memory, max_result=self.max_result
+        self._watches = Watches(
+            self._loop, self, self._terms, telemetry=self._telemetry, max_block=self._max_block
         )
         try:
             await self._crew.start(self._first_size, timeout)
@@ -159,10 +150,7 @@ class Pool:
             self.is_ending = True
             await self._crew.close()
             raise
-        self._watch.start()
-        for watch in (self._cpu_watch, self._loop_watch):
-            if watch is not None:
-                watch.start()
+        self._watches.start()
 
     @property
     def size(self) -> int:
@@ -193,6 +181,7 @@ class Pool:
     def notes(self) -> list[str]:
         """What the banner should say of the children, label and text."""
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
+        notes += [f"limits     {text}" for text in (self._policy.limits(),) if text]
         notes += [f"sandbox    {text}" for text in self._policy.in_force()]
         if not self.is_preloaded:
             notes.append("import     in each child: the processor starts threads when imported")
@@ -359,19 +348,9 @@ class Pool:
         """Tell a running call that it is to end, and kill its child after the call's grace."""
         self._deadlines.ask_to_end(child, call, error, call.grace)
 
-    def _on_memory(self, child: Child, resident: int) -> None:
-        granted = child.memory or 0
-        text = (
-            f"the job used more memory than its policy grants: limit {granted // _MB} MB, "
-            f"observed {resident // _MB} MB, child {child.pid}"
-        )
-        self.doom(child, JobMemoryExceeded(text), child.running_call())
-
     def _begin_to_end(self) -> None:
         self.is_ending = True
-        for watch in (self._watch, self._cpu_watch, self._loop_watch):
-            if watch is not None:
-                watch.stop()
+        self._watches.stop()
         self.circuit.stop()
         self.recycler.stop()
         self.placement.stop()

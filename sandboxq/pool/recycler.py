@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import UsageError
-from sandboxq.pool.memory_watch import resident_bytes
+from sandboxq.pool.tree_watch import resident_bytes
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,6 +4,7 @@
                                                                   ▲  SIGCHLD       │
                                                                   └────────────────┘
     load       ─► loaded | refused        spawn + 7 descriptors ─► forked + pidfd
+    sweep      ─► (ends orphans that no child owns)
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
 It has one thread, and so may fork at any time. Whatever a child starts and leaves behind is
@@ -130,7 +131,11 @@ class _Zygote:
             raw, fds = b"", []
         if not raw:
             self._leave()
-        self._fork(json.loads(raw), fds)
+        order = json.loads(raw)
+        if order["op"] == "sweep":
+            self._sweep()
+        else:
+            self._fork(order, fds)
 
     def _fork(self, order: dict[str, Any], fds: Sequence[int]) -> None:
         sys.stdout.flush()  # or each child would print it again
@@ -247,15 +252,9 @@ class _Zygote:
                 family.kill_all([pid, *family.descendants_of(pid)])
 
     def _is_owned(self, pid: int) -> bool:
-        if pid in self._scratch or family.session_of(pid) in self._scratch:
+        if pid in self._scratch or pid in self._removers:
             return True
-        if pid in self._removers:
-            return True
-        prefix = f"{CHILD_VARIABLE}=".encode()
-        for variable in family.first_environment(pid):
-            if variable.startswith(prefix):
-                return int(variable[len(prefix) :] or b"0") in self._scratch
-        return False
+        return family.owner_of(pid, self._scratch, CHILD_VARIABLE.encode()) > 0
 
     def _remove_scratch(self, path: str) -> None:
         """Remove a dead child's files, in a process of its own: there may be very many."""

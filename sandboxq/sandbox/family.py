@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 def children_of(pid: int) -> list[int]:
@@ -18,10 +23,12 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def descendants_of(pid: int) -> list[int]:
-    """Return everything below a process, parents before their children."""
+def descendants_of(pid: int, *, most: int = sys.maxsize) -> list[int]:
+    """Return everything below a process, parents before their children; stop beyond ``most``."""
     found = children_of(pid)
     for child in found:  # grows while it is walked
+        if len(found) > most:
+            break
         found += children_of(child)
     return found
 
@@ -52,6 +59,22 @@ def session_of(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return 0
+
+
+def owner_of(pid: int, owners: Container[int], variable: bytes) -> int:
+    """Return which of ``owners`` has started a process whose parent is gone, 0 when none has.
+
+    It is still in the owner's session, or was started as a program with ``variable=OWNER``.
+    """
+    session = session_of(pid)
+    if session in owners:
+        return session
+    prefix = variable + b"="
+    for each in first_environment(pid):
+        if each.startswith(prefix) and each[len(prefix) :].isdigit():
+            owner = int(each[len(prefix) :])
+            return owner if owner in owners else 0
+    return 0
 
 
 def is_stopped(pid: int) -> bool:

@@ -14,6 +14,10 @@ NAMES = ("none", "limits", "strict")
 FILES = 4096
 # One file of this size is a mistake more often than a result.
 FILE_SIZE = 16 << 30
+# What a job has in temporary files at once, deleted ones that are open included.
+SCRATCH = 64 << 30
+# At once, of all that a job starts; a fork bomb is there within a second.
+PROCESSES = 512
 # What can be granted only where it was taken away.
 _STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh")
 
@@ -21,6 +25,8 @@ _STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh")
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Limits and grants of one child. Sizes are bytes; ``memory`` None is a fair share.
+
+    ``memory``, ``processes`` and ``scratch`` (temporary files) are of all that a child has started.
 
     ``read``, ``write`` (paths, with all below), ``network``, ``subprocess``, ``user`` (a name to
     drop to, root only) and ``fresh`` (one child a job) belong to ``strict``. ``environment`` names
@@ -34,6 +40,8 @@ class Policy:
     memory: int | None = None
     files: int = FILES
     file_size: int = FILE_SIZE
+    scratch: int = SCRATCH
+    processes: int = PROCESSES
     cpu_seconds: float | None = None
     network: bool = False
     subprocess: bool = False
@@ -48,7 +56,7 @@ class Policy:
         if self.name not in NAMES:
             message = f"unknown policy {self.name!r}: use one of {', '.join(NAMES)}"
             raise UsageError(message)
-        for setting in ("memory", "files", "file_size"):
+        for setting in ("memory", "files", "file_size", "scratch", "processes"):
             _check_count(setting, getattr(self, setting))
         _check_seconds(self.cpu_seconds)
         for setting in ("read", "write"):
@@ -64,6 +72,24 @@ class Policy:
         if granted and self.name != "strict":
             message = f"policy setting {granted[0]} belongs to 'strict', not to {self.name!r}"
             raise UsageError(message)
+
+    @property
+    def may_fork(self) -> bool:
+        """Whether a child can start processes."""
+        return self.name != "strict" or self.subprocess
+
+    def limits(self) -> str:
+        """Return the limits besides memory, for people; nothing for ``none``."""
+        if self.name == "none":
+            return ""
+        limits = [
+            f"{self.files} open files",
+            f"{_size(self.file_size)} a file",
+            f"{_size(self.scratch)} of temporary files",
+        ]
+        limits += [f"{self.processes} processes"] if self.may_fork else []
+        limits += [f"{self.cpu_seconds:g} s of CPU a job"] if self.cpu_seconds else []
+        return ", ".join(limits)
 
     def in_force(self) -> list[str]:
         """Return what a child under ``strict`` may do, for people; nothing for other policies."""
@@ -88,6 +114,10 @@ def policy_from(value: object) -> Policy:
         return Policy(value)
     message = f"policy must be a Policy or one of {', '.join(NAMES)}, not {value!r}"
     raise UsageError(message)
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.3g} GB" if count >= 1 << 30 else f"{count / (1 << 20):.3g} MB"
 
 
 def _check_count(setting: str, value: object) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from typing import TYPE_CHECKING
 
 from sandboxq.errors import MechanismMissing
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The least that a file or folder takes, its name and inode included.
+_BLOCK = 4096
+# Of a path that is gone on with by a descriptor, and how often that is done.
+_LONG, _HOPS = 2000, 16
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -21,6 +30,64 @@ def enter_scratch(path: str) -> None:
     tempfile = sys.modules.get("tempfile")
     if tempfile is not None:
         tempfile.tempdir = None  # type: ignore[attr-defined]  # looked up again, from TMPDIR
+
+
+def sizes_below(path: str, *, hops: int = _HOPS) -> Iterator[int]:
+    """Yield what each file and folder of a tree takes on the disk, one after the other, in bytes.
+
+    Each counts for a block at least: so many empty files are a full disk too. What lies deeper than
+    some 30,000 characters of path is not seen, nor what disappears meanwhile.
+    """
+    folders = [path]
+    while folders:
+        try:
+            entries = os.scandir(folders.pop())
+        except OSError:
+            continue
+        with entries:
+            for entry in entries:
+                try:
+                    yield max(_BLOCK, entry.stat(follow_symlinks=False).st_blocks * 512)
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                except OSError:
+                    continue
+                if is_folder and len(entry.path) > _LONG:
+                    yield from _sizes_behind(entry.path, hops)
+                elif is_folder:
+                    folders.append(entry.path)
+
+
+def _sizes_behind(path: str, hops: int) -> Iterator[int]:
+    """Go on from a descriptor: the kernel takes no path of more than 4096 characters."""
+    if not hops:
+        return
+    try:
+        folder = os.open(path, _FOLDER)
+    except OSError:
+        return
+    try:
+        yield from sizes_below(f"/proc/self/fd/{folder}", hops=hops - 1)
+    finally:
+        os.close(folder)
+
+
+def unlinked_sizes(pid: int, known: tuple[int, int]) -> Iterator[int]:
+    """Yield the bytes of files without a name that a process holds open; not of the ``known`` one.
+
+    It is named by device and inode. Files in memory (memfd) are among them.
+    """
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - pathlib is not worth its import here
+    except OSError:
+        return
+    for name in names:
+        try:
+            facts = os.stat(f"/proc/{pid}/fd/{name}")  # noqa: PTH116 - as above
+        except OSError:
+            continue
+        is_unlinked = stat.S_ISREG(facts.st_mode) and not facts.st_nlink
+        if is_unlinked and (facts.st_dev, facts.st_ino) != known:
+            yield facts.st_blocks * 512
 
 
 def remove_scratch(path: str) -> None:

@@ -1,0 +1,101 @@
+"""Watches what children keep in temporary files; a full disk stops everybody.
+
+Looking takes time where there are many files: it is done in small steps.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import JobScratchExceeded
+from sandboxq.sandbox.family import descendants_of
+from sandboxq.sandbox.scratch import sizes_below, unlinked_sizes
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from sandboxq.errors import ChildError
+    from sandboxq.pool.crew import Crew
+    from sandboxq.pool.process import Child
+    from sandboxq.sandbox.policy import Policy
+
+# From the end of one round to the next, and between the steps of one.
+_REST, _PAUSE = 0.5, 0.05
+# A step of a round: the loop stands still for so long.
+_STEP_SECONDS = 0.002
+_MB = 1 << 20
+
+
+class ScratchWatch:
+    """Goes round the children of one crew."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        crew: Crew,
+        on_exceeded: Callable[[Child, ChildError], None],
+        policy: Policy,
+    ) -> None:
+        """Call ``on_exceeded`` with a child and its error."""
+        self._loop = loop
+        self._crew = crew
+        self._on_exceeded = on_exceeded
+        self._policy = policy
+        self._round: Iterator[None] = iter(())
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look for a while, and again and again."""
+        until = time.perf_counter() + _STEP_SECONDS
+        pause = _PAUSE
+        while time.perf_counter() < until:
+            if next(self._round, self) is self:  # the end
+                self._round, pause = self._look_at_all(), _REST
+                break
+        self._timer = self._loop.call_later(pause, self.start)
+
+    def stop(self) -> None:
+        """Stop looking; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._round = iter(())  # closes what it had open
+
+    def _look_at_all(self) -> Iterator[None]:
+        for child in self._crew.children:
+            if child.pid and child.doom is None:
+                yield from self._look(child)
+
+    def _look(self, child: Child) -> Iterator[None]:
+        used = 0
+        for size in self._sizes(child):
+            used += size
+            if used > self._policy.scratch:
+                self._on_exceeded(child, self._too_much(child, used))
+                return
+            yield
+
+    def _sizes(self, child: Child) -> Iterator[int]:
+        server = self._crew.server
+        if server is None or child.arena.fd < 0:
+            return
+        yield from sizes_below(server.scratch_of(child.number))
+        facts = os.fstat(child.arena.fd) if child.arena.fd >= 0 else None
+        known = (facts.st_dev, facts.st_ino) if facts else (0, 0)
+        pids = [child.pid]
+        if self._policy.may_fork:
+            pids += descendants_of(child.pid, most=self._policy.processes)
+        for pid in pids:
+            yield from unlinked_sizes(pid, known)
+
+    def _too_much(self, child: Child, used: int) -> JobScratchExceeded:
+        granted = self._policy.scratch
+        error = JobScratchExceeded(
+            f"the job keeps more temporary files than its policy grants: limit "
+            f"{granted / _MB:.3g} MB, observed {used / _MB:.3g} MB, child {child.pid}"
+        )
+        error.facts = {"pid": str(child.pid), "limit": str(granted), "peak": str(used)}
+        return error

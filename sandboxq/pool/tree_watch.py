@@ -1,0 +1,177 @@
+"""Watches from outside what a child and all that it has started use: memory, and processes.
+
+The kernel's limits are each process's own, and shared mappings escape them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from sandboxq.child.birth import CHILD_VARIABLE
+from sandboxq.errors import JobMemoryExceeded, JobProcessesExceeded
+from sandboxq.sandbox.family import children_of, descendants_of, owner_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from sandboxq.errors import ChildError
+    from sandboxq.pool.crew import Crew
+    from sandboxq.pool.process import Child
+    from sandboxq.sandbox.policy import Policy
+
+# A job that fills memory at 1 GB/s is seen 100 MB above its limit.
+_INTERVAL = 0.1
+# Libraries are mapped from files: they are resident, but are nobody's appetite.
+_LIBRARIES = 64 << 20
+# To weigh a process among those that it shares memory with takes up to a millisecond: many of them
+# are weighed in several looks.
+_WEIGHING_SECONDS = 0.005
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MB = 1 << 20
+
+
+class TreeWatch:
+    """Looks at each child ten times a second."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        crew: Crew,
+        on_exceeded: Callable[[Child, ChildError], None],
+        *,
+        policy: Policy,
+        max_result: int,
+    ) -> None:
+        """Look at the children of ``crew``; call ``on_exceeded`` with a child and its error.
+
+        What a job was sent in its arena, and a result of ``max_result`` there, do not count.
+        """
+        self._loop = loop
+        self._crew = crew
+        self._on_exceeded = on_exceeded
+        self._policy = policy
+        self._max_result = max_result
+        self._weighings: dict[int, _Weighing] = {}  # by child
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look now, and again and again."""
+        strays = self._strays() if self._policy.name != "none" and self._policy.may_fork else {}
+        for child in self._crew.children:
+            child.arena.trim()
+            if child.memory is None or not child.pid or child.doom is not None:
+                self._weighings.pop(child.number, None)
+                continue
+            error = self._look(child, child.memory, strays.get(child.pid, []))
+            if error is not None:
+                self._on_exceeded(child, error)
+        self._timer = self._loop.call_later(_INTERVAL, self.start)
+
+    def stop(self) -> None:
+        """Stop looking; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, child: Child, memory: int, strays: list[int]) -> ChildError | None:
+        """Return what a child has too much of, if anything."""
+        started: list[int] = []
+        if self._policy.may_fork:
+            most = self._policy.processes
+            started = strays + descendants_of(child.pid, most=most)
+            if len(started) > most:
+                return _too_many(child, most, len(started))
+        resident = self._resident(child, started, memory + _LIBRARIES)
+        if resident > memory + _LIBRARIES:
+            resident -= child.arena.resident(self._max_result)
+        return _too_large(child, memory, resident) if resident > memory + _LIBRARIES else None
+
+    def _resident(self, child: Child, started: list[int], limit: int) -> int:
+        """Return the bytes of a tree; precisely, and perhaps later, where they may be too many."""
+        pids = [child.pid, *started]
+        resident = sum(map(resident_bytes, pids))
+        if resident <= limit or not started:
+            self._weighings.pop(child.number, None)
+            return resident
+        weighing = self._weighings.setdefault(child.number, _Weighing(pids))
+        if weighing.go_on():
+            del self._weighings[child.number]
+        return weighing.total
+
+    def _strays(self) -> dict[int, list[int]]:
+        """Return what has lost its parent, by the child that started it; have the rest ended."""
+        server = self._crew.server
+        if server is None:
+            return {}
+        owners = {child.pid for child in self._crew.children if child.pid}
+        found: dict[int, list[int]] = {}
+        is_stray_there = False
+        for pid in children_of(server.pid):
+            if pid in owners:
+                continue
+            owner = owner_of(pid, owners, CHILD_VARIABLE.encode())
+            if owner:
+                found.setdefault(owner, []).extend([pid, *descendants_of(pid)])
+            else:
+                is_stray_there = True
+        if is_stray_there:
+            server.sweep()
+        return found
+
+
+class _Weighing:
+    """The sum of what each of some processes has of the memory that they share."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self.total = 0
+        self._left = pids
+
+    def go_on(self) -> bool:
+        """Weigh a few more; tell whether that was all."""
+        until = time.perf_counter() + _WEIGHING_SECONDS
+        while self._left and time.perf_counter() < until:
+            self.total += proportional_bytes(self._left.pop())
+        return not self._left
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process in bytes, 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:  # noqa: PTH123 - ten times a second
+            return int(statm.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
+
+def proportional_bytes(pid: int) -> int:
+    """Return a process's share of the memory that it has with others (PSS), 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:  # noqa: PTH123 - as above
+            line = next(line for line in rollup if line.startswith(b"Pss:"))
+    except PermissionError:
+        return resident_bytes(pid)
+    except (OSError, StopIteration):
+        return 0
+    return int(line.split()[1]) * 1024
+
+
+def _too_large(child: Child, memory: int, resident: int) -> JobMemoryExceeded:
+    error = JobMemoryExceeded(
+        f"the job used more memory than its policy grants: limit {memory // _MB} MB, "
+        f"observed {resident // _MB} MB, child {child.pid}"
+    )
+    error.facts = {"pid": str(child.pid), "limit": str(memory), "peak": str(resident)}
+    return error
+
+
+def _too_many(child: Child, most: int, count: int) -> JobProcessesExceeded:
+    error = JobProcessesExceeded(
+        f"the job started more processes than its policy grants: limit {most}, "
+        f"observed {count} at once, child {child.pid}"
+    )
+    error.facts = {"pid": str(child.pid), "limit": str(most), "peak": str(count)}
+    return error

@@ -1,0 +1,57 @@
+"""What looks at the children of one pool from outside, and ends those that take too much."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandboxq.pool.cpu_watch import CpuWatch
+from sandboxq.pool.loop_watch import LoopWatch
+from sandboxq.pool.scratch_watch import ScratchWatch
+from sandboxq.pool.tree_watch import TreeWatch
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sandboxq.errors import ChildError
+    from sandboxq.pool.pool import Pool
+    from sandboxq.pool.process import Child
+    from sandboxq.pool.terms import Terms
+    from sandboxq.telemetry import Telemetry
+
+
+class Watches:
+    """Those that a policy calls for."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: Pool,
+        terms: Terms,
+        *,
+        telemetry: Telemetry,
+        max_block: float,
+    ) -> None:
+        """Watch the children of ``pool``; a loop may stand still for ``max_block`` seconds."""
+        self._pool = pool
+        crew, policy = pool.crew, terms.policy
+        tree = TreeWatch(loop, crew, self._end, policy=policy, max_result=terms.max_result)
+        self._watches: list[TreeWatch | ScratchWatch | CpuWatch | LoopWatch] = [tree]
+        if policy.name != "none":
+            self._watches.append(ScratchWatch(loop, crew, self._end, policy))
+        if policy.cpu_seconds is not None:
+            self._watches.append(CpuWatch(loop, pool, policy.cpu_seconds))
+        if terms.concurrency > 1:
+            self._watches.append(LoopWatch(loop, pool, telemetry, limit=max_block))
+
+    def start(self) -> None:
+        """Look now, and again and again."""
+        for watch in self._watches:
+            watch.start()
+
+    def stop(self) -> None:
+        """Stop looking; twice is harmless."""
+        for watch in self._watches:
+            watch.stop()
+
+    def _end(self, child: Child, error: ChildError) -> None:
+        self._pool.doom(child, error, child.running_call())
