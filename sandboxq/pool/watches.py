@@ -29,9 +29,9 @@ class Watches:
         terms: Terms,
         *,
         telemetry: Telemetry,
-        max_block: float,
+        max_block: float | None,
     ) -> None:
-        """Watch the children of ``pool``; a loop may stand still for ``max_block`` seconds."""
+        """Watch the children of ``pool``; ``max_block``: see LoopWatch."""
         self._pool = pool
         crew, policy = pool.crew, terms.policy
         tree = TreeWatch(loop, crew, self._end, policy=policy, max_result=terms.max_result)
