@@ -13,7 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
@@ -31,6 +31,7 @@ _LOOK_SECONDS = 0.005
 # What a message asks for: the value of its member ``ask``.
 SCALE = "scale"
 CANCEL = "cancel"
+DUMP = "dump"
 
 
 class ScaleRequest(NamedTuple):
@@ -49,7 +50,14 @@ class CancelRequest(NamedTuple):
     reply_key: str = ""
 
 
-Request = ScaleRequest | CancelRequest
+class DumpRequest(NamedTuple):
+    """Asks for the stacks of a job, or of all that a worker of this name runs; empty: of all."""
+
+    target: str
+    reply_key: str = ""
+
+
+Request = ScaleRequest | CancelRequest | DumpRequest
 
 
 def request_from_payload(payload: bytes) -> Request | None:
@@ -63,6 +71,8 @@ def request_from_payload(payload: bytes) -> Request | None:
             grace = float(message["grace"])
             if math.isfinite(grace) and grace >= 0:
                 return CancelRequest(message["job_id"], str(message["reason"]), grace, reply_key)
+        if message["ask"] == DUMP:
+            return DumpRequest(str(message["target"]), reply_key)
     except (ValueError, KeyError, TypeError):
         return None
     return None
@@ -78,25 +88,34 @@ async def answer(broker: Broker, request: Request, **members: Any) -> None:
 
 async def ask_to_scale(broker: Broker, keys: QueueKeys, procs: int) -> list[dict[str, Any]]:
     """Tell every worker of the queue to have ``procs`` children; return what each answered."""
-    return [answered async for answered in _ask(broker, keys, SCALE, {"procs": procs})]
+    return [answered async for answered in _ask(broker, [keys], SCALE, {"procs": procs})]
 
 
 async def ask_to_cancel(broker: Broker, keys: QueueKeys, request: CancelRequest) -> str | None:
     """Tell the workers of the queue; return the name of the one that has the job, if any does."""
     members = {"job_id": request.job_id, "reason": request.reason, "grace": request.grace}
-    async for answered in _ask(broker, keys, CANCEL, members):
+    async for answered in _ask(broker, [keys], CANCEL, members):
         if answered["has_it"]:
             return str(answered["worker"])
     return None
 
 
+async def ask_for_stacks(
+    broker: Broker, queues: Sequence[QueueKeys], target: str
+) -> list[dict[str, Any]]:
+    """Ask every worker of these queues what ``target`` does; return what each answered."""
+    return [answered async for answered in _ask(broker, queues, DUMP, {"target": target})]
+
+
 async def _ask(
-    broker: Broker, keys: QueueKeys, what: str, members: dict[str, Any]
+    broker: Broker, queues: Sequence[QueueKeys], what: str, members: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    """Send a message to the workers of a queue, and yield their answers."""
-    reply_key = keys.reply_key(str(uuid.uuid4()))
+    """Send a message to the workers of some queues, and yield their answers."""
+    reply_key = queues[0].reply_key(str(uuid.uuid4()))
     message = json.dumps({"ask": what, **members, "reply_key": reply_key})
-    told = int(await broker.command("PUBLISH", keys.control_channel, message))
+    told = 0
+    for keys in queues:
+        told += int(await broker.command("PUBLISH", keys.control_channel, message))
     clock = asyncio.get_running_loop().time
     deadline = clock() + (ANSWER_SECONDS if told else LATECOMER_SECONDS)
     while clock() < deadline:

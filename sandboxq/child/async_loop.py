@@ -11,8 +11,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.child import async_stacks
 from sandboxq.child.async_questions import AsyncQuestions
-from sandboxq.child.frames import CALL, PING, PONG, READY, RETIRE
+from sandboxq.child.frames import CALL, IS_ASYNC, PING, PONG, READY, RETIRE, STACKS
 from sandboxq.child.job import Job
 from sandboxq.child.loader import is_coroutine_function
 from sandboxq.child.loop import (
@@ -70,12 +71,12 @@ class _Desk:
         except BaseException as error:  # noqa: BLE001 - user code; whatever it is, the coordinator hears it
             report_failed_start(self._link, "setup()", error)
             return
-        self._link.send(READY, 0, usage=self._link.meter.read())
+        self._link.send(READY, 0, detail=IS_ASYNC, usage=self._link.meter.read())
         link, loop = self._link, asyncio.get_running_loop()
         loop.add_reader(link.cancels.fileno(), self._on_cancel)
         link.cancels.on_question = partial(_echo_soon, loop, link.mark)
         loop.set_task_factory(task_factory(link.mark.words))
-        link.questions = AsyncQuestions(link, link.answers)
+        link.questions = AsyncQuestions(link, link.answers, self._tell_stacks)
         self._read_on()
         await self._retired.wait()
         self._read_no_more()
@@ -125,6 +126,11 @@ class _Desk:
             task = self._tasks.get(seq)
             if task is not None and self._link.cancels.tell(seq):
                 task.cancel("the job was cancelled")
+
+    def _tell_stacks(self) -> None:
+        for seq, text in async_stacks.stacks_of(self._tasks).items():
+            self._link.send(STACKS, seq, text.encode("utf-8", "backslashreplace"))
+        self._link.send(STACKS, 0)
 
     def _on_done(self, seq: int, task: asyncio.Task[None]) -> None:
         del self._tasks[seq]

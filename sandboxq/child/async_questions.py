@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sandboxq.child.frames import REQUEST, encode_request, response_number
+from sandboxq.child.frames import REQUEST, STACKS_WANTED, encode_request, response_number
 from sandboxq.child.questions import refuse_fork, replies_from
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ T = TypeVar("T")
 class AsyncQuestions:
     """The requests that have no answer yet."""
 
-    def __init__(self, link: Link, inbox: Inbox) -> None:
+    def __init__(self, link: Link, inbox: Inbox, on_stacks_wanted: Callable[[], None]) -> None:
         """Ask over ``link``, read answers from ``inbox`` on the running loop."""
+        self._on_stacks_wanted = on_stacks_wanted
         self._link = link
         self._inbox = inbox
         self._number = 0
@@ -50,7 +51,10 @@ class AsyncQuestions:
             return
         if message is None:
             os._exit(0)
-        payload = message[2]
+        kind, _, payload = message
+        if kind == STACKS_WANTED:
+            self._on_stacks_wanted()
+            return
         answer = self._waiting.get(response_number(payload))
         if answer is not None and not answer.done():  # else its job was cancelled
             answer.set_result(payload)

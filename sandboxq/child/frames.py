@@ -34,6 +34,7 @@ CALL = 1
 RETIRE = 2
 PING = 3  # to a child that seems stuck: it answers once it reads on
 RESPONSE = 4  # by a socket of its own: in this one it would stand behind calls
+STACKS_WANTED = 5  # beside RESPONSE, to an event loop
 
 # ── kinds: child to coordinator ──
 READY = 16
@@ -47,6 +48,7 @@ START_FAILED = 23
 PONG = 24
 MOVE = 25  # the job ends neither well nor badly: detail says where it goes
 REQUEST = 26  # detail is a question of sandboxq.dependencies
+STACKS = 27  # where a running job is; the last one, for the call 0, says that there are no more
 
 # ── flags ──
 MORE = 1  # the message goes on in the next packet
@@ -56,6 +58,9 @@ TOO_LARGE = 8  # a failure by a message above MESSAGE_LIMIT
 CANCEL_TOLD = 32  # the job's code was told that it is to end: what it returns is no result
 HAS_BLOB = 64  # a DONE whose value refers to arrays and bytes in the arena
 HAS_OUTPUT = 16  # the job left text in the pipes: read them before the outcome is told
+
+# ── detail of READY ──
+IS_ASYNC = 1
 
 # ── detail of LINE ──
 STREAMS = ("stdout", "stderr", "logging")

@@ -34,6 +34,7 @@ _COMMANDS = {
     "obliterate": "Remove a queue with all its jobs.",
     "cancel": "End a job, whether it waits or runs.",
     "scale": "Change the number of children of a running worker.",
+    "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
     "doctor": "What this machine and this Redis can do, and what is missing.",
     "demo": "The main job on real photographs, nothing to set up.",
     "server": "The embedded server of this directory: start, stop, status.",

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sandboxq
 from sandboxq.binary import MOST_BYTES
+from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
-from sandboxq.pool.zygote import CONTROL_PACKET, STACKS_SIGNAL
+from sandboxq.pool.zygote import CONTROL_PACKET
 from sandboxq.sandbox import family
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
 from sandboxq.sandbox.scratch import remove_scratch

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
-from sandboxq.child.frames import CALL, RESPONSE, RETIRE, BlobPlace, encode_blob
+from sandboxq.child.frames import CALL, RESPONSE, RETIRE, STACKS_WANTED, BlobPlace, encode_blob
 from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
@@ -20,9 +20,11 @@ from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.channel import Channel, Flooded
+from sandboxq.pool.stack_page import StackPage
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.call import Call
@@ -99,11 +101,14 @@ class Child:
         "farewell",
         "flying",
         "has_ended",
+        "is_async",
         "is_early",
         "is_stuck",
         "memory",
         "most_calls",
         "number",
+        "on_stacks",
+        "page",
         "pid",
         "pidfd",
         "progress_at",
@@ -138,6 +143,8 @@ class Child:
         self.death: Death | None = None
         self.has_ended = False  # its pidfd said so; how, the fork server will say
         self.is_early = False
+        self.is_async = False
+        self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
         self.start_failure = ""
         self.is_stuck = False
         self.progress_at = 0.0
@@ -160,6 +167,8 @@ class Child:
             opened.callback(self._answers.close)
             self.arena = Arena()
             opened.callback(self.arena.close)
+            self.page = StackPage()
+            opened.callback(self.page.close)
             self._mark_fd = open_mark()
             opened.callback(os.close, self._mark_fd)
             self._mark = Mark(self._mark_fd)
@@ -176,11 +185,12 @@ class Child:
     def far_filenos(self) -> list[int]:
         """Return what the process needs.
 
-        Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers, arena.
+        Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers, arena,
+        page of stacks.
         """
         pipes = [pipe.far_fileno() for pipe in (self._stdout, self._stderr)]
         marks = [self._mark_fd, self._far_cancels_fd]
-        last = [self._answers.far_fileno(), self.arena.fd]
+        last = [self._answers.far_fileno(), self.arena.fd, self.page.fd]
         return [self.channel.far_fileno(), *pipes, *marks, *last]
 
     def close_far(self) -> None:
@@ -257,18 +267,23 @@ class Child:
 
     def interrupt(self) -> None:
         """Have the child look whether the call that it runs is to end; harmless when repeated."""
-        self._signal(SOFT_SIGNAL)
+        self.signal(SOFT_SIGNAL)
 
     def answer(self, seq: int, payload: bytes) -> None:
         """Send the answer to a question of a running call, unless the child has died."""
         if self._answers.fileno() >= 0:
             self._answers.send(RESPONSE, seq, payload)
 
+    def ask_for_stacks(self) -> None:
+        """Have an event loop tell where its jobs are, to ``on_stacks``."""
+        self._answers.send(STACKS_WANTED, 0)
+
     def kill(self) -> None:
         """End the process now; its group and orphans are ended by the fork server."""
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
         if self.pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self.pidfd, number)
@@ -280,6 +295,12 @@ class Child:
         if self.flying and (self.concurrency == 1 or len(self.flying) == 1):
             return next(iter(self.flying.values()))
         return None
+
+    def running_calls(self) -> list[Call]:
+        """Return the calls whose code was begun, as far as the process tells."""
+        latest = self._mark.latest()
+        begun = [call for seq, call in self.flying.items() if seq <= latest]
+        return begun if self.is_async else begun[:1]
 
     def first_unbegun(self) -> Call | None:
         """Return the call that has waited longest in the child, unless all are begun."""
@@ -340,6 +361,7 @@ class Child:
         self.close_far()
         self._mark.close()
         self.arena.close()
+        self.page.close()
         if self._cancels_fd >= 0:
             os.close(self._cancels_fd)
             self._cancels_fd = -1

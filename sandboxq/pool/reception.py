@@ -13,6 +13,7 @@ from sandboxq.child.frames import (
     FAILED,
     HAS_BLOB,
     HAS_OUTPUT,
+    IS_ASYNC,
     LINE,
     LOG,
     MESSAGE_LIMIT,
@@ -23,6 +24,7 @@ from sandboxq.child.frames import (
     PROGRESS,
     READY,
     REQUEST,
+    STACKS,
     START_FAILED,
     STREAMS,
     decode_failure,
@@ -127,12 +129,15 @@ class Reception:
         if kind == REQUEST:
             self._on_request(child, detail, seq, payload)
         elif kind == READY:
+            child.is_async = detail == IS_ASYNC
             self._pool.crew.ready_now(child)
         elif kind == PONG:
             self._go_on(child)
         elif kind == START_FAILED:
             reason, stack, _ = decode_failure(payload)
             child.start_failure = f"{reason}\n{stack}".rstrip()
+        elif kind == STACKS and child.on_stacks is not None:
+            child.on_stacks(seq, payload)
 
     def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
         number, argument = decode_request(payload)

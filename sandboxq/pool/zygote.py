@@ -3,7 +3,7 @@
     coordinator ══ control (SEQPACKET, JSON and descriptors) ══ zygote ──fork──► children
                                                                   ▲  SIGCHLD       │
                                                                   └────────────────┘
-    load       ─► loaded | refused        spawn + 7 descriptors ─► forked + pidfd
+    load       ─► loaded | refused        spawn + 8 descriptors ─► forked + pidfd
     sweep      ─► (ends orphans that no child owns)
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
@@ -25,7 +25,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import loader, loop
+from sandboxq.child import loader, loop, stacks
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.birth import CHILD_VARIABLE, be_born
 from sandboxq.child.cancels import Cancels
@@ -37,15 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONTROL_PACKET = 64 * 1024
-# On this signal the stacks go to the descriptor that the coordinator reads them from.
-STACKS_SIGNAL = signal.SIGRTMAX
 # Exit code after an import that failed: what the import has started may still run.
 REFUSED = 3
 # A trace longer than this does not fit a control packet.
 _TRACE_LIMIT = 16 * 1024
 # Each kill re-parents the next generation to us: long enough for any depth.
 _LAST_SWEEP_SECONDS = 5.0
-_DESCRIPTORS_OF_A_CHILD = 7
+_DESCRIPTORS_OF_A_CHILD = 8
 
 
 def main(control_fd: int, stacks_fd: int) -> None:
@@ -53,7 +51,7 @@ def main(control_fd: int, stacks_fd: int) -> None:
     prctl.die_with_parent()  # while importing nobody watches the control socket
     prctl.adopt_orphans()
     prctl.hide_memory()
-    faulthandler.register(STACKS_SIGNAL, file=stacks_fd, all_threads=True)
+    stacks.listen(stacks_fd)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=control_fd)
     request = control.recv(CONTROL_PACKET)
     if not request:
@@ -61,7 +59,7 @@ def main(control_fd: int, stacks_fd: int) -> None:
     order = json.loads(request)
     sys.path[:] = order["path"]
     processor = _load(control, order)
-    faulthandler.unregister(STACKS_SIGNAL)
+    stacks.stop_listening()
     os.close(stacks_fd)
     prctl.outlive_parent()
     _Zygote(control, processor, order).serve()
@@ -171,12 +169,13 @@ class _Zygote:
             os.close(self._wake_r)
             os.close(self._wake_w)
             self._control.close()
-            sock, stdout, stderr, memory, cancels, answers, arena = fds
+            sock, stdout, stderr, memory, cancels, answers, arena, page = fds
             be_born(parent, stdout=stdout, stderr=stderr)
             mark = Mark(memory)
             os.close(memory)
             sockets = _packets(sock), _packets(answers)
             link = Link(sockets[0], mark, Cancels(cancels), sockets[1], ChildArena(arena))
+            stacks.listen(page)
             self._run_child(link, order)
             code = 0
         except BaseException:  # noqa: BLE001 - a child never returns into the fork server's loop

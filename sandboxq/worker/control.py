@@ -1,18 +1,25 @@
-"""Obeys what is asked over the queue's control channel: ``sandboxq scale`` and ``cancel``."""
+"""Obeys what is asked over the queue's control channel: ``scale``, ``cancel`` and ``dump``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sandboxq.broker.control import CancelRequest, ScaleRequest, answer, request_from_payload
+from sandboxq.broker.control import (
+    CancelRequest,
+    DumpRequest,
+    ScaleRequest,
+    answer,
+    request_from_payload,
+)
 from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.control import Request
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.worker.dump import Dump
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -37,8 +44,10 @@ class Controlled(Protocol):
 class Control:
     """Listens on the queue's control channel."""
 
-    def __init__(self, broker: Broker, keys: QueueKeys, worker: Controlled) -> None:
-        """Pass on to ``worker`` what is asked."""
+    def __init__(self, broker: Broker, keys: QueueKeys, worker: Controlled, dump: Dump) -> None:
+        """Pass on to ``worker`` and ``dump`` what is asked."""
+        self._dump = dump
+        self._dumping: set[asyncio.Task[None]] = set()
         self._broker = broker
         self._keys = keys
         self._worker = worker
@@ -51,7 +60,7 @@ class Control:
             except BrokerUnavailable:
                 await self._broker.wait_until_back()
             except QueueError as error:
-                _log.warning("`scale` and `cancel` do not reach this worker: %s", error)
+                _log.warning("`scale`, `cancel` and `dump` do not reach this worker: %s", error)
                 return
 
     async def _listen(self) -> None:
@@ -60,6 +69,8 @@ class Control:
             async for payload in subscription:
                 await self._obey(payload)
         finally:
+            for task in self._dumping:
+                task.cancel()
             await asyncio.shield(subscription.close())
 
     async def _obey(self, payload: bytes) -> None:
@@ -67,11 +78,19 @@ class Control:
             case CancelRequest(job_id, reason, grace) as request:
                 has_it = self._worker.cancel(job_id, reason, grace=grace)
                 await self._answer(request, has_it=has_it)
+            case DumpRequest() as request:
+                # It may take two seconds: who cancels or scales meanwhile must not wait for it.
+                task = asyncio.create_task(self._tell_stacks(request))
+                self._dumping.add(task)
+                task.add_done_callback(self._dumping.discard)
             case ScaleRequest(procs) as request if 1 <= procs <= MOST_PROCS:
                 await self._scale(request)
             case _:
                 what = payload[:200]
                 _log.warning("a message on the control channel is not understood: %r", what)
+
+    async def _tell_stacks(self, request: DumpRequest) -> None:
+        await self._answer(request, **await self._dump.rows(request.target))
 
     async def _scale(self, request: ScaleRequest) -> None:
         try:
@@ -82,7 +101,7 @@ class Control:
             return
         await self._answer(request, procs=procs)
 
-    async def _answer(self, request: Request, **members: int) -> None:
+    async def _answer(self, request: Request, **members: Any) -> None:
         try:
             await answer(self._broker, request, worker=self._worker.name, **members)
         except QueueError as error:

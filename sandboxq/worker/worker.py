@@ -34,6 +34,7 @@ from sandboxq.worker.by_hand import ByHand
 from sandboxq.worker.claimer import Claimer, Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
+from sandboxq.worker.dump import Dump
 from sandboxq.worker.ledger import Ledger
 from sandboxq.worker.listener import WorkerListener
 from sandboxq.worker.lock_keeper import LockKeeper
@@ -206,7 +207,8 @@ class Worker:
         lock_keeper = LockKeeper(context, on_lost=self._give_up_lost)
         checker = StalledChecker(context)
         self._ledger = Ledger(context)
-        control = Control(context.broker, self.keys, self)
+        dump = Dump(self.keys.queue, self.name, self.pool, self._held)
+        control = Control(context.broker, self.keys, self, dump)
         services = {
             "settler": self._settler.run,
             "answers": self._answers.run,
