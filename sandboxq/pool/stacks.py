@@ -25,7 +25,7 @@ _LOOK_SECONDS = 0.002
 
 # What calls the processor.
 _FOLDER = Path(sandboxq.__file__).parent / "child"
-_LOOPS = (f'  File "{_FOLDER / "loop.py"}"', f'  File "{_FOLDER / "async_loop.py"}"')
+_CALLERS = tuple(f'  File "{_FOLDER / name}"' for name in ("loop.py", "async_loop.py", "steps.py"))
 
 
 class Stacks(NamedTuple):
@@ -124,7 +124,7 @@ def _without_ours(text: str) -> str:
     for line in filter(None, text.splitlines()):
         if not line.startswith("  "):
             is_ours = False  # the next thread begins
-        elif line.startswith(_LOOPS) and line.endswith(" in _run"):
+        elif line.startswith(_CALLERS):
             is_ours = True
         if not is_ours:
             lines.append(line)
