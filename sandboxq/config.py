@@ -66,6 +66,7 @@ class WorkerSettings:
     procs: int | Literal["auto"] = "auto"
     concurrency: int = 1
     policy: str | Policy = "limits"
+    isolation: str = "auto"  # process, thread or interpreter
     lock_duration: float = 30.0
     stalled_interval: float = 30.0
     max_stalled_count: int = 1
@@ -155,6 +156,7 @@ class WorkerOptions(TypedDict, total=False):
     procs: int | Literal["auto"]
     concurrency: int
     policy: str | Policy
+    isolation: str
     lock_duration: float | dt.timedelta
     stalled_interval: float | dt.timedelta
     max_stalled_count: int

@@ -12,6 +12,7 @@ again and again: new pages cost ten times what it takes to fill them.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -77,6 +78,14 @@ class ChildArena:
         self._written += 1
         self._end = rounded(at)
         return start
+
+    def close(self) -> None:
+        """Give back the descriptor and the memory, unless a job keeps a view of that."""
+        os.close(self._fd)
+        for mapped in (self._calls, self._results):
+            if mapped is not None:
+                with contextlib.suppress(BufferError):
+                    mapped.close()
 
     def _free_start(self, size: int) -> int:
         """Return where nothing is that the coordinator still reads; wait when that is nowhere."""

@@ -6,7 +6,6 @@ A call is read from the socket only when its job may start; what waits there can
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,7 @@ class _Desk:
         except BlockingIOError:
             return
         if message is None:
-            os._exit(0)
+            self._link.leave()
         kind, seq, payload = message
         if kind == PING:
             self._link.send(PONG, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandboxq.child.frames import REQUEST, STACKS_WANTED, encode_request, response_number
@@ -50,7 +49,7 @@ class AsyncQuestions:
         except BlockingIOError:
             return
         if message is None:
-            os._exit(0)
+            self._link.leave()
         kind, _, payload = message
         if kind == STACKS_WANTED:
             self._on_stacks_wanted()

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sandboxq.child.frames import (
     CHUNK_SIZE,
@@ -19,7 +19,7 @@ from sandboxq.child.frames import (
     Usage,
 )
 from sandboxq.child.questions import Questions
-from sandboxq.child.usage import Meter
+from sandboxq.child.usage import Meter, ThreadMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,11 @@ class Inbox:
 class Link(Inbox):
     """Reads calls and writes replies. Any thread of the job may write."""
 
+    # Whether fd 1 and 2 are pipes that the coordinator reads.
+    has_pipes = True
+    # Flags that an answer never has: they announce what this kind of child does not do.
+    withheld = 0
+
     def __init__(
         self,
         sock: socket.socket,
@@ -98,13 +103,15 @@ class Link(Inbox):
         cancels: Cancels,
         answers: socket.socket,
         arena: ChildArena | None = None,
+        *,
+        meter: Meter | ThreadMeter | None = None,
     ) -> None:
         """Take over the sockets; ``answers`` is where those to the job's questions arrive."""
         super().__init__(sock)
         self.mark = mark
         self.begin = mark.begin
         self.resume: Callable[[], None] = _do_nothing
-        self.meter = Meter()
+        self.meter = meter or Meter()
         self.cancels = cancels
         self.arena = arena
         self._pid = os.getpid()
@@ -116,6 +123,10 @@ class Link(Inbox):
     def is_ours(self) -> bool:
         """Tell whether this is the child: what a job forked shares the socket, not the calls."""
         return os.getpid() == self._pid
+
+    def leave(self) -> NoReturn:
+        """End this child: its coordinator is gone, or wants no more of it."""
+        os._exit(0)
 
     def send(
         self,
@@ -139,7 +150,7 @@ class Link(Inbox):
                 header = REPLY.pack(kind, flags | MORE, detail, microseconds, seq, *usage)
                 self._send_chunks(header, payload)
         except (BrokenPipeError, ConnectionResetError):
-            os._exit(0)
+            self.leave()
 
     def _send_chunks(self, header: bytes, payload: bytes) -> None:
         view = memoryview(payload)

@@ -101,18 +101,18 @@ def _serve(
     while True:
         message = link.receive()
         if message is None:
-            os._exit(0)
+            link.leave()
         kind, seq, payload = message
         if kind == CALL:
             sys.stdout, sys.stderr = streams  # the job before may have put others in their place
-            _run(link, processor, settings, capture, soft, payload, seq)
+            run_call(link, processor, settings, capture, soft, payload, seq)
         elif kind == PING:
             link.send(PONG, 0)
         elif kind == RETIRE:
             return
 
 
-def _run(
+def run_call(
     link: Link,
     processor: Processor,
     settings: Settings,
@@ -121,6 +121,7 @@ def _run(
     payload: bytes,
     seq: int,
 ) -> None:
+    """Run one call and answer it."""
     capture.begin(seq)
     started = time.perf_counter_ns()
     try:
@@ -230,19 +231,19 @@ def tell_failure(
         return
     failure = failure_from(error, memory=settings.memory, policy=settings.policy)
     del error
-    flags = failure.flags | _end(link, seq, capture)
+    flags = failure.flags & ~link.withheld | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)
     usage = link.meter.read(microseconds)
     link.send(FAILED, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
     link.meter.start_peak_anew()
-    if failure.flags & OUT_OF_MEMORY:
+    if flags & OUT_OF_MEMORY:
         os._exit(0)
 
 
 def _end(link: Link, seq: int, capture: output.Capture) -> int:
     """Forget a call; return the flags that its answer has however it ended."""
     capture.end(seq)
-    flags = HAS_OUTPUT if output.has_unread_output() else 0
+    flags = HAS_OUTPUT if link.has_pipes and output.has_unread_output() else 0
     if link.cancels.told and link.cancels.forget(seq):
         flags |= CANCEL_TOLD
     return flags

@@ -5,7 +5,6 @@ The answers have a socket of their own, so that a job that waits for one reads n
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,7 +50,7 @@ class Questions:
         while True:
             message = self._inbox.receive()
             if message is None:
-                os._exit(0)
+                self._link.leave()
             payload = message[2]
             # One that was interrupted while it waited has left its answer behind.
             if response_number(payload) == number:

@@ -18,7 +18,9 @@ from sandboxq.cli import event_loop, logs
 from sandboxq.cli.options import Limiter, Procs, Size, prefix_option, setting, url_option
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.outcome import MAX_CRASHES
+from sandboxq.pool import kinds
 from sandboxq.pool.call import TIMEOUT_GRACE
+from sandboxq.sandbox.environment import oversubscription
 from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
@@ -37,6 +39,12 @@ _STEPS = (
     "killed; its jobs come back as stalled",
 )
 
+_PLURALS = {
+    kinds.Kind.PROCESS: "processes",
+    kinds.Kind.THREAD: "threads",
+    kinds.Kind.INTERPRETER: "interpreters",
+}
+
 
 @click.command()
 @click.argument("processor")
@@ -50,6 +58,13 @@ _STEPS = (
     help="Jobs that one child runs at once: more than 1 for 'async def process'.",
 )
 @click.option("--burst", is_flag=True, help="Leave when nothing waits and nothing is active.")
+@setting(
+    "--isolation",
+    type=click.Choice(kinds.NAMES),
+    default=kinds.AUTO,
+    show_default=True,
+    help="What a child is; all but processes need --policy none.",
+)
 @setting(
     "--policy",
     type=click.Choice(["none", "limits", "strict"]),
@@ -191,14 +206,19 @@ async def _run(worker: Worker, *, burst: bool, progress: AbstractAsyncContextMan
 def banner(worker: Worker) -> list[str]:
     """Return what runs, line by line."""
     settings, cores = worker.settings, worker.cores
-    children = f"{worker.procs} processes x {settings.concurrency} job at once"
+    children = f"{worker.procs} {_PLURALS[worker.kind]} x {settings.concurrency} job at once"
     return [
         f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
         f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
         f"processor  {worker.processor}",
         f"children   {children}, policy {worker.policy.name}",
+        *(f"kind       {note}" for note in worker.kind_notes),
         *worker.pool.notes,
         f"cores      {cores.number} ({cores.source})",
+        *(
+            f"cores      {note}"
+            for note in oversubscription(worker.procs, cores.number, os.environ)
+        ),
         f"broker     {worker.broker.endpoint.safe}",
         f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobCancelled, LockLost
 from sandboxq.outcome import Failed, HandedBack, Interrupted
-from sandboxq.pool.death import failure_from_death
+from sandboxq.pool.death import failure_from_abandoned, failure_from_death
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
@@ -63,6 +63,10 @@ class Aftermath:
     def _outcome(self, child: Child, call: Call, death: Death, culprit: Call | None) -> Outcome:
         if self._pool.is_ending and child.doom is None:
             return HandedBack(was_started=True)
+        if death.is_abandoned:
+            call.ending = None  # told in this failure, which is final
+            is_mine = child.victim in (None, call)
+            return failure_from_abandoned(child.doom if is_mine else None, pid=child.pid)
         is_outside = bool(death.note) and child.doom is None
         if culprit is not None and culprit is not call and not is_outside:
             is_fault = not isinstance(child.doom, _FAULTLESS)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
 from sandboxq.pool.death import Death, text_of_failed_start, text_of_status
-from sandboxq.pool.fork_server import ForkServer, Order
+from sandboxq.pool.fork_server import Order
+from sandboxq.pool.kinds import Kind
 from sandboxq.pool.patience import START_SECONDS, Patience
-from sandboxq.pool.process import Child, ChildState
+from sandboxq.pool.process import ChildState
 from sandboxq.pool.restart import RestartDelay
+from sandboxq.pool.seats import SeatKeeper
 from sandboxq.pool.server_keeper import ServerKeeper
 from sandboxq.sandbox.plan import plan_from_policy
 from sandboxq.sandbox.probe import usable_memory
@@ -28,7 +30,9 @@ from sandboxq.telemetry import ChildDied, ChildReady, ChildRecycled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.pool.process import ChildOwner
+    from sandboxq.pool.fork_server import ForkServer
+    from sandboxq.pool.keeper import Keeper, Source
+    from sandboxq.pool.process import Child, ChildOwner
     from sandboxq.pool.terms import CrewOwner, Terms
     from sandboxq.telemetry import Telemetry
 
@@ -62,7 +66,11 @@ class Crew:
             terms.policy,
             max_result=terms.max_result,
         )
-        self._keeper = ServerKeeper(order, self, self.delay, self._fill)
+        self._keeper: Keeper = (
+            ServerKeeper(order, self, self.delay, self._fill)
+            if terms.kind is Kind.PROCESS
+            else SeatKeeper(terms.kind, order, self)
+        )
         self._patience = Patience(self._loop, self._keeper)
         self._outgoing: Child | None = None  # it works on until its successor is ready
         self._timer: asyncio.TimerHandle | None = None
@@ -76,6 +84,11 @@ class Crew:
     def is_preloaded(self) -> bool:
         """Whether children inherit the imported processor."""
         return self._keeper.is_preloaded
+
+    @property
+    def notes(self) -> list[str]:
+        """What the banner should say of how children are made."""
+        return self._keeper.notes
 
     @property
     def size(self) -> int:
@@ -248,7 +261,7 @@ class Crew:
         if self._timer is None:
             self._timer = self._loop.call_later(delay, self._fill)
 
-    def _spawn(self, server: ForkServer) -> bool:
+    def _spawn(self, server: Source) -> bool:
         """Start one child; False when this process has no descriptors left for it."""
         number = next(self._numbers)
         plan = plan_from_policy(
@@ -258,7 +271,7 @@ class Crew:
             scratch_path=server.scratch_of(number),
         )
         try:
-            child = Child(
+            child = self._keeper.child(
                 number,
                 self._loop,
                 owner=self._reception,
@@ -291,11 +304,11 @@ class Crew:
             self.ready_now(child)
 
     def on_fork_failed(self, number: int, reason: str) -> None:
-        """Take a refused fork as a failed start."""
+        """Take a refused birth as a failed start."""
         child = self._children.get(number)
         if child is None:
             return
-        child.start_failure = f"the kernel refused to fork: {reason}"
+        child.start_failure = reason
         self._bury(child)
 
     def _surplus(self) -> list[Child]:

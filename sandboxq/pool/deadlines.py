@@ -155,7 +155,7 @@ def _late(child: Child, call: Call, now: float, *, is_killed: bool) -> JobTimeou
     elapsed = now - call.begun_at
     text = f"the job ran longer than its timeout of {call.timeout:g} s"
     if is_killed:
-        text += f", did not end when it was told, and was killed after {elapsed:.2f} s"
+        text += f", did not end when it was told, and {child.fate} after {elapsed:.2f} s"
     error = JobTimeout(text)
     error.facts = {
         "pid": str(child.pid),

@@ -33,7 +33,7 @@ class Death(NamedTuple):
     """How a child ended. ``status`` is as from wait(2), None when nobody was left to ask.
 
     ``max_rss`` is bytes, ``user`` and ``system`` seconds of CPU, ``note`` a cause that lies outside
-    the child.
+    the child. ``is_abandoned``: a thread that did not end, and nobody can end; its code may go on.
     """
 
     status: int | None = None
@@ -41,6 +41,7 @@ class Death(NamedTuple):
     user: float = 0.0
     system: float = 0.0
     note: str = ""
+    is_abandoned: bool = False
 
 
 def text_of_status(status: int | None) -> str:
@@ -83,6 +84,22 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
         cause = JobCrashed.__name__
     stack = _fatal_part(stderr)
     return Failed(_sentence(death, pid), stack=stack, cause=cause, facts=facts, is_crash=True)
+
+
+def failure_from_abandoned(error: ChildError | None, *, pid: int) -> Failed:
+    """Describe the end of a job whose thread goes on; ``error`` is about it, None: another's job.
+
+    It is final: the next attempt would run beside this one.
+    """
+    why = error or JobCrashed("another job in the same thread did not end when it was told to")
+    failure = failure_from_error(why, facts={"pid": str(pid), "end": "abandoned"})
+    failure.facts = {**(failure.facts or {}), "end": "abandoned"}
+    failure.reason += (
+        f"; thread {pid} cannot be killed and was given up: as the job's code may still run there, "
+        "the job is not tried again"
+    )
+    failure.is_unrecoverable = True
+    return failure
 
 
 def failure_from_error(error: ChildError, *, facts: dict[str, str] | None = None) -> Failed:

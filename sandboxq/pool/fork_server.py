@@ -291,7 +291,8 @@ class ForkServer:
                 )
                 self._owner.on_exit(message["pid"], death)
             case "fork-failed":
-                self._owner.on_fork_failed(message["number"], message["reason"])
+                reason = f"the kernel refused to fork: {message['reason']}"
+                self._owner.on_fork_failed(message["number"], reason)
             case "loaded":
                 loaded = Loaded(message["threads"], message["is_async"], message["import_ms"])
                 self._loaded.set_result(loaded)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from sandboxq.pool.keeper import Keeper
     from sandboxq.pool.process import Child
-    from sandboxq.pool.server_keeper import ServerKeeper
 
 _log = logging.getLogger("sandboxq.pool")
 
@@ -27,7 +27,7 @@ _TEARDOWN_SECONDS = 10.0
 class Patience:
     """Sets the timer of a child, which has one at most."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: ServerKeeper) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
         """Blame the server of ``keeper`` for what children cannot be blamed for."""
         self._loop = loop
         self._keeper = keeper

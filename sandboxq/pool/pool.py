@@ -30,6 +30,7 @@ from sandboxq.pool.circuit import Circuit
 from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
 from sandboxq.pool.death import failure_from_ending, failure_from_error
+from sandboxq.pool.kinds import Kind
 from sandboxq.pool.placement import Placement
 from sandboxq.pool.reception import Reception
 from sandboxq.pool.recycler import NO_RECYCLING, Recycler, Recycling
@@ -66,6 +67,7 @@ class Pool:
         recycling: Recycling = NO_RECYCLING,
         max_result: int = MOST_BYTES,
         max_block: float | None = None,
+        kind: Kind = Kind.PROCESS,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -89,7 +91,7 @@ class Pool:
                 f"concurrency {concurrency} uses, nobody can tell"
             )
             raise UsageError(message)
-        self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result)
+        self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result, kind)
         self.max_result = max_result
         self._max_block = max_block
         self._first_size = size
@@ -183,9 +185,7 @@ class Pool:
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
         notes += [f"limits     {text}" for text in (self._policy.limits(),) if text]
         notes += [f"sandbox    {text}" for text in self._policy.in_force()]
-        if not self.is_preloaded:
-            notes.append("import     in each child: the processor starts threads when imported")
-        return notes
+        return notes + (self._crew.notes if self._crew is not None else [])
 
     @property
     def pids(self) -> list[int]:

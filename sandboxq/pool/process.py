@@ -121,6 +121,9 @@ class Child:
         "victim",
     )
 
+    # What happens to one that does not end when it is told to.
+    fate = "was killed"
+
     def __init__(
         self,
         number: int,

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.pool.fork_server import ForkServer, Order, ServerOwner
+from sandboxq.pool.keeper import refuse_concurrency
+from sandboxq.pool.process import Child
 from sandboxq.sandbox import family
 from sandboxq.sandbox.probe import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandboxq.pool.process import ChildOwner
     from sandboxq.pool.restart import RestartDelay
 
 _log = logging.getLogger("sandboxq.pool")
@@ -45,6 +48,25 @@ class ServerKeeper:
         """Whether the server imports the processor for all children."""
         return self._order.is_preloading
 
+    @property
+    def notes(self) -> list[str]:
+        """What the banner should say."""
+        if self.is_preloaded:
+            return []
+        return ["import     in each child: the processor starts threads when imported"]
+
+    def child(
+        self,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        owner: ChildOwner,
+        concurrency: int,
+        memory: int | None,
+    ) -> Child:
+        """Return the coordinator's side of a process."""
+        return Child(number, loop, owner=owner, concurrency=concurrency, memory=memory)
+
     async def start(self, size: int, timeout: float) -> None:
         """Start a server for ``size`` children, within ``timeout`` seconds.
 
@@ -64,13 +86,11 @@ class ServerKeeper:
             await server.close()
             message = "the pool was stopped while its fork server started"
             raise ChildStartFailed(message)
-        if loaded.is_async is False and self._order.concurrency > 1:
+        try:
+            refuse_concurrency(self._order.concurrency, is_async=loaded.is_async is not False)
+        except UsageError:
             await server.close()
-            message = (
-                f"concurrency {self._order.concurrency} needs an `async def` processor; "
-                "for a plain `def`, use more children"
-            )
-            raise UsageError(message)
+            raise
         if loaded.threads == 1:
             self.server = server
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sandboxq.binary import MOST_BYTES
+from sandboxq.pool.kinds import Kind
 
 if TYPE_CHECKING:
     from sandboxq.pool.death import Death
@@ -20,6 +21,7 @@ class Terms(NamedTuple):
     concurrency: int
     policy: Policy
     max_result: int = MOST_BYTES  # of a job's value, in bytes
+    kind: Kind = Kind.PROCESS
 
 
 class CrewOwner(Protocol):

@@ -30,6 +30,21 @@ _REDIS_WITH_PASSWORD = re.compile(
 )
 
 
+def oversubscription(children: int, cores: int, given: Mapping[str, str]) -> list[str]:
+    """Return what is said of more children, or threads in them, than there are cores."""
+    notes = []
+    if children > cores:
+        notes.append(f"more children ({children}) than cores ({cores}): they take turns")
+    for variable in THREAD_VARIABLES:
+        value = given.get(variable, "")
+        if value.isdecimal() and int(value) > 1 and int(value) * children > cores:
+            notes.append(
+                f"{variable}={value} in {children} children is more than {cores} cores: unset it, "
+                "and each child takes its share"
+            )
+    return notes
+
+
 def environment_for(
     policy: str, allowed: Sequence[str] | None, given: Mapping[str, str]
 ) -> dict[str, str]:

@@ -21,6 +21,7 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import JobCancelled, LockLost, UsageError
+from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.recycler import Recycling
 from sandboxq.queue.checks import seconds_from
@@ -101,6 +102,15 @@ class Worker:
         self.processor = "" if processor is None else os.fspath(processor)
         self.settings = settings_from_options(options)
         self.policy = policy_from(self.settings.policy)
+        wanted = Wanted(
+            self.settings.isolation,
+            self.processor,
+            self.policy,
+            self.settings.timeout,
+            self.settings.max_rss_per_child,
+        )
+        # The kind of its children, and what the banner says of it.
+        self.kind, self.kind_notes = decide(wanted, this_interpreter())
         # Unverified functions never reach a child: without a secret there is no such worker.
         is_of_functions = self.processor.partition(":")[0] == signing.PROCESSOR
         self._secret = signing.checked_secret(self.settings.secret) if is_of_functions else None
@@ -185,6 +195,7 @@ class Worker:
             ),
             max_result=self.settings.max_result,
             max_block=self.settings.max_block,
+            kind=self.kind,
         )
         self._winding_down = WindingDown(
             self._pool, self._settler, self._held, room=self._room, settled=self._settled

@@ -13,6 +13,7 @@ import pytest
 
 from sandboxq.errors import ChildStartFailed, JobCancelled
 from sandboxq.outcome import Completed
+from sandboxq.pool.fork_server import ForkServer
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
 
@@ -196,7 +197,7 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
         async with open_pool(path, size=2) as desk:
             slow.touch()
             keeper = desk.pool.crew._keeper
-            assert keeper.server is not None
+            assert isinstance(keeper.server, ForkServer)
             first = keeper.server.pid
             os.kill(first, signal.SIGKILL)
             second = await wait_until_async(lambda: _importing({first}))

@@ -1,0 +1,173 @@
+"""What comes back from a job: values, failures, moves; from every kind of children."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Postponed, RateLimited
+from sandboxq.pool.answer import Unstored
+from tests.conftest import run_async
+from tests.pool.desk import processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.contract.conftest import Open
+
+_CHORES = """
+class DelayedError(Exception): seconds = 1.5
+class RateLimitError(Exception): seconds = 2
+class WaitingError(Exception): pass
+class WaitingChildrenError(Exception): pass
+class UnrecoverableError(Exception): pass
+
+def process(job):
+    data = job.data
+    if "raise" in data:
+        raise {"ValueError": ValueError, "SystemExit": SystemExit, "MemoryError": MemoryError,
+               **globals()}[data["raise"]]("why")
+    if "size" in data:
+        return "x" * data["size"]
+    if "set" in data:
+        return {1}
+    if "bytes" in data:
+        return {"raw": b"z" * data["bytes"]}
+    return [data["value"], job.id, job.name, job.queue_name, job.attempts_made]
+"""
+_ASYNC = """
+import asyncio
+running = most = 0
+
+async def process(job):
+    global running, most
+    running += 1
+    most = max(most, running)
+    await asyncio.sleep(job.data.get("sleep", 0))
+    running -= 1
+    if job.data.get("fail"):
+        raise ValueError("bad")
+    return most
+"""
+
+
+@pytest.fixture
+def chores(tmp_path: Path) -> Path:
+    """Return the path of a plain processor."""
+    return processor_file(tmp_path, _CHORES)
+
+
+def test_a_value_comes_back_as_it_is(open_kind: Open, chores: Path) -> None:
+    """The job's fields go in, JSON comes out, and what the run took is measured."""
+
+    async def main() -> None:
+        async with open_kind(chores) as desk:
+            value = {"ä": [1, 2.5, None, True, "\ud83d"]}
+            call = desk.submit({"value": value}, attempts_made=2)
+            outcome = await desk.outcome(call)
+            assert isinstance(outcome, Completed), outcome
+            assert await desk.value({"value": 1}) == [1, "2", "test", "tests", 0]
+            assert call.usage is not None
+            assert call.usage[0] >= 0
+
+    run_async(main())
+
+
+def test_hundreds_of_jobs_in_several_children_each_end_once(open_kind: Open, chores: Path) -> None:
+    """Each answer belongs to its call."""
+
+    async def main() -> None:
+        async with open_kind(chores, size=3) as desk:
+            calls = [desk.submit({"value": number}) for number in range(500)]
+            outcomes = await asyncio.gather(*map(desk.outcome, calls))
+            for number, outcome in enumerate(outcomes):
+                assert isinstance(outcome, Completed)
+                assert outcome.value.startswith(b"[%d," % number)
+
+    run_async(main())
+
+
+def test_failures_have_reason_class_and_the_users_frames(open_kind: Open, chores: Path) -> None:
+    """The next job runs all the same, also after sys.exit() and MemoryError."""
+
+    async def main() -> None:
+        async with open_kind(chores) as desk:
+            failure = await desk.failure({"raise": "ValueError"})
+            assert (failure.reason, failure.cause) == ("why", "ValueError")
+            assert "chores.py" in failure.stack
+            assert "sandboxq/child" not in failure.stack
+            assert (await desk.failure({"raise": "UnrecoverableError"})).is_unrecoverable
+            assert "sys.exit" in (await desk.failure({"raise": "SystemExit"})).reason
+            assert (await desk.failure({"raise": "MemoryError"})).cause == "JobMemoryExceeded"
+            assert "set at $" in (await desk.failure({"set": 1})).reason
+            assert "is not JSON" in (await desk.failure(b"{no json")).reason
+            assert (await desk.value({"value": 7}))[0] == 7
+
+    run_async(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("DelayedError", Postponed(1500)),
+        ("RateLimitError", RateLimited(2000)),
+        ("WaitingError", HandedBack(was_started=True)),
+        ("WaitingChildrenError", ChildrenAwaited()),
+    ],
+)
+def test_jobs_can_be_moved(open_kind: Open, chores: Path, name: str, expected: object) -> None:
+    """What a processor raises to have its job moved reaches the worker as that."""
+
+    async def main() -> None:
+        async with open_kind(chores) as desk:
+            assert await desk.run({"raise": name}) == expected
+
+    run_async(main())
+
+
+def test_values_of_many_packets_and_of_too_many_bytes(open_kind: Open, chores: Path) -> None:
+    """A value is whole, or refused with both sizes."""
+
+    async def main() -> None:
+        async with open_kind(chores, max_result=3_000_000) as desk:
+            assert len(await desk.value({"size": 2_000_000})) == 2_000_000
+            failure = await desk.failure({"size": 3_000_000})
+            assert failure.cause == "ResultTooLarge"
+            assert "3000000" in failure.reason
+            assert len((await desk.value({"value": "y" * 2_000_000}))[0]) == 2_000_000
+
+    run_async(main())
+
+
+def test_bytes_in_a_value_come_as_a_blob(open_kind: Open, chores: Path) -> None:
+    """Binary values never become JSON text, whatever the child is."""
+
+    async def main() -> None:
+        async with open_kind(chores) as desk:
+            outcome = await desk.run({"bytes": 1_000_000})
+            assert isinstance(outcome, Unstored)
+            assert outcome.blob is not None
+            assert bytes(outcome.blob.view[:3]) == b"zzz"
+            assert b"sq:binary" in outcome.value
+            outcome.blob = None
+
+    run_async(main())
+
+
+def test_async_processors_run_several_jobs_at_once(open_kind: Open, tmp_path: Path) -> None:
+    """One child, one loop, as many jobs as concurrency says; a failure is of its job alone."""
+    chores = processor_file(tmp_path, _ASYNC)
+
+    async def main() -> None:
+        async with open_kind(chores, concurrency=4) as desk:
+            bad = desk.submit({"sleep": 0.1, "fail": True})
+            calls = [desk.submit({"sleep": 0.1}) for _ in range(7)]
+            outcomes = await asyncio.gather(*map(desk.outcome, calls))
+            assert {outcome.value for outcome in outcomes if isinstance(outcome, Completed)} == {
+                b"4"
+            }
+            assert isinstance(await desk.outcome(bad), Failed)
+
+    run_async(main())

@@ -1,0 +1,60 @@
+"""A worker whose children are threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq import JobTimeout, UsageError, Worker
+from sandboxq.cli.run import banner
+from tests.worker.test_worker import with_worker
+
+if TYPE_CHECKING:
+    from sandboxq import Queue
+
+
+def test_jobs_run_in_threads_of_the_worker(server_url: str, queue_name: str) -> None:
+    """Same process, same answers; the banner says what that costs."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        jobs = [await queue.add("job", {"do": "echo", "value": number}) for number in range(20)]
+        assert [await job.result(timeout=10) for job in jobs] == list(range(20))
+        assert await (await queue.add("job", {"do": "report"})).result(timeout=10) == "reported"
+        text = "\n".join(banner(worker))
+        assert "2 threads x 1 job at once" in text
+        if getattr(sys, "_is_gil_enabled", lambda: True)():
+            assert "only code that drops it" in text
+        assert set(map(str, worker.pool.pids)) <= set(os.listdir("/proc/self/task"))
+
+    with_worker(server_url, queue_name, body, isolation="thread", policy="none", procs=2)
+
+
+def test_a_job_whose_thread_goes_on_is_not_tried_again(server_url: str, queue_name: str) -> None:
+    """Whatever attempts remain: the next would run beside it."""
+
+    async def body(queue: Queue, _worker: Worker) -> None:
+        job = await queue.add("job", {"do": "stay", "seconds": 2}, timeout=0.2, attempts=3)
+        with pytest.raises(JobTimeout, match="not tried again"):
+            await job.result(timeout=10)
+        assert (await job.refresh()).attempts_made == 1
+        other = await queue.add("job", {"do": "echo", "value": 1})
+        assert await other.result(timeout=10) == 1
+
+    with_worker(server_url, queue_name, body, isolation="thread", policy="none", procs=1)
+
+
+def test_threads_under_a_policy_with_limits_are_refused(queue_name: str) -> None:
+    """A sandbox is never silently weaker than its name."""
+    with pytest.raises(UsageError, match="--policy none"):
+        Worker(queue_name, "chores.py", isolation="thread")
+    with pytest.raises(UsageError, match="secret"):
+        Worker(
+            queue_name,
+            "sandboxq.functions",
+            isolation="thread",
+            policy=Policy("none"),
+            secret="s" * 32,
+        )
