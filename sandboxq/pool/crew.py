@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
 from sandboxq.pool.death import Death, text_of_failed_start, text_of_status
-from sandboxq.pool.fork_server import Order
+from sandboxq.pool.fork_server import ForkServer, Order
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.patience import START_SECONDS, Patience
 from sandboxq.pool.process import ChildState
@@ -30,7 +30,6 @@ from sandboxq.telemetry import ChildDied, ChildReady, ChildRecycled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.pool.fork_server import ForkServer
     from sandboxq.pool.keeper import Keeper, Source
     from sandboxq.pool.process import Child, ChildOwner
     from sandboxq.pool.terms import CrewOwner, Terms
@@ -99,7 +98,8 @@ class Crew:
     @property
     def server(self) -> ForkServer | None:
         """The fork server, while there is one."""
-        return self._keeper.server
+        server = self._keeper.server
+        return server if isinstance(server, ForkServer) else None
 
     @property
     def _fresh(self) -> int:

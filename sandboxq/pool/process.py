@@ -293,6 +293,10 @@ class Child:
             except ProcessLookupError:
                 return
 
+    def own_stack(self) -> str:
+        """Return where it is, where this process can tell by itself; else nothing."""
+        return ""
+
     def running_call(self) -> Call | None:
         """Return the call that runs, if there is just one that can."""
         if self.flying and (self.concurrency == 1 or len(self.flying) == 1):

@@ -82,8 +82,12 @@ class Seat(Child):
         """Have it end, or give it up."""
         self._keeper.give_up(self)
 
-    def interrupt(self) -> None:
+    def signal(self, number: int) -> None:
         """Do nothing: no signal reaches a thread, its job looks for itself."""
+
+    def own_stack(self) -> str:
+        """Return where the thread is."""
+        return self._keeper.stack_of(self.number)
 
 
 class SeatKeeper:
@@ -98,7 +102,7 @@ class SeatKeeper:
         self._size = 0
         self._processor: loader.Processor | None = None
         self._seats: dict[int, Seat] = {}
-        self._living: set[int] = set()  # numbers whose threads have not ended
+        self._living: dict[int, threading.Thread] = {}  # by number, until they have ended
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._abandoned: set[int] = set()
         self._is_started = self._is_ending = False
@@ -156,12 +160,12 @@ class SeatKeeper:
             )
             self._loop.call_soon(self._owner.on_fork_failed, number, reason)
             return
-        sock, _, _, mark, cancels, answers, arena = fds
+        sock, _, _, mark, cancels, answers, arena, _ = fds
         mine = [os.dup(fd) for fd in (sock, mark, cancels, answers, arena)]
-        self._living.add(number)
         target = self._live_here if self._kind is Kind.THREAD else self._live_alone
         name = f"sandboxq {self._kind.value} {number}"
         thread = threading.Thread(target=target, args=[number, mine], name=name, daemon=True)
+        self._living[number] = thread
         thread.start()
         assert thread.native_id is not None  # noqa: S101 - it has started
         self._owner.on_forked(number, thread.native_id, os.eventfd(0, os.EFD_CLOEXEC))
@@ -181,6 +185,19 @@ class SeatKeeper:
             leaver.cancel(call)
         leaver.channel.send(RETIRE, 0)
         self._timers[number] = self._loop.call_later(_LAST_SECONDS, self._abandon, leaver)
+
+    def stack_of(self, number: int) -> str:
+        """Return where a thread of this interpreter is, in the form of faulthandler."""
+        thread = self._living.get(number)
+        frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None  # noqa: SLF001 - the documented way
+        if frame is None or self._kind is not Kind.THREAD:
+            return ""
+        lines = [f"Thread {thread.name if thread else number}:"]
+        while frame is not None:
+            code = frame.f_code
+            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
+            frame = frame.f_back
+        return "\n".join(lines)
 
     def _abandon(self, leaver: Seat) -> None:
         number = leaver.number
@@ -208,7 +225,7 @@ class SeatKeeper:
 
     def _on_end(self, number: int, tid: int) -> None:
         """Hear that a thread has ended."""
-        self._living.discard(number)
+        self._living.pop(number, None)
         self._forget(number)
         if number in self._abandoned:
             self._abandoned.discard(number)

@@ -50,6 +50,9 @@ async def read_stacks(child: Child) -> Stacks:
             if told is not None:
                 return Stacks(told, source="event loop")
             note = "the event loop is blocked; this is what its thread does"
+        text = child.own_stack()
+        if text:
+            return Stacks({}, _without_ours(text) or "  between two jobs", "thread", note)
         text = await _from_handler(child)
         if text:
             return Stacks({}, text, "signal handler", note)
