@@ -19,6 +19,7 @@ from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import cpu_seconds, own_memory
 from sandboxq.cli import event_loop
 from sandboxq.telemetry import Event, JobsSettled, Telemetry
+from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
 
@@ -40,6 +41,7 @@ async def _measured(spec: dict[str, Any]) -> dict[str, Any]:
     settled = _Settled(spec["jobs"], worker)
     telemetry.subscribe(settled)
     async with worker:
+        collect_rarely()  # as `sandboxq run` does
         children = worker.pool.pids
         await asyncio.sleep(max(0.0, spec.get("start_at", 0.0) - time.monotonic()))
         memory, began = own_memory(), time.monotonic()

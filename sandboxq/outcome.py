@@ -241,10 +241,10 @@ def decide(
     ``attempts_made`` is the number of attempts that ended before this one; ``attempts_started`` the
     number of those that began, this one included; ``crashes`` are those of earlier attempts.
     """
+    if isinstance(outcome, Completed):  # nearly every attempt, so first, and without a pattern
+        keep = options.remove_on_complete or retention.completed
+        return Complete(outcome.value, keep, outcome.reference)
     match outcome:
-        case Completed(value, reference):
-            keep = options.remove_on_complete or retention.completed
-            return Complete(value, keep, reference)
         case Failed() | Interrupted():
             failure = outcome if isinstance(outcome, Failed) else outcome.failure
             if failure.is_crash:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from sandboxq.broker.batches import run_batches
 from sandboxq.broker.script import load
+from sandboxq.job import KEEP_ALL
 from sandboxq.outcome import (
     AwaitChildren,
     Complete,
@@ -84,11 +85,12 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int]:
 def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
     job_id, token, transition, usage = settlement
     used = b"" if usage is None else b"%d %d %d %d" % usage
+    if isinstance(transition, Complete):
+        keep, reference = transition.keep, transition.reference
+        rule = "" if keep is KEEP_ALL else _keep_rule(keep)
+        rule = f"{rule}\n{reference}" if reference else rule
+        return ("c", job_id, token, transition.value, rule, used)
     match transition:
-        case Complete(value, keep, reference):
-            rule = _keep_rule(keep)
-            rule = f"{rule}\n{reference}" if reference else rule
-            return ("c", job_id, token, value, rule, used)
         case Fail():
             return ("f", job_id, token, *failure_row(transition), used)
         case RetryNow(failure, limit, lifo):

@@ -118,24 +118,9 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
     stalled_counter: int = 0,
 ) -> bytes:
     """Return the payload of a CALL."""
-    lengths = _CALL.pack(
-        len(job_id),
-        len(name),
-        len(data),
-        len(opts),
-        len(timestamp),
-        len(parent),
-        len(progress),
-        len(token),
-        len(priority),
-        len(delay),
-        attempts_made,
-        attempts_started,
-        stalled_counter,
-    )
-    return b"".join(
-        (lengths, job_id, name, data, opts, timestamp, parent, progress, token, priority, delay)
-    )
+    texts = (job_id, name, data, opts, timestamp, parent, progress, token, priority, delay)
+    counters = attempts_made, attempts_started, stalled_counter
+    return _CALL.pack(*map(len, texts), *counters) + b"".join(texts)
 
 
 def decode_call(payload: bytes) -> CallFields:

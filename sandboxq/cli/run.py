@@ -24,6 +24,7 @@ from sandboxq.sandbox.environment import oversubscription
 from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
+from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ async def _run(worker: Worker, *, burst: bool, progress: AbstractAsyncContextMan
     _listen_to_signals(worker, starting)
     try:
         await starting
+        collect_rarely()
         for line in banner(worker):
             _log.info("%s", line)
         async with progress:

@@ -9,6 +9,7 @@ import signal
 import struct
 import sys
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
@@ -164,7 +165,7 @@ class Child:
         self._loop = loop
         self._owner = owner
         with ExitStack() as opened:  # closes what there is when descriptors run out
-            self.channel = Channel(loop, self._on_message)
+            self.channel = Channel(loop, partial(owner.on_message, self))
             opened.callback(self.channel.close)
             self._answers = Channel(loop, _hear_nothing)
             opened.callback(self._answers.close)
@@ -381,11 +382,6 @@ class Child:
 
     def _on_readable(self) -> None:
         self._owner.on_readable(self)
-
-    def _on_message(
-        self, kind: int, flags: int, detail: int, spent: Spent, seq: int, payload: bytes
-    ) -> None:
-        self._owner.on_message(self, kind, flags, detail, spent, seq, payload)
 
 
 def _hear_nothing(*_: object) -> None:

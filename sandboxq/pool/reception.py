@@ -169,13 +169,15 @@ class Reception:
         seconds = microseconds / 1_000_000
         if microseconds == MICROSECONDS_LIMIT:
             seconds = self._loop.time() - call.sent_at
-        self._pool.placement.measure(seconds)
-        if self._pool.crew.delay.streak and isinstance(outcome, Completed):
-            self._pool.crew.delay.succeed()
-        if self._pool.circuit.is_troubled and not flags & OUT_OF_MEMORY:
-            self._pool.circuit.succeed()
+        pool = self._pool
+        pool.placement.measure(seconds)
+        delay = pool.crew.delay
+        if delay.streak and isinstance(outcome, Completed):
+            delay.succeed()
+        if pool.circuit.is_troubled and not flags & OUT_OF_MEMORY:
+            pool.circuit.succeed()
         if flags & OUT_OF_MEMORY:
             # It leaves by itself, and other jobs of it go back: this one alone is to blame.
             child.victim = call
-            self._pool.crew.leave(child)
-        self._pool.tell(call, outcome, seconds)
+            pool.crew.leave(child)
+        pool.tell(call, outcome, seconds)

@@ -238,6 +238,7 @@ class Settler:
         counts = JobsSettled()
         dropped: dict[int, list[str]] = {}
         tells_moves = self._telemetry.wants(JobMoved)
+        tells_completions = self._telemetry.wants(JobCompleted)
         for ending, code in zip(endings, codes, strict=True):
             if code in _REFUSED_COMPLETION and isinstance(
                 ending.transition, (Complete, AwaitChildren)
@@ -245,12 +246,17 @@ class Settler:
                 self._fail_instead(ending, code)
                 continue
             self._forget(ending.attempt)
-            if code == SETTLED:
-                self._count(ending, counts)
-                if tells_moves:
-                    self._tell_move(ending)
-            else:
+            if code != SETTLED:
                 dropped.setdefault(code, []).append(ending.attempt.job.id.decode(errors="replace"))
+                continue
+            if isinstance(ending.transition, Complete):
+                counts.completed += 1
+                if tells_completions:
+                    self._tell_completion(ending.attempt, ending.transition.value)
+            else:
+                self._count(ending.attempt, ending.transition, counts)
+            if tells_moves:
+                self._tell_move(ending)
         counts.usage = _total(endings, counts.crashes)
         self._telemetry.emit(counts)
         for code, job_ids in dropped.items():
@@ -267,12 +273,8 @@ class Settler:
         failure = Failed(reason, cause="JobHasFailedChildren", is_unrecoverable=True)
         self.end(ending.attempt, failure)
 
-    def _count(self, ending: _Ending, counts: JobsSettled) -> None:
-        match ending.transition:
-            case Complete(value):
-                counts.completed += 1
-                if self._telemetry.wants(JobCompleted):
-                    self._tell_completion(ending.attempt, value)
+    def _count(self, attempt: Attempt, transition: Transition, counts: JobsSettled) -> None:
+        match transition:
             case HandBack(is_crash=is_crash):
                 counts.handed_back += 1
                 counts.crashes += is_crash
@@ -281,17 +283,15 @@ class Settler:
             case Fail(failure):
                 counts.failed += 1
                 counts.crashes += failure.is_crash
-                self._tell_failure(ending.attempt, failure, "for good")
+                self._tell_failure(attempt, failure, "for good")
             case RetryNow(failure):
                 counts.retried += 1
                 counts.crashes += failure.is_crash
-                self._tell_failure(ending.attempt, failure, "and tries again now")
+                self._tell_failure(attempt, failure, "and tries again now")
             case RetryLater(failure, _, delay_ms):
                 counts.retried += 1
                 counts.crashes += failure.is_crash
-                self._tell_failure(
-                    ending.attempt, failure, f"and tries again in {delay_ms / 1000:g} s"
-                )
+                self._tell_failure(attempt, failure, f"and tries again in {delay_ms / 1000:g} s")
 
     def _tell_move(self, ending: _Ending) -> None:
         job = ending.attempt.job

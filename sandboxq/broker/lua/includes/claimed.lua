@@ -1,5 +1,5 @@
 -- claimed(key, id): what a worker is given of a job: 16 fields, the id, and how its children ended
--- before (sq:history, sq:beside), when they did; nil when there is no job.
+-- before, a list (sq:history, sq:beside) or false; nil when there is no job.
 -- @include call
 
 local function claimed(key, id)
@@ -9,9 +9,6 @@ local function claimed(key, id)
     return nil
   end
   job[17] = id
-  if job[15] then
-    local ends = call('HMGET', key, 'sq:history', 'sq:beside')
-    job[18], job[19] = ends[1], ends[2]
-  end
+  job[18] = job[15] and call('HMGET', key, 'sq:history', 'sq:beside')
   return job
 end
