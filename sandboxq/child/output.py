@@ -21,12 +21,13 @@ from sandboxq.child.frames import LINE, LOGGING, STDERR, STDOUT
 if TYPE_CHECKING:
     from sandboxq.child.link import Link
 
-# More than anyone reads; a flood above it costs the coordinator and Redis nothing.
+# More than anyone reads; a flood above it costs the coordinator and Redis nothing. The coordinator
+# counts a long line as one for each KB.
 LINES_LIMIT = 10_000
 # A line of a dashboard; longer ones are cut into several.
 LINE_SIZE = 16 * 1024
 
-TOO_MANY_LINES = f"… more than {LINES_LIMIT} lines: the rest is not kept"
+TOO_MANY_LINES = f"… more than {LINES_LIMIT} lines or KB: the rest is not kept"
 
 _running: ContextVar[int] = ContextVar("sandboxq_running", default=0)
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Enough for the stacks that faulthandler writes at a crash.
 _STDERR_TAIL = 64
+# A line counts as one for each so many characters: a thousand long ones are a flood too.
+_LONG_LINE = 1024
 
 
 class ChildState(enum.Enum):
@@ -348,15 +350,16 @@ class Child:
 
     def pass_line(self, call: Call | None, stream: str, line: str) -> None:
         """Count a line, and pass it on unless there were too many."""
+        weight = 1 + len(line) // _LONG_LINE
         if call is None:
-            self.unclaimed_lines += 1
+            self.unclaimed_lines += weight
             count = self.unclaimed_lines
         else:
-            call.lines += 1
+            call.lines += weight
             count = call.lines
         if count <= LINES_LIMIT:
             self._owner.on_line(self, call, stream, line)
-        elif count == LINES_LIMIT + 1:
+        elif count - weight <= LINES_LIMIT:
             self._owner.on_line(self, call, stream, TOO_MANY_LINES)
 
     def close(self) -> None:

@@ -41,7 +41,8 @@ NUMBERS: dict[str, dict[str, int]] = {
         438, "pidfd_send_signal": 424, "kcmp": 272, "mount": 40, "umount2": 39,
         "pivot_root": 41, "move_mount": 429, "open_tree": 428, "fsopen": 430, "fsconfig":
         431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "statmount": 457,
-        "listmount": 458, "chroot": 51, "unshare": 97, "setns": 268, "bpf": 280,
+        "listmount": 458, "name_to_handle_at": 264, "open_by_handle_at": 265, "chroot": 51,
+        "unshare": 97, "setns": 268, "bpf": 280,
         "perf_event_open": 241, "keyctl": 219, "add_key": 217, "request_key": 218,
         "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
         "userfaultfd": 282, "kexec_load": 104, "kexec_file_load": 294, "init_module": 105,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from sandboxq.errors import JobCancelled
 from sandboxq.outcome import Completed, Failed
+from sandboxq.pool.tree_watch import resident_bytes
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_MB = 1 << 20
 _CHORES = """
 import os, signal, socket, struct, sys, time
 
@@ -24,7 +30,8 @@ def process(job):
                 try:
                     if "socket" not in os.readlink(f"/proc/self/fd/{fd}"): continue
                     for seq in seqs:
-                        os.write(fd, struct.pack("<BBHIQ", 17, 0, 0, 0, seq) + b'"forged"')
+                        head = struct.pack("<BBHIQQQQ", 17, 0, 0, 0, seq, 0, 0, 0)
+                        os.write(fd, head + b'"forged"')
                 except OSError: pass
             time.sleep(60)
         case {"sockets": _}:
@@ -33,6 +40,9 @@ def process(job):
             return sorted(link for link in links if link.startswith(("socket", "pipe")))
         case {"deaf": _}:
             signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)
+        case {"pour": size}:
+            for _ in range(size): os.write(1, b"y" * (1 << 20))
+            return "wrote"
         case {"flood": size}:
             for _ in range(size): sys.stdout.write("x" * 1023 + "\\n")
             return "wrote"
@@ -92,5 +102,23 @@ def test_flood_of_output(tmp_path: Path) -> None:
         async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as desk:
             assert await desk.value({"flood": 50_000}) == "wrote"
             assert len(desk.lines) <= 10_001
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("size", [128, pytest.param(1024, marks=pytest.mark.slow)])
+def test_a_gigabyte_of_output(tmp_path: Path, size: int) -> None:
+    """Read at 64 MB/s and dropped: it ends, and the coordinator holds none of it."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="strict") as desk:
+            before = resident_bytes(os.getpid())
+            call = desk.submit({"pour": size})
+            async with asyncio.timeout(size / 64 * 3):
+                while call.key not in desk.outcomes:  # noqa: ASYNC110 - longer than ``outcome`` waits
+                    await asyncio.sleep(0.1)
+            assert isinstance(desk.outcomes[call.key], Completed)
+            assert resident_bytes(os.getpid()) - before < 64 * _MB
+            assert sum(len(line) for _, _, line in desk.lines) < 64 * _MB
 
     run_async(main())
