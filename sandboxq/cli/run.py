@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from sandboxq import __version__
@@ -20,7 +21,7 @@ from sandboxq.cli.progress import ProgressLine
 from sandboxq.outcome import MAX_CRASHES
 from sandboxq.pool import kinds
 from sandboxq.pool.call import TIMEOUT_GRACE
-from sandboxq.sandbox.environment import oversubscription
+from sandboxq.sandbox.environment import has_password, oversubscription
 from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
@@ -150,6 +151,8 @@ def command(  # noqa: PLR0913 - one for each flag that is no plain setting
     logs.configure(log_format, lambda line: console.print(line, markup=False))
     telemetry = Telemetry()
     telemetry.subscribe(logs.log_event)
+    if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        _warn_of_password(url or "")
     worker = Worker(
         queue or queue_from_processor(processor),
         processor,
@@ -165,6 +168,12 @@ def command(  # noqa: PLR0913 - one for each flag that is no plain setting
     is_live = console.is_terminal and log_format == logs.TEXT
     progress = ProgressLine(worker, console).shown() if is_live else contextlib.nullcontext()
     event_loop.run(_run(worker, burst=burst, progress=progress))
+
+
+def _warn_of_password(url: str) -> None:
+    """Say that a password among the arguments is no secret."""
+    if has_password(url):
+        _log.warning("anyone here can read the password in --url (ps); use SANDBOXQ_URL instead")
 
 
 def queue_from_processor(processor: str) -> str:

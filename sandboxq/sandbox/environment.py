@@ -45,6 +45,11 @@ def oversubscription(children: int, cores: int, given: Mapping[str, str]) -> lis
     return notes
 
 
+def has_password(text: str) -> bool:
+    """Tell whether a URL of Redis with a password is in this text."""
+    return _REDIS_WITH_PASSWORD.search(text) is not None
+
+
 def environment_for(
     policy: str, allowed: Sequence[str] | None, given: Mapping[str, str]
 ) -> dict[str, str]:
@@ -57,6 +62,6 @@ def environment_for(
     for name, value in given.items():
         is_harmless = name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
         is_wanted = is_harmless or (policy != "strict" and allowed is None)
-        if is_wanted and name not in _SECRET and not _REDIS_WITH_PASSWORD.search(value):
+        if is_wanted and name not in _SECRET and not has_password(value):
             kept[name] = value
     return kept

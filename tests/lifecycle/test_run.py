@@ -321,3 +321,12 @@ def test_scale_without_a_worker_says_so(server_url: str, queue_name: str) -> Non
     done = run_command("scale", queue_name, "3", "--url", server_url)
     assert done.returncode == 1
     assert "no running worker" in done.stderr
+
+
+def test_password_among_the_arguments_is_warned_of() -> None:
+    """Every user of the machine sees it in the list of processes; the log does not repeat it."""
+    done = run_command("run", PROCESSOR, "--url", "redis://:hunter2@127.0.0.1:1/0")
+    assert "use SANDBOXQ_URL instead" in done.stderr
+    assert "hunter2" not in done.stderr
+    done = run_command("run", PROCESSOR, "--url", "redis://127.0.0.1:1/0")
+    assert "SANDBOXQ_URL instead" not in done.stderr

@@ -171,3 +171,22 @@ def test_temporary_files_go_with_their_child(chores: Path) -> None:
 
     run_async(main())
     assert not any(folder.exists() or folder.parent.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("policy", ["none", "limits", "strict"])
+def test_peak_is_each_job_s_own(tmp_path: Path, policy: str) -> None:
+    """A job that rose high does not hide how little the next one needs, under any policy."""
+    path = processor_file(tmp_path, "def process(job):\n    return len(b'x' * (job.data << 20))\n")
+
+    async def main() -> None:
+        peaks = []
+        async with open_pool(path, policy=policy) as desk:
+            for size in (1, 150, 1):
+                call = desk.submit(size)
+                await desk.outcome(call)
+                peaks.append(call.usage[3] >> 20)
+        low, high, again = peaks
+        assert high >= low + 145
+        assert again < low + 10
+
+    run_async(main())
