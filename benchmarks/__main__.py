@@ -22,6 +22,7 @@ NAMES = (
     "coordinators",
     "policies",
     "big_data",
+    "peers",
 )
 
 

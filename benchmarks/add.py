@@ -40,14 +40,15 @@ def main(arguments: list[str]) -> None:
     options = options_from(NAME, arguments, repeats=5, jobs=50_000)
     few = options.jobs // 10
     cases = [
-        Case(ONE, partial(_run, _one_by_one, few)),
-        Case(MANY, partial(_run, _many_at_once, few)),
-        Case(BULK, partial(_run, _in_bulk, options.jobs)),
+        Case(ONE, partial(run, one_by_one, few)),
+        Case(MANY, partial(run, _many_at_once, few)),
+        Case(BULK, partial(run, in_bulk, options.jobs)),
     ]
     answer(QUESTION, cases, options)
 
 
-def _run(way: Callable[[Queue, int], Awaitable[None]], count: int) -> Found:
+def run(way: Callable[[Queue, int], Awaitable[None]], count: int) -> Found:
+    """Add ``count`` jobs in one of the ways, to a server of its own."""
     with private_server() as server:
         return event_loop.run(_timed(way, count, server.url, server.pid))
 
@@ -66,7 +67,8 @@ async def _timed(
         }
 
 
-async def _one_by_one(queue: Queue, count: int) -> None:
+async def one_by_one(queue: Queue, count: int) -> None:
+    """Await each call before the next."""
     for _ in range(count):
         await queue.add("job", DATA)
 
@@ -79,6 +81,7 @@ async def _many_at_once(queue: Queue, count: int) -> None:
     await asyncio.gather(*(one_of_many() for _ in range(AT_ONCE)))
 
 
-async def _in_bulk(queue: Queue, count: int) -> None:
+async def in_bulk(queue: Queue, count: int) -> None:
+    """Add in batches."""
     for first in range(0, count, BATCH):
         await queue.add_bulk([("job", DATA, {})] * min(BATCH, count - first))

@@ -82,8 +82,13 @@ def options_from(
     return parser.parse_args(arguments)
 
 
-def answer(question: Question, cases: Sequence[Case], options: argparse.Namespace) -> Medians:
-    """Run the cases, print what was found, and write it beside a chart."""
+def answer(
+    question: Question,
+    cases: Sequence[Case],
+    options: argparse.Namespace,
+    facts: Mapping[str, str] | None = None,
+) -> Medians:
+    """Run the cases, print what was found with the ``facts``, and write it beside a chart."""
     neighbours = report.Neighbours()
     runs = _runs(cases, options.repeats)
     medians = {
@@ -94,6 +99,7 @@ def answer(question: Question, cases: Sequence[Case], options: argparse.Namespac
         "server": server_version(),
         "repeats": f"{options.repeats}, alternating; medians",
         "other programs": f"kept {neighbours.cores():.2f} cores busy meanwhile",
+        **(facts or {}),
     }
     text = _text(question, runs, medians, surroundings)
     print(text)

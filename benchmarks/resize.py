@@ -48,12 +48,13 @@ def main(arguments: list[str]) -> None:
     """Compare both on the same photographs."""
     options = options_from(NAME, arguments, repeats=5, jobs=400)
     with tempfile.TemporaryDirectory() as folder:
-        data = _data(Path(folder), options.jobs)
-        cases = [Case(BARE, partial(_in_bare_pool, data)), Case(OURS, partial(_in_queue, data))]
+        data = photographs_for(Path(folder), options.jobs)
+        cases = [Case(BARE, partial(in_bare_pool, data)), Case(OURS, partial(_in_queue, data))]
         answer(QUESTION, cases, options)
 
 
-def _data(folder: Path, jobs: int) -> list[dict[str, Any]]:
+def photographs_for(folder: Path, jobs: int) -> list[dict[str, Any]]:
+    """Make the photographs in the folder; return the data of so many jobs on them."""
     originals = asyncio.run(photographs(folder / "large", PHOTOGRAPHS, on_ready=lambda: None))
     for path in originals:
         with Image.open(path) as picture:
@@ -68,7 +69,8 @@ def _data(folder: Path, jobs: int) -> list[dict[str, Any]]:
     ]
 
 
-def _in_bare_pool(data: list[dict[str, Any]]) -> Found:
+def in_bare_pool(data: list[dict[str, Any]]) -> Found:
+    """Resize them in a ProcessPoolExecutor, without any queue."""
     with ProcessPoolExecutor(CHILDREN, initializer=_load) as pool:
         list(pool.map(_resize, data[: 4 * CHILDREN]))  # both processes are up
         began = time.perf_counter()

@@ -13,7 +13,7 @@ def tree_cpu_seconds(*others: int) -> float:
 
     Of children that ended, those count that their parent has waited for.
     """
-    return sum(cpu_seconds(pid) for pid in {*_tree(os.getpid()), *others})
+    return sum(cpu_seconds(pid) for pid in {*tree_of(os.getpid()), *others})
 
 
 def cpu_seconds(pid: int) -> float:
@@ -39,10 +39,11 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for task in _texts(pid, "task/*/children") for child in task.split()]
 
 
-def _tree(pid: int) -> list[int]:
+def tree_of(pid: int) -> list[int]:
+    """Return a process and all below it."""
     found = [pid]
     for child in children_of(pid):
-        found += _tree(child)
+        found += tree_of(child)
     return found
 
 
