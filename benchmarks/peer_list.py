@@ -7,9 +7,11 @@ seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Work = Literal["noop", "nap", "stamp", "resize"]
 # The total of concurrent sleeps, for every peer.

@@ -8,10 +8,12 @@ from typing import Any
 import command
 import jobs
 import uvloop
-from saq import Queue
+from redis.asyncio import Redis
+from saq.queue.redis import RedisQueue
 
 uvloop.install()
-queue = Queue.from_url(command.URL, name="peers")
+# Its own from_url knows no Unix sockets.
+queue = RedisQueue(Redis(unix_socket_path=command.SOCKET), name="peers")
 
 
 async def noop(_context: Any, *, data: Any) -> None:
