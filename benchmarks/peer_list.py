@@ -112,7 +112,7 @@ PEERS = (
         {"noop": Load(8_000, at_once=2), "stamp": Load(400, at_once=2)},
     ),
     Peer(
-        "bullmq for Python, 2 workers",
+        "bullmq for Python",
         "bullmq",
         python_program("bullmq_python"),
         (*python_program("bullmq_python"), "work"),
@@ -151,7 +151,8 @@ PEERS = (
         "RQ, 2 workers",
         "rq",
         python_program("rq_peer"),
-        ("rq", "worker-pool", "-n", "2", "-q", "-u", "{url}"),
+        # -c: imports the jobs before it forks.
+        ("rq", "worker-pool", "-c", "jobs", "-n", "2", "-q", "-u", "{url}"),
         (("LLEN", "rq:queue:default"),),
         {
             "noop": Load(300, hidden=2),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from benchmarks import peer_installs
-from benchmarks.program import CHECKOUT, LONGEST_SECONDS
+from benchmarks.program import CHECKOUT
 from benchmarks.server import Server, private_server
 from benchmarks.tree_cpu import cpu_seconds, tree_of
 from sandboxq.cli.ready_made import ready_made_processor
@@ -42,6 +42,8 @@ LOOK_SECONDS = 0.01
 # A queue that does not move for so long belongs to a worker that did not start.
 PATIENCE_SECONDS = 60.0
 STOP_SECONDS = 10.0
+# Adding the jobs of a drain, or a few hundred one after the other.
+CALL_SECONDS = 120.0
 LATENCY_PAUSE = 0.01
 
 
@@ -104,11 +106,11 @@ def call(peer: Peer, server: Server, verb: str, order: dict[str, Any]) -> Any:
     done = subprocess.run(
         [*_command(peer, peer.program, server), verb],
         cwd=PROGRAMS,
-        env=_environment(peer, server),
+        env=_environment(peer, server, keeps_results=verb == "latency"),
         input=json.dumps(order),
         capture_output=True,
         text=True,
-        timeout=LONGEST_SECONDS,
+        timeout=CALL_SECONDS,
         check=False,
     )
     if done.returncode:
@@ -121,9 +123,8 @@ def call(peer: Peer, server: Server, verb: str, order: dict[str, Any]) -> Any:
 def workers(peer: Peer, load: Load, server: Server) -> Iterator[list[int]]:
     """Run the peer's workers for the block; yields the process id of each."""
     command = [*_command(peer, peer.worker, server), *_filled(load.options, server)]
-    environment = _environment(peer, server) | {"PEERS_AT_ONCE": str(load.at_once)}
-    if load.keeps_results:
-        environment["PEERS_RESULTS"] = "1"
+    environment = _environment(peer, server, keeps_results=load.keeps_results)
+    environment["PEERS_AT_ONCE"] = str(load.at_once)
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile("w+"))
         processes = [
@@ -218,7 +219,7 @@ def _with_places(word: str, places: dict[str, str]) -> str:
     return word
 
 
-def _environment(peer: Peer, server: Server) -> dict[str, str]:
+def _environment(peer: Peer, server: Server, *, keeps_results: bool) -> dict[str, str]:
     environment = os.environ | {
         "PEERS_SOCKET": str(server.path),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -228,6 +229,8 @@ def _environment(peer: Peer, server: Server) -> dict[str, str]:
         environment["NODE_PATH"] = str(peer_installs.node_packages()[1])
     if peer.install == "here":
         environment["PYTHONPATH"] += f"{os.pathsep}{CHECKOUT}"
+    if keeps_results:
+        environment["PEERS_RESULTS"] = "1"
     if "resize" in peer.loads:
         environment["PEERS_RESIZE"] = str(ready_made_processor("resize"))
     return environment

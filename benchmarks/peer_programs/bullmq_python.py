@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import os
 import sys
 from collections import defaultdict
 from typing import Any
@@ -24,18 +24,18 @@ async def process(job: Any, _token: str) -> Any:
 
 
 async def work() -> None:
-    """Serve until SIGTERM."""
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    worker = Worker(NAME, process, {"connection": command.URL, "concurrency": command.AT_ONCE})
-    await stopped.wait()
-    await worker.close(force=True)
+    """Serve until SIGTERM ends the process."""
+    Worker(NAME, process, {"connection": command.URL, "concurrency": command.AT_ONCE})
+    await asyncio.Event().wait()
 
 
 async def produce() -> None:
     """Do what standard input says."""
     queue = Queue(NAME, {"connection": command.URL})
-    events = QueueEvents(NAME, {"connection": command.URL})
+    # protocol: it cannot read what redis-py 8 makes of the newer one's replies. lastEventId: what
+    # happens before it listens would be missed.
+    listening = {"connection": f"{command.URL}?protocol=2", "lastEventId": "0"}
+    events = QueueEvents(NAME, listening)
     started: defaultdict[str, asyncio.Future[int]] = defaultdict(
         asyncio.get_running_loop().create_future
     )
@@ -52,8 +52,9 @@ async def produce() -> None:
         return await started[job.id]
 
     await command.serve_async(add, once)
-    await events.close()
-    await queue.close()
+    # Its close() may wait for ever for the reader of events.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
