@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -39,19 +38,21 @@ class Service:
         self._loop = loop
         self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     def start(self) -> None:
         """Start the loop."""
         self._task = asyncio.create_task(self._watch(), name=f"sandboxq {self.name}")
 
     async def stop(self) -> None:
-        """Cancel the loop and wait until it has gone."""
-        task, self._task = self._task, None
-        if task is None:
+        """Cancel the loop and wait until it has gone; who is cancelled meanwhile may ask again."""
+        if self._task is None:
             return
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._task.cancel()
+        # Not ``await task``: that would pass a cancellation on to the last words of the loop.
+        await asyncio.wait([self._task])
 
     async def _watch(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -61,7 +62,7 @@ class Service:
             try:
                 await self._loop()
             except Exception as error:  # noqa: BLE001 - the service's boundary: logged, counted, restarted
-                if self._task is None:  # it was being stopped, and its last words failed
+                if self._is_stopping:  # its last words failed
                     _log.warning("%s: %s", self.name, error)
                     return
                 crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1

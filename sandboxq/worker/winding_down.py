@@ -40,6 +40,7 @@ class WindingDown:
         self._held = held
         self._room = room
         self._settled = settled
+        self.is_over = False  # not when whoever waited for it was cancelled
 
     async def run(self, timeout: float, hurry: asyncio.Event) -> None:
         """Finish what runs within the time, or until told to hurry; hand back the rest."""
@@ -52,6 +53,7 @@ class WindingDown:
             _log.error(
                 "%d jobs could not be settled; others will find them stalled", len(self._held)
             )
+        self.is_over = True
 
     async def _give_up_running(self) -> None:
         """Kill what runs, and when all of it has gone, hand the jobs back in their order."""

@@ -9,6 +9,7 @@ Redis ──claim──► Claimer ──call──► Pool ──► children
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import os
@@ -128,6 +129,7 @@ class Worker:
         self._settled = asyncio.Event()
         self._failure: Exception | None = None
         self._services: list[Service] = []
+        self._claiming: Service | None = None
         self._broker: Broker | None = None
         self._pool: Pool | None = None
         self._by_hand: ByHand | None = None
@@ -261,12 +263,12 @@ class Worker:
         if self._state is not WorkerState.READY:
             message = "the worker has stopped: a worker runs once, make another"
             raise UsageError(message)
-        claimer = Service("claimer", lambda: self._claim(burst=burst), self._fail)
-        claimer.start()
+        self._claiming = Service("claimer", lambda: self._claim(burst=burst), self._fail)
+        self._claiming.start()
         try:
             await self._ended.wait()
         finally:
-            await claimer.stop()
+            await self._claiming.stop()
             await self._wind_down()
         if self._failure is not None:
             raise self._failure
@@ -316,22 +318,28 @@ class Worker:
         if self._state is WorkerState.CLOSED:
             return
         self._ended.set()
+        # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
+        async with contextlib.AsyncExitStack() as closing:
+            for part in (self._broker, self._by_hand, self._ledger):
+                if part is not None:
+                    closing.push_async_callback(part.close)
+            for service in reversed(self._services):
+                closing.push_async_callback(service.stop)
+            if self._pool is not None:
+                closing.callback(self._pool.kill)
+            await self._finish()
+        self.telemetry.emit(WorkerClosed())
+
+    async def _finish(self) -> None:
+        """End what runs, and write how it ended."""
+        if self._claiming is not None:
+            await self._claiming.stop()
         await self._wind_down()
         self._state = WorkerState.CLOSED
         if self._pool is not None:
-            has_calls = self._pool.held > 0  # the winding down was cancelled
             await self._pool.stop(timeout=LAST_WORDS)
-            if has_calls:
+            if not self._winding_down.is_over:
                 await self._winding_down.wait_until_settled(LAST_WORDS)
-        for service in self._services:
-            await service.stop()
-        if self._ledger is not None:
-            await self._ledger.close()
-        if self._by_hand is not None:
-            await self._by_hand.close()
-        if self._broker is not None:
-            await self._broker.close()
-        self.telemetry.emit(WorkerClosed())
 
     # ── while it runs ───────────────────────────────────────────────────────
 
