@@ -175,13 +175,15 @@ class ChildDied(Event):
 class LoopBlocked(Event):
     """The event loop of a child has not turned for ``seconds``, and ``waiting`` jobs are in it.
 
-    ``job_id`` is the job whose code has it, empty where that is the code of none.
+    ``job_id`` is the job whose code has it, empty where that is the code of none; ``stack`` is
+    where that code is, if it could be read.
     """
 
     pid: int
     job_id: str
     seconds: float
     waiting: int
+    stack: str = ""
 
 
 @dataclass(slots=True)

@@ -53,6 +53,7 @@ async def settle(
     *,
     now_ms: int,
     metrics_points: int = 0,
+    retake: bool = False,
 ) -> list[int]:
     """Write how these attempts ended; return one code for each, 0 or why it was refused.
 
@@ -60,10 +61,13 @@ async def settle(
     have failed; -3: not active (its lock is gone). Settling an attempt twice changes nothing.
     What is handed back must come in the order in which it was claimed; it returns to the front of
     its queue in that order. ``metrics_points`` is how many minutes of metrics to keep; 0: none.
+    ``retake`` settles a job too whose lock has run out, if it is still active and nobody else's.
     """
     order = _placing_order(settlements)
     rows = [_row(settlements[index]) for index in order]
-    replies = await run_batches(broker, load("settle"), keys, (now_ms, metrics_points), rows)
+    replies = await run_batches(
+        broker, load("settle"), keys, (now_ms, metrics_points, int(retake)), rows
+    )
     codes = [0] * len(settlements)
     for index, code in zip(order, (code for reply in replies for code in reply), strict=True):
         codes[index] = code

@@ -108,14 +108,15 @@ def _children(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
     match event:
         case ChildDied(pid, reason):
             return logging.WARNING, "child-died", f"child {pid} ended: {reason}", {"child_pid": pid}
-        case LoopBlocked(pid, job_id, seconds, waiting):
+        case LoopBlocked(pid, job_id, seconds, waiting, stack):
             who = f"job {job_id}" if job_id else "no job's own code"
             message = (
                 f"{who} blocks the event loop of child {pid} for {seconds:.1f} s, "
                 f"{waiting} jobs wait for it: use await, or asyncio.to_thread"
             )
             fields = {"child_pid": pid, "job_id": job_id, "seconds": seconds, "waiting": waiting}
-            return logging.WARNING, "loop-blocked", message, fields
+            text = f"{message}\n{stack}" if stack else message
+            return logging.WARNING, "loop-blocked", text, {**fields, "stack": stack}
         case CircuitOpened(reason, seconds):
             message = f"nothing is claimed for {seconds:g} s: {reason}"
             return logging.ERROR, "circuit-opened", message, {"seconds": seconds}

@@ -6,14 +6,15 @@ jobs is asked for a sign some times a second; the mark says whose code has it me
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobBlockedLoop
+from sandboxq.pool.stacks import read_main_stack
 from sandboxq.telemetry import LoopBlocked
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from sandboxq.pool.call import Call
     from sandboxq.pool.pool import Pool
     from sandboxq.pool.process import Child
     from sandboxq.telemetry import Telemetry
@@ -42,6 +43,7 @@ class LoopWatch:
         self._telemetry = telemetry
         self._limit = limit
         self._told: set[int] = set()  # numbers of the children of which it was said
+        self._telling: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -57,6 +59,8 @@ class LoopWatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for task in self._telling:
+            task.cancel()
 
     def _look(self, child: Child, told: set[int]) -> None:
         seconds = child.blocked_for()
@@ -66,12 +70,18 @@ class LoopWatch:
         self._told.add(child.number)
         blocker = child.call_on_loop()
         if child.number not in told:
-            job_id = "" if blocker is None else blocker.key.decode(errors="replace")
-            waiting = len(child.flying) - (blocker is not None)
-            self._telemetry.emit(LoopBlocked(child.pid, job_id, seconds, waiting))
+            task = asyncio.create_task(self._tell(child, blocker, seconds))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
         if self._limit is not None and seconds >= self._limit:
             error = blocked_loop(child, f"may do so for {self._limit:g} s")
             self._pool.doom(child, error, victim=blocker)
+
+    async def _tell(self, child: Child, blocker: Call | None, seconds: float) -> None:
+        job_id = "" if blocker is None else blocker.key.decode(errors="replace")
+        waiting = len(child.flying) - (blocker is not None)
+        stack = await read_main_stack(child)
+        self._telemetry.emit(LoopBlocked(child.pid, job_id, seconds, waiting, stack))
 
 
 def blocked_loop(child: Child, why: str) -> JobBlockedLoop:

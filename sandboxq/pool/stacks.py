@@ -59,6 +59,12 @@ async def read_stacks(child: Child) -> Stacks:
         return await _from_outside(child)
 
 
+async def read_main_stack(child: Child) -> str:
+    """Return where a child is whose event loop is blocked; nothing where that cannot be had."""
+    async with child.page.turn:
+        return await _from_handler(child)
+
+
 async def _from_loop(child: Child) -> dict[int, str] | None:
     """Return the stacks of a child's tasks, or None when its event loop does not answer."""
     told: dict[int, str] = {}

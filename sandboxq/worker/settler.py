@@ -231,6 +231,7 @@ class Settler:
             settlements,
             now_ms=self._clock.now_ms(),
             metrics_points=self._settings.metrics_points,
+            retake=True,
         )
 
     def _conclude(self, endings: list[_Ending], codes: list[int]) -> None:

@@ -419,3 +419,21 @@ def test_keep_none_leaves_nothing(case: Case) -> None:
         "retries-exhausted",
         "drained",
     ]
+
+
+# ── a lock that has run out ─────────────────────────────────────────────────
+
+
+def test_an_outcome_is_taken_without_its_lock_while_nobody_has_the_job(case: Case) -> None:
+    """The job would be found stalled and run again for nothing, its result being here."""
+    case.active("1", "2", "3")
+    case.redis.delete(case.keys["1:lock"], case.keys["2:lock"])
+    case.redis.set(case.keys["3:lock"], "another")
+    case.redis.lrem(case.keys["active"], 0, "2")
+    case.redis.lpush(case.keys["wait"], "2")
+
+    codes = case.settle(("1", DONE), ("2", DONE), ("3", DONE), retake=True)
+
+    assert codes == [0, -2, -6]
+    assert case.scores("completed") == {"1": THEN}
+    assert case.settle(("1", DONE), retake=True) == [-2]

@@ -80,6 +80,7 @@ def test_a_blocked_loop_is_noticed_and_its_job_named(processor: Path, what: str)
             assert event.pid == desk.pool.pids[0]
             assert event.job_id == ("" if what == "callback" else call.key.decode())
             assert event.waiting == (2 if what == "callback" else 1)
+            assert ("chores.py" in event.stack) is (what != "callback")
             await asyncio.sleep(0.5)
             assert len(blocks(desk)) == 1
             desk.pool.kill()

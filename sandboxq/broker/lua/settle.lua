@@ -1,7 +1,8 @@
 -- Settle up to 100 attempts of one queue (bullmq-wire.md 3.8 to 3.16).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
--- ARGV     now (ms), data points of metrics to keep (0: none), then six for each attempt:
+-- ARGV     now (ms), data points of metrics to keep (0: none), '1' to settle without a lock too where
+--          that has run out while nobody took the job from active, else '0'; then six for each attempt:
 --            kind   c complete, f fail, r retry now, d retry later, h hand back, p postpone,
 --                   w await children, l limit the rate of the queue
 --            id     of the job
@@ -23,7 +24,7 @@
 -- @include retry
 
 local base = KEYS[1]
-local now, metrics_points = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now, metrics_points, retakes = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local queue = open_queue(base)
 local batch = new_batch(queue, now)
 local transitions = {
@@ -38,7 +39,7 @@ local transitions = {
 }
 
 local lock_keys, children_keys = {}, {}
-for at = 3, #ARGV, 6 do
+for at = 4, #ARGV, 6 do
   local key = base .. ARGV[at + 1]
   lock_keys[#lock_keys + 1] = key .. ':lock'
   if ARGV[at] == 'c' then
@@ -51,7 +52,7 @@ if #children_keys > 0 then
   batch.has_children = call('EXISTS', unpack(children_keys)) > 0
 end
 
-local function refusal(kind, key, job, lock, token)
+local function refusal(kind, id, key, job, lock, token)
   if not job[1] and call('EXISTS', key) == 0 then
     return -1
   end
@@ -69,6 +70,9 @@ local function refusal(kind, key, job, lock, token)
   if lock == token or token == '0' then
     return 0
   end
+  if not lock and retakes and call('LPOS', queue.active, id) then
+    return 0
+  end
   return lock and -6 or -2
 end
 
@@ -76,11 +80,11 @@ local codes, was_settled, current_id = {}, {}, nil
 
 local function settle_all()
   for i = 1, #lock_keys do
-    local at = 6 * i - 3
+    local at = 6 * i - 2
     local kind, id, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     local key = base .. id
     local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
-    local code = refusal(kind, key, job, not was_settled[id] and locks[i], token)
+    local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token)
     if code == 0 then
       current_id = id
       code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
