@@ -15,6 +15,8 @@ from tests.conftest import wait_until_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sandboxq.queue.job import QueuedJob
+
 PROCESSOR = Path(__file__).parents[1] / "processors_for_tests.py"
 PREFIX = "{bull}"
 # Short, so that what a dead server had handed out is found again within the test.
@@ -104,6 +106,34 @@ class Drain:
 
     def _note(self, event: Event) -> None:
         self.events.append(event)
+
+
+@contextlib.asynccontextmanager
+async def idle_worker(url: str, name: str, queue: Queue) -> AsyncIterator[Worker]:
+    """Run a worker that has done a job and waits inside Redis for the next."""
+    async with Worker(name, str(PROCESSOR), url=url, prefix=PREFIX, **_WORKER) as worker:
+        running = asyncio.create_task(worker.run())
+        job = await queue.add("n", {"do": "echo", "value": "first"})
+        assert await job.result(20) == "first"
+
+        async def is_waiting() -> bool:
+            return bool(await queue.get_workers())
+
+        # It has its name once it waits for jobs.
+        await wait_until_async(is_waiting)
+        yield worker
+        assert not running.done()
+        worker.stop()
+        await asyncio.wait_for(running, 15)
+
+
+async def add_until_taken(queue: Queue, number: int) -> QueuedJob:
+    """Add a job again until Redis has it: with an id, that is harmless."""
+    while True:
+        try:
+            return await queue.add("n", {"do": "echo", "value": number}, job_id=f"job-{number}")
+        except QueueError:
+            await asyncio.sleep(0.1)
 
 
 async def _ended(queue: Queue) -> dict[str, str]:

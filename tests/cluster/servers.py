@@ -112,6 +112,16 @@ class Cluster:
         """Return a master that is not this one."""
         return next(each for each in self._running() if each is not node and each.is_master)
 
+    def replica_of(self, master: ClusterNode) -> ClusterNode:
+        """Return the replica of this master."""
+        port = master.port
+
+        def follows(node: ClusterNode) -> bool:
+            role = node.ask("ROLE")
+            return bool(role[0] == "slave" and int(role[2]) == port)
+
+        return next(node for node in self._running() if follows(node))
+
     def begin_to_move(self, key: str, *, to: ClusterNode) -> None:
         """Put the key's slot on its way to another master, and no key yet."""
         slot, source = slot_of_key(key), self.owner(key)
