@@ -73,15 +73,18 @@ def new_driver(
     node_modules: Path,
     server_url: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[str], NodeDriver]]:
-    """Return a function that starts a Node process with a version of BullMQ."""
+) -> Iterator[Callable[..., NodeDriver]]:
+    """Return a function that starts a Node process with a version of BullMQ.
+
+    It talks to the tests' server, unless given the ``hosts`` of a cluster.
+    """
     drivers: list[NodeDriver] = []
 
-    def start(version: str) -> NodeDriver:
+    def start(version: str, *, hosts: str = "") -> NodeDriver:
         log_path = tmp_path_factory.mktemp("node") / f"driver-{version}.log"
-        script, socket_path = str(NODE_FOLDER / "driver.mjs"), server_url.removeprefix("unix://")
+        script, place = NODE_FOLDER / "driver.mjs", hosts or server_url.removeprefix("unix://")
         package = BULLMQ_PACKAGES[version]
-        command = [node_tools.node, script, str(node_modules), package, socket_path]
+        command = [node_tools.node, str(script), str(node_modules), package, place]
         drivers.append(NodeDriver(command, log_path))
         return drivers[-1]
 
@@ -91,7 +94,7 @@ def new_driver(
 
 
 @pytest.fixture(scope="session")
-def node_driver(new_driver: Callable[[str], NodeDriver], bullmq_version: str) -> NodeDriver:
+def node_driver(new_driver: Callable[..., NodeDriver], bullmq_version: str) -> NodeDriver:
     """Return a running Node process with this version of BullMQ."""
     return new_driver(bullmq_version)
 

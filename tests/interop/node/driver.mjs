@@ -1,7 +1,7 @@
 // One long-lived Node process of the interop tests. Reads {"id", "command", "arguments"} lines on
 // stdin, answers {"id", "value"} or {"id", "error"} lines on stdout, ends with its stdin.
 //
-//   node driver.mjs <folder with node_modules> <bullmq package> <Redis socket>
+//   node driver.mjs <folder with node_modules> <bullmq package> <Redis socket | host:port,… of a cluster>
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -9,10 +9,10 @@ import { createInterface } from "node:readline";
 import { openBoard } from "./board.mjs";
 import { runByName } from "./processor.mjs";
 
-const [, , modulesFolder, bullmqPackage, socketPath] = process.argv;
+const [, , modulesFolder, bullmqPackage, place] = process.argv;
 const load = createRequire(join(modulesFolder, "package.json"));
 const { FlowProducer, Queue, QueueEvents, Worker } = load(bullmqPackage);
-const connection = { path: socketPath, maxRetriesPerRequest: null };
+const connection = place.startsWith("/") ? { path: place, maxRetriesPerRequest: null } : cluster();
 
 const EVENT_NAMES = [
   ...["added", "waiting", "delayed", "waiting-children", "active", "progress", "completed", "failed"],
@@ -25,6 +25,11 @@ const JOB_FIELDS = [
   ...["processedOn", "processedBy", "finishedOn", "parent", "parentKey", "deduplicationId"],
   ...["repeatJobKey", "deferredFailure"],
 ];
+
+function cluster() {
+  const { Cluster } = load("ioredis");
+  return new Cluster(place.split(","), { redisOptions: { maxRetriesPerRequest: null } });
+}
 
 // What one test opened, by queue name: {queue, events, heard, workers, runs, boards}.
 const rooms = new Map();
