@@ -8,11 +8,12 @@ together with its job (lua/includes/binary.lua); when somebody else removes the 
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AskError, ResponseError, TryAgainError
 
 from sandboxq.binary import pieces_of, table_text
 from sandboxq.broker.link import error_from_reply
@@ -20,12 +21,13 @@ from sandboxq.broker.script import load
 from sandboxq.errors import BinaryMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from sandboxq.binary import Part
     from sandboxq.broker.bulk_receiver import Buffer
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.link import Link
     from sandboxq.broker.wire import Argument
 
 # So long does what is stored live before its job names it.
@@ -38,6 +40,9 @@ _COMMANDS_A_TRIP = 1000
 # The least that any connection moves in a second; a slower one counts as broken.
 _SLOWEST = 10 << 20
 _BASE_TIMEOUT = 30.0
+# So long may a slot be on its way to another node, which is asked for so often.
+_MOVE_SECONDS = 10.0
+_MOVING_DELAY = 0.05
 # Memory that is asked for page by page costs a fault for each; the kernel may give larger ones.
 _HUGE = 4 << 20
 # Keys that one script call looks at.
@@ -107,14 +112,10 @@ async def store(broker: Broker, reference: Reference, pieces: Sequence[Buffer]) 
     if reference.size <= _SMALL:
         await broker.command(*command, b"".join(pieces))
         return
-    link = await broker.open_link(reference.key)
-    try:
-        timeout = _timeout_of(reference.size)
-        reply = await link.send_large(command, pieces, timeout=timeout)
-    finally:
-        await link.drop()
-    if isinstance(reply, ResponseError):
-        raise error_from_reply(reply) from reply
+    timeout = _timeout_of(reference.size)
+    await _exchange(
+        broker, reference.key, lambda link: link.send_large(command, pieces, timeout=timeout)
+    )
 
 
 async def fetch(
@@ -155,15 +156,37 @@ async def _read(
         view = checked(len(raw or b""))
         view[:] = raw or b""
         return view
-    link = await broker.open_link(str(command[1]))
-    try:
-        blob = await link.receive_large(command, checked, timeout=_timeout_of(expected))
-    except ResponseError as reply:
-        raise error_from_reply(reply) from reply
+    timeout = _timeout_of(expected)
+    blob: memoryview | None = await _exchange(
+        broker,
+        str(command[1]),
+        lambda link: link.receive_large(command, checked, timeout=timeout),
+    )
     if blob is None:
         message = f"there is no {command[1]!s}: {_GONE}"
         raise BinaryMissing(message)
     return blob
+
+
+async def _exchange(broker: Broker, key: str, exchange: Callable[[Link], Awaitable[Any]]) -> Any:
+    """Return the reply of one exchange over a new connection to the server that has the key.
+
+    What a node of a cluster passed on did not run: it is asked again where the key is by then.
+    """
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + _MOVE_SECONDS
+    while True:
+        link = await broker.open_link(key)
+        try:
+            reply = await exchange(link)
+        finally:
+            await link.drop()
+        if not isinstance(reply, ResponseError):
+            return reply
+        await broker.heed(reply)
+        if not isinstance(reply, (AskError, TryAgainError)) or clock() > ends_at:
+            raise error_from_reply(reply) from reply
+        await asyncio.sleep(_MOVING_DELAY)
 
 
 async def note(broker: Broker, keys: QueueKeys, reference: Reference, job_id: bytes) -> None:

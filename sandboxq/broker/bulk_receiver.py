@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _END = b"\r\n"
 # The first line of a reply: a type, a number or an error's text, and the end.
 _LINE_LIMIT = 4096
+# What a node of a cluster answers for a key that it does not have, or not yet.
+_KINDS = {"MOVED": MovedError, "ASK": AskError, "TRYAGAIN": TryAgainError}
 
 
 def large_message(command: Sequence[bytes | str | float], parts: Sequence[Buffer]) -> list[Buffer]:
@@ -82,7 +84,7 @@ class BulkReceiver(asyncio.BufferedProtocol):
                 self.reply.set_exception(ConnectionError("Redis answered what is no reply"))
             return
         if line[:1] == b"-":
-            self.reply.set_exception(ResponseError(line[1:].decode(errors="replace")))
+            self.reply.set_exception(_error(line[1:].decode(errors="replace")))
         elif line[:1] != b"$":
             self.reply.set_exception(ConnectionError(f"Redis answered {line[:100]!r}"))
         elif int(line[1:]) < 0:
@@ -105,3 +107,9 @@ class BulkReceiver(asyncio.BufferedProtocol):
     def _end_if_all_is_there(self) -> None:
         if not self._ends_left:
             self.reply.set_result(self._target)
+
+
+def _error(text: str) -> ResponseError:
+    """Return an error reply as redis-py reads it: some kinds have classes, and lose that word."""
+    kind, _, rest = text.partition(" ")
+    return _KINDS[kind](rest) if kind in _KINDS else ResponseError(text)

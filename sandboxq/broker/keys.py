@@ -44,8 +44,11 @@ class QueueKeys:
         return f"{self.prefix}:{self.queue}:{suffix}"
 
     def binary(self, binary_id: str) -> str:
-        """Return the key of a job's arrays and bytes (binary.py), outside the queue's keys."""
-        return f"{self.prefix}::sandboxq:binary:{binary_id}"
+        """Return the key of a job's arrays and bytes (binary.py), outside the queue's keys.
+
+        It has the queue's name, where the hash tag may be that a cluster needs.
+        """
+        return f"{self.prefix}::sandboxq:binary:{self.queue}:{binary_id}"
 
     @property
     def binaries(self) -> str:

@@ -125,11 +125,11 @@ class Link:
 
     async def receive_large(
         self, command: Sequence[Argument], allocate: Callable[[int], memoryview], *, timeout: float
-    ) -> memoryview | None:
+    ) -> memoryview | ResponseError | None:
         """Return the reply, a string, in the memory that ``allocate`` gives for its size.
 
         None is a reply of nothing. It is read straight into that memory; the connection cannot be
-        used afterwards. Raises: as ``exchange``; ResponseError for an error reply.
+        used afterwards. Raises: as ``exchange``.
         """
         # redis-py would hold it three times on its way: in its stream, its parser and the reply.
         transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
@@ -141,7 +141,7 @@ class Link:
                 return await receiver.reply
         except (RedisError, OSError) as error:
             if isinstance(error, ResponseError):
-                raise
+                return error
             self._raise_unavailable(error, timeout)
         finally:
             await self.drop()

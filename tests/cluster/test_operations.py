@@ -194,12 +194,33 @@ def _worker(url: str, name: str) -> Iterator[None]:
 
 
 def test_large_values_find_their_node(small_cluster: Cluster, queue_name: str) -> None:
-    """They go over connections of their own, which must be to the node that has their key."""
+    """They go over connections of their own, and follow their slot as everything else does."""
     array = np.arange(LARGE, dtype=np.uint8)
-    with Queue.sync(queue_name, url=small_cluster.url, prefix=PREFIX) as queue:
+    # A tag of its own: nobody else's slot is moved.
+    tag = f"{{{queue_name}}}"
+    with Queue.sync(tag, url=small_cluster.url) as queue:
+        first = queue.add("n", {"value": array})
+        to = small_cluster.other_master(small_cluster.owner(tag))
+        small_cluster.begin_to_move(tag, to=to)
+        moving = threading.Timer(0.3, small_cluster.end_move, [tag], {"to": to})
+        moving.start()
+        second = queue.add("n", {"value": array})
+        moving.join()
+        for job in (first, second):
+            assert np.array_equal(job.array(), array)
+            assert job.remove()
+
+
+def test_large_values_are_read_where_they_are_now(small_cluster: Cluster, queue_name: str) -> None:
+    """Whoever slept through the move asks the old node first."""
+    array = np.arange(LARGE, dtype=np.uint8)
+    tag = f"{{{queue_name}}}"
+    with Queue.sync(tag, url=small_cluster.url) as queue:
         job = queue.add("n", {"value": array})
+        to = small_cluster.other_master(small_cluster.owner(tag))
+        small_cluster.begin_to_move(tag, to=to)
+        small_cluster.end_move(tag, to=to)
         assert np.array_equal(job.array(), array)
-        assert job.remove()
 
 
 def test_an_executor_on_a_cluster(small_cluster: Cluster, queue_name: str) -> None:

@@ -1,5 +1,5 @@
--- The arrays and bytes of jobs and results: one string key for each, `<prefix>::sandboxq:binary:<id>`,
--- named in field `sq:binary` or `sq:result` of its job's hash: `<key>\n<bytes>\n<table, JSON>`.
+-- The arrays and bytes of jobs and results: one string key for each,
+-- `<prefix>::sandboxq:binary:<queue>:<id>`, named in field `sq:binary` or `sq:result` of its job's hash: `<key>\n<bytes>\n<table, JSON>`.
 -- The queue's index, `<prefix>::sandboxq:binaries:<queue>`, has the job's id by key: with it those are
 -- found whose job was removed by somebody who does not know of them (sweep_binaries.lua).
 --   index_of(base)                           the name of the index
