@@ -1,7 +1,8 @@
 """Values of Python as JSON, and back: a closed list of types, none of which can run code.
 
 What JSON has stays as it is; other types are objects with one member, such as ``{"$tuple": [1]}``.
-Bytes and the buffers of numpy arrays are base64.
+Bytes and the buffers of numpy arrays are base64; large ones stay what they are, and travel beside
+the JSON (binary.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import collections
 import datetime as dt
 import decimal
 import fractions
+import json
 import math
 import pathlib
 import uuid
@@ -23,6 +25,8 @@ from sandboxq.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Bytes. Below, reading them in a round trip of its own costs more than base64.
+LARGE = 64 * 1024
 _PLAIN = (type(None), bool, int, str)
 # Type, tag, and the way there and back; what is inside of a container is encoded in its turn.
 _Row = tuple[type, "Callable[[Any], Any]", "Callable[[Any], Any]"]
@@ -62,15 +66,19 @@ def tagged_from_value(value: Any, place: str = "$") -> Any:
         return [tagged_from_value(item, f"{place}[{i}]") for i, item in enumerate(value)]
     if kind is dict:
         return _tagged_dict(value, place)
-    if kind in _TAGS:
+    if kind in _TAGS and not (kind is bytes and len(value) >= LARGE):
         tag, encode = _TAGS[kind]
         return {tag: tagged_from_value(encode(value), place)}
     return _tagged_foreign(value, kind, place)
 
 
 def _tagged_foreign(value: Any, kind: type, place: str) -> Any:
-    """Return what stands for a value of numpy, which may not be installed."""
+    """Return what stands for large bytes, or a value of numpy, which may not be installed."""
+    if kind is bytes:
+        return value
     if kind.__module__ == "numpy" and is_array(value) and is_plain_dtype(value.dtype.str):
+        if value.nbytes >= LARGE:
+            return value
         row = [value.dtype.str, list(value.shape), value.tobytes()]
         return {"$array": tagged_from_value(row, place)}
     if _is_numpy_scalar(kind):
@@ -86,6 +94,10 @@ def value_from_tagged(tagged: Any) -> Any:
     """Return the value. Raises: UsageError for what no ``tagged_from_value`` has made."""
     if isinstance(tagged, list):
         return [value_from_tagged(item) for item in tagged]
+    if isinstance(tagged, memoryview):
+        return bytes(tagged)
+    if is_array(tagged) and not tagged.flags.writeable:
+        return tagged.copy()  # as other values, it is the caller's own
     if not isinstance(tagged, dict):
         return tagged
     if len(tagged) == 1:
@@ -102,9 +114,11 @@ def tagged_from_exception(error: BaseException) -> list[Any] | None:
         return None
     try:
         reduced: Any = error.__reduce__()  # what makes it anew: an OSError's file name, too
-        return [kind.__name__, *(tagged_from_value(each) for each in reduced[1])]
+        row = [kind.__name__, *(tagged_from_value(each) for each in reduced[1])]
+        json.dumps(row)  # the row is text: what is large cannot travel in it
     except Exception:  # noqa: BLE001 - an argument's own code; its text comes back instead
         return None
+    return row
 
 
 def exception_from_tagged(row: Any) -> Exception | None:

@@ -57,6 +57,13 @@ async def cancel(
     raise CancelNotHeard(message)
 
 
+async def cancel_unless_begun(
+    broker: Broker, keys: QueueKeys, job_id: str, *, reason: str, now_ms: int
+) -> bool:
+    """Cancel a job that nobody has claimed; tell whether it was so. Raises: JobNotFound."""
+    return await _fail_unless_begun(broker, keys, job_id, reason, now_ms) == "cancelled"
+
+
 async def _fail_unless_begun(
     broker: Broker, keys: QueueKeys, job_id: str, reason: str, now_ms: int
 ) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.broker.stream_place import Look
 
+ACTIVE = "active"
 COMPLETED = "completed"
 # The field of a completed event that names the arrays and bytes of its value (broker/binary.py).
 RESULT = "sq:result"

@@ -33,7 +33,7 @@ from sandboxq.job import JobState
 from sandboxq.queue.binary import Referring, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
@@ -44,6 +44,8 @@ _log = logging.getLogger("sandboxq.queue.results")
 
 # How long one read blocks; the reader stays for one more read when nobody waits any longer.
 READ_SECONDS = 2.0
+# How long a look at the stream may take.
+_PLACE_SECONDS = 1.0
 # How often all who wait are polled again: a busy stream drops entries that a slow reader never saw.
 RECHECK_SECONDS = 5.0
 
@@ -51,8 +53,14 @@ RECHECK_SECONDS = 5.0
 class Results:
     """The endings that callers in this process wait for, of one queue."""
 
-    def __init__(self, broker: Broker, keys: QueueKeys) -> None:
-        """Prepare; the reader starts with the first waiter."""
+    def __init__(
+        self, broker: Broker, keys: QueueKeys, on_active: Callable[[str], None] | None = None
+    ) -> None:
+        """Prepare; the reader starts with the first waiter.
+
+        ``on_active`` is told the id of every job that a worker claims, while there are waiters.
+        """
+        self._on_active = on_active
         self._broker = broker
         self._keys = keys
         self._waiters: dict[str, list[asyncio.Future[Any]]] = {}
@@ -74,10 +82,7 @@ class Results:
         JobNotFound when the job is gone and no event tells its value; BinaryMissing when the arrays
         and bytes in it are gone.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(job_id, []).append(future)
-        self._unpolled.add(job_id)
-        self._ensure_running()
+        future = self.expect(job_id)
         try:
             done, _ = await asyncio.wait({future}, timeout=timeout)
         finally:
@@ -86,6 +91,24 @@ class Results:
             return await whole(self._broker, future.result())
         message = f"job {job_id} did not finish within {timeout} s"
         raise ResultTimeout(message)
+
+    async def be_in_place(self) -> None:
+        """Follow the stream before a job is added, or no event tells that it was claimed."""
+        self._ensure_running()
+        with contextlib.suppress(TimeoutError):  # Redis is away: who adds will hear it
+            async with asyncio.timeout(_PLACE_SECONDS):
+                await self._reader_is_in_place.wait()
+
+    def expect(self, job_id: str) -> asyncio.Future[Any]:
+        """Return a future of the job's value, Referring when it has arrays or bytes; see ``wait``.
+
+        It is not to be cancelled.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(job_id, []).append(future)
+        self._unpolled.add(job_id)
+        self._ensure_running()
+        return future
 
     async def close(self) -> None:
         """Stop reading; whoever still waits gets a QueueError. May be called twice."""
@@ -173,6 +196,8 @@ class Results:
         key = self._keys["events"]
         for entry_id, fields in await self._reader.read_events(key, position, READ_SECONDS):
             position = entry_id
+            if self._on_active is not None and fields.get("event") == events.ACTIVE:
+                self._on_active(fields.get("jobId", ""))
             if fields.get("jobId") in self._waiters:
                 self._on_event(fields["jobId"], fields)
         return position

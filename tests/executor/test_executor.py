@@ -18,7 +18,9 @@ import pytest
 from sandboxq import Queue, RemoteError, SandboxExecutor, SignatureRefused, UsageError
 from sandboxq.errors import JobCancelled, JobExited, JobFailed, PayloadTooLarge
 from sandboxq.signing import PAYLOAD_LIMIT, Place, signed_text
+from tests.broker.servers import StoppableServer
 from tests.conftest import wait_until
+from tests.pool.desk import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,12 @@ def worker(url: str, queue: str, secret: str = SECRET) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def slow_square(number: int) -> int:
+    """Take a while."""
+    time.sleep(0.005)
+    return number * number
 
 
 class Odd(Exception):
@@ -208,3 +216,81 @@ with SandboxExecutor({queue_name!r}, {server_url!r}, secret={SECRET!r}) as execu
         command = [sys.executable, "-"]
         done = subprocess.run(command, input=program, capture_output=True, text=True, check=True)
     assert done.stdout == "42\n"
+
+
+def test_shutdown_cancels_only_what_no_worker_has(server_url: str, queue_name: str) -> None:
+    """As the standard library's: what runs, runs on; what waits is cancelled."""
+    with worker(server_url, queue_name):
+        executor = SandboxExecutor(queue_name, server_url, secret=SECRET)
+        running = [executor.submit(time.sleep, 1.5) for _ in range(2)]
+        wait_until(lambda: all(future.running() for future in running))
+        waiting = [executor.submit(time.sleep, 0) for _ in range(150)]
+        assert not waiting[-1].running()
+        executor.shutdown(cancel_futures=True)
+        assert [future.result(0) for future in running] == [None] * 2
+        assert not running[0].running()
+        assert all(future.done() for future in waiting)
+        assert sum(future.cancelled() for future in waiting) > 140
+        with Queue.sync(queue_name, server_url) as queue:
+            assert queue.counts()["waiting"] == queue.counts()["active"] == 0
+
+
+def test_large_values_travel_beside_the_json(server_url: str, queue_name: str) -> None:
+    """Twenty megabytes of array and bytes, whole and writable; small ones in the JSON."""
+    numpy = pytest.importorskip("numpy")
+
+    def make(count: int) -> dict[str, Any]:
+        return {
+            "array": numpy.arange(count),
+            "bytes": [bytes(count), bytearray(count)],
+            "tuple": (1, numpy.ones(count)),
+        }
+
+    with (
+        worker(server_url, queue_name),
+        SandboxExecutor(queue_name, server_url, secret=SECRET) as executor,
+    ):
+        for count in (10, 1_000_000):
+            value = executor.submit(make, count).result(30)
+            assert (value["array"] == numpy.arange(count)).all()
+            value["array"][0] = 7
+            assert value["bytes"] == [bytes(count), bytearray(count)]
+            assert [type(each) for each in value["bytes"]] == [bytes, bytearray]
+            assert (type(value["tuple"]), value["tuple"][1].sum()) == (tuple, count)
+        error = executor.submit(fails, ValueError, bytes(100_000)).exception(20)
+        assert isinstance(error, RemoteError)
+
+
+def test_many_calls_leave_nothing_behind(server_url: str, queue_name: str) -> None:
+    """No task, thread, connection or pending job for any of 5,000 calls."""
+    with worker(server_url, queue_name):
+        with SandboxExecutor(queue_name, server_url, secret=SECRET) as executor:
+            assert executor.submit(abs, -1).result(20) == 1
+        before = open_descriptors()
+        with SandboxExecutor(queue_name, server_url, secret=SECRET) as executor:
+            values = executor.map(abs, range(-5000, 0))
+            first = next(values)
+            calls = executor._calls
+            assert len(calls._tasks) < 5
+            assert [first, *values] == list(range(5000, 0, -1))
+            assert not calls._pending
+            assert not calls._added
+        assert not any("sandboxq-executor" in each.name for each in threading.enumerate())
+        assert open_descriptors() <= before
+
+
+def test_redis_goes_away_during_a_map(tmp_path: Path, queue_name: str) -> None:
+    """What was sent, and what was not yet, comes back in order once Redis does."""
+    with StoppableServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:  # noqa: SIM117 - the server outlives the worker
+        with (
+            worker(server.url, queue_name),
+            SandboxExecutor(queue_name, server.url, secret=SECRET) as executor,
+        ):
+            values = executor.map(slow_square, range(300))
+            assert next(values) == 0
+            server.stop()
+            later = executor.submit(slow_square, 1000)
+            time.sleep(1)
+            server.start()
+            assert list(values) == [number * number for number in range(1, 300)]
+            assert later.result(30) == 1_000_000
