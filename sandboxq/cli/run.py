@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from asyncio import Future
     from contextlib import AbstractAsyncContextManager
 
+    from sandboxq.config import WorkerSettings
+
 _log = logging.getLogger("sandboxq.cli")
 
 # What the signals of one worker do, first to third (design.md 6.1).
@@ -225,6 +227,7 @@ def banner(worker: Worker) -> list[str]:
         f"children   {children}, policy {worker.policy.name}",
         *(f"kind       {note}" for note in worker.kind_notes),
         *worker.pool.notes,
+        *_on_time(settings),
         f"cores      {cores.number} ({cores.source})",
         *(
             f"cores      {note}"
@@ -233,6 +236,24 @@ def banner(worker: Worker) -> list[str]:
         f"broker     {worker.broker.endpoint.safe}",
         f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
     ]
+
+
+def _on_time(settings: WorkerSettings) -> list[str]:
+    """Return what ends jobs and what replaces children, where that was asked for."""
+    times = []
+    if settings.timeout is not None:
+        times.append(f"{settings.timeout:g} s a job, killed {settings.timeout_grace:g} s later")
+    if settings.max_block is not None:
+        times.append(f"{settings.max_block:g} s of a blocked loop")
+    ages = []
+    if settings.max_jobs_per_child:
+        ages.append(f"after {settings.max_jobs_per_child} jobs")
+    if settings.max_rss_per_child:
+        ages.append(f"above {settings.max_rss_per_child >> 20} MB")
+    if settings.max_child_age:
+        ages.append(f"after {settings.max_child_age:g} s")
+    lines = [("timeout", times), ("recycling", ages)]
+    return [f"{label:<10} {', '.join(texts)}" for label, texts in lines if texts]
 
 
 def _listen_to_signals(worker: Worker, starting: Future[None]) -> None:

@@ -55,6 +55,7 @@ class Circuit:
         self._crashed: set[str] = set()
         self._failed_starts = 0
         self._rests = 0
+        self._reason = ""
         self._opened_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.is_troubled = False  # for the hot path: whether an answer is news
@@ -63,6 +64,11 @@ class Circuit:
     def state(self) -> CircuitState:
         """What may flow now."""
         return self._state
+
+    @property
+    def verdict(self) -> str:
+        """Why no job can be run, once a probe has failed too; nothing before."""
+        return self._reason if self._rests > 1 else ""
 
     def limit(self, room: int, held: int) -> int:
         """Return how much of ``room`` may be used while ``held`` calls are in the pool."""
@@ -114,6 +120,7 @@ class Circuit:
             self._opened_at = self._loop.time()
         seconds = min(_LONGEST_REST, _FIRST_REST * 2.0**self._rests)
         self._rests = min(self._rests + 1, 16)
+        self._reason = reason
         self._state, self.is_troubled = CircuitState.OPEN, True
         self.stop()
         self._timer = self._loop.call_later(seconds, self._probe)

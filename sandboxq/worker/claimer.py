@@ -117,9 +117,11 @@ class Claimer:
         return self._claims
 
     async def _claim_some(self, mode: Mode) -> bool:
-        """Do one step; return True when a burst has nothing left to do."""
+        """Do one step; return True when a burst has nothing left that it can do."""
         await self._claims.give_back_lost()
         await self._resumed.wait()
+        if mode is Mode.BURST and self._pool.circuit.verdict and not self._held:
+            return True
         limit = self._wanted()
         if not limit:
             await self._wait_for_room()

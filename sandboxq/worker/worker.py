@@ -21,7 +21,7 @@ from sandboxq.broker.connection import Broker
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
-from sandboxq.errors import JobCancelled, LockLost, UsageError
+from sandboxq.errors import ChildStartFailed, JobCancelled, LockLost, UsageError
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.recycler import Recycling
@@ -249,6 +249,7 @@ class Worker:
 
         Raises:
             SandboxqError: a part of the worker failed for good; all jobs were handed back.
+            ChildStartFailed: in a burst, every job ends its child, or none can start.
             UsageError: the worker was not started, or has run already.
 
         """
@@ -423,6 +424,9 @@ class Worker:
             await self._claimer.run(Mode.BURST if burst else Mode.FOREVER)
         finally:
             await self._claimer.close()
+        if burst and self.pool.circuit.verdict:
+            message = f"no job can be run: {self.pool.circuit.verdict}"
+            self._fail(ChildStartFailed(message))
         self._ended.set()
 
     def _fail(self, error: Exception) -> None:

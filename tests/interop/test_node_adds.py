@@ -234,3 +234,17 @@ async def test_old_results_are_removed_by_age(node: NodeSide, ours: OurSide) -> 
             return await node.job(old) is None
 
         await wait_until_async(is_gone)
+
+
+async def test_a_timeout_that_node_sets_ends_the_job(node: NodeSide, ours: OurSide) -> None:
+    """Node's own workers know no such option; it passes through as it was written."""
+    job_id = await node.add("sleep", {"ms": 30_000}, {"timeout": 200})
+
+    async with ours.worker():
+        outcome = await node.finished(job_id)
+        job = await node.job(job_id)
+
+    assert "ran longer than its timeout of 0.2 s" in str(outcome)
+    assert job["state"] == "failed"
+    assert job["failedReason"] == "the job ran longer than its timeout of 0.2 s"
+    assert job["opts"]["timeout"] == 200

@@ -125,6 +125,32 @@ def test_burst_runs_what_waits_and_leaves(
         assert word in worker.text
 
 
+def test_burst_gives_up_when_every_job_ends_its_child(
+    workers: list[RunningWorker], server_url: str, queue_name: str
+) -> None:
+    """Exit 6 once a probe has failed too: a cron job must not try for hours; the rest waits."""
+    with Queue.sync(queue_name, url=server_url) as queue:
+        queue.add_bulk([("exit", {"do": "exit", "code": 3})] * 20)
+        worker = RunningWorker(server_url, queue_name, "--burst", "--procs", "2")
+        workers.append(worker)
+        assert worker.wait(30) == 6, worker.text
+        counts = queue.counts()
+        assert counts["active"] == 0
+        assert counts["waiting"] >= 10
+    assert "no job can be run" in worker.text
+
+
+def test_banner_says_what_ends_jobs_and_children(
+    workers: list[RunningWorker], server_url: str, queue_name: str
+) -> None:
+    """Whoever reads the log of a killed job finds the limit at its top."""
+    options = ("--timeout", "20", "--timeout-grace", "0.5", "--max-jobs-per-child", "50")
+    worker = start(workers, server_url, queue_name, *options)
+    assert "timeout    20 s a job, killed 0.5 s later" in worker.text
+    assert "recycling  after 50 jobs" in worker.text
+    assert "memory     " in worker.text
+
+
 def test_json_log_lines(workers: list[RunningWorker], server_url: str, queue_name: str) -> None:
     """Log collectors read one object a line, with the job's id where there is one."""
     with Queue.sync(queue_name, url=server_url) as queue:

@@ -51,6 +51,31 @@ def test_a_job_that_computes_too_long_is_ended(tmp_path: Path, what: str) -> Non
     run_async(main())
 
 
+_ASYNC = """
+import asyncio
+
+async def process(job):
+    while True:
+        if job.data == "polite": await asyncio.sleep(0)
+"""
+
+
+@pytest.mark.parametrize("what", ["polite", "rude"])
+def test_an_async_job_that_computes_too_long_is_ended(tmp_path: Path, what: str) -> None:
+    """One at a time has a budget too: told by a CancelledError, killed when it never waits."""
+
+    async def main() -> None:
+        policy = Policy("limits", cpu_seconds=0.5)
+        async with open_pool(processor_file(tmp_path, _ASYNC), policy=policy) as desk:
+            pids = desk.pool.pids
+            failure = await desk.failure(what)
+            assert failure.cause == "JobCpuExceeded"
+            assert "of CPU" in failure.reason
+            assert (desk.pool.pids == pids) is (what == "polite")
+
+    run_async(main())
+
+
 def test_each_job_has_the_whole_budget(tmp_path: Path) -> None:
     """What the child's jobs before have used does not count, nor does sleep."""
 

@@ -1,0 +1,81 @@
+"""Deadlines against a model: whatever is sent, answered or cancelled when, each ends on time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandboxq.errors import JobCancelled
+from sandboxq.outcome import Completed, Failed
+from tests.conftest import run_async
+from tests.pool.desk import open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandboxq.outcome import Outcome
+
+_PROCESSOR = """
+import asyncio
+
+async def process(job):
+    await asyncio.sleep(job.data)
+    return "done"
+"""
+
+# Multiples of 60 ms, the timeouts between them: the machine may be late, and which of two comes
+# first must not be a matter of luck.
+_STEP = 0.06
+_job = st.tuples(
+    st.integers(0, 4),  # when it is submitted
+    st.integers(1, 5),  # how long it runs
+    st.none() | st.integers(1, 5),  # its timeout
+    st.none() | st.integers(1, 5),  # when it is cancelled, after it was submitted
+)
+
+
+def expected(run: int, timeout: int | None, cancelled: int | None) -> str:
+    """Return how a job ends: by what comes first, 0.33 of a step apart."""
+    ends = [(float(run), "done")]
+    ends += [(timeout + 0.33, "JobTimeout")] if timeout is not None else []
+    ends += [(cancelled + 0.66, "JobCancelled")] if cancelled is not None else []
+    return min(ends)[1]
+
+
+def seen(outcome: Outcome) -> str:
+    """Return how a job ended."""
+    if isinstance(outcome, Completed):
+        return str(json.loads(outcome.value))
+    assert isinstance(outcome, Failed), outcome
+    return outcome.cause
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(jobs=st.lists(_job, min_size=1, max_size=12))
+def test_each_job_ends_by_what_comes_first(
+    tmp_path: Path, jobs: list[tuple[int, int, int | None, int | None]]
+) -> None:
+    """One timer serves all calls of a pool: none is forgotten, none ends for another's sake."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), concurrency=12) as desk:
+            await desk.value(0)
+
+            async def one(start: int, run: int, timeout: int | None, cancelled: int | None) -> str:
+                await asyncio.sleep(start * _STEP)
+                limit = None if timeout is None else (timeout + 0.33) * _STEP
+                call = desk.submit(run * _STEP, timeout=limit, grace=5)
+                if cancelled is not None:
+                    await asyncio.sleep((cancelled + 0.66) * _STEP)
+                    if call.key not in desk.outcomes:
+                        desk.pool.cancel_call(call, JobCancelled("not wanted"), grace=5)
+                return seen(await desk.outcome(call))
+
+            ends = await asyncio.gather(*(one(*job) for job in jobs))
+            assert ends == [expected(*job[1:]) for job in jobs]
+
+    run_async(main())
