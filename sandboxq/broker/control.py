@@ -23,6 +23,8 @@ ANSWER_SECONDS = 5.0
 # Redis Cluster counts only the listeners of one node (they listen where the slot was when they
 # began), and a job may be on its way to its worker.
 LATECOMER_SECONDS = 0.25
+# What the slowest answer of `dump` may take: pool/stacks.py.
+DUMP_SECONDS = 2.5
 # An answer that nobody fetched goes away by itself.
 _ANSWER_TTL = 30
 # Answers come within a millisecond or two; the connection must stay free for others meanwhile.
@@ -104,11 +106,19 @@ async def ask_for_stacks(
     broker: Broker, queues: Sequence[QueueKeys], target: str
 ) -> list[dict[str, Any]]:
     """Ask every worker of these queues what ``target`` does; return what each answered."""
-    return [answered async for answered in _ask(broker, queues, DUMP, {"target": target})]
+    # A cluster does not say how many were told, and a child that does not answer is waited for.
+    lateness = DUMP_SECONDS if broker.facts.is_cluster else LATECOMER_SECONDS
+    asked = _ask(broker, queues, DUMP, {"target": target}, lateness=lateness)
+    return [answered async for answered in asked]
 
 
 async def _ask(
-    broker: Broker, queues: Sequence[QueueKeys], what: str, members: dict[str, Any]
+    broker: Broker,
+    queues: Sequence[QueueKeys],
+    what: str,
+    members: dict[str, Any],
+    *,
+    lateness: float = LATECOMER_SECONDS,
 ) -> AsyncIterator[dict[str, Any]]:
     """Send a message to the workers of some queues, and yield their answers."""
     reply_key = queues[0].reply_key(str(uuid.uuid4()))
@@ -117,7 +127,7 @@ async def _ask(
     for keys in queues:
         told += int(await broker.command("PUBLISH", keys.control_channel, message))
     clock = asyncio.get_running_loop().time
-    deadline = clock() + (ANSWER_SECONDS if told else LATECOMER_SECONDS)
+    deadline = clock() + (ANSWER_SECONDS if told else lateness)
     while clock() < deadline:
         reply = await broker.command("LPOP", reply_key)
         if reply is None:
@@ -126,4 +136,4 @@ async def _ask(
         yield json.loads(reply)
         told -= 1
         if not told:
-            deadline = clock() + LATECOMER_SECONDS
+            deadline = clock() + lateness

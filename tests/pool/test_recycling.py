@@ -10,6 +10,7 @@ import pytest
 
 from sandboxq.errors import UsageError
 from sandboxq.pool.recycler import Recycling
+from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import ChildReady, ChildRecycled
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
@@ -149,3 +150,18 @@ def _gone(desk: Desk, pid: int) -> Callable[[], Coroutine[Any, Any, bool]]:
         return pid not in desk.pool.pids and not os.path.exists(f"/proc/{pid}")  # noqa: PTH110, ASYNC240
 
     return check
+
+
+def test_a_fresh_policy_has_one_child_a_job(chores: Path) -> None:
+    """Nothing that a job leaves in its process is there for the next one."""
+
+    async def main() -> None:
+        policy = Policy("strict", fresh=True)
+        async with open_pool(chores, policy=policy, size=2) as desk:
+            pids = [await desk.value({}) for _ in range(6)]
+            assert len(set(pids)) == 6
+            calls = [desk.submit({}) for _ in range(6)]
+            outcomes = [await desk.outcome(call) for call in calls]
+            assert len({str(outcome) for outcome in outcomes}) == 6
+
+    run_async(main())

@@ -184,6 +184,7 @@ def test_peak_is_each_job_s_own(tmp_path: Path, policy: str) -> None:
             for size in (1, 150, 1):
                 call = desk.submit(size)
                 await desk.outcome(call)
+                assert call.usage is not None
                 peaks.append(call.usage[3] >> 20)
         low, high, again = peaks
         assert high >= low + 145
