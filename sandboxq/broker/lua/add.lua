@@ -31,13 +31,14 @@ local function add_plain(first, count)
     local at = first + (i - 1) * 4
     local name = ARGV[at]
     call('HSET', base .. id, 'name', name, 'data', ARGV[at + 1], 'opts', ARGV[at + 2],
-      'timestamp', now, 'delay', '0', 'priority', '0')
+      'timestamp', ARGV[1], 'delay', '0', 'priority', '0')
     call('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
-    call('XADD', events, 'MAXLEN', '~', limit, '*', 'event', 'waiting', 'jobId', id)
+    call('XADD', events, '*', 'event', 'waiting', 'jobId', id)
     ids[i] = id
     results[#results + 1] = id
   end
   call('LPUSH', queue.target, unpack(ids))
+  call('XTRIM', events, 'MAXLEN', '~', limit)
   mark_waiting(queue)
 end
 

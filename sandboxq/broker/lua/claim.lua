@@ -9,6 +9,7 @@
 -- Events   active; waiting for what became due
 -- Ids without a job are taken out of the queue and not returned.
 -- @include claimed
+-- @include digits
 -- @include promote_due
 -- @include rate_limit
 -- @include server_now
@@ -54,9 +55,9 @@ local function start(id)
   end
   local started = (tonumber(job[6]) or 0) + 1
   if worker_name == '' then
-    call('HSET', key, 'processedOn', now, 'ats', started)
+    call('HSET', key, 'processedOn', now, 'ats', digits(started))
   else
-    call('HSET', key, 'processedOn', now, 'ats', started, 'pb', worker_name)
+    call('HSET', key, 'processedOn', now, 'ats', digits(started), 'pb', worker_name)
   end
   if token ~= '0' then
     call('SET', key .. ':lock', token, 'PX', lock_ms)

@@ -6,6 +6,7 @@
 -- @include batch
 -- @include binary
 -- @include deduplication
+-- @include digits
 -- @include failure
 -- @include family
 -- @include retention
@@ -27,13 +28,14 @@ local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
       outcome.keep = keep
     end
     local scored = outcome.scored
-    scored[#scored + 1] = batch.now
+    scored[#scored + 1] = digits(batch.now)
     scored[#scored + 1] = id
     if usage and usage ~= '' then
-      call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made,
-        'sq:usage', usage)
+      call('HSET', key, outcome.property, text, 'finishedOn', digits(batch.now),
+        'atm', digits(attempts_made), 'sq:usage', usage)
     else
-      call('HSET', key, outcome.property, text, 'finishedOn', batch.now, 'atm', attempts_made)
+      call('HSET', key, outcome.property, text, 'finishedOn', digits(batch.now),
+        'atm', digits(attempts_made))
     end
   end
   outcome.finished = outcome.finished + 1
