@@ -50,6 +50,11 @@ class WaitingClaim:
         self._is_ending = False
         self.is_waiting = False
 
+    async def open(self) -> None:
+        """Connect under the worker's name, again where that was lost. Raises: BrokerUnavailable."""
+        reader = await self._opened()
+        await reader.time()
+
     async def run(self, *, limit: int, token: str, timeout: float) -> Claim | None:
         """Claim as a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
 

@@ -87,10 +87,13 @@ class Claimer:
         """Claim until cancelled, or in a burst until nothing is left to do."""
         while True:
             try:
-                if await self._claim_some(mode):
-                    return
+                await self._claims.open()
+                while not await self._claim_some(mode):
+                    pass
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
+            else:
+                return
 
     async def close(self) -> None:
         """Close the connection that waits."""

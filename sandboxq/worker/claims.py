@@ -69,6 +69,13 @@ class Claims:
         """Whether a claim sleeps in Redis until a job comes."""
         return self._waiting_claim.is_waiting
 
+    async def open(self) -> None:
+        """Connect what waits: a worker that never waits is on the dashboards by it too.
+
+        Raises: BrokerUnavailable.
+        """
+        await self._waiting_claim.open()
+
     async def now(self, limit: int) -> Claim | None:
         """Claim up to ``limit`` jobs of those that are there."""
         return await self._ask(lambda token: self._claim(limit, token))

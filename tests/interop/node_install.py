@@ -65,14 +65,14 @@ def _major_version(node: str) -> int:
     return int(shown.removeprefix("v").split(".")[0])
 
 
-def installed_modules(tools: NodeTools) -> Path:
-    """Return the folder that holds node_modules of node/package.json; the first call installs it.
+def installed_modules(tools: NodeTools, packages: Path = NODE_FOLDER) -> Path:
+    """Return the folder with the node_modules of a package.json; the first call installs it.
 
     Raises:
         NodeUnavailable: npm failed, as it does without a network.
 
     """
-    wanted = (NODE_FOLDER / "package.json").read_bytes()
+    wanted = (packages / "package.json").read_bytes()
     folder = _cache_folder() / hashlib.sha256(wanted).hexdigest()[:16]
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

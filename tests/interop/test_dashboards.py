@@ -43,6 +43,18 @@ async def test_node_lists_our_workers(node: NodeSide, ours: OurSide) -> None:
     await wait_until_async(is_gone)
 
 
+async def test_a_worker_that_never_waited_is_listed(node: NodeSide, ours: OurSide) -> None:
+    """A worker at a long job is the one that is looked for, and it has never been idle."""
+    await node.add("sleep", {"ms": 700})
+    async with ours.worker(name="resizer-1"), ours.queue() as queue:
+
+        async def is_busy() -> bool:
+            return (await queue.counts("active"))["active"] == 1
+
+        await wait_until_async(is_busy)
+        assert len(await listed_workers(node)) == 1
+
+
 async def test_the_board_shows_our_jobs_in_every_state(node: NodeSide, ours: OurSide) -> None:
     """bull-board parses every field of every job: one it cannot read breaks the whole page."""
     board = await open_board(node)
