@@ -38,6 +38,7 @@ page.on("response", (answer) => {
 
 const commands = {
   open: async ({ queues }) => {
+    troubles = [];
     dashboards = await serve(load, socketPath, queues);
     return dashboards.port;
   },
