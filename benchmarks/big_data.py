@@ -77,6 +77,8 @@ class _Desk:
         self.ended.set_result(outcome)
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None: ...
+    def wants_reports(self) -> bool:
+        return True
 
     def on_question(self, question: Question) -> None: ...
 

@@ -86,6 +86,10 @@ class _Caller:
         if not self._left:
             self._done.set_result(None)
 
+    def wants_reports(self) -> bool:
+        """Say yes, always."""
+        return True
+
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         raise NotImplementedError
 

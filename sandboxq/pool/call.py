@@ -63,6 +63,9 @@ class PoolListener(Protocol):
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Take what a running call wants written: ``kind`` is progress, log or data."""
 
+    def wants_reports(self) -> bool:
+        """Tell whether more may come now; else children that report are not read for a while."""
+
     def on_question(self, question: Question) -> None:
         """Take what a running call wants to know; see that it is answered."""
 

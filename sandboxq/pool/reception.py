@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from sandboxq.pool.pool import Pool
     from sandboxq.pool.process import Child
 
+# A child that reports faster than Redis takes it waits so long before it is read again.
+_PAUSE = 0.05
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 
 
@@ -56,6 +58,7 @@ class Reception:
         self._pool = pool
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._has_reported = False
 
     def on_readable(self, child: Child) -> None:
         """Read a child's messages, then give it new calls."""
@@ -67,12 +70,26 @@ class Reception:
             self._loop.remove_reader(child.channel.fileno())
         except struct.error:
             self._pool.doom(child, JobCrashed(f"child {child.pid} sent what is no message"))
+        if self._has_reported:
+            self._has_reported = False
+            if not self._listener.wants_reports():
+                self._loop.remove_reader(child.channel.fileno())
+                self._loop.call_later(_PAUSE, self._read_on, child)
         if child.answered == answered:
             return
         child.unclaimed_lines = 0
         self._pool.crew.see_off(child)
         self._pool.recycler.answered(child)
         self._go_on(child)
+
+    def _read_on(self, child: Child) -> None:
+        """Read a child again, unless reports still wait for Redis; until then its code waits."""
+        if child.channel.fileno() < 0 or child.doom is not None:
+            return
+        if self._listener.wants_reports():
+            self._loop.add_reader(child.channel.fileno(), self.on_readable, child)
+        else:
+            self._loop.call_later(_PAUSE, self._read_on, child)
 
     def _go_on(self, child: Child) -> None:
         """Give new calls to a child that got on."""
@@ -106,6 +123,7 @@ class Reception:
             self._on_answer(child, move_from_frame(payload, detail), flags, spent, seq)
         elif kind in _REPORTS:
             call = child.flying.get(seq)
+            self._has_reported = True
             if call is not None:
                 self._listener.on_report(call, _REPORTS[kind], payload)
         elif kind == LINE:

@@ -56,6 +56,10 @@ class WorkerListener:
         """Write progress, a log row or new data."""
         self._settler.report(call.context, kind, payload)
 
+    def wants_reports(self) -> bool:
+        """Tell whether the settler keeps up."""
+        return not self._settler.is_flooded
+
     def on_question(self, question: Question) -> None:
         """Read the answer from Redis."""
         self._answers.take(question)

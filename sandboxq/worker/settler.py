@@ -54,6 +54,9 @@ _log = logging.getLogger("sandboxq.worker")
 
 # A flood of log rows is written in round trips of so many, so that none takes too long.
 MOST_REPORTS = 1000
+# While more than this waits for Redis, children that report are not read: their code waits.
+MOST_UNWRITTEN = 20_000
+MOST_UNWRITTEN_BYTES = 32 << 20
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
 PENDING_CHILDREN = -4
@@ -113,6 +116,7 @@ class Settler:
         )
         self._on_settled = on_settled
         self._reports: list[Report] = []
+        self._unwritten_bytes = 0
         self._endings: list[_Ending] = []
         self._work = asyncio.Event()
 
@@ -120,12 +124,19 @@ class Settler:
         """Take progress, a log row or new data of a running attempt."""
         if attempt.state is AttemptState.RUNNING:
             keep_logs = attempt.options.keep_logs or 0
+            self._unwritten_bytes += len(payload)
             self._reports.append(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
             if kind == "progress" and self._telemetry.wants(JobProgressed):
                 self._telemetry.emit(
                     JobProgressed(attempt.job.id.decode(errors="replace"), payload)
                 )
             self._work.set()
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether more reports wait for Redis than should be held."""
+        is_large = self._unwritten_bytes > MOST_UNWRITTEN_BYTES
+        return is_large or len(self._reports) > MOST_UNWRITTEN
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take the outcome of an attempt and decide what follows from it."""
@@ -195,6 +206,7 @@ class Settler:
             # Progress and log rows are not worth an outcome: said, and gone.
             _log.exception("Redis refused %d progress and log rows", len(reports))
         del self._reports[: len(reports)]
+        self._unwritten_bytes -= sum(len(each.payload) for each in reports)
 
     async def _settle(self, endings: list[_Ending]) -> list[int]:
         settlements = [

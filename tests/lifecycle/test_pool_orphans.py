@@ -39,6 +39,7 @@ from sandboxq.pool.pool import Call, Pool
 from sandboxq.telemetry import Telemetry
 class Listener:
     def on_outcome(self, call, outcome, seconds): print(outcome, flush=True)
+    def wants_reports(self): return True
     def on_report(self, call, kind, payload): print(payload.decode(), flush=True)
     def on_line(self, call, pid, stream, line): pass
     def on_room(self): pass

@@ -84,6 +84,10 @@ class Desk:
         """Remember."""
         self.reports.append((call.key, kind, payload))
 
+    def wants_reports(self) -> bool:
+        """Say yes, always."""
+        return True
+
     def on_question(self, question: Question) -> None:
         """Remember; the test answers."""
         self.questions.append(question)

@@ -211,3 +211,36 @@ async def _has_claimed_all(queue: Queue) -> bool:
 
 async def _are_completed(queue: Queue, number: int) -> bool:
     return (await queue.counts())["completed"] == number
+
+
+def test_a_flood_of_reports_while_redis_is_away_is_held_back(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """The coordinator must not hold what a job says in minutes: the job waits in `job.log`."""
+    path = tmp_path / "flood.py"
+    path.write_text(
+        "def process(job):\n    for _ in range(2000): job.log('x' * 50_000)\n    return 'said'\n"
+    )
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, str(path), url=server.url, procs=1) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            job = await queue.add("flood", {}, keep_logs=10)
+            await wait_until_async(lambda: _has_reported(worker))
+            server.freeze()
+            await asyncio.sleep(1.5)
+            held = worker._settler._unwritten_bytes
+            server.thaw()
+            assert held < 40 << 20  # of 100 MB
+            assert await job.result(timeout=30) == "said"
+            worker.stop()
+            await run
+
+    async def _has_reported(worker: Worker) -> bool:
+        return worker._settler._unwritten_bytes > 0
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
