@@ -13,6 +13,7 @@ import pytest
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.outcome import Completed
 from sandboxq.pool import py_spy
+from sandboxq.pool.kinds import this_interpreter
 from sandboxq.pool.stacks import Stacks, read_stacks
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file, stat_fields
@@ -132,7 +133,8 @@ def test_threads_of_a_job_are_shown(chores: Path) -> None:
             call = desk.submit({"do": "start_thread", "seconds": 1})
             await begun(desk, 1)
             text = (await stacks_of(desk)).of(call.seq)
-            assert " in compute" in text
+            # Without a GIL the others change their stacks while they are read.
+            assert (" in compute" in text) == this_interpreter().has_gil
             assert " in start_thread" in text
             assert "sandboxq/child" not in text
             await desk.outcome(call)
