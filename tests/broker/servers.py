@@ -40,7 +40,7 @@ class StoppableServer:
         """Run the server and wait until it listens."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         port = int(self._command[self._command.index("--tls-port") + 1]) if self._tls else self.port
-        wait_until(lambda: _listens(port))
+        wait_until(lambda: listens(port))
 
     def stop(self) -> None:
         """End the server and wait for its end."""
@@ -149,6 +149,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             await writer.drain()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on this loopback port."""
     with socket(AF_INET, SOCK_STREAM) as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

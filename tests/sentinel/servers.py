@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import redis
 
 from sandboxq.broker.launcher import binary_path
-from tests.broker.servers import StoppableServer, free_port
+from tests.broker.servers import StoppableServer, free_port, listens
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MASTER = "mymaster"
+SENTINELS = 3
 SENTINEL_PASSWORD = "of-sentinels"  # noqa: S105 - an example
 DATA_PASSWORD = "of-data"  # noqa: S105 - an example
 
@@ -35,30 +36,37 @@ class SentinelSet:
             self.servers.append(StoppableServer(folder, *auth, *quick, *follow))
         self._directory = directory
         self._sentinels: list[subprocess.Popen[bytes]] = []
-        self.ports = [free_port() for _ in range(3)]
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        options = f"?sentinel_password={SENTINEL_PASSWORD}"
-        self.url = f"redis+sentinel://:{DATA_PASSWORD}@{hosts}/{MASTER}{options}"
+        self.ports: list[int] = []
 
     def start(self) -> None:
         """Run all, and wait until the Sentinels know the replicas and each other."""
         for server in self.servers:
             server.start()
-        program = shutil.which("redis-server") or str(binary_path())
-        for port in self.ports:
-            path = self._directory / f"sentinel-{port}.conf"
-            path.write_text(self._configuration(port))
-            command = [program, str(path), "--sentinel"]
-            self._sentinels.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        # Sentinels ask a master for its replicas at once, and then every ten seconds.
+        wait_until(self._are_replicas_there, timeout=30)
+        while len(self.ports) < SENTINELS:
+            self._start_sentinel(free_port())
         wait_until(lambda: all(map(self._knows_all, self.ports)), timeout=40)
 
     def stop(self) -> None:
         """End all."""
-        for sentinel in self._sentinels:
-            sentinel.kill()
-            sentinel.wait(10)
+        self.stop_sentinels()
         for server in self.servers:
             server.stop()
+
+    def stop_sentinels(self) -> None:
+        """Leave the servers as they are from now on."""
+        while self._sentinels:
+            sentinel = self._sentinels.pop()
+            sentinel.kill()
+            sentinel.wait(10)
+
+    def fail_over(self) -> None:
+        """Make a replica the master, and the master a replica, both alive."""
+        old = self.master()
+        with redis.Redis(port=self.ports[0], password=SENTINEL_PASSWORD) as client:
+            client.execute_command(f"SENTINEL FAILOVER {MASTER}")
+        wait_until(lambda: self.master() is not old, timeout=30)
 
     def master(self) -> StoppableServer:
         """Return the server that the Sentinels call the master."""
@@ -73,6 +81,29 @@ class SentinelSet:
     def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.stop()
+
+    @property
+    def url(self) -> str:
+        """Of all Sentinels, with both passwords; known once they run."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        options = f"?sentinel_password={SENTINEL_PASSWORD}"
+        return f"redis+sentinel://:{DATA_PASSWORD}@{hosts}/{MASTER}{options}"
+
+    def _start_sentinel(self, port: int) -> None:
+        """Run a Sentinel, unless somebody was quicker to take this port."""
+        program = shutil.which("redis-server") or str(binary_path())
+        path = self._directory / f"sentinel-{port}.conf"
+        path.write_text(self._configuration(port))
+        process = subprocess.Popen([program, str(path), "--sentinel"], stdout=subprocess.DEVNULL)
+        wait_until(lambda: listens(port) or process.poll() is not None)
+        if process.poll() is None:
+            self.ports.append(port)
+            self._sentinels.append(process)
+
+    def _are_replicas_there(self) -> bool:
+        with redis.Redis(port=self.servers[0].port, password=DATA_PASSWORD) as client:
+            _, _, replicas = client.execute_command("ROLE")
+        return len(replicas) == len(self.servers) - 1
 
     def _configuration(self, port: int) -> str:
         rows = [
