@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ class Drain:
         self.name = name
         self.added: list[str] = []
         self.refused = 0
+        # Seconds between two adds that Redis took.
+        self.longest_pause = 0.0
         self._is_enough = False
         self.events: list[Event] = []
         # The state of every job that has ended, by its id.
@@ -80,7 +83,7 @@ class Drain:
         return kinds.count(BrokerLost), kinds.count(BrokerBack)
 
     async def _add(self, queue: Queue) -> None:
-        number = 0
+        number, added_at = 0, time.monotonic()
         while not self._is_enough:
             # Custom ids: an add whose reply was lost may be repeated without harm.
             entries: Any = [
@@ -94,6 +97,9 @@ class Drain:
                 await asyncio.sleep(0.1)
                 continue
             self.added += [job.id for job in jobs]
+            now = time.monotonic()
+            self.longest_pause = max(self.longest_pause, now - added_at)
+            added_at = now
             number += 5
             await asyncio.sleep(0.005)
 
@@ -137,7 +143,7 @@ async def add_until_taken(queue: Queue, number: int) -> QueuedJob:
 
 
 async def _ended(queue: Queue) -> dict[str, str]:
-    """Return the state of every job that has ended, by its id; each is in one state only."""
+    """Return the state of every job that has ended, by its id; each is there once, in one state."""
     found: dict[str, str] = {}
     for state in ("completed", "failed"):
         for job in await queue.get_jobs([state], 0, -1):

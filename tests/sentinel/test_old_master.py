@@ -58,14 +58,14 @@ def test_a_master_that_was_away_is_not_written_to(tmp_path: Path) -> None:
     """It comes back before anybody has told it that another has taken over, and would take all."""
 
     async def main(sentinels: SentinelSet) -> StoppableServer:
-        # Seconds that a frozen server is given.
-        broker = await Broker.connect(f"{sentinels.url}&socket_timeout=1")
+        broker = await Broker.connect(sentinels.url)
         old = sentinels.master()
-        # Several connections, most of which are idle when the trouble begins.
+        waiting = await broker.blocking("w", "marker")
+        # Several connections, all idle when the trouble begins: who waits finds out for them.
         await asyncio.gather(*(broker.command("SET", f"before-{i}", i) for i in range(12)))
         old.freeze()
         with pytest.raises(BrokerUnavailable):
-            await broker.command("SET", "meanwhile", 1)
+            await waiting.pop_marker("marker", 0.1)
         await asyncio.to_thread(wait_until, lambda: sentinels.master() is not old, timeout=30)
         await broker.wait_until_back()
         sentinels.stop_sentinels()
