@@ -42,10 +42,14 @@ def completed_from_frame(payload: bytes, arena: Arena, *, most: int) -> Unstored
     return Unstored(value, blob=blob, table=place.table.decode("utf-8", "replace"))
 
 
-def failure_from_frame(payload: bytes, flags: int, *, pid: int, memory: int | None) -> Failed:
-    """Return the failure in a FAILED of a child with this grant of memory."""
+def failure_from_frame(
+    payload: bytes, flags: int, *, pid: int, memory: int | None, peak: int
+) -> Failed:
+    """Return the failure in a FAILED of a child with this grant and this peak of memory."""
     reason, stack, cause = decode_failure(payload)
-    facts = {"pid": str(pid), "limit": str(memory)} if flags & OUT_OF_MEMORY else None
+    facts = None
+    if flags & OUT_OF_MEMORY:
+        facts = {"pid": str(pid), "limit": str(memory), "peak": str(peak)}
     is_final = bool(flags & UNRECOVERABLE)
     is_crash = bool(flags & OUT_OF_MEMORY)  # its child leaves after it
     return Failed(reason, stack, cause, is_unrecoverable=is_final, facts=facts, is_crash=is_crash)

@@ -117,7 +117,9 @@ class Reception:
             else:
                 self._on_answer(child, outcome, flags, spent, seq)
         elif kind == FAILED:
-            failure = failure_from_frame(payload, flags, pid=child.pid, memory=child.memory)
+            failure = failure_from_frame(
+                payload, flags, pid=child.pid, memory=child.memory, peak=spent[3]
+            )
             self._on_answer(child, failure, flags, spent, seq)
         elif kind == MOVE:
             self._on_answer(child, move_from_frame(payload, detail), flags, spent, seq)

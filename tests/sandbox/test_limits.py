@@ -125,6 +125,9 @@ def test_memory_error_fails_the_job_and_replaces_the_child(chores: Path) -> None
             failed = await desk.failure({"do": "hoard"})
             assert failed.cause == "JobMemoryExceeded"
             assert "256 MB" in failed.reason
+            assert failed.facts is not None
+            assert int(failed.facts["limit"]) == 256 << 20
+            assert int(failed.facts["peak"]) > 128 << 20
             assert "in hoard" in failed.stack
             await desk.value({"do": "facts"})
             assert desk.pool.pids != before
