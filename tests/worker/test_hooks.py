@@ -12,6 +12,7 @@ from sandboxq.telemetry import (
     JobClaimed,
     JobCompleted,
     JobEvent,
+    JobMoved,
     JobProgressed,
     QueueDrained,
     Telemetry,
@@ -44,8 +45,10 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
         return heard.count(QueueDrained()) == times
 
     run_async(main())
+    moved = [event.state for event in heard if isinstance(event, JobMoved)]
+    assert moved == ["completed", "failed"]
     # The value is told when Redis has it, by when the claimer may have looked for more.
-    told = [event for event in heard if not isinstance(event, QueueDrained)]
+    told = [event for event in heard if not isinstance(event, QueueDrained | JobMoved)]
     assert isinstance(told[3], JobCompleted)
     assert told[3].seconds > 0
     assert told[3].usage is not None
