@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # What macOS has not; a look-alike, since no such machine is at hand.
 _LIKE_A_MAC = """
-import os, runpy, signal, socket, sys
+import os, runpy, signal, socket, sys, sysconfig
+sysconfig.get_config_vars()  # read now: there is no file of them for the other platform here
 for module, names in ((os, ("sched_getaffinity", "pidfd_open", "memfd_create", "pipe2")),
                       (signal, ("SIGRTMAX", "SIGRTMIN", "pidfd_send_signal"))):
     for name in names:
