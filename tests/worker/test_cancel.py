@@ -32,6 +32,7 @@ async def begun(queue: Queue, data: dict[str, Any], **options: Any) -> QueuedJob
         return await job.state() == "active"
 
     await wait_until_async(is_active)
+    await asyncio.sleep(0.1)  # what was claimed has yet to begin in its child
     return job
 
 
