@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,7 +50,13 @@ async def wait_until_async(
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the URL of a private valkey-server, without persistence."""
-    directory: Path = tmp_path_factory.mktemp("valkey")
+    with running_server(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running_server(directory: Path) -> Iterator[str]:
+    """Run a private valkey-server without persistence while the block runs; yield its URL."""
     process, url = _start_server(directory)
     try:
         yield url
