@@ -23,6 +23,7 @@ NAMES = (
     "policies",
     "big_data",
     "peers",
+    "kinds",
 )
 
 

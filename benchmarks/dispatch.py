@@ -53,10 +53,11 @@ def main(arguments: list[str]) -> None:
     answer(QUESTION, cases, options)
 
 
-class _Caller:
+class Caller:
     """Keeps the pool full until so many calls are done."""
 
     def __init__(self) -> None:
+        """Begin with nothing; whoever made it sets the pool."""
         self.pool: Pool
         self._left = 0
         self._unsent = 0
@@ -75,12 +76,14 @@ class _Caller:
         return time.perf_counter() - began
 
     def on_room(self) -> None:
+        """Fill the pool."""
         room = self.pool.room() if self._at_once is None else self._at_once - self.pool.held
         for _ in range(min(room, self._unsent)):
             self._unsent -= 1
             self.pool.submit(Call(b"1", self._payload))
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
+        """Count."""
         del call, outcome, seconds
         self._left -= 1
         if not self._left:
@@ -91,17 +94,20 @@ class _Caller:
         return True
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
+        """Refuse: these jobs do nothing."""
         raise NotImplementedError
 
     def on_question(self, question: ChildQuestion) -> None:
+        """Refuse: these jobs do nothing."""
         raise NotImplementedError
 
     def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+        """Refuse: these jobs do nothing."""
         raise NotImplementedError
 
 
 async def _ours(calls: int) -> Found:
-    caller = _Caller()
+    caller = Caller()
     caller.pool = Pool(
         program.task("noop"),
         size=CHILDREN,
