@@ -38,7 +38,11 @@ def live_async(
 ) -> None:
     """Run calls on an event loop until the coordinator retires this child or is gone."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_Desk(link, processor, settings, capture).serve())
+        desk = _Desk(link, processor, settings, capture)
+        try:
+            runner.run(desk.serve())
+        finally:
+            desk.hang_up(runner.get_loop())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -82,6 +86,11 @@ class _Desk:
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         await _call_hook(self._processor.teardown)
+
+    def hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hear nobody any more: what is left of the tasks is only to be cancelled."""
+        for end in (self._link, self._link.answers, self._link.cancels):
+            loop.remove_reader(end.fileno())
 
     def _read_on(self) -> None:
         if not self._is_reading:

@@ -36,6 +36,7 @@ class SeatLink(Link):
     def __init__(self, fds: Sequence[int]) -> None:
         """Take over socket, mark, pipe of cancelled calls, socket of answers, arena."""
         sock, mark, cancels, answers, arena = fds
+        self._has_left = False
         self._sockets = [
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
             for fd in (sock, answers)
@@ -54,7 +55,13 @@ class SeatLink(Link):
 
     def leave(self) -> NoReturn:
         """Unwind this thread, whatever it is at."""
+        self._has_left = True
         raise SeatEnded
+
+    def send(self, *message: Any, **more: Any) -> None:
+        """Send one message; nobody hears what jobs say that are unwound."""
+        if not self._has_left:
+            super().send(*message, **more)
 
     def close(self) -> None:
         """Give back every descriptor."""
