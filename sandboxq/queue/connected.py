@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from sandboxq.broker.connection import Broker
+from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
     from sandboxq.clock import Clock
@@ -25,6 +26,7 @@ class Connected:
         self._broker = broker
         self._owns_broker = broker is None
         self._connecting = asyncio.Lock()
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -36,16 +38,22 @@ class Connected:
         await self.close()
 
     async def connect(self) -> None:
-        """Connect now instead of when the first method is awaited."""
+        """Connect now instead of when the first method is awaited; again, after ``close``."""
+        self._is_closed = False
         await self._connected()
 
     async def close(self) -> None:
         """Close the connections that were opened; may be called twice."""
+        self._is_closed = True
         if self._owns_broker and self._broker is not None:
             broker, self._broker = self._broker, None
             await broker.close()
 
     async def _connected(self) -> Broker:
+        if self._is_closed:
+            # To connect again unasked would leave a connection that nobody closes.
+            message = f"this {type(self).__name__} was closed: use it before, or connect() again"
+            raise UsageError(message)
         if self._broker is None:
             async with self._connecting:
                 if self._broker is None:

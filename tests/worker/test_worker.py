@@ -49,6 +49,10 @@ def with_worker(
     run_async(main())
 
 
+async def _has_completed(worker: Worker, number: int) -> bool:
+    return worker.tally.completed == number
+
+
 def test_every_job_runs_once_and_its_value_arrives(server_url: str, queue_name: str) -> None:
     """The main job: add, run in a child, read the value."""
 
@@ -56,7 +60,8 @@ def test_every_job_runs_once_and_its_value_arrives(server_url: str, queue_name: 
         jobs = await queue.add_bulk([("echo", {"value": number}) for number in range(300)])
         values = await asyncio.gather(*(job.result(timeout=30) for job in jobs))
         assert values == list(range(300))
-        assert worker.tally.completed == 300
+        # Told a moment after Redis has it.
+        await wait_until_async(lambda: _has_completed(worker, 300))
         counts = await queue.counts()
         assert (counts["completed"], counts["active"], counts["waiting"]) == (300, 0, 0)
 
