@@ -3,7 +3,9 @@
 //   node node_probes.mjs <folder with node_modules> <bullmq package> <Redis socket>
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -291,6 +293,43 @@ const probes = {
     const give_up = () => Promise.reject(new bullmq.UnrecoverableError("never"));
     assert.equal((await run(q, give_up, await q.add("a", 1, { attempts: 5 }))).attemptsMade, 1);
   },
+  delayed_error: async (q) => {
+    const later = async (job, token) => {
+      if (job.attemptsStarted > 1) return "later";
+      await job.moveToDelayed(Date.now() + 20, token);
+      throw new bullmq.DelayedError();
+    };
+    assert.equal((await run(q, later, await q.add("a", 1))).returnvalue, "later");
+  },
+  waiting_error: async (q) => {
+    const again = async (job, token) => {
+      if (job.attemptsStarted > 1) return "again";
+      await job.moveToWait(token);
+      throw new bullmq.WaitingError();
+    };
+    assert.equal((await run(q, again, await q.add("a", 1))).returnvalue, "again");
+  },
+  rate_error: async (q) => {
+    const limited = async (job) => {
+      if (job.attemptsStarted > 1) return "again";
+      await q.rateLimit(50);
+      throw new bullmq.RateLimitError();
+    };
+    const job = await run(q, limited, await q.add("a", 1), { limiter: { max: 9, duration: 50 } });
+    assert.equal(job.returnvalue, "again");
+  },
+  limiter: async (q) => {
+    const [, , last] = await q.addBulk(Array(3).fill({ name: "a", data: 1 }));
+    const started = Date.now();
+    await run(q, async () => 1, last, { limiter: { max: 1, duration: 300 } });
+    assert(Date.now() - started > 500);
+  },
+  crash: async (q) => {
+    const file = join(mkdtempSync(join(tmpdir(), "probe-")), "dies.cjs");
+    writeFileSync(file, "module.exports = async () => process.kill(process.pid, 'SIGKILL');");
+    const job = await run(q, file, await q.add("a", 1));
+    assert(job.failedReason);
+  },
   worker_name: async (q) => {
     const job = await run(q, async () => 1, await q.add("a", 1), { name: "me" });
     assert.equal(job.processedBy, "me");
@@ -335,6 +374,24 @@ const probes = {
 
   flow: (q) =>
     withFlow(q, async ({ job }) => assert.equal(await job.getState(), "waiting-children")),
+  ignored: (q) =>
+    withFlow(
+      q,
+      async ({ job }) => {
+        const fail = async (each) => (each.name === "child" ? boom() : "ran");
+        assert.equal((await run(q, fail, job)).returnvalue, "ran");
+      },
+      { ignoreDependencyOnFailure: true },
+    ),
+  fail_parent: (q) =>
+    withFlow(
+      q,
+      async ({ job }) => {
+        await run(q, boom, job);
+        assert.equal(await job.getState(), "failed");
+      },
+      { failParentOnFailure: true },
+    ),
   get_flow: (q) =>
     withFlow(q, async ({ job }, producer) => {
       const found = await producer.getFlow({ queueName: q.name, id: job.id });

@@ -525,3 +525,48 @@ async def custom_events(room: Room) -> None:
     q = room.queue
     await q.publish_event("mine", {"a": "1"})
     await room.heard("mine")
+
+
+@probe
+async def delayed_error(room: Room) -> None:
+    assert (await room.run("postpone", {"ms": 20})).returnvalue == 2
+
+
+@probe
+async def waiting_error(room: Room) -> None:
+    assert (await room.run("put-back")).returnvalue == 2
+
+
+@probe
+async def rate_error(room: Room) -> None:
+    assert (await room.run("limit-rate", {"ms": 50})).returnvalue == 2
+
+
+@probe
+async def limiter(room: Room) -> None:
+    await room.queue.add_bulk([("echo", 1), ("echo", 2)])
+    started = time.monotonic()
+    await room.run("echo", 3, worker={"limiter": RateLimit(1, 0.3)})
+    assert time.monotonic() - started > 0.5
+
+
+@probe
+async def crash(room: Room) -> None:
+    crashed = await room.run("crash", {"times": 9}, worker={"max_crashes": 1})
+    assert crashed.failed_reason
+
+
+@probe
+async def ignored(room: Room) -> None:
+    parent, _ = await room.flow("ignore")
+    async with room.ours.worker():
+        await room.until_ended(parent)
+    assert str(await parent.state()) == "completed"
+
+
+@probe
+async def fail_parent(room: Room) -> None:
+    parent, _ = await room.flow("fail")
+    async with room.ours.worker():
+        await room.until_ended(parent)
+    assert str(await parent.state()) == "failed"

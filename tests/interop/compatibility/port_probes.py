@@ -519,6 +519,63 @@ async def custom_events(room: Room) -> None:
     await room.heard("mine", lambda: producer.publishEvent({"eventName": "mine", "a": "1"}))
 
 
+@probe
+async def delayed_error(room: Room) -> None:
+    async def later(job: Any, token: str) -> str:
+        if job.attemptsStarted > 1:
+            return "later"
+        await job.moveToDelayed(int(time.time() * 1000) + 20, token)
+        raise bullmq.DelayedError
+
+    job = await room.queue.add("a", 1, {})
+    same((await room.run(job, later)).returnvalue, "later")
+
+
+@probe
+async def waiting_error(room: Room) -> None:
+    job = await room.queue.add("a", 1, {})
+    await job.moveToWait("token")
+
+
+@probe
+async def rate_error(_room: Room) -> None:
+    raise bullmq.RateLimitError
+
+
+@probe
+async def limiter(room: Room) -> None:
+    q = room.queue
+    for data in (1, 2):
+        await q.add("a", data, {})
+    last, started = await q.add("a", 3, {}), time.monotonic()
+    await room.run(last, give, limiter={"max": 1, "duration": 300}, drainDelay=1)
+    waited = time.monotonic() - started
+    holds(waited > 0.5)
+    holds(waited < 1.5, "partial: kept, but the worker sleeps its drainDelay, not until it may")
+
+
+@probe
+async def crash(_room: Room) -> None:
+    message = "jobs run in the worker's own process"
+    raise AttributeError(message)
+
+
+@probe
+async def ignored(room: Room) -> None:
+    async def fail(job: Any, token: str) -> Any:
+        return await boom(job, token) if job.name == "child" else "ran"
+
+    flow_added = await room.flow(ignoreDependencyOnFailure=True)
+    same((await room.run(flow_added["job"], fail)).returnvalue, "ran")
+
+
+@probe
+async def fail_parent(room: Room) -> None:
+    flow_added = await room.flow(failParentOnFailure=True)
+    await room.run(flow_added["job"], boom)
+    same(await flow_added["job"].getState(), "failed")
+
+
 async def found(each: Callable[[Room], Awaitable[None]]) -> str:
     """Return what went wrong with a probe, "" when nothing."""
     room = Room()

@@ -85,10 +85,15 @@ class Room:
         async with _connected(self.ours.url) as broker:
             return list(await broker.command("KEYS", f"bull:{self.queue.name}:*"))
 
-    async def flow(self, **child_options: Any) -> tuple[QueuedJob, QueuedJob]:
-        """Add a parent with one child."""
+    async def flow(
+        self, on_failure: str | None = None, **child_options: Any
+    ) -> tuple[QueuedJob, QueuedJob]:
+        """Add a parent with one child, which fails when it is said ``on_failure`` what then."""
         name = self.queue.name
         child: Any = {"name": "echo", "queue": name, "data": 2, "opts": child_options}
+        if on_failure is not None:
+            failing = {"name": "give-up", "data": {"message": "never"}, "on_failure": on_failure}
+            child = {**child, **failing}
         async with FlowProducer(url=self.ours.url) as producer:
             flow = await producer.add(name="children", queue=name, data=1, children=[child])
         parent, leaf = flow.job.id, flow.children[0].job.id

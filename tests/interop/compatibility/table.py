@@ -16,7 +16,7 @@ OPENING = """\
 # What is compatible
 
 Each cell comes from a probe: a small program that did the thing on a real server and looked at
-what came of it. {works} it worked, {fails} it did not, with what was said or seen. Written by
+what came of it. {works} it worked, partial or {fails} it did not, with what was seen. Written by
 `python -m tests.interop.compatibility` on {date}; do not edit.
 
 sandboxq works on the same keys as BullMQ for Node: either may add, run, read and change what the
