@@ -36,6 +36,16 @@ page.on("response", (answer) => {
   troubles.push(`${answer.status()} ${answer.request().method()} ${answer.url()}`);
 });
 
+// Arena reloads its page when an action is done, which cuts off what was asked for meanwhile.
+async function visit(url, triesLeft = 3) {
+  try {
+    await page.goto(url, { waitUntil: "networkidle" });
+  } catch (error) {
+    if (!triesLeft || !/ERR_ABORTED|interrupted/.test(error.message)) throw error;
+    await visit(url, triesLeft - 1);
+  }
+}
+
 const commands = {
   open: async ({ queues }) => {
     troubles = [];
@@ -45,15 +55,11 @@ const commands = {
 
   // The page is left first: bull-board asks again and again.
   leave: async () => {
-    await page.goto("about:blank");
+    await visit("about:blank");
     await dashboards?.close();
   },
 
-  // Arena reloads its page when an action is done, which may cut off what was asked meanwhile.
-  goto: async ({ url }) => {
-    const go = () => page.goto(url, { waitUntil: "networkidle" });
-    await go().catch((error) => (error.message.includes("ERR_ABORTED") ? go() : Promise.reject(error)));
-  },
+  goto: ({ url }) => visit(url),
   see: async ({ selector }) => void (await page.locator(selector).first().waitFor()),
   click: async ({ selector }) => void (await page.locator(selector).first().click()),
   count: ({ selector }) => page.locator(selector).count(),
