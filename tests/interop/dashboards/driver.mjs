@@ -37,12 +37,12 @@ page.on("response", (answer) => {
 });
 
 // Arena reloads its page when an action is done, which cuts off what was asked for meanwhile.
-async function visit(url, triesLeft = 3) {
+async function visit(url, waitUntil, triesLeft = 3) {
   try {
-    await page.goto(url, { waitUntil: "networkidle" });
+    await page.goto(url, { waitUntil });
   } catch (error) {
-    if (!triesLeft || !/ERR_ABORTED|interrupted/.test(error.message)) throw error;
-    await visit(url, triesLeft - 1);
+    if (!triesLeft || !/ERR_ABORTED|interrupted|Timeout/.test(error.message)) throw error;
+    await visit(url, waitUntil, triesLeft - 1);
   }
 }
 
@@ -55,11 +55,11 @@ const commands = {
 
   // The page is left first: bull-board asks again and again.
   leave: async () => {
-    await visit("about:blank");
+    await visit("about:blank", "load");
     await dashboards?.close();
   },
 
-  goto: ({ url }) => visit(url),
+  goto: ({ url }) => visit(url, "networkidle"),
   see: async ({ selector }) => void (await page.locator(selector).first().waitFor()),
   click: async ({ selector }) => void (await page.locator(selector).first().click()),
   count: ({ selector }) => page.locator(selector).count(),
