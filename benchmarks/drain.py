@@ -25,6 +25,7 @@ from sandboxq.worker.worker import Worker
 
 def main() -> None:
     """Do what standard input says."""
+    collect_rarely()  # as `sandboxq run` does
     print(json.dumps(event_loop.run(_measured(json.load(sys.stdin)))))
 
 

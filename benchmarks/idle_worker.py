@@ -15,11 +15,13 @@ from typing import Any
 
 from sandboxq.cli import event_loop
 from sandboxq.telemetry import Event, HeartbeatSent, JobsStalled, LocksLost, Telemetry
+from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
 
 def main() -> None:
     """Serve until SIGTERM."""
+    collect_rarely()  # as `sandboxq run` does
     print(json.dumps(event_loop.run(_serve(json.load(sys.stdin)))))
 
 
