@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from sandboxq.cron import RepeatStrategy
     from sandboxq.sandbox.policy import Policy
 
 # The environment's names all start with this.
@@ -88,6 +89,8 @@ class WorkerSettings:
     # Run in the coordinator, whose loop renews all locks: they may compute, and nothing else.
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
     max_started_attempts: int | None = None
+    # In place of cron, for all patterns; as the back-off strategies, it may only compute.
+    repeat_strategy: RepeatStrategy | None = None
     max_crashes: int = MAX_CRASHES
     max_jobs_per_child: int | None = None
     max_rss_per_child: int | None = None  # bytes
@@ -124,8 +127,7 @@ class WorkerSettings:
         _check_max_result(self.max_result)
         if self.tracing is not None:
             _instance("tracing", self.tracing, Tracing)
-        for kind, strategy in self.backoff_strategies.items():
-            _check_strategy(kind, strategy)
+        _check_strategies(self.backoff_strategies, self.repeat_strategy)
         if any(character.isspace() for character in self.name):
             message = (
                 f"name {self.name!r} must not contain spaces: Redis refuses them in client names"
@@ -175,6 +177,7 @@ class WorkerOptions(TypedDict, total=False):
     limiter: RateLimit | None
     backoff_strategies: Mapping[str, BackoffStrategy]
     max_started_attempts: int | None
+    repeat_strategy: RepeatStrategy | None
     max_crashes: int
     max_jobs_per_child: int | None
     max_rss_per_child: int | None
@@ -251,6 +254,14 @@ def _check_max_result(value: int) -> None:
     if value > MOST_BYTES:
         message = f"max_result must be {MOST_BYTES} bytes or less: Redis holds no larger values"
         raise UsageError(message)
+
+
+def _check_strategies(backoff: Mapping[str, object], repeat: object) -> None:
+    if repeat is not None and not callable(repeat):
+        message = f"repeat_strategy must be a function, not {repeat!r}"
+        raise UsageError(message)
+    for kind, strategy in backoff.items():
+        _check_strategy(kind, strategy)
 
 
 def _check_strategy(kind: str, strategy: object) -> None:

@@ -8,6 +8,7 @@ every hour follows real time.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -29,8 +30,10 @@ from sandboxq.errors import UsageError
 from sandboxq.wall_clock import WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import tzinfo
+
+# A caller's own reading of patterns: the pattern, and the ms after which the next time is wanted.
+RepeatStrategy = Callable[[str, int], int | None]
 
 MACROS = {
     "@yearly": "0 0 0 1 1 *",
@@ -104,6 +107,24 @@ def _days_left(day: datetime) -> int:
     """Return how many days of the month follow."""
     next_month = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
     return (next_month - day).days - 1
+
+
+def next_by(strategy: RepeatStrategy, pattern: str, after_ms: int) -> int | None:
+    """Return the next time by somebody's own reading of a pattern.
+
+    Raises: UsageError when it raises, or returns what is no later time.
+    """
+    try:
+        found: object = strategy(pattern, after_ms)
+    except Exception as error:  # a caller's function: whatever it is, the pattern is no use
+        message = f"the repeat strategy failed for {pattern!r}: {error!r}"
+        raise UsageError(message) from error
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int) or found <= after_ms:
+        message = f"the repeat strategy must return ms after {after_ms}, or None, not {found!r}"
+        raise UsageError(message)
+    return found
 
 
 def parse(pattern: str, *, seed: str = "") -> Cron:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sandboxq import cron
 from sandboxq.errors import UsageError
@@ -17,6 +18,9 @@ from sandboxq.queue.checks import (
 )
 from sandboxq.wall_clock import zone_named
 
+if TYPE_CHECKING:
+    from sandboxq.cron import RepeatStrategy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
@@ -26,7 +30,9 @@ class Repeat:
     else that of whichever worker comes first. It runs first at its next time, or at once when
     ``immediately``. ``every`` runs first at once, and ``offset`` after each full interval since
     1970 when that is given. ``limit`` is how many jobs are made at most, ``start_date`` and
-    ``end_date`` (with a time zone) when.
+    ``end_date`` (with a time zone) when. With a ``strategy`` the pattern is in a language of its
+    own: the function is given the pattern and a time in ms, and returns the next time after it,
+    None for no more; workers need it too (``Worker(repeat_strategy=)``).
 
     Raises: UsageError naming the argument and what is allowed.
     """
@@ -39,6 +45,7 @@ class Repeat:
     start_date: datetime | None = None
     end_date: datetime | None = None
     immediately: bool = False
+    strategy: RepeatStrategy | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -78,7 +85,10 @@ class Repeat:
             message = "only a cron pattern says by itself when it comes next"
             raise UsageError(message)
         after_ms = max(after_ms, self.start_ms or 0)
-        found = cron.parse(self.cron, seed=seed).next_ms(after_ms, zone_named(self.tz or ""))
+        if self.strategy is not None:
+            found = cron.next_by(self.strategy, self.cron, after_ms)
+        else:
+            found = cron.parse(self.cron, seed=seed).next_ms(after_ms, zone_named(self.tz or ""))
         is_over = found is not None and self.end_ms is not None and found > self.end_ms
         return None if is_over else found
 
@@ -86,11 +96,14 @@ class Repeat:
 def _check_pace(repeat: Repeat) -> None:
     if repeat.cron is not None:
         _refuse_with("cron", "offset", repeat.offset)
-        cron.parse(checked_text("cron", repeat.cron))
+        checked_text("cron", repeat.cron)
+        if repeat.strategy is None:
+            cron.parse(repeat.cron)
         if repeat.tz is not None:
             zone_named(checked_text("tz", repeat.tz))
         return
     positive_seconds("every", repeat.every)
+    _refuse_with("every", "strategy", repeat.strategy)
     _refuse_with("every", "tz", repeat.tz)
     if repeat.offset is not None:
         seconds_from("offset", repeat.offset)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandboxq.broker.claim import ClaimedJob
+    from sandboxq.cron import RepeatStrategy
     from sandboxq.worker.context import WorkerContext
 
 _log = logging.getLogger("sandboxq.worker")
@@ -35,6 +36,7 @@ class SchedulerKeeper:
         self._broker = context.broker
         self._keys = context.keys
         self._clock = context.clock
+        self._strategy = context.settings.repeat_strategy
 
     async def advance(self, claimed: Sequence[ClaimedJob]) -> None:
         """Make what follows these jobs; what cannot be made is logged, and its scheduler ends.
@@ -43,13 +45,14 @@ class SchedulerKeeper:
         made twice.
         """
         now_ms = self._clock.now_ms()
-        iterations = [each for job in claimed if (each := _iteration(job, now_ms))]
+        strategy = self._strategy
+        iterations = [each for job in claimed if (each := _iteration(job, now_ms, strategy))]
         for _ in range(MOST_SLOTS):
             if not iterations:
                 return
             made = await self._make(iterations, now_ms)
             taken = [each for each, is_made in zip(iterations, made, strict=True) if not is_made]
-            iterations = [later for each in taken if (later := _later(each))]
+            iterations = [later for each in taken if (later := _later(each, strategy))]
         _log.error("no time is left for the next job of %s", _names(iterations))
 
     async def _make(self, iterations: Sequence[Iteration], now_ms: int) -> list[bool]:
@@ -69,10 +72,10 @@ def _names(iterations: Sequence[Iteration]) -> str:
     return ", ".join(each.scheduler_id.decode(errors="replace") for each in iterations)
 
 
-def _iteration(job: ClaimedJob, now_ms: int) -> Iteration | None:
+def _iteration(job: ClaimedJob, now_ms: int, strategy: RepeatStrategy | None) -> Iteration | None:
     """Return what follows a claimed job; None when nothing does or nothing can be made of it."""
     try:
-        return iteration_after(job, now_ms)
+        return iteration_after(job, now_ms, strategy)
     except (UsageError, OptionsUnreadable) as error:
         name = job.scheduler_id.decode(errors="replace")
         _log.error(
@@ -81,7 +84,9 @@ def _iteration(job: ClaimedJob, now_ms: int) -> Iteration | None:
         return None
 
 
-def iteration_after(job: ClaimedJob, now_ms: int) -> Iteration | None:
+def iteration_after(
+    job: ClaimedJob, now_ms: int, strategy: RepeatStrategy | None = None
+) -> Iteration | None:
     """Return the job that is to follow a claimed one, None when limit or end date stop it.
 
     Raises: UsageError for a pattern or zone that cannot be read, OptionsUnreadable.
@@ -95,7 +100,8 @@ def iteration_after(job: ClaimedJob, now_ms: int) -> Iteration | None:
     every_ms, next_ms = _whole(repeat.get("every")) or None, None
     if repeat.get("pattern"):
         after_ms = max(now_ms, _whole(options.extra.get("prevMillis")))
-        next_ms = _next_ms(repeat, after_ms, seed=job.scheduler_id.decode(errors="replace"))
+        seed = job.scheduler_id.decode(errors="replace")
+        next_ms = _next_ms(repeat, after_ms, seed=seed, strategy=strategy)
         if next_ms is None:
             return None
     opts = _next_opts(job, {**repeat, "count": count}, next_ms, now_ms)
@@ -109,11 +115,17 @@ def _repeat_of(job: ClaimedJob) -> dict[str, Any]:
     return repeat if isinstance(repeat, dict) else {}
 
 
-def _next_ms(repeat: dict[str, Any], after_ms: int, *, seed: str) -> int | None:
+def _next_ms(
+    repeat: dict[str, Any], after_ms: int, *, seed: str, strategy: RepeatStrategy | None
+) -> int | None:
     seed = str(repeat.get("hashSeed") or seed)
     zone = zone_named(str(repeat.get("tz") or ""))
     after_ms = max(after_ms, _whole(repeat.get("startDate")))
-    next_ms = _parse(str(repeat["pattern"]), seed=seed).next_ms(after_ms, zone)
+    pattern = str(repeat["pattern"])
+    if strategy is not None:
+        next_ms = cron.next_by(strategy, pattern, after_ms)
+    else:
+        next_ms = _parse(pattern, seed=seed).next_ms(after_ms, zone)
     end_ms = _whole(repeat.get("endDate"))
     return None if next_ms is not None and 0 < end_ms < next_ms else next_ms
 
@@ -130,11 +142,11 @@ def _next_opts(
     return {**opts, "repeat": repeat, "repeatJobKey": scheduler_id, "timestamp": now_ms}
 
 
-def _later(taken: Iteration) -> Iteration | None:
+def _later(taken: Iteration, strategy: RepeatStrategy | None) -> Iteration | None:
     """Return the iteration after one whose time another job has."""
     repeat = taken.opts["repeat"]
     seed = taken.scheduler_id.decode(errors="replace")
-    next_ms = _next_ms(repeat, taken.next_ms or 0, seed=seed)
+    next_ms = _next_ms(repeat, taken.next_ms or 0, seed=seed, strategy=strategy)
     if next_ms is None:
         return None
     return taken._replace(next_ms=next_ms, opts={**taken.opts, "prevMillis": next_ms})

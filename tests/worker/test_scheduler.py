@@ -17,6 +17,7 @@ from sandboxq.broker.script import load
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.worker.scheduler import iteration_after
 from tests.conftest import run_async, wait_until_async
+from tests.worker.test_worker import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -256,3 +257,30 @@ def test_a_connection_lost_after_the_claim_ends_no_chain(
 
     run_async(main())
     assert cutter.cuts == 1
+
+
+def test_a_pattern_of_ones_own_language(server_url: str, queue_name: str) -> None:
+    """Node's repeatStrategy: the same function here and there keeps the scheduler going."""
+
+    def in_steps(pattern: str, after_ms: int) -> int | None:
+        return after_ms + int(pattern.removeprefix("step "))
+
+    async def main() -> None:
+        settings = {"procs": 1, "repeat_strategy": in_steps}
+        async with running(server_url, queue_name, **settings) as (queue, worker):
+            repeat = Repeat(cron="step 300", strategy=in_steps, limit=3)
+            await queue.upsert_scheduler("own", repeat, data={"do": "echo"})
+            await wait_until_async(lambda: _has_completed(worker, 3))
+            assert await queue.count_schedulers() in {0, 1}
+
+    async def _has_completed(worker: Worker, number: int) -> bool:
+        return worker.tally.completed == number
+
+    run_async(main())
+
+
+def test_a_strategy_that_goes_back_is_refused() -> None:
+    """It would make jobs without end; so would one that answers with nonsense."""
+    for strategy in (lambda _, after: after, lambda *_: "soon", lambda *_: 1 // 0):
+        with pytest.raises(UsageError, match="repeat strategy"):
+            Repeat(cron="x", strategy=strategy).next_ms(1000)  # type: ignore[arg-type]
