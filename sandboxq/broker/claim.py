@@ -124,6 +124,8 @@ def _claimed(row: list[Any]) -> ClaimedJob:
     )
 
 
-def _crashes(count: bytes, history: bytes | None, beside: bytes | None) -> Crashes:
+def _crashes(
+    count: bytes, history: bytes | None, beside: bytes | None, _begun: bytes | None
+) -> Crashes:
     text = (history or b"").decode(errors="replace")
     return crashes_from_facts(int(count), text, int(beside or 0))

@@ -114,7 +114,8 @@ class SettledBatch:
         model = self._model
         if not ending.was_started:
             job.started = max(job.started - 1, 0)
-            job.processed_on = job.worker = None
+            if job.started == 0:
+                job.processed_on = job.worker = None
         if job.priority:
             model.sets["prioritized"][job.id] = job.priority * PRIORITY_SHIFT
         else:

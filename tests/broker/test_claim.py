@@ -94,9 +94,18 @@ def test_absent_fields_are_empty(case: Case) -> None:
 
 def test_crashes_of_earlier_attempts_are_told(case: Case) -> None:
     """Who settles the next attempt must know them without asking."""
-    case.job("1", **{"sq:crashes": "2", "sq:history": "SIGSEGV, exit code 3"})
+    crashed = {"sq:crashes": "2", "sq:history": "SIGSEGV, exit code 3", "processedOn": NOW}
+    case.job("1", **crashed)
     case.redis.lpush(case.keys["wait"], "1")
     assert case.claim().jobs[0].crashes == Crashes(2, ("SIGSEGV", "exit code 3"))
+
+
+def test_crashes_before_a_retry_by_hand_count_no_more(case: Case) -> None:
+    """Node's retry knows nothing of our fields, but takes away when the job was begun."""
+    case.job("1", **{"sq:crashes": "2", "sq:history": "a, b", "sq:beside": "1", "sq:cause": "X"})
+    case.redis.lpush(case.keys["wait"], "1")
+    assert case.claim().jobs[0].crashes == Crashes()
+    assert [name for name in case.hash("1") if name.startswith("sq:")] == ["sq:cause"]
 
 
 def test_wait_goes_before_prioritized_and_lower_numbers_first(case: Case) -> None:

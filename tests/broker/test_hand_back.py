@@ -40,6 +40,14 @@ def test_a_started_job_counts_as_started(case: Case) -> None:
     assert "processedOn" in fields
 
 
+def test_crashes_outlast_a_claim_that_was_handed_back(case: Case) -> None:
+    """Else a job that waits behind others in its child would never have crashed too often."""
+    case.active("1", ats=1, processedOn=5, **{"sq:crashes": "2", "sq:history": "a, b"})
+    case.settle(("1", HandBack()))
+    assert case.hash("1")["ats"] == "1"
+    assert case.claim().jobs[0].crashes.count == 2
+
+
 def test_prioritized_jobs_return_before_their_equals(case: Case) -> None:
     """And behind those of more importance."""
     case.active("1", priority=2)

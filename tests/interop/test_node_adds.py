@@ -184,6 +184,17 @@ async def test_node_reads_what_killed_a_child(node: NodeSide, ours: OurSide) -> 
     assert "SIGKILL" in (await node.job(recovering))["failedReason"]
 
 
+async def test_a_retry_by_node_counts_crashes_anew(node: NodeSide, ours: OurSide) -> None:
+    """Whoever presses retry in bull-board has mended something, or wants to see it once more."""
+    job_id = await node.add("crash", {"times": 9}, {"attempts": 9})
+    async with ours.worker(max_crashes=2):
+        assert "crashed 2 times" in (await node.finished(job_id))["failedReason"]
+    await node.call("jobMethod", id=job_id, method="retry", args=["failed"])
+    async with ours.worker(max_crashes=2):
+        assert "crashed 2 times" in (await node.finished(job_id))["failedReason"]
+    assert (await node.job(job_id))["attemptsMade"] == 4
+
+
 async def test_node_reads_progress_logs_and_new_data(node: NodeSide, ours: OurSide) -> None:
     """A web page in Node follows the job by these three."""
     await node.start_events()

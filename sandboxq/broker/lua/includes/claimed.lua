@@ -1,5 +1,6 @@
 -- claimed(key, id): what a worker is given of a job: 16 fields, the id, and how its children ended
--- before, a list (sq:history, sq:beside) or false; nil when there is no job.
+-- before, a list (sq:history, sq:beside) or false; nil when there is no job. A job that has crashed and
+-- was let run again by hand, by whomever, has crashed no more.
 -- @include call
 
 local function claimed(key, id)
@@ -9,6 +10,11 @@ local function claimed(key, id)
     return nil
   end
   job[17] = id
-  job[18] = job[15] and call('HMGET', key, 'sq:history', 'sq:beside')
+  job[18] = job[15] and call('HMGET', key, 'sq:history', 'sq:beside', 'processedOn')
+  -- A retry by hand, Node's too, takes away when the job was begun; nothing else does.
+  if job[18] and not job[18][3] then
+    call('HDEL', key, 'sq:crashes', 'sq:history', 'sq:beside')
+    job[15], job[18] = false, false
+  end
   return job
 end

@@ -59,8 +59,12 @@ local function hand_back(batch, id, key, job, facts, was_started)
     return 0
   end
   if was_started ~= '1' then
-    call('HSET', key, 'ats', math.max((tonumber(job[1]) or 0) - 1, 0))
-    call('HDEL', key, 'processedOn', 'pb')
+    local started = math.max((tonumber(job[1]) or 0) - 1, 0)
+    call('HSET', key, 'ats', started)
+    -- Else it was begun before this claim: claimed.lua would take it for retried by hand.
+    if started == 0 then
+      call('HDEL', key, 'processedOn', 'pb')
+    end
   end
   if facts ~= '' then
     call('HSET', key, unpack(cjson.decode(facts)))
