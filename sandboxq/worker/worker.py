@@ -1,9 +1,6 @@
-"""The coordinator of one queue: wires claimer, pool, settler and lock keeper together.
+"""The coordinator of one queue: the life of a worker, from start to close.
 
-Redis ──claim──► Claimer ──call──► Pool ──► children
-▲                                  │ outcome, progress, log
-├──────settle, report────── Settler ◄─┘
-└──────extend────── LockKeeper   (for as long as a job is held)
+What it consists of, and how a job travels through that, is in parts.py.
 """
 
 from __future__ import annotations
@@ -11,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Self, Unpack
@@ -21,31 +17,23 @@ from sandboxq.broker.connection import Broker
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
-from sandboxq.errors import ChildStartFailed, JobCancelled, LockLost, UsageError
+from sandboxq.errors import ChildStartFailed, JobCancelled, UsageError
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
-from sandboxq.pool.pool import Pool
-from sandboxq.pool.recycler import Recycling
 from sandboxq.queue.checks import seconds_from
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
-from sandboxq.worker.answers import Answers
 from sandboxq.worker.attempt import AttemptState, HeldJobs
-from sandboxq.worker.attempt_span import end_span
 from sandboxq.worker.by_hand import ByHand
-from sandboxq.worker.claimer import Claimer, Mode
+from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
 from sandboxq.worker.dump import Dump
-from sandboxq.worker.ledger import Ledger
-from sandboxq.worker.listener import WorkerListener
-from sandboxq.worker.lock_keeper import LockKeeper
-from sandboxq.worker.porter import Porter
+from sandboxq.worker.parts import Crewing, parts_of
 from sandboxq.worker.service import Service
-from sandboxq.worker.settler import Settler
 from sandboxq.worker.stalled_checker import StalledChecker
 from sandboxq.worker.tally import Tally
-from sandboxq.worker.winding_down import LAST_WORDS, WindingDown
+from sandboxq.worker.winding_down import LAST_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,10 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from sandboxq.worker.attempt import Attempt
+    from sandboxq.pool.pool import Pool
     from sandboxq.worker.by_hand import HeldJob
-
-_log = logging.getLogger("sandboxq.worker")
+    from sandboxq.worker.parts import Parts
 
 # Seconds that cancelled code has to end by itself.
 GRACE = 5.0
@@ -131,9 +118,8 @@ class Worker:
         self._services: list[Service] = []
         self._claiming: Service | None = None
         self._broker: Broker | None = None
-        self._pool: Pool | None = None
+        self._parts: Parts | None = None
         self._by_hand: ByHand | None = None
-        self._ledger: Ledger | None = None
         self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -179,64 +165,18 @@ class Worker:
         if not self.processor:
             self._start_service("stalled checker", StalledChecker(context).run)
             return
-        self._settler = Settler(context, on_settled=self._settled.set)
-        self._answers = Answers(context)
-        listener = WorkerListener(self._settler, self._answers, self.telemetry, self._room)
-        self._pool = Pool(
-            self.processor,
-            size=self.procs,
-            listener=listener,
-            queue_name=self.keys.queue,
-            concurrency=self.settings.concurrency,
-            policy=self.policy,
-            telemetry=self.telemetry,
-            recycling=Recycling(
-                self.settings.max_jobs_per_child,
-                self.settings.max_rss_per_child,
-                self.settings.max_child_age,
-            ),
-            max_result=self.settings.max_result,
-            max_block=self.settings.max_block,
-            kind=self.kind,
-        )
-        self._winding_down = WindingDown(
-            self._pool, self._settler, self._held, room=self._room, settled=self._settled
-        )
-        self._porter = Porter(context, self._settler, deliver=self._pool.submit)
-        listener.porter = self._porter
-        await self._pool.start(self.settings.start_timeout)
-        self._claimer = Claimer(
+        parts = self._parts = parts_of(
             context,
-            pool=self._pool,
-            porter=self._porter,
-            settler=self._settler,
+            Crewing(self.processor, self.procs, self.policy, self.kind),
             room=self._room,
-            on_lost=self._give_up_lost,
+            settled=self._settled,
             secret=self._secret,
         )
-        self._start_services(context)
-
-    def _start_services(self, context: WorkerContext) -> None:
-        lock_keeper = LockKeeper(context, on_lost=self._give_up_lost)
-        checker = StalledChecker(context)
-        self._ledger = Ledger(context)
-        dump = Dump(self.keys.queue, self.name, self.pool, self._held)
-        control = Control(context.broker, self.keys, self, dump)
-        services = {
-            "settler": self._settler.run,
-            "answers": self._answers.run,
-            "porter": self._porter.run,
-            "lock keeper": lock_keeper.run,
-            "stalled checker": checker.run,
-            "ledger": self._ledger.run,
-            "control": control.run,
-        }
-        if self.settings.skip_lock_renewal:
-            del services["lock keeper"]
-        if self.settings.skip_stalled_check:
-            del services["stalled checker"]
-        for name, loop in services.items():
+        await parts.pool.start(self.settings.start_timeout)
+        for name, loop in parts.loops(self.settings).items():
             self._start_service(name, loop)
+        dump = Dump(self.keys.queue, self.name, parts.pool, self._held)
+        self._start_service("control", Control(broker, self.keys, self, dump).run)
         self._state = WorkerState.READY
 
     def _start_service(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
@@ -256,7 +196,7 @@ class Worker:
         if self._broker is not None and not self.processor:
             message = "the worker has no processor: take jobs with get_next_job()"
             raise UsageError(message)
-        if self._pool is None:
+        if self._parts is None:
             message = (
                 "the worker was not started: use 'async with Worker(...) as worker' or start()"
             )
@@ -277,7 +217,7 @@ class Worker:
     @property
     def is_paused(self) -> bool:
         """Whether this worker claims nothing until it is resumed."""
-        return self._pool is not None and self._claimer.is_paused
+        return self._parts is not None and self._parts.claimer.is_paused
 
     async def pause(self) -> None:
         """Claim no more until ``resume``, and return when what was claimed has ended.
@@ -287,15 +227,15 @@ class Worker:
         if self._state is not WorkerState.READY:
             message = "the worker was not started, or has stopped: there is nothing to pause"
             raise UsageError(message)
-        await self._claimer.pause()
+        await self.parts.claimer.pause()
         while self._held and self.is_paused:
             self._settled.clear()
             await self._settled.wait()
 
     def resume(self) -> None:
         """Claim again."""
-        if self._pool is not None:
-            self._claimer.resume()
+        if self._parts is not None:
+            self._parts.claimer.resume()
             self._settled.set()
 
     def stop(self) -> None:
@@ -309,8 +249,8 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the children now; their jobs are found by the stalled check of another worker."""
-        if self._pool is not None:
-            self._pool.kill()
+        if self._parts is not None:
+            self._parts.pool.kill()
         self._ended.set()
         self._hurry.set()
 
@@ -321,13 +261,14 @@ class Worker:
         self._ended.set()
         # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
         async with contextlib.AsyncExitStack() as closing:
-            for part in (self._broker, self._by_hand, self._ledger):
+            ledger = None if self._parts is None else self._parts.ledger
+            for part in (self._broker, self._by_hand, ledger):
                 if part is not None:
                     closing.push_async_callback(part.close)
             for service in reversed(self._services):
                 closing.push_async_callback(service.stop)
-            if self._pool is not None:
-                closing.callback(self._pool.kill)
+            if self._parts is not None:
+                closing.callback(self._parts.pool.kill)
             await self._finish()
         self.telemetry.emit(WorkerClosed())
 
@@ -337,10 +278,10 @@ class Worker:
             await self._claiming.stop()
         await self._wind_down()
         self._state = WorkerState.CLOSED
-        if self._pool is not None:
-            await self._pool.stop(timeout=LAST_WORDS)
-            if not self._winding_down.is_over:
-                await self._winding_down.wait_until_settled(LAST_WORDS)
+        if self._parts is not None:
+            await self._parts.pool.stop(timeout=LAST_WORDS)
+            if not self._parts.winding_down.is_over:
+                await self._parts.winding_down.wait_until_settled(LAST_WORDS)
 
     # ── while it runs ───────────────────────────────────────────────────────
 
@@ -365,10 +306,15 @@ class Worker:
     @property
     def pool(self) -> Pool:
         """The children; only after ``start``."""
-        if self._pool is None:
+        return self.parts.pool
+
+    @property
+    def parts(self) -> Parts:
+        """What it consists of; only after ``start``."""
+        if self._parts is None:
             message = "the worker was not started"
             raise UsageError(message)
-        return self._pool
+        return self._parts
 
     @property
     def running(self) -> int:
@@ -420,10 +366,11 @@ class Worker:
         return [job_id for job_id in job_ids if self.cancel(job_id, reason, grace=grace)]
 
     async def _claim(self, *, burst: bool) -> None:
+        claimer = self.parts.claimer
         try:
-            await self._claimer.run(Mode.BURST if burst else Mode.FOREVER)
+            await claimer.run(Mode.BURST if burst else Mode.FOREVER)
         finally:
-            await self._claimer.close()
+            await claimer.close()
         if burst and self.pool.circuit.verdict:
             message = f"no job can be run: {self.pool.circuit.verdict}"
             self._fail(ChildStartFailed(message))
@@ -434,17 +381,6 @@ class Worker:
         self._failure = error
         self._ended.set()
 
-    def _give_up_lost(self, attempt: Attempt) -> None:
-        job_id = attempt.job.id.decode(errors="replace")
-        is_running = attempt.state is AttemptState.RUNNING
-        attempt.state = AttemptState.LOST
-        if attempt.span is not None:
-            end_span(attempt)
-        del self._held[attempt.job.id]
-        if is_running and attempt.call is not None:
-            message = f"renewal of the lock of job {job_id} was refused: another worker owns it now"
-            self.pool.end_call(attempt.call, LockLost(message))
-
     # ── the end ─────────────────────────────────────────────────────────────
 
     async def _wind_down(self) -> None:
@@ -452,6 +388,7 @@ class Worker:
         if self._state is not WorkerState.READY:
             return
         self._state = WorkerState.SETTLED
-        for attempt in self._porter.take_back():
-            self._settler.hand_back(attempt)
-        await self._winding_down.run(self.settings.shutdown_timeout, self._hurry)
+        parts = self.parts
+        for attempt in parts.porter.take_back():
+            parts.settler.hand_back(attempt)
+        await parts.winding_down.run(self.settings.shutdown_timeout, self._hurry)

@@ -113,4 +113,4 @@ async def _fresh(job: QueuedJob) -> QueuedJob:
 
 
 async def _is_waiting(worker: Worker) -> bool:
-    return worker._claimer.claims.is_waiting
+    return worker.parts.claimer.claims.is_waiting

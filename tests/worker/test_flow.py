@@ -203,7 +203,7 @@ def process(job):
             gate.touch()
 
             async def has_asked() -> bool:
-                return bool(worker._answers._asked)
+                return bool(worker.parts.answers._asked)
 
             await wait_until_async(has_asked)
             await asyncio.to_thread(server.start)

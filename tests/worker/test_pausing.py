@@ -81,8 +81,8 @@ async def _holds(worker: Worker, number: int) -> bool:
 
 
 async def _is_waiting(worker: Worker) -> bool:
-    return worker._claimer.claims.is_waiting
+    return worker.parts.claimer.claims.is_waiting
 
 
 async def _is_not_waiting(worker: Worker) -> bool:
-    return not worker._claimer.claims.is_waiting
+    return not worker.parts.claimer.claims.is_waiting

@@ -43,7 +43,7 @@ def test_idle_worker_stops_while_redis_is_away(tmp_path: Path, queue_name: str) 
 
 
 async def _is_waiting(worker: Worker) -> bool:
-    return worker._claimer.claims.is_waiting
+    return worker.parts.claimer.claims.is_waiting
 
 
 def test_worker_stops_whose_claim_is_never_answered(tmp_path: Path, queue_name: str) -> None:
@@ -61,9 +61,9 @@ def test_worker_stops_whose_claim_is_never_answered(tmp_path: Path, queue_name: 
             server.thaw()
 
     async def _is_claiming(worker: Worker) -> bool:
-        before = worker._claimer.claims.number
+        before = worker.parts.claimer.claims.number
         await asyncio.sleep(0.05)
-        return worker._claimer.claims.number == before
+        return worker.parts.claimer.claims.number == before
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))

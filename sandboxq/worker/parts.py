@@ -1,0 +1,149 @@
+"""What a worker that runs jobs consists of, wired together but not yet started.
+
+Redis ──claim──► Claimer ──call──► Pool ──► children
+▲                                  │ outcome, progress, log
+├──────settle, report────── Settler ◄─┘
+└──────extend────── LockKeeper   (for as long as a job is held)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from sandboxq.errors import LockLost
+from sandboxq.pool.pool import Pool
+from sandboxq.pool.recycler import Recycling
+from sandboxq.worker.answers import Answers
+from sandboxq.worker.attempt import AttemptState
+from sandboxq.worker.attempt_span import end_span
+from sandboxq.worker.claimer import Claimer
+from sandboxq.worker.ledger import Ledger
+from sandboxq.worker.listener import WorkerListener
+from sandboxq.worker.lock_keeper import LockKeeper
+from sandboxq.worker.porter import Porter
+from sandboxq.worker.settler import Settler
+from sandboxq.worker.stalled_checker import StalledChecker
+from sandboxq.worker.winding_down import WindingDown
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from sandboxq.config import WorkerSettings
+    from sandboxq.pool.kinds import Kind
+    from sandboxq.sandbox.policy import Policy
+    from sandboxq.worker.attempt import Attempt, HeldJobs
+    from sandboxq.worker.context import WorkerContext
+
+
+class Crewing(NamedTuple):
+    """Which children a worker has: what they run, how many, under which policy, of which kind."""
+
+    processor: str
+    procs: int
+    policy: Policy
+    kind: Kind
+
+
+class Parts(NamedTuple):
+    """The parts, each with its loop if it has one: see ``loops``."""
+
+    pool: Pool
+    settler: Settler
+    answers: Answers
+    porter: Porter
+    claimer: Claimer
+    winding_down: WindingDown
+    lock_keeper: LockKeeper
+    stalled_checker: StalledChecker
+    ledger: Ledger
+
+    def loops(self, settings: WorkerSettings) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return what is to run in the background from the start, by name."""
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "settler": self.settler.run,
+            "answers": self.answers.run,
+            "porter": self.porter.run,
+            "lock keeper": self.lock_keeper.run,
+            "stalled checker": self.stalled_checker.run,
+            "ledger": self.ledger.run,
+        }
+        if settings.skip_lock_renewal:
+            del loops["lock keeper"]
+        if settings.skip_stalled_check:
+            del loops["stalled checker"]
+        return loops
+
+
+def parts_of(
+    context: WorkerContext,
+    crewing: Crewing,
+    *,
+    room: asyncio.Event,
+    settled: asyncio.Event,
+    secret: bytes | None,
+) -> Parts:
+    """Make the parts of one worker.
+
+    ``room`` is set whenever the pool may take another call, ``settled`` after each batch. With a
+    ``secret`` only jobs signed with it are run.
+    """
+    settler = Settler(context, on_settled=settled.set)
+    answers = Answers(context)
+    listener = WorkerListener(settler, answers, context.telemetry, room)
+    pool = _pool(context, crewing, listener)
+    on_lost = partial(_give_up_lost, pool, context.held)
+    listener.porter = porter = Porter(context, settler, deliver=pool.submit)
+    claimer = Claimer(
+        context,
+        pool=pool,
+        porter=porter,
+        settler=settler,
+        room=room,
+        on_lost=on_lost,
+        secret=secret,
+    )
+    return Parts(
+        pool,
+        settler,
+        answers,
+        porter,
+        claimer,
+        WindingDown(pool, settler, context.held, room=room, settled=settled),
+        LockKeeper(context, on_lost=on_lost),
+        StalledChecker(context),
+        Ledger(context),
+    )
+
+
+def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) -> Pool:
+    settings = context.settings
+    return Pool(
+        crewing.processor,
+        size=crewing.procs,
+        listener=listener,
+        queue_name=context.keys.queue,
+        concurrency=settings.concurrency,
+        policy=crewing.policy,
+        telemetry=context.telemetry,
+        recycling=Recycling(
+            settings.max_jobs_per_child, settings.max_rss_per_child, settings.max_child_age
+        ),
+        max_result=settings.max_result,
+        max_block=settings.max_block,
+        kind=crewing.kind,
+    )
+
+
+def _give_up_lost(pool: Pool, held: HeldJobs, attempt: Attempt) -> None:
+    """End a run whose job belongs to somebody else."""
+    job_id = attempt.job.id.decode(errors="replace")
+    is_running = attempt.state is AttemptState.RUNNING
+    attempt.state = AttemptState.LOST
+    if attempt.span is not None:
+        end_span(attempt)
+    del held[attempt.job.id]
+    if is_running and attempt.call is not None:
+        message = f"renewal of the lock of job {job_id} was refused: another worker owns it now"
+        pool.end_call(attempt.call, LockLost(message))
