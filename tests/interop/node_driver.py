@@ -117,6 +117,19 @@ class NodeSide:
         """Close Node's workers after their running jobs."""
         await self.call("stopWorkers")
 
+    async def until_idle(self, workers: int = 1) -> None:
+        """Wait until so many of the queue's workers, of either kind, sleep until a marker comes.
+
+        Then each has looked since anything was written, and writes nothing more of its own accord.
+        """
+
+        async def are_blocked() -> bool:
+            clients = await self.queue("getWorkers")
+            # Not `cmd`, which names a connection's last command also when that has returned.
+            return ["b" in client["flags"] for client in clients].count(True) == workers
+
+        await wait_until_async(are_blocked)
+
     async def runs(self) -> list[str]:
         """Return the ids of the jobs that Node's workers ran, one entry a run."""
         return list(await self.call("runs"))

@@ -61,6 +61,7 @@ async def test_both_sides_share_a_queue_of_a_cluster(node: NodeSide, ours: OurSi
         rows = [{"name": "sleep", "data": {"ms": 2}} for _ in range(JOBS // 2)]
         await node.queue("addBulk", rows)
         await queue.add_bulk([("sleep", {"ms": 2}, {}) for _ in range(JOBS // 2)])
+        await node.until_idle(workers=2)
         await node.queue("resume")
         await until_finished(node, JOBS)
 

@@ -26,16 +26,6 @@ async def until_finished(node: NodeSide, count: int) -> None:
     await wait_until_async(are_done)
 
 
-async def until_idle(node: NodeSide, workers: int = 1) -> None:
-    """Wait until the queue's workers have found nothing to claim and block on the marker."""
-
-    async def are_blocked() -> bool:
-        clients = await node.queue("getWorkers")
-        return [client["cmd"] for client in clients].count("bzpopmin") == workers
-
-    await wait_until_async(are_blocked)
-
-
 async def test_each_job_runs_exactly_once(node: NodeSide, ours: OurSide) -> None:
     """Two implementations of one locking protocol on one queue: the claim this project makes."""
     await node.start_events()
@@ -45,6 +35,7 @@ async def test_each_job_runs_exactly_once(node: NodeSide, ours: OurSide) -> None
         half = [{"name": "sleep", "data": {"ms": 2}} for _ in range(JOBS // 2)]
         await node.queue("addBulk", half)
         await queue.add_bulk([("sleep", {"ms": 2}, {}) for _ in range(JOBS // 2)])
+        await node.until_idle(workers=2)
         await node.queue("resume")
         await until_finished(node, JOBS)
 
@@ -99,7 +90,7 @@ async def test_node_pauses_and_we_obey(node: NodeSide, ours: OurSide) -> None:
     ids = [await node.add("echo", 1), await node.add("echo", 2, {"priority": 3})]
 
     async with ours.worker(), ours.queue() as queue:
-        await until_idle(node)
+        await node.until_idle()
         ids.append((await queue.add("echo", 3)).id)
         assert await queue.is_paused()
         await node.queue("resume")
@@ -118,7 +109,7 @@ async def test_we_pause_and_node_obeys(node: NodeSide, ours: OurSide) -> None:
         assert await node.queue("isPaused") is True
         ids = [before, (await queue.add("echo", 1)).id, await node.add("echo", 2)]
         await node.start_worker()
-        await until_idle(node)
+        await node.until_idle()
         await queue.resume()
         assert await node.queue("isPaused") is False
         for job_id in ids:

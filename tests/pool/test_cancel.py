@@ -65,6 +65,7 @@ import os
 import time
 
 def process(job):
+    assert not job.cancelled  # as above
     job.log("begun")
     while not job.cancelled:
         time.sleep(0.005)
