@@ -222,7 +222,7 @@ def project_settings(directory: Path) -> dict[str, Any]:
     """Return ``[tool.sandboxq]`` of the directory's pyproject.toml, with ``_`` for ``-`` in names.
 
     Raises:
-        UsageError: the file is not TOML.
+        UsageError: the file is not TOML, or that is no table.
 
     """
     path = directory / "pyproject.toml"
@@ -234,6 +234,9 @@ def project_settings(directory: Path) -> dict[str, Any]:
         message = f"pyproject.toml cannot be read: {error}"
         raise UsageError(message) from error
     settings = table.get("tool", {}).get("sandboxq", {})
+    if not isinstance(settings, dict):
+        message = "pyproject.toml: tool.sandboxq must be a table"
+        raise UsageError(message)
     return {str(name).replace("-", "_"): value for name, value in settings.items()}
 
 

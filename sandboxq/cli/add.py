@@ -57,6 +57,7 @@ def data_from_text(text: str) -> Any:
 @click.option("--priority", type=int, default=0, help="1 runs first; 0 before all of them.")
 @click.option("--attempts", type=int, default=0, help="How often it may be tried.")
 @click.option("--backoff", help="SECONDS, fixed:SECONDS or exponential:SECONDS[:JITTER].")
+@click.option("--timeout", type=float, help="Seconds that one attempt may run.")
 @click.option("--job-id", help="An id of your own; a second job with it is not added.")
 @click.option("--lifo", is_flag=True, help="Run it before those that wait.")
 @click.option("--wait", is_flag=True, help="Wait for the job's end and print its value.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,22 +12,52 @@ import click
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.config import ENV_PREFIX, RateLimit
 from sandboxq.errors import UsageError
+from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
 _LIMIT = re.compile(r"(\d+)/(\d+(?:\.\d+)?)?(ms|s|m|h)", re.ASCII)
+_KEEP = re.compile(r"(?:(\d+)(?:,(?=\d)|$))?(?:(\d+(?:\.\d+)?)([smhd]))?", re.ASCII)
+_KEEP_WORDS = {"all": KEEP_ALL, "false": KEEP_ALL, "none": KEEP_NONE, "true": KEEP_NONE}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def setting(*flags: str, **attributes: Any) -> Callable[..., Any]:
     """Return a click option that is also read from ``SANDBOXQ_<NAME>`` and pyproject.toml."""
-    name = next(flag for flag in flags if flag.startswith("--")).removeprefix("--")
+    flag = next(flag for flag in flags if flag.startswith("--"))
+    name = flag.partition("/")[0].removeprefix("--")  # of --network/--no-network the first
     envvar = ENV_PREFIX + name.upper().replace("-", "_")
-    return click.option(*flags, envvar=envvar, show_envvar=True, **attributes)
+    return click.option(*flags, cls=_Setting, envvar=envvar, show_envvar=True, **attributes)
+
+
+class _Setting(click.Option):
+    """An option for which pyproject.toml may say one text where several are possible."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value as its type."""
+        return super().type_cast_value(ctx, [value] if _is_one(self, value) else value)
+
+
+def _is_one(option: click.Option, value: Any) -> bool:
+    return option.multiple and isinstance(value, str)
+
+
+def refuse_unknown_settings(context: click.Context) -> None:
+    """Refuse what ``[tool.sandboxq]`` says and this command does not know.
+
+    Raises:
+        UsageError: a limit that is not understood must not be none.
+    """
+    known = sorted(parameter.name or "" for parameter in context.command.params)
+    for name in set(context.default_map or {}).difference(known):
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        message = f"pyproject.toml: [tool.sandboxq] has no setting {name!r}{hint}"
+        raise UsageError(message)
 
 
 class Procs(click.ParamType[Any]):
@@ -82,6 +113,26 @@ class Limiter(click.ParamType[Any]):
             return RateLimit(int(jobs), float(amount or 1) * _SECONDS[unit])
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class KeepJobs(click.ParamType[Any]):
+    """Which finished jobs stay: ``all``, ``none``, ``1000``, ``7d``, ``1000,7d``."""
+
+    name = "KEEP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Keep:
+        """Return what stays; anything else is a usage error."""
+        if isinstance(value, Keep):
+            return value
+        text = str(value).lower()
+        if text in _KEEP_WORDS:
+            return _KEEP_WORDS[text]
+        found = _KEEP.fullmatch(text)
+        if found is None or not text:
+            self.fail(f"must look like all, none, 1000, 7d or 1000,7d, not {value!r}", param, ctx)
+        count, amount, unit = found.groups()
+        age = float(amount) * _SECONDS[unit] if amount else None
+        return Keep(count=int(count) if count else None, age=age)
 
 
 # $REDIS_URL and the embedded server follow where the connection is made (broker/endpoint.py).

@@ -16,13 +16,22 @@ from rich.console import Console
 
 from sandboxq import __version__
 from sandboxq.cli import event_loop, logs
-from sandboxq.cli.options import Limiter, Procs, Size, prefix_option, setting, url_option
+from sandboxq.cli.options import (
+    KeepJobs,
+    Limiter,
+    Procs,
+    Size,
+    prefix_option,
+    refuse_unknown_settings,
+    setting,
+    url_option,
+)
 from sandboxq.cli.progress import ProgressLine
+from sandboxq.cli.sandbox_options import policy_options, take_policy
 from sandboxq.outcome import MAX_CRASHES
 from sandboxq.pool import kinds
 from sandboxq.pool.call import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password, oversubscription
-from sandboxq.sandbox.policy import Policy
 from sandboxq.telemetry import Telemetry
 from sandboxq.tracing import Tracing
 from sandboxq.worker.garbage import collect_rarely
@@ -49,6 +58,8 @@ _PLURALS = {
     kinds.Kind.INTERPRETER: "interpreters",
 }
 
+_KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or both: 1000,7d)."
+
 
 @click.command()
 @click.argument("processor")
@@ -69,20 +80,32 @@ _PLURALS = {
     show_default=True,
     help="What a child is; all but processes need --policy none.",
 )
-@setting(
-    "--policy",
-    type=click.Choice(["none", "limits", "strict"]),
-    default="limits",
-    show_default=True,
-    help="What a child may do.",
-)
-@setting("--memory", type=Size(), help="Memory of one child: 512M, 2G. Default: its fair share.")
-@setting("--read", multiple=True, type=click.Path(), help="Strict: also readable. May be repeated.")
-@setting("--write", multiple=True, type=click.Path(), help="Strict: writable. May be repeated.")
-@setting("--network/--no-network", default=False, help="Strict: whether jobs may use the network.")
-@setting("--subprocess/--no-subprocess", default=False, help="Strict: may jobs start programs.")
+@policy_options
 @setting("--lock-duration", type=float, default=30.0, show_default=True, help="Seconds.")
 @setting("--stalled-interval", type=float, default=30.0, show_default=True, help="Seconds.")
+@setting(
+    "--max-stalled-count",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Fail a job whose worker was lost more often.",
+)
+@setting("--skip-stalled-check", is_flag=True, help="Another worker of the queue sees to it.")
+@setting("--skip-lock-renewal", is_flag=True, help="Somebody else extends the locks.")
+@setting(
+    "--drain-delay",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Seconds that a claim waits in an empty queue.",
+)
+@setting(
+    "--start-timeout",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Seconds that import and first children may take.",
+)
 @setting(
     "--shutdown-timeout",
     type=float,
@@ -132,6 +155,15 @@ _PLURALS = {
     show_default=True,
     help="Fail a job whose value is larger, arrays and bytes included.",
 )
+@setting("--remove-on-complete", type=KeepJobs(), default="all", help=f"Completed jobs: {_KEEP}")
+@setting("--remove-on-fail", type=KeepJobs(), default="all", help=f"Failed jobs: {_KEEP}")
+@setting(
+    "--metrics-points",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Minutes of metrics to keep, as Node's maxDataPoints.",
+)
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
 @setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs sandboxq[otel].")
 @setting(
@@ -143,12 +175,12 @@ _PLURALS = {
 )
 @url_option
 @prefix_option
-def command(  # noqa: PLR0913 - one for each flag that is no plain setting
+def command(
     processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
-    log_format: str, tracing: bool, policy: str, memory: int | None, read: tuple[str, ...],
-    write: tuple[str, ...], network: bool, subprocess: bool, **options: Any,
+    log_format: str, tracing: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
+    refuse_unknown_settings(click.get_current_context())
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     logs.configure(log_format, lambda line: console.print(line, markup=False))
     telemetry = Telemetry()
@@ -162,9 +194,7 @@ def command(  # noqa: PLR0913 - one for each flag that is no plain setting
         prefix=prefix,
         telemetry=telemetry,
         tracing=Tracing() if tracing else None,
-        policy=Policy(
-            policy, memory, network=network, subprocess=subprocess, read=read, write=write
-        ),
+        policy=take_policy(options),
         **options,
     )
     is_live = console.is_terminal and log_format == logs.TEXT

@@ -18,6 +18,14 @@ FILE_SIZE = 16 << 30
 SCRATCH = 64 << 30
 # At once, of all that a job starts; a fork bomb is there within a second.
 PROCESSES = 512
+# What ``none`` does not limit, with its default.
+_LIMITS = {
+    "memory": None,
+    "files": FILES,
+    "file_size": FILE_SIZE,
+    "scratch": SCRATCH,
+    "processes": PROCESSES,
+}
 # What can be granted only where it was taken away.
 _STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh")
 
@@ -63,9 +71,11 @@ class Policy:
             object.__setattr__(self, setting, _paths(setting, getattr(self, setting)))
         if self.environment is not None:
             object.__setattr__(self, "environment", _names("environment", self.environment))
-        if self.name == "none" and self.memory is not None:
+        limited = [name for name, usual in _LIMITS.items() if getattr(self, name) != usual]
+        if self.name == "none" and limited:
             message = (
-                "policy setting memory belongs to 'limits' and 'strict': 'none' limits nothing"
+                f"policy setting {limited[0]} belongs to 'limits' and 'strict': 'none' limits "
+                "nothing"
             )
             raise UsageError(message)
         granted = [setting for setting in _STRICT_ONLY if getattr(self, setting)]
