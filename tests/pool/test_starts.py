@@ -251,3 +251,14 @@ def test_stop_during_the_start_leaves_nothing(tmp_path: Path) -> None:
         assert set(descendants_of(os.getpid())) <= known
 
     run_async(main())
+
+
+def test_children_never_take_the_core_of_who_wakes_them(tmp_path: Path) -> None:
+    """With short jobs an ordinary process would take it for every second job, and give it back."""
+
+    async def policies() -> set[int]:
+        path = processor_file(tmp_path, "def process(job): pass\n")
+        async with open_pool(path, size=2) as desk:
+            return {os.sched_getscheduler(pid) for pid in desk.pool.pids}
+
+    assert run_async(policies()) == {os.SCHED_BATCH}
