@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from io import BytesIO
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandboxq.child.frames import (
     CHUNK_SIZE,
@@ -144,7 +145,7 @@ class Link(Inbox):
             if len(payload) <= CHUNK_SIZE:
                 header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)
                 with self._lock:
-                    self._socket.send(header + payload)
+                    self._insist(self._socket.send, header + payload)
                 return
             with self._lock:
                 header = REPLY.pack(kind, flags | MORE, detail, microseconds, seq, *usage)
@@ -156,10 +157,25 @@ class Link(Inbox):
         view = memoryview(payload)
         last = (len(view) - 1) // CHUNK_SIZE * CHUNK_SIZE
         for start in range(0, last, CHUNK_SIZE):
-            self._socket.sendmsg((header, view[start : start + CHUNK_SIZE]))
+            self._insist(self._socket.sendmsg, (header, view[start : start + CHUNK_SIZE]))
         kind, flags, *rest = REPLY.unpack(header)
         final = REPLY.pack(kind, flags & ~MORE, *rest)
-        self._socket.sendmsg((final, view[last:]))
+        self._insist(self._socket.sendmsg, (final, view[last:]))
+
+    def _insist(self, send: Callable[[Any], int], packet: Any) -> None:
+        """Send a packet, and wait where a coordinator that is behind leaves no room for it.
+
+        The socket is made to wait by itself, but uvloop, as it begins to watch, makes it refuse.
+        """
+        while True:
+            try:
+                send(packet)
+            except BlockingIOError:
+                room = select.poll()
+                room.register(self._socket, select.POLLOUT)
+                room.poll()
+            else:
+                return
 
 
 def _do_nothing() -> None:

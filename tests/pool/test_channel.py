@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sandboxq.child.cancels import Cancels, open_cancels
-from sandboxq.child.frames import CALL, CHUNK_SIZE, DONE, MESSAGE_LIMIT
+from sandboxq.child.frames import CALL, CHUNK_SIZE, DONE, MESSAGE_LIMIT, NOT_MEASURED, REPLY
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.pool.channel import Channel, Flooded
@@ -94,6 +94,40 @@ def test_a_reader_that_does_not_read_never_blocks_the_sender() -> None:
         pair.close()
 
     run_async(main())
+
+
+@pytest.mark.parametrize("size", [1, 2 * CHUNK_SIZE])
+def test_a_child_waits_for_a_coordinator_that_is_behind(size: int) -> None:
+    """An answer that is dropped is a job that never ends: its lock would be renewed for ever."""
+
+    async def main() -> None:
+        pair = _Pair()
+        os.set_blocking(pair.socket.fileno(), False)  # uvloop does so to what it watches
+        before = _fill(pair.link)
+        sending = pair.loop.run_in_executor(None, pair.link.send, DONE, before + 1, bytes(size))
+        await asyncio.wait([sending], timeout=0.1)
+        while not sending.done():
+            pair.channel.receive()
+            await asyncio.sleep(0)
+        await sending
+        while len(pair.received) <= before:
+            pair.channel.receive()
+        assert [answer[-2:] for answer in pair.received[before:]] == [(before + 1, bytes(size))]
+        pair.close()
+
+    run_async(main())
+
+
+def _fill(link: Link) -> int:
+    """Answer until the socket takes no more; return how many answers it has."""
+    packet = REPLY.pack(DONE, 0, 0, 0, 1, *NOT_MEASURED) + bytes(1000)
+    for count in range(100_000):
+        try:
+            link._socket.send(packet)
+        except BlockingIOError:
+            return count
+    message = "the socket takes everything"
+    raise AssertionError(message)
 
 
 def test_what_is_taken_back_is_exactly_what_was_not_read() -> None:
