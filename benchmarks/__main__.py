@@ -24,6 +24,8 @@ NAMES = (
     "big_data",
     "peers",
     "kinds",
+    "footprint",
+    "summary",
 )
 
 

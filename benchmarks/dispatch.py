@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import program
-from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
+from benchmarks.question import Case, Column, Found, Question, answer, at_most, options_from
 from benchmarks.tree_cpu import cpu_seconds
 from sandboxq.child.frames import encode_call
 from sandboxq.cli import event_loop
@@ -36,10 +36,11 @@ QUESTION = Question(
         Column("children", "children CPU pipelined, µs a call"),
     ),
     (
-        Target("pipelined, µs a call", lambda found: found[OURS]["pipelined"], 15, is_at_most=True),
-        Target("round trip, µs", lambda found: found[OURS]["round_trip"], 150, is_at_most=True),
+        at_most(OURS, "pipelined", "pipelined, µs a call", 15),
+        at_most(OURS, "round_trip", "round trip, µs", 150),
     ),
     "A round trip wakes two idle cores; pipelined, neither side sleeps.",
+    ("pipelined", "round_trip"),
 )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import program
-from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
+from benchmarks.question import Case, Column, Found, Question, answer, at_most, options_from
 from benchmarks.server import private_server
 from benchmarks.tree_cpu import children_of, own_memory
 from sandboxq.cli import event_loop
@@ -29,13 +29,14 @@ QUESTION = Question(
         Column("used", "a child after a job, MB", ",.2f"),
     ),
     (
-        Target("coordinator, MB", lambda found: found[OURS]["coordinator"], 45, is_at_most=True),
-        Target("an idle child, MB", lambda found: found[OURS]["idle"], 8, is_at_most=True),
-        Target("a child after a job, MB", lambda found: found[OURS]["used"], 8, is_at_most=True),
+        at_most(OURS, "coordinator", "coordinator, MB", 45),
+        at_most(OURS, "idle", "an idle child, MB", 8),
+        at_most(OURS, "used", "a child after a job, MB", 8),
     ),
     "Unique memory (USS: what would be free without the process), from smaps_rollup; of children "
     f"the mean of {MANY}.",
-)  # fmt: skip
+    ("coordinator", "zygote", "idle", "used"),
+)
 
 
 def main(arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from benchmarks import program
-from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
+from benchmarks.question import Case, Column, Found, Question, answer, at_most, options_from
 from benchmarks.server import private_server
 from sandboxq.queue.queue import Queue
 
@@ -25,12 +25,10 @@ QUESTION = Question(
         Column("children", "children, µs a job"),
         Column("gap", "longest heartbeat gap, ms", ",.0f"),
     ),
-    (
-        Target("Redis, µs CPU a job", lambda found: found[OURS]["redis"], 32, is_at_most=True),
-    ),
+    (at_most(OURS, "redis", "Redis, µs CPU a job", 32),),
     "CPU microseconds of each process a job, from claim to outcome in Redis. "
     "`python -m benchmarks peers` has the others in the same run.",
-)  # fmt: skip
+)
 
 
 def main(arguments: list[str]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # BullMQ 6 leaves the Redis client to its user.
-BULLMQ = {"bullmq": "6.7.0", "ioredis": "5.11.1"}
+BULLMQ = {"bullmq": "6.7.0", "ioredis": "6.0.0"}
 # The quicker parser and event loop, for every peer that can use them.
 QUICK = ("hiredis==3.5.0", "uvloop==0.23.0")
 # The versions of 2026-11; the first of each is the peer.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import add, peer_installs, report, resize
 from benchmarks.peer_list import CELERY, IN_PROCESS, NAPS_AT_ONCE, OURS, PEERS, SANDBOXED, Peer
 from benchmarks.peer_runs import adding, drain, latency
-from benchmarks.question import Case, Column, Medians, Question, Target, answer
+from benchmarks.question import Case, Column, Medians, Question, Target, answer, at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,14 +39,19 @@ def _ratio(case: str, other: str, limit: float, key: str = "per_second") -> Targ
     def value(found: Medians) -> float:
         return found[case][key] / found[other][key]
 
-    return Target(f"{case} ÷ {other}", value, limit)
+    return Target(f"{case} ÷ {other}", value, limit, cases=(case, other))
 
 
 NOOP = Question(
     "peers_noop",
     "No-op jobs: sandboxq and its peers",
     DRAIN_COLUMNS,
-    (_ratio(OURS, IN_PROCESS, 3), _ratio(OURS, SANDBOXED, 12), _ratio(OURS, CELERY, 45)),
+    (
+        _ratio(OURS, IN_PROCESS, 3),
+        _ratio(OURS, SANDBOXED, 12),
+        _ratio(OURS, CELERY, 45),
+        replace(at_most(OURS, "redis", "Redis, µs CPU a job", 32), cases=(OURS,)),
+    ),
     HOW,
 )
 NAP = Question(
@@ -67,18 +72,19 @@ LATENCY = Question(
     "Latency of an idle worker",
     (
         Column("result_p50", "add → result p50, ms", ".2f"),
-        Column("result_p99", "p99", ".2f"),
+        Column("result_p99", "add → result p99, ms", ".2f"),
         Column("start_p50", "add → start p50, ms", ".2f"),
-        Column("start_p99", "p99", ".2f"),
+        Column("start_p99", "add → start p99, ms", ".2f"),
     ),
     note="One job at a time; from the producer's call to the first line of the job, and to its "
     "value at the producer.",
+    charted=("result_p50", "start_p50"),
 )
 ADD = Question(
     "peers_add",
     "Adding jobs: sandboxq and BullMQ",
     add.QUESTION.columns,
-    (_ratio(add.ONE, ONE_BY_ONE, 1), _ratio(add.BULK, IN_BULK, 1)),
+    (*add.QUESTION.targets, _ratio(add.ONE, ONE_BY_ONE, 1), _ratio(add.BULK, IN_BULK, 1)),
     f"Batches of {add.BATCH} in bulk.",
 )
 
@@ -179,7 +185,7 @@ def _ask(
 ) -> None:
     """Answer it, without the targets whose peers were not chosen."""
     names = {case.name for case in cases}
-    targets = [each for each in question.targets if set(each.text.split(" ÷ ")) <= names]
+    targets = [each for each in question.targets if set(each.cases) <= names]
     answer(replace(question, targets=targets), cases, options, facts)
 
 

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import report
-from benchmarks.bars import draw
+from benchmarks.bars import Panel, draw, written
 from benchmarks.server import server_version
 
 Found = Mapping[str, float]
@@ -40,6 +41,23 @@ class Column:
     form: str = ",.1f"
 
 
+class Verdict(NamedTuple):
+    """A target and what became of it, as it is written into the results."""
+
+    text: str
+    target: str
+    measured: str
+    is_met: bool
+
+    def word(self) -> str:
+        """Return how it is told."""
+        return "met" if self.is_met else "MISSED"
+
+    def line(self) -> str:
+        """Return a line of a Markdown list."""
+        return f"- {self.word()}: {self.text}: {self.measured} (target {self.target})"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What must be reached: ``value`` of the medians at least, or at most, ``limit``."""
@@ -48,25 +66,34 @@ class Target:
     value: Callable[[Medians], float]
     limit: float
     is_at_most: bool = False
+    # The column whose bar in the chart gets a mark at the limit.
+    key: str = ""
+    # Left out where not all of these were measured.
+    cases: tuple[str, ...] = ()
 
-    def line(self, medians: Medians) -> str:
-        """Say whether it was reached, and by what."""
+    def verdict(self, medians: Medians) -> Verdict:
+        """Say whether it was met, and by what."""
         found = self.value(medians)
-        is_reached = found <= self.limit if self.is_at_most else found >= self.limit
+        is_met = found <= self.limit if self.is_at_most else found >= self.limit
         sign = "≤" if self.is_at_most else "≥"
-        word = "reached" if is_reached else "MISSED"
-        return f"- {word}: {self.text}: {found:.3g} (target {sign} {self.limit:g})"
+        return Verdict(self.text, f"{sign} {written(self.limit)}", written(found), is_met)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A benchmark: the first column is what its chart shows."""
+    """A benchmark; its chart shows the ``charted`` columns, or else the first."""
 
     name: str
     title: str
     columns: Sequence[Column]
     targets: Sequence[Target] = ()
     note: str = ""
+    charted: Sequence[str] = ()
+
+
+def at_most(case: str, key: str, text: str, limit: float) -> Target:
+    """Return the target that a column of a case is no higher than this."""
+    return Target(text, lambda found: found[case][key], limit, is_at_most=True, key=key)
 
 
 def options_from(
@@ -103,17 +130,35 @@ def answer(
     }
     text = _text(question, runs, medians, surroundings)
     print(text)
-    measured = {"surroundings": surroundings, "runs": runs, "targets": _lines(question, medians)}
+    measured = {
+        "surroundings": surroundings,
+        "medians": medians,
+        "targets": [verdict._asdict() for verdict in _verdicts(question, medians)],
+        "runs": runs,
+    }
     report.write(question.name, text=text, measured=measured, directory=options.out)
-    first = question.columns[0]
     caption = " · ".join(surroundings[key] for key in ("machine", "python", "date", "commit"))
-    draw(
-        {name: found[first.key] for name, found in medians.items() if first.key in found},
-        options.out / f"{question.name}.png",
-        title=f"{question.title}: {first.title}",
-        caption=caption,
-    )
+    draw(_panels(question, medians), options.out / f"{question.name}.png", caption=caption)
     return medians
+
+
+def _panels(question: Question, medians: Medians) -> list[Panel]:
+    """Return a panel for each charted column; of a single case, one with a bar for each."""
+    charted = [column for column in question.columns if column.key in question.charted]
+    charted = charted or [question.columns[0]]
+    if len(medians) == 1:
+        ((name, found),) = medians.items()
+        values = {column.title: found[column.key] for column in charted}
+        titles = {column.key: column.title for column in charted}
+        limits = {titles[each.key]: each.limit for each in question.targets if each.key in titles}
+        return [Panel(f"{question.title}: {name}", values, limits)]
+    return [
+        Panel(
+            f"{question.title}: {column.title}" if column is charted[0] else column.title,
+            {name: found[column.key] for name, found in medians.items() if column.key in found},
+        )
+        for column in charted
+    ]
 
 
 def _runs(cases: Sequence[Case], repeats: int) -> dict[str, list[Found]]:
@@ -125,8 +170,8 @@ def _runs(cases: Sequence[Case], repeats: int) -> dict[str, list[Found]]:
     return runs
 
 
-def _lines(question: Question, medians: Medians) -> list[str]:
-    return [target.line(medians) for target in question.targets]
+def _verdicts(question: Question, medians: Medians) -> list[Verdict]:
+    return [target.verdict(medians) for target in question.targets]
 
 
 def _text(
@@ -150,7 +195,7 @@ def _text(
         f"![{question.title}]({question.name}.png)",
         report.table(header, rows),
         question.note,
-        "\n".join(_lines(question, medians)),
+        "\n".join(verdict.line() for verdict in _verdicts(question, medians)),
         facts,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

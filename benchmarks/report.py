@@ -62,9 +62,17 @@ def spread(values: Sequence[float]) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table: the first column to the left, numbers to the right."""
-    rule = ["---", *("---:" for _ in header[1:])]
+    """Return a Markdown table: the first column and words to the left, numbers to the right."""
+    rows = list(rows)
+    columns = list(zip(*rows, strict=True)) or [() for _ in header]
+    rule = ["---", *("---:" if all(map(_is_number, cells)) else "---" for cells in columns[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def _is_number(cell: str) -> bool:
+    """Say whether a cell is a number, perhaps with sign and unit, or stands for a missing one."""
+    bare = cell.lstrip("*+-–±≥≤ ")
+    return not bare or bare[0].isdigit()
 
 
 def write(name: str, *, text: str, measured: Any, directory: Path) -> None:

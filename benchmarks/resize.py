@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import noop, program
-from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
+from benchmarks.question import Case, Column, Found, Question, Target, answer, at_most, options_from
 from benchmarks.server import private_server
 from sandboxq.cli.photographs import photographs
 from sandboxq.cli.ready_made import ready_made_processor
@@ -38,7 +38,7 @@ QUESTION = Question(
     (
         Target("of the bare process pool",
                lambda found: found[OURS]["per_second"] / found[BARE]["per_second"], 0.98),
-        Target("longest heartbeat gap, ms", lambda found: found[OURS]["gap"], 500, is_at_most=True),
+        at_most(OURS, "gap", "longest heartbeat gap, ms", 500),
     ),
     "The same function on the same files; sandboxq through Redis with locks, events and results.",
 )  # fmt: skip
