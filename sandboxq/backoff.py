@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.errors import LONGEST_SECONDS, UsageError
@@ -26,24 +27,27 @@ BackoffStrategy = Callable[[int, str, str], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits ``delay`` seconds, kept or doubled, less a random share of up to ``jitter``."""
+    """Waits ``delay`` seconds, kept or doubled, less a random share of up to ``jitter``.
+
+    Made by its class methods, which take a timedelta too, and check.
+    """
 
     kind: str
     delay: float = 0.0
     jitter: float = 0.0
 
     @classmethod
-    def fixed(cls, delay: float, *, jitter: float = 0.0) -> Backoff:
+    def fixed(cls, delay: float | timedelta, *, jitter: float = 0.0) -> Backoff:
         """Wait the same ``delay`` seconds before each attempt."""
         return cls(FIXED, *_checked(delay, jitter))
 
     @classmethod
-    def exponential(cls, delay: float, *, jitter: float = 0.0) -> Backoff:
+    def exponential(cls, delay: float | timedelta, *, jitter: float = 0.0) -> Backoff:
         """Wait ``delay`` seconds, then twice as long before each further attempt."""
         return cls(EXPONENTIAL, *_checked(delay, jitter))
 
     @classmethod
-    def custom(cls, kind: str, delay: float = 0.0) -> Backoff:
+    def custom(cls, kind: str, delay: float | timedelta = 0.0) -> Backoff:
         """Wait as the strategy ``kind`` says of the worker that runs the job."""
         if kind in BUILT_IN or not kind:
             message = f"a custom backoff needs a kind of its own, not {kind!r}"
@@ -51,14 +55,24 @@ class Backoff:
         return cls(kind, *_checked(delay, 0.0))
 
 
-def _checked(delay: float, jitter: float) -> tuple[float, float]:
-    if not delay >= 0:
+def _checked(delay: float | timedelta, jitter: float) -> tuple[float, float]:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not (_is_number(seconds) and seconds >= 0):
         message = f"backoff delay must be 0 seconds or more, not {delay!r}"
         raise UsageError(message)
-    if not 0 <= jitter <= 1:
+    return seconds, checked_jitter(jitter)
+
+
+def checked_jitter(jitter: float) -> float:
+    """Return the share of a delay that chance may take away. Raises: UsageError."""
+    if not (_is_number(jitter) and 0 <= jitter <= 1):
         message = f"backoff jitter must be between 0 and 1, not {jitter!r}"
         raise UsageError(message)
-    return delay, jitter
+    return jitter
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Wait(NamedTuple):
@@ -98,8 +112,7 @@ def wait_after(
 def _wait_from(seconds: object, kind: str) -> Wait:
     if seconds is None:
         return Wait(None)
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not (is_number and 0 <= seconds <= LONGEST_SECONDS):  # type: ignore[operator]  # a number by then
+    if not (_is_number(seconds) and 0 <= seconds <= LONGEST_SECONDS):  # type: ignore[operator]  # a number by then
         return Wait(None, f"backoff strategy {kind!r} returned {seconds!r}, not seconds from 0")
     return Wait(round(seconds * 1000))  # type: ignore[operator]  # as above
 

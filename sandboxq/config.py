@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sandboxq.backoff import BUILT_IN, BackoffStrategy
@@ -104,6 +104,7 @@ class WorkerSettings:
         """Refuse values that cannot work."""
         if self.procs != "auto":
             _at_least("procs", self.procs, 1, hint="; 'auto' takes every core this process may use")
+        _instance("concurrency", self.concurrency, int)
         _at_least("concurrency", self.concurrency, 1)
         _at_least("lock_duration", self.lock_duration, 0.1)
         _at_least("stalled_interval", self.stalled_interval, 0.1)
@@ -211,11 +212,9 @@ def seconds(value: float | dt.timedelta) -> float:
 
 def keep_from_option(value: KeepOption) -> Keep:
     """Return what True (keep none), False (keep all), a count or a Keep means."""
-    if isinstance(value, Keep):
-        return value
     if isinstance(value, bool):
         return KEEP_NONE if value else KEEP_ALL
-    return Keep(count=value)
+    return value if isinstance(value, Keep) else Keep(count=value)
 
 
 def project_settings(directory: Path) -> dict[str, Any]:
@@ -242,8 +241,21 @@ def project_settings(directory: Path) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> Any:
     if name.startswith("remove_on_"):
-        return keep_from_option(value)
+        return _checked_keep(name, keep_from_option(value))
     return seconds(value) if isinstance(value, dt.timedelta) else value
+
+
+def _checked_keep(name: str, keep: Keep) -> Keep:
+    """Refuse what no job could be settled with."""
+    for part, value in (("count", keep.count), ("limit", keep.limit)):
+        if value is not None:
+            _instance(f"{name} {part}", value, int)
+            _at_least(f"{name} {part}", value, 0)
+    if keep.age is None:
+        return keep
+    age = seconds(keep.age)
+    _at_least(f"{name} age", age, 0)
+    return replace(keep, age=age)
 
 
 def _instance(name: str, value: object, kind: type) -> None:
@@ -277,6 +289,7 @@ def _check_strategy(kind: str, strategy: object) -> None:
 
 
 def _at_least(name: str, value: object, lowest: float, *, hint: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= lowest:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and lowest <= value < float("inf")):  # type: ignore[operator]  # a number by now
         message = f"{name} must be {lowest} or more, not {value!r}{hint}"
         raise UsageError(message)

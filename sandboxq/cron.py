@@ -84,7 +84,11 @@ class Cron:
 
     def next_ms(self, after_ms: int, zone: tzinfo) -> int | None:
         """Return the first time after ``after_ms`` (milliseconds), None when it never comes."""
-        found = _Search(self, after_ms, zone).run()
+        try:
+            found = _Search(self, after_ms, zone).run()
+        except (OverflowError, ValueError, OSError):
+            # No calendar of ours has that year: what a job's options say may be any number.
+            return None
         return None if found is None else _ms_from_utc(found)
 
     def fits_day(self, day: datetime) -> bool:

@@ -91,12 +91,16 @@ async def drain(broker: Broker, keys: QueueKeys, *, with_delayed: bool) -> Async
     """
     names = ["wait", "paused", "prioritized", *(["delayed"] if with_delayed else [])]
     for name in names:
+        # As many as there are now: producers may add as fast as this removes.
+        counter = "LLEN" if _is_list(name) else "ZCARD"
+        left = int(await broker.command(counter, keys[name]))
         # Workers that claim meanwhile move the places of those that stay, so look again.
         found = True
-        while found:
+        while found and left > 0:
             found = False
-            async for ids in _removed(broker, keys, name):
+            async for ids in _removed(broker, keys, name, limit=left):
                 found = True
+                left -= len(ids)
                 yield ids
 
 
@@ -142,13 +146,17 @@ async def _page(
     if name in {"completed", "failed"} and newest_ms is not None:
         command = ("ZRANGEBYSCORE", keys[name], "-inf", newest_ms, "LIMIT", start, _IDS_PER_PAGE)
         ids = await broker.command(*command)
-    elif any(name in names for names in LISTS.values()):
+    elif _is_list(name):
         # The oldest are at the tail.
         ids = await broker.command("LRANGE", keys[name], -start - _IDS_PER_PAGE, -start - 1)
         ids.reverse()
     else:
         ids = await broker.command("ZRANGE", keys[name], start, start + _IDS_PER_PAGE - 1)
     return ids
+
+
+def _is_list(name: str) -> bool:
+    return any(name in names for names in LISTS.values())
 
 
 def _batches(ids: list[bytes]) -> Iterator[list[bytes]]:

@@ -110,13 +110,15 @@ class ClusterServers:
             self._note_move(reply)
         elif isinstance(error_from_reply(reply), BrokerUnavailable):
             self._forget()
-            for lane in self._lanes.values():
+            for lane in list(self._lanes.values()):
                 await lane.drop_idle()
 
     async def probe(self) -> None:
         """Do what Servers says: the owner of each slot that was used must serve it."""
         self._forget()
-        owners = {await self._owner(slot): key for slot, key in self._used.items()}
+        # A copy: others use more slots while this one asks.
+        used = list(self._used.items())
+        owners = {await self._owner(slot): key for slot, key in used}
         if not owners:
             await self._masters()
         for owner, key in owners.items():
@@ -133,7 +135,7 @@ class ClusterServers:
 
     async def close(self) -> None:
         """Do what Servers says."""
-        for lane in self._lanes.values():
+        for lane in list(self._lanes.values()):
             await lane.close()
 
     # ── sending ─────────────────────────────────────────────────────────────

@@ -10,10 +10,10 @@ from sandboxq.errors import UsageError
 DEFAULT_PREFIX = "bull"
 
 
-def checked_queue_name(name: str) -> str:
+def checked_queue_name(name: object) -> str:
     """Return the name, or raise UsageError when it is empty or contains ``:``."""
-    if not name:
-        message = "a queue name must not be empty"
+    if not isinstance(name, str) or not name:
+        message = f"a queue name must be text and not empty, not {name!r}"
         raise UsageError(message)
     if ":" in name:
         message = (
@@ -21,6 +21,12 @@ def checked_queue_name(name: str) -> str:
         )
         raise UsageError(message)
     return name
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str):
+        message = f"a prefix must be text, not {prefix!r}"
+        raise UsageError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class QueueKeys:
     def __post_init__(self) -> None:
         """Refuse names that would collide with other keys."""
         checked_queue_name(self.queue)
+        _check_prefix(self.prefix)
 
     @property
     def base(self) -> str:

@@ -73,9 +73,15 @@ class Lane:
     async def _take(self) -> Link:
         while self._idle:
             link = self._idle.pop()
-            if await link.is_usable():
+            is_usable = False
+            try:
+                is_usable = await link.is_usable()
+            finally:
+                # Also when the caller is cancelled meanwhile: nobody else knows it any more.
+                if not is_usable:
+                    await link.drop()
+            if is_usable:
                 return link
-            await link.drop()
         return await self._open_link()
 
     async def _give_back(self, link: Link) -> None:

@@ -151,16 +151,23 @@ class BlockingReader:
             # The slot is on its way to another node, or there: nothing ran, so ask again.
             await asyncio.sleep(_MOVING_DELAY)
 
-    async def _usable_link(self) -> Link:
+    def _refuse_when_closed(self) -> None:
         if self._is_closed:
             message = "this reader was closed"
             raise BrokerUnavailable(message)
+
+    async def _usable_link(self) -> Link:
+        self._refuse_when_closed()
         if self._link is not None and await self._link.is_usable():
             return self._link
         if self._link is not None:
             await self._link.drop()
         # A new link each time: the embedded server may have come back at another path.
         self._link = await self._broker.open_link(self._key, client_name=self._client_name)
+        if self._is_closed:
+            # While it came up; nobody would close it any more.
+            await self._link.drop()
+            self._refuse_when_closed()
         ask = packed(("CLIENT", "ID"))
         (client_id,) = await self._link.exchange(ask, replies=1, timeout=WATCHDOG_SECONDS)
         self._client_id = client_id if isinstance(client_id, int) else None

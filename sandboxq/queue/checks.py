@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from datetime import timedelta
 from typing import SupportsIndex
@@ -24,7 +23,8 @@ def seconds_from(name: str, value: object) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         message = f"{name} must be seconds or a timedelta, not {value!r}"
         raise UsageError(message)
-    if not (math.isfinite(seconds) and 0 <= seconds * 1000 <= MAX_SAFE_INTEGER):
+    # Compared before it is multiplied: an integer may be larger than any float.
+    if not (0 <= seconds <= MAX_SAFE_INTEGER and seconds * 1000 <= MAX_SAFE_INTEGER):
         message = f"{name} must be 0 seconds or more, and finite, not {value!r}"
         raise UsageError(message)
     return float(seconds)

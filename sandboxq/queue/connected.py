@@ -49,13 +49,25 @@ class Connected:
             broker, self._broker = self._broker, None
             await broker.close()
 
-    async def _connected(self) -> Broker:
+    async def _open(self) -> None:
+        broker = await Broker.connect(self._url)
+        try:
+            self._refuse_when_closed()
+        except UsageError:
+            await broker.close()
+            raise
+        self._broker = broker
+
+    def _refuse_when_closed(self) -> None:
         if self._is_closed:
             # To connect again unasked would leave a connection that nobody closes.
             message = f"this {type(self).__name__} was closed: use it before, or connect() again"
             raise UsageError(message)
+
+    async def _connected(self) -> Broker:
+        self._refuse_when_closed()
         if self._broker is None:
             async with self._connecting:
                 if self._broker is None:
-                    self._broker = await Broker.connect(self._url)
-        return self._broker
+                    await self._open()
+        return self._broker  # type: ignore[return-value]  # there is one by now

@@ -89,6 +89,7 @@ class QueueEvents:
         self._job_ids = _checked_filter("job_ids", job_ids)
         self._given_broker = broker
         self._feed: _Feed | None = None
+        self._connecting = asyncio.Lock()
         self._ready: deque[QueueEvent] = deque()
         self._is_reading = False
         self._is_closed = False
@@ -137,6 +138,7 @@ class QueueEvents:
 
     async def connect(self) -> None:
         """Connect now instead of at the first read. Raises: BrokerUnavailable."""
+        self._refuse_when_closed()
         await self._connected()
 
     async def read(self, timeout: float | timedelta | None = None) -> QueueEvent | None:
@@ -163,18 +165,31 @@ class QueueEvents:
     # ── inside ──────────────────────────────────────────────────────────────
 
     async def _connected(self) -> _Feed:
-        if self._feed is None:
-            broker = self._given_broker or await Broker.connect(self._url)
-            try:
-                reader = await broker.blocking(f"{self._keys.client_name}:qe", self._keys["events"])
-                place = Place.after(self._last_id, await look_at_events(broker, self._keys))
-            except BaseException:
-                if broker is not self._given_broker:
-                    await broker.close()
-                raise
-            self._last_id = text_from_id(place.id)
-            self._feed = _Feed(broker, reader, place)
-        return self._feed
+        async with self._connecting:
+            if self._feed is None:
+                self._feed = await self._new_feed()
+            return self._feed
+
+    async def _new_feed(self) -> _Feed:
+        broker = self._given_broker or await Broker.connect(self._url)
+        reader: BlockingReader | None = None
+        try:
+            reader = await broker.blocking(f"{self._keys.client_name}:qe", self._keys["events"])
+            place = Place.after(self._last_id, await look_at_events(broker, self._keys))
+            self._refuse_when_closed()
+        except BaseException:
+            if reader is not None:
+                await reader.close()
+            if broker is not self._given_broker:
+                await broker.close()
+            raise
+        self._last_id = text_from_id(place.id)
+        return _Feed(broker, reader, place)
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            message = "these events were closed; make another QueueEvents, with their last_id"
+            raise UsageError(message)
 
     async def _next(self, timeout: float | None) -> QueueEvent | None:
         loop = asyncio.get_running_loop()
@@ -199,7 +214,11 @@ class QueueEvents:
 
     async def _fill(self, seconds: float) -> None:
         """Read what comes within so many seconds; a lost connection only takes time."""
-        feed = await self._connected()
+        try:
+            feed = await self._connected()
+        except UsageError:
+            # Closed while it connected.
+            return
         try:
             await self._read_page(feed, seconds)
         except BrokerUnavailable:

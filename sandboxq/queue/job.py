@@ -167,6 +167,7 @@ def job_from_add(
         priority=options.priority,
         parent=parent,
         parent_key=f"{parent['queueKey']}:{parent['id']}" if parent else None,
+        deduplication_id=options.extra.get("de", {}).get("id"),
         queue=queue,
     )
 

@@ -15,6 +15,7 @@ from sandboxq.broker import (
 from sandboxq.broker.usage import read_usage
 from sandboxq.queue import bulk
 from sandboxq.queue.checks import (
+    checked_flag,
     checked_text,
     checked_whole,
     seconds_from,
@@ -49,6 +50,8 @@ class Operating(OfQueue):
         Raises: JobLocked when it, or a child that has not finished, is being processed;
         JobBelongsToScheduler. Nothing was removed then.
         """
+        checked_text("job_id", job_id)
+        checked_flag("with_children", with_children)
         broker = await self._connected()
         return await remove.remove(broker, self._keys, job_id, with_children=with_children)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sandboxq.backoff import Backoff
+from sandboxq.backoff import Backoff, checked_jitter
 from sandboxq.broker.add import PLAIN
 from sandboxq.broker.keys import checked_queue_name
 from sandboxq.broker.relations import ON_FAILURE, Deduplication, Parent, relation_members
@@ -26,12 +27,13 @@ from sandboxq.tracing import metadata_from_carrier
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A job's hash is `<prefix>:<queue>:<id>`, so these ids would overwrite the queue's own keys.
+# A job's hash is `<prefix>:<queue>:<id>`, what belongs to it `<prefix>:<queue>:<id>:failed` and so
+# on: with these ids they would be the queue's own keys.
 RESERVED_IDS = frozenset(
     {
         *("id", "meta", "wait", "paused", "active", "prioritized", "pc", "delayed", "completed"),
         *("failed", "waiting-children", "marker", "events", "stalled", "stalled-check"),
-        *("limiter", "repeat", "delay", "priority"),
+        *("limiter", "repeat", "delay", "priority", "metrics", "de", "dn"),
     }
 )
 
@@ -66,6 +68,7 @@ class AddOptions(TypedDict, total=False):
 
 def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
     """Return the options of one job. Raises: UsageError naming the argument and what is allowed."""
+    _refuse_unless_mapping(options)
     if not options:
         return PLAIN
     known: dict[str, Any] = {}
@@ -82,6 +85,12 @@ def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
         return JobOptions(**known)
     _check_relations(deduplication, parent)
     return JobOptions(**known, extra=relation_members(deduplication, parent, prefix=prefix))
+
+
+def _refuse_unless_mapping(options: object) -> None:
+    if not isinstance(options, Mapping):
+        message = f"the options of a job must be a dict, not {options!r}"
+        raise UsageError(message)
 
 
 def checked_name(name: object) -> str:
@@ -103,9 +112,7 @@ def _backoff(name: str, value: object) -> Backoff:
         message = f"{name} must have a kind, not {value.kind!r}"
         raise UsageError(message)
     seconds_from(f"{name} delay", value.delay)
-    if not 0 <= value.jitter <= 1:
-        message = f"{name} jitter must be between 0 and 1, not {value.jitter!r}"
-        raise UsageError(message)
+    checked_jitter(value.jitter)
     return value
 
 
@@ -116,11 +123,10 @@ def _keep(name: str, value: object) -> Keep:
         return Keep(count=checked_whole(name, value))
     if value.count is not None:
         checked_whole(f"{name} count", value.count)
-    if value.age is not None:
-        seconds_from(f"{name} age", value.age)
     if value.limit is not None:
         checked_whole(f"{name} limit", value.limit)
-    return value
+    age = None if value.age is None else seconds_from(f"{name} age", value.age)
+    return replace(value, age=age)
 
 
 def _trace_context(name: str, value: object) -> str:
@@ -200,6 +206,8 @@ def _check_deduplication(deduplication: object) -> None:
         message = f"deduplication must be a Deduplication, not {deduplication!r}"
         raise UsageError(message)
     checked_text("deduplication id", deduplication.id)
+    for name in ("extend", "replace", "keep_last_if_active", "reschedule"):
+        checked_flag(f"deduplication {name}", getattr(deduplication, name))
     if deduplication.reschedule and deduplication.replace:
         message = "deduplication replace and reschedule cannot be used together"
         raise UsageError(message)

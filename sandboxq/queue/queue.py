@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from sandboxq.broker import (
@@ -11,7 +13,7 @@ from sandboxq.broker import (
 from sandboxq.broker.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.clock import SYSTEM_CLOCK, Clock
-from sandboxq.errors import BulkAddFailed, QueueError
+from sandboxq.errors import BulkAddFailed, QueueError, UsageError
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
 from sandboxq.queue.by_state import ByState
 from sandboxq.queue.changing import Changing
@@ -30,7 +32,7 @@ from sandboxq.queue.schedulers import (
 from sandboxq.queue.traced import add_bulk_traced, add_traced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sandboxq.binary import Part
     from sandboxq.broker.connection import Broker
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 # What ``add_bulk`` takes for one job.
 BulkEntry = tuple[str, Any] | tuple[str, Any, AddOptions]
+_ENTRY_SIZES = (2, 3)
 
 
 class Draft(NamedTuple):
@@ -77,7 +80,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         for jobs that do not say otherwise, when they are added here.
         """
         super().__init__(name, url, prefix=prefix, broker=broker, clock=clock, tracing=tracing)
-        self._defaults: AddOptions = default_job_options or {}
+        self._defaults: AddOptions = {} if default_job_options is None else default_job_options
         checked_options(self._defaults, prefix=self._keys.prefix)
 
     @staticmethod
@@ -118,9 +121,10 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         Raises: BulkAddFailed when single jobs were refused. When BrokerUnavailable comes in the
         middle, the jobs before it may have been added.
         """
+        checked = [_checked_entry(place, entry) for place, entry in enumerate(entries)]
         if self._tracing is None:
-            return await self._add_all(entries)
-        return await add_bulk_traced(self._tracing, self.name, list(entries), self._add_all)
+            return await self._add_all(checked)
+        return await add_bulk_traced(self._tracing, self.name, checked, self._add_all)
 
     async def _add_all(self, entries: Iterable[BulkEntry]) -> list[QueuedJob]:
         results = await self._add(entries)
@@ -142,12 +146,17 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         ]
 
     def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
-        given = {**self._defaults, **(options or {})} if self._defaults else options or {}
-        checked = checked_options(given, prefix=self._keys.prefix)
+        checked = checked_options(self._with_defaults(options), prefix=self._keys.prefix)
         text, parts = text_and_parts(data, "data")
         checked_size(text, checked_name(name), checked.size_limit)
         new = new_job(name, text, checked)
         return Draft(new, data, checked, checked_parts(parts, checked))
+
+    def _with_defaults(self, options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if not self._defaults or not isinstance(options, (Mapping, NoneType)):
+            # What is no mapping is refused with the right words by who checks it.
+            return {} if options is None else options
+        return {**self._defaults, **(options or {})}
 
     def _added(self, job_id: str, draft: Draft, now_ms: int) -> QueuedJob:
         new, data, options, _ = draft
@@ -236,6 +245,14 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
 
     def _bound(self, job: Job) -> QueuedJob:
         return QueuedJob(**members_of(job), queue=self)
+
+
+def _checked_entry(place: int, entry: object) -> BulkEntry:
+    """Refuse what would be taken apart into something else: a dict into its keys, say."""
+    if not isinstance(entry, (tuple, list)) or len(entry) not in _ENTRY_SIZES:
+        message = f"entry {place} must be (name, data) or (name, data, options), not {entry!r}"
+        raise UsageError(message)
+    return tuple(entry)
 
 
 async def queue_names(broker: Broker, prefix: str = DEFAULT_PREFIX) -> list[str]:

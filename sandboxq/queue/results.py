@@ -112,11 +112,11 @@ class Results:
 
     async def close(self) -> None:
         """Stop reading; whoever still waits gets a QueueError. May be called twice."""
-        for task in (self._reading, self._polling):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._reading, self._polling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        # One that had failed was told to those who waited.
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._reader is not None:
             await self._reader.close()
         self._fail(list(self._waiters), "the queue was closed")

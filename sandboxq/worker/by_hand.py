@@ -21,7 +21,6 @@ from sandboxq.broker.settle import Settlement, settle
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import UNRECOVERABLE
 from sandboxq.errors import (
-    BrokerUnavailable,
     JobHasFailedChildren,
     JobNotFound,
     JobNotInState,
@@ -36,6 +35,7 @@ from sandboxq.outcome import (
     ChildrenAwaited,
     Completed,
     Failed,
+    HandBack,
     HandedBack,
     Postponed,
     Retention,
@@ -143,6 +143,8 @@ class ByHand:
         self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
         self._scheduler_keeper = SchedulerKeeper(context)
         self._reader: BlockingReader | None = None
+        # What was claimed for callers who were cancelled, on its way back.
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def next_job(self, token: str | None, timeout: float) -> HeldJob | None:
         """Claim a job under ``token``; wait for one for at most so many seconds."""
@@ -152,7 +154,7 @@ class ByHand:
         while True:
             found = await self._claim(token)
             for job in found.jobs:
-                held = await self._taken(job, token)
+                held = await self._taken_or_given_back(found, job, token)
                 if held is not None:
                     return held
             left = deadline - clock()
@@ -202,13 +204,14 @@ class ByHand:
 
     async def close(self) -> None:
         """Close the connection that waits; twice is harmless."""
+        await asyncio.gather(*self._giving_back)
         if self._reader is not None:
             reader, self._reader = self._reader, None
             await reader.close()
 
     async def _claim(self, token: str) -> Claim:
         limiter = self._settings.limiter
-        return await claim(
+        asking = claim(
             self._broker,
             self._keys,
             limit=1,
@@ -218,6 +221,36 @@ class ByHand:
             worker_name=self._settings.name,
             limiter=None if limiter is None else (limiter.max, limiter.duration_ms),
         )
+        claiming = asyncio.ensure_future(asking)
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # What Redis hands out all the same nobody would know of until it is found stalled.
+            self._give_back_soon(claiming, token)
+            raise
+
+    def _give_back_soon(self, claiming: asyncio.Future[Claim], token: str) -> None:
+        """Give back what a claim took, or takes; its caller does not wait for that."""
+        task = asyncio.create_task(self._give_back(claiming, token))
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+
+    async def _give_back(self, claiming: asyncio.Future[Claim], token: str) -> None:
+        with contextlib.suppress(QueueError):
+            jobs = (await claiming).jobs
+            rows = [Settlement(job.id, token.encode(), HandBack()) for job in jobs]
+            await settle(self._broker, self._keys, rows, now_ms=self._clock.now_ms())
+
+    async def _taken_or_given_back(
+        self, found: Claim, claimed: ClaimedJob, token: str
+    ) -> HeldJob | None:
+        try:
+            return await self._taken(claimed, token)
+        except BaseException:
+            claiming: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
+            claiming.set_result(found)
+            self._give_back_soon(claiming, token)
+            raise
 
     async def _taken(self, claimed: ClaimedJob, token: str) -> HeldJob | None:
         """Return the job as its caller gets it; None when it had to fail, or is gone already."""
@@ -227,21 +260,13 @@ class ByHand:
         members = {each.name: getattr(job, each.name) for each in fields(Job)}
         held = HeldJob(**members, token=token, claimed=claimed, hand=self)
         if claimed.scheduler_id:
-            await self._advance(held)
+            # When that cannot be, whoever claims it next keeps its scheduler going.
+            await self._scheduler_keeper.advance([claimed])
         refusal = refusal_of(claimed, self._settings.max_started_attempts) or _unreadable(claimed)
         if not refusal:
             return held
         await self.settle(held, Failed(refusal, is_unrecoverable=True))
         return None
-
-    async def _advance(self, held: HeldJob) -> None:
-        try:
-            await self._scheduler_keeper.advance([held.claimed])
-        except BrokerUnavailable:
-            # Whoever claims it next keeps its scheduler going.
-            with contextlib.suppress(QueueError):
-                await self.settle(held, HandedBack())
-            raise
 
     async def _wait(self, found: Claim, left: float) -> None:
         if found.rate_limit_ms:
@@ -253,16 +278,24 @@ class ByHand:
         if self._reader is None:
             self._reader = await self._broker.blocking(self._keys.client_name, self._keys["marker"])
         try:
-            score = await self._reader.pop_marker(self._keys["marker"], left)
+            await self._wait_for_marker(self._reader, left)
         except asyncio.CancelledError:
             # It may have taken the marker with it; a needless one harms nobody.
             with contextlib.suppress(QueueError):
                 await self._broker.command("ZADD", self._keys["marker"], 0, "0")
             raise
-        if score:
-            # The marker of a delayed job: its score says when it is due.
+
+    async def _wait_for_marker(self, reader: BlockingReader, left: float) -> None:
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + left
+        while left > 0:
+            score = await reader.pop_marker(self._keys["marker"], left)
+            if not score:
+                return
+            # That of a delayed job says when it is due; until then others may come.
             due = (score - self._clock.now_ms()) / 1000
-            await asyncio.sleep(min(max(due, 0.0), left))
+            ends_at = min(ends_at, clock() + due)
+            left = ends_at - clock()
 
     def _check(self, job: HeldJob, code: int) -> None:
         if code:

@@ -292,6 +292,21 @@ def test_replacing_a_delayed_job(case: Case) -> None:
     assert case.events()[3]["jobId"] == "2"
 
 
+def test_the_parent_of_a_replaced_job_waits_for_it_no_longer(case: Case) -> None:
+    """A flow may have taken the job in by its id; in Node its parent waits for ever."""
+    rule = Deduplication("D", replace=True)
+    added(case, job(job_id="child", delay=5.0, deduplication=rule))
+    parent = case.job("parent")
+    case.redis.zadd(case.keys["waiting-children"], {"parent": NOW})
+    added(case, job(job_id="child", parent=Parent("parent", case.keys.queue)))
+    assert case.redis.smembers(f"{parent}:dependencies") == {case.keys["child"]}
+
+    added(case, job(delay=5.0, deduplication=rule))
+
+    assert not case.redis.exists(f"{parent}:dependencies")
+    assert case.items("wait") == ["parent"]
+
+
 def test_a_job_that_waits_is_not_replaced(case: Case) -> None:
     """Only a delayed job can be swapped; the add is dropped without an event, as in Node."""
     rule = Deduplication("D", replace=True)

@@ -321,3 +321,19 @@ def test_parents_of_removed_children(case: Case) -> None:
 
     assert case.redis.lrange(other["wait"], 0, -1) == ["parent"]
     assert case.keys_of("parent") == set()
+
+
+def test_a_drain_ends_although_jobs_go_on_coming(case: Case) -> None:
+    """It removes as many as there were: a producer may be as fast as the drain."""
+    case.waiting(*names(250))
+    new = iter(range(1000))
+
+    async def body(broker: Broker) -> int:
+        removed = 0
+        async for ids in bulk.drain(broker, case.keys, with_delayed=False):
+            removed += len(ids)
+            case.waiting(*(f"new-{next(new)}" for _ in ids))
+        return removed
+
+    assert case.run(body) == 250
+    assert len(case.items("wait")) == 250

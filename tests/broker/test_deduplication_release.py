@@ -124,3 +124,17 @@ def test_without_an_id_it_takes_the_counter(case: Case) -> None:
     case.redis.hdel(case.keys["dn:K"], "jid")
     case.settle(("1", DONE))
     assert case.items("wait") == ["42"]
+
+
+def test_a_stored_next_job_whose_id_was_taken_meanwhile_has_no_second_place(case: Case) -> None:
+    """Its id in the queue twice would have it run twice, even at the same time."""
+    case.active("1", deid="K")
+    case.redis.set(case.keys["de:K"], "1")
+    store_next(case, {"jobId": "mine"})
+    case.waiting("mine", name="of somebody else")
+
+    case.settle(("1", DONE))
+
+    assert case.items("wait") == ["mine"]
+    assert case.hash("mine")["name"] == "of somebody else"
+    assert not case.redis.exists(case.keys["de:K"], case.keys["dn:K"])

@@ -149,3 +149,22 @@ async def _use(url: str, name: str) -> None:
         await queue.clean(0, "completed")
         worker.stop()
         await asyncio.wait_for(running, 15)
+
+
+def test_a_look_for_the_owners_bears_with_new_queues(small_cluster: Cluster) -> None:
+    """A queue that is first used while the cluster is looked for must not end the look."""
+
+    async def main() -> None:
+        broker = await Broker.connect(small_cluster.url)
+        try:
+            for tag in ("{a}", "{b}"):
+                await broker.command("EXISTS", f"{tag}:key")
+            probing = asyncio.create_task(broker._servers.probe())
+            await asyncio.sleep(0)
+            link = await broker.open_link("{c}:key")
+            await link.drop()
+            await probing
+        finally:
+            await broker.close()
+
+    run_async(main())

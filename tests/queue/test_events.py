@@ -486,3 +486,19 @@ def test_events_that_are_refused(bench: Bench, arguments: dict[str, Any]) -> Non
 
     run_async(body())
     assert bench.redis.exists(bench.keys["events"]) == 0
+
+
+def test_events_closed_while_they_connect_end(bench: Bench) -> None:
+    """The reader's connection came up after ``close``, and stayed."""
+
+    async def main() -> None:
+        events = QueueEvents(bench.name, bench.url)
+        reading = asyncio.create_task(events.read())
+        await asyncio.sleep(0)
+        await events.close()
+        assert await asyncio.wait_for(reading, 5) is None
+        assert events._feed is None
+        with pytest.raises(UsageError, match="were closed"):
+            await events.connect()
+
+    run_async(main())

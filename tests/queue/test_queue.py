@@ -226,3 +226,18 @@ def test_a_broker_that_was_given_stays_open(bench: Bench) -> None:
         await broker.close()
 
     run_async(main())
+
+
+def test_a_queue_closed_while_it_connects_leaves_no_connection(bench: Bench) -> None:
+    """The connection came up after ``close``, and nobody had it any more."""
+
+    async def main() -> None:
+        queue = Queue(bench.name, bench.url)
+        counting = asyncio.create_task(queue.counts())
+        await asyncio.sleep(0)
+        await queue.close()
+        with pytest.raises(UsageError, match="was closed"):
+            await counting
+        assert queue._broker is None
+
+    run_async(main())

@@ -9,7 +9,7 @@ import pytest
 
 from sandboxq import Backoff, Queue, RateLimit, UnrecoverableError, UsageError, Worker
 from sandboxq.errors import JobHasFailedChildren, JobNotInState, LockMismatch, LockMissing
-from tests.conftest import run_async
+from tests.conftest import run_async, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -207,3 +207,66 @@ def test_without_a_processor_nothing_can_be_run(server_url: str, queue_name: str
     by_hand(server_url, queue_name, body)
     with pytest.raises(UsageError, match="not started"):
         run_async(Worker(queue_name).get_next_job())
+
+
+def test_a_caller_who_gives_up_leaves_no_job_locked(server_url: str, queue_name: str) -> None:
+    """``wait_for`` around it cancels between the claim and its reply: the job must go back."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        for after in range(12):
+            await queue.add("resize", {})
+            taking = asyncio.create_task(worker.get_next_job())
+            for _ in range(after):
+                await asyncio.sleep(0)
+            taking.cancel()
+            (held,) = await asyncio.gather(taking, return_exceptions=True)
+            if not isinstance(held, BaseException):
+                assert held is not None
+                await held.move_to_completed(None)
+        await worker.close()
+        counts = await queue.counts()
+        assert counts["active"] == 0
+        assert counts["waiting"] + counts["completed"] == 12
+
+    by_hand(server_url, queue_name, body)
+
+
+def test_a_job_whose_reply_came_goes_back_too(server_url: str, queue_name: str) -> None:
+    """Between the claim and the job there is another question to Redis, which may be away."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        job = await queue.add("resize", {})
+        hand = worker._by_hand
+        assert hand is not None
+        claimed = await hand._claim("my token")
+        taking = asyncio.create_task(
+            hand._taken_or_given_back(claimed, claimed.jobs[0], "my token")
+        )
+        await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        await worker.close()
+        assert await job.state() == "waiting"
+        assert (await job.refresh()).attempts_started == 0
+
+    by_hand(server_url, queue_name, body)
+
+
+def test_a_delayed_job_does_not_hide_those_that_come(server_url: str, queue_name: str) -> None:
+    """Its marker wakes whoever waits, and tells only when it is due."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        await queue.add("later", {}, delay=600)
+        taking = asyncio.create_task(worker.get_next_job(timeout=60))
+        marker = queue.keys["marker"]
+
+        async def has_taken_the_marker() -> bool:
+            return not await worker.broker.command("EXISTS", marker)
+
+        await wait_until_async(has_taken_the_marker)
+        await queue.add("now", {})
+        job = await asyncio.wait_for(taking, 3)
+        assert job is not None
+        assert job.name == "now"
+
+    by_hand(server_url, queue_name, body)

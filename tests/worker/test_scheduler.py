@@ -39,6 +39,15 @@ def claimed(opts: Any, scheduler_id: bytes = b"s") -> ClaimedJob:
     )
 
 
+@pytest.mark.parametrize("member", ["prevMillis", "startDate"])
+def test_a_time_beyond_the_calendar_ends_the_scheduler_and_not_the_worker(member: str) -> None:
+    """What stands in a job's options may be anything; every claim would meet it."""
+    repeat = {"pattern": "0 0 3 * * *", "tz": "UTC", "count": 1}
+    opts = {"repeat": {**repeat, member: 1e18}, member: 1e18}
+
+    assert iteration_after(claimed(opts), NOW) is None
+
+
 def test_what_the_next_job_is_told() -> None:
     """The whole chain is in the options of its newest job; nothing unknown may get lost."""
     repeat = {"pattern": "0 0 3 * * *", "tz": "Europe/Berlin", "limit": 3, "count": 1, "x": [1]}

@@ -65,8 +65,18 @@ local function remove(job)
     'event', 'removed', 'jobId', job.id, 'prev', state)
 end
 
+-- Anything else under this name is the queue's own: its settings, a list, a scheduler. A job that has
+-- lost most of its hash is one by what a claim or a parent has written.
+local function is_job(key)
+  if call('TYPE', key).ok ~= 'hash' then
+    return false
+  end
+  local found = call('HMGET', key, 'timestamp', 'ats', 'parentKey')
+  return found[1] or found[2] or found[3]
+end
+
 local key = base .. id
-if call('EXISTS', key) == 0 then
+if not is_job(key) then
   return -1
 end
 if is_next_iteration({ base = base }, id, call('HGET', key, 'rjk')) then

@@ -3,6 +3,7 @@
 -- @include deduplication
 -- @include job_keys
 -- @include markers
+-- @include parents
 -- @include place
 
 local function emit_deduplicated(queue, id, deid, other)
@@ -19,7 +20,13 @@ local function replace_delayed(queue, id, rule, key, old)
   if call('ZREM', queue.delayed, old) == 0 then
     return false
   end
-  delete_jobs({ queue.base .. old })
+  local old_key = queue.base .. old
+  local stored = call('HMGET', old_key, 'parentKey', 'parent')
+  if stored[1] then
+    -- Node leaves its parent waiting for a child that is gone.
+    unlink_softly(old_key, parent_of(stored[1], stored[2]))
+  end
+  delete_jobs({ old_key })
   call('XADD', queue.events, '*', 'event', 'removed', 'jobId', old, 'prev', 'delayed')
   emit_deduplicated(queue, id, rule.id, old)
   call('DEL', queue.base .. 'dn:' .. rule.id)

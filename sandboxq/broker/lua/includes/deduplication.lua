@@ -17,6 +17,13 @@ local function enqueue_stored_job(queue, deid, next_key, now)
   local stored = call('HMGET', next_key, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
   local counter = call('INCR', queue.base .. 'id')
   local id = stored[4] or tostring(counter)
+  call('DEL', next_key)
+  if call('EXISTS', queue.base .. id) == 1 then
+    -- Somebody has added a job with that id of its own meanwhile: a second place in the queue would
+    -- have it run twice.
+    call('XADD', queue.events, '*', 'event', 'duplicated', 'jobId', id)
+    return
+  end
   local is_json, opts = pcall(cjson.decode, stored[3] or '{}')
   if not is_json then
     opts = {}
@@ -33,7 +40,6 @@ local function enqueue_stored_job(queue, deid, next_key, now)
   if stored[7] then
     call('SADD', stored[7], queue.base .. id)
   end
-  call('DEL', next_key)
 end
 
 local function release_deduplication(queue, id, deid, now)

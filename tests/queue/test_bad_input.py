@@ -1,0 +1,142 @@
+"""Arguments that cannot be right: a UsageError that names them, before anything is written."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandboxq import Backoff, Deduplication, Keep, Queue, RateLimit, Repeat, UsageError, Worker
+from tests.conftest import run_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.queue.bench import Bench
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "resize", "data": {"width": 320}},
+        {"name": "resize", "data": {}, "opts": {}},
+        "ab",
+        ("resize",),
+        ("resize", 1, {}, 2),
+        None,
+    ],
+)
+def test_an_entry_of_a_bulk_add_is_not_taken_apart_into_something_else(
+    bench: Bench, entry: Any
+) -> None:
+    """A dict of two members, as Node takes it, was added as the job "name" with data "data"."""
+    with pytest.raises(UsageError, match="entry 1 must be"):
+        bench.run(lambda queue: queue.add_bulk([("fine", 1), entry]))
+
+    assert not bench.redis.exists(bench.keys["wait"])
+
+
+@pytest.mark.parametrize("options", [[1], "attempts", 5])
+def test_options_must_be_a_mapping(bench: Bench, options: Any) -> None:
+    """Positional options of the wrong kind must be named, not end in an AttributeError."""
+    with pytest.raises(UsageError, match="options of a job must be a dict"):
+        bench.run(lambda queue: queue.add_bulk([("resize", 1, options)]))
+    with pytest.raises(UsageError, match="options of a job must be a dict"):
+        Queue("images", default_job_options=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delay": 10**400}, "delay must be"),
+        ({"backoff": Backoff("fixed", 1, "x")}, "jitter must be"),  # type: ignore[arg-type]  # wrong on purpose
+        ({"remove_on_complete": Keep(age=-1)}, "age must be"),
+        ({"deduplication": Deduplication("d", ttl=1, extend="no")}, "extend must be"),  # type: ignore[arg-type]  # wrong on purpose
+        ({"job_id": "metrics"}, "a key of the queue itself"),
+        ({"job_id": "de"}, "a key of the queue itself"),
+    ],
+)
+def test_wrong_options_are_usage_errors(bench: Bench, options: Any, message: str) -> None:
+    """Each of these used to be something else: a TypeError, an OverflowError, or a job."""
+    with pytest.raises(UsageError, match=message):
+        bench.run(lambda queue: queue.add("resize", 1, **options))
+
+    assert not bench.redis.exists(bench.keys["wait"])
+
+
+def test_durations_may_be_timedeltas_wherever_they_stand(bench: Bench) -> None:
+    """``delay`` takes one; what is nested in a Backoff or a Keep must not be different."""
+    minute = dt.timedelta(minutes=1)
+    options: Any = {"backoff": Backoff.fixed(minute), "remove_on_fail": Keep(age=minute)}  # type: ignore[arg-type]  # read as such at run time
+
+    job = bench.run(lambda queue: queue.add("resize", 1, **options))
+
+    assert (job.opts.backoff.delay, job.opts.remove_on_fail.age) == (60.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Backoff.fixed("1"),  # type: ignore[arg-type]  # wrong on purpose, as all here
+        lambda: Backoff.fixed(1, jitter="x"),  # type: ignore[arg-type]
+        lambda: RateLimit(5, float("inf")),
+        lambda: Queue(5),  # type: ignore[arg-type]
+        lambda: Queue("images", prefix=5),  # type: ignore[arg-type]
+        lambda: Worker("images", None, remove_on_complete="5"),  # type: ignore[arg-type]
+        lambda: Worker("images", None, remove_on_fail=-5),
+        lambda: Worker("images", None, remove_on_fail=Keep(age=-5)),
+        lambda: Worker("images", None, lock_duration=float("inf")),
+        lambda: Worker("images", None, concurrency=1.5),  # type: ignore[arg-type]
+    ],
+)
+def test_what_would_fail_later_is_refused_when_it_is_made(make: Callable[[], object]) -> None:
+    """A worker that cannot write an outcome would find out with the first job."""
+    with pytest.raises(UsageError):
+        make()
+
+
+def test_the_queues_own_keys_are_no_jobs(bench: Bench) -> None:
+    """remove("meta") deleted the settings of the queue, and a pause with them."""
+
+    async def body(queue: Queue) -> list[bool]:
+        await queue.upsert_scheduler("nightly", Repeat(every=60))
+        await queue.add("resize", 1)
+        await queue.pause()
+        return [await queue.remove(name) for name in ("meta", "wait", "repeat:nightly")]
+
+    assert bench.run(body) == [False, False, False]
+    assert bench.redis.hget(bench.keys["meta"], "paused") == "1"
+    assert bench.redis.exists(bench.keys["repeat:nightly"])
+
+
+def test_the_job_of_an_add_knows_its_deduplication_id(bench: Bench) -> None:
+    """Without it, it could not remove its key: job.remove_deduplication_key() did nothing."""
+
+    async def body(queue: Queue) -> tuple[bool, str | None]:
+        job = await queue.add("resize", 1, deduplication=Deduplication("album"))
+        return await job.remove_deduplication_key(), await queue.deduplication_job_id("album")
+
+    assert bench.run(body) == (True, None)
+
+
+def test_a_time_beyond_the_calendar_is_refused(bench: Bench) -> None:
+    """The search for the next time ends where Python's years end."""
+    end = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+    repeat = Repeat(cron="0 0 1 1 *", tz="UTC", start_date=end)
+
+    with pytest.raises(UsageError, match="never comes"):
+        bench.run(lambda queue: queue.upsert_scheduler("far", repeat))
+
+
+def test_a_queue_that_could_not_read_its_events_can_still_be_closed(bench: Bench) -> None:
+    """What failed for those who waited must not keep the connections open for ever."""
+    bench.redis.set(bench.keys["events"], "no stream")
+
+    async def main() -> None:
+        queue = Queue(bench.name, bench.url)
+        with pytest.raises(Exception, match="WRONGTYPE"):
+            await queue.result("17", timeout=5)
+        await queue.close()
+
+    run_async(main())
