@@ -68,8 +68,8 @@ def _bars(axes: Axes, panel: Panel) -> None:
     axes.bar_label(bars, labels, fontsize=8, padding=4)
     for name, limit in panel.limits.items():
         place = names.index(name)
-        axes.vlines(limit, place - 0.42, place + 0.42, color=LIMIT, linewidth=1.6)
-        axes.text(limit, place - 0.44, f"limit {limit:g}", color=LIMIT, fontsize=6.5, va="bottom")
+        axes.vlines(limit, place - 0.36, place + 0.36, color=LIMIT, linewidth=1.6)
+        axes.text(limit, place - 0.36, f"limit {limit:g}", color=LIMIT, fontsize=6.5, va="bottom")
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.set_xlim(left=0)

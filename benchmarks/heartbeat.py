@@ -41,6 +41,7 @@ QUESTION = Question(
         at_most(OURS, "gap_p999", "gap p99.9, s", 1),
     ),
     "Two burners a core beside the worker; each child runs a job that holds the GIL in C.",
+    ("gap_p999", "gap_max"),
 )  # fmt: skip
 
 

@@ -161,6 +161,15 @@ PEERS = (
         },
     ),
     Peer(
+        # Its worker that does not fork for each job: quicker, and a crash takes it along.
+        "RQ, 2 simple workers",
+        "rq",
+        python_program("rq_peer"),
+        ("rq", "worker-pool", "-w", "rq.SimpleWorker", "-n", "2", "-q", "-u", "{url}"),
+        (("LLEN", "rq:queue:default"),),
+        {"noop": Load(1_500, hidden=2)},
+    ),
+    Peer(
         "taskiq, 2 workers",
         "taskiq",
         python_program("taskiq_peer"),

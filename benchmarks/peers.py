@@ -17,7 +17,7 @@ from benchmarks.question import Case, Column, Medians, Question, Target, answer,
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from benchmarks.peer_list import Work
+    from benchmarks.peer_list import Load, Work
 
 # As issue 5 numbers them.
 WORKS = ("W1", "W2", "W3", "W4", "W5")
@@ -139,9 +139,14 @@ def _drains(
     cases = []
     for peer in peers:
         if work in peer.loads:
-            data: list[Any] = [{}] * int(peer.loads[work].jobs * options.scale)
+            data: list[Any] = [{}] * _jobs(peer.loads[work], options.scale)
             cases.append(Case(peer.name, partial(drain, peer, work, data)))
     _ask(question, cases, options, facts)
+
+
+def _jobs(load: Load, scale: float) -> int:
+    """Return how many jobs to add: also at a small scale more than a peer may hold unseen."""
+    return max(int(load.jobs * scale), 2 * load.hidden + 1)
 
 
 def _resizes(peers: Sequence[Peer], options: argparse.Namespace, facts: dict[str, str]) -> None:

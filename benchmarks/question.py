@@ -147,11 +147,11 @@ def _panels(question: Question, medians: Medians) -> list[Panel]:
     charted = [column for column in question.columns if column.key in question.charted]
     charted = charted or [question.columns[0]]
     if len(medians) == 1:
-        ((name, found),) = medians.items()
+        (found,) = medians.values()
         values = {column.title: found[column.key] for column in charted}
         titles = {column.key: column.title for column in charted}
         limits = {titles[each.key]: each.limit for each in question.targets if each.key in titles}
-        return [Panel(f"{question.title}: {name}", values, limits)]
+        return [Panel(question.title, values, limits)]
     return [
         Panel(
             f"{question.title}: {column.title}" if column is charted[0] else column.title,
