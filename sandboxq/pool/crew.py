@@ -130,6 +130,8 @@ class Crew:
             ChildStartFailed: a new child could not start; it is tried again all the same.
         """
         self._target = size
+        if self.server is not None:
+            self.server.limit(size)
         self._start_failure = ""
         for child in self._surplus():
             self._retire(child)

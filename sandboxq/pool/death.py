@@ -42,6 +42,7 @@ class Death(NamedTuple):
     system: float = 0.0
     note: str = ""
     is_abandoned: bool = False
+    memory_limit: int = 0  # of all children: what the kernel ended this one for, if it did
 
 
 def text_of_status(status: int | None) -> str:
@@ -70,6 +71,7 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
         "max_rss": str(death.max_rss),
         "cpu_seconds": f"{death.user + death.system:.3f}",
     }
+    error = error or _out_of_memory(death, pid)
     if error is not None:
         failure = failure_from_error(error, facts=facts)
         failure.is_crash = isinstance(error, _CRASHES)
@@ -84,6 +86,18 @@ def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stde
         cause = JobCrashed.__name__
     stack = _fatal_part(stderr)
     return Failed(_sentence(death, pid), stack=stack, cause=cause, facts=facts, is_crash=True)
+
+
+def _out_of_memory(death: Death, pid: int) -> JobMemoryExceeded | None:
+    """Return what the kernel ended a child for; None when it did not."""
+    if not death.memory_limit:
+        return None
+    error = JobMemoryExceeded(
+        f"the kernel ended child {pid}: all children together used more than the limit of their "
+        f"control group, {death.memory_limit // _MB} MB; this one had {death.max_rss // _MB} MB"
+    )
+    error.facts = {"limit": str(death.memory_limit), "peak": str(death.max_rss)}
+    return error
 
 
 def failure_from_abandoned(error: ChildError | None, *, pid: int) -> Failed:
@@ -123,12 +137,13 @@ def _sentence(death: Death, pid: int) -> str:
     facts = [f"max RSS {death.max_rss // _MB} MB"] if death.max_rss else []
     if death.note:
         facts.append(death.note)
-    elif death.status is not None and _is_kill(death.status):
+    elif death.status is not None and is_kill(death.status):
         facts.append("not by sandboxq: perhaps by the kernel, which was out of memory")
     return f"{text} ({'; '.join(facts)})" if facts else text
 
 
-def _is_kill(status: int) -> bool:
+def is_kill(status: int) -> bool:
+    """Tell whether a wait status is of SIGKILL."""
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 

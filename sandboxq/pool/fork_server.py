@@ -22,10 +22,12 @@ from sandboxq.binary import MOST_BYTES
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
-from sandboxq.pool.death import Death
+from sandboxq.pool.death import Death, is_kill
 from sandboxq.pool.zygote import CONTROL_PACKET
 from sandboxq.sandbox import family
+from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
+from sandboxq.sandbox.probe import usable_memory
 from sandboxq.sandbox.scratch import remove_scratch
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ _PROGRAM = (
 # How long the stacks of a hanging import may take to be written.
 _STACKS_SECONDS = 1.0
 _LEAVE_SECONDS = 6.0
+# Of what this process may use; each child is limited to less, and has margins of its own.
+_MOST_OF_MEMORY = 0.95
+# Beside the grants, and as much again for what a child shares or caches: this is no child's limit.
+_MEMORY_OF_SERVER = 1 << 30
+_TASKS_OF_SERVER = 1024
+_TASKS_OF_A_PROCESS = 4  # the kernel counts threads
 # Another user may go through to a directory of its own, and see nothing on the way.
 _PASSABLE = 0o711
 
@@ -101,6 +109,7 @@ class ForkServer:
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
+        self.group = Group()
         self.scratch = ""
         self.pid = 0
 
@@ -116,12 +125,26 @@ class ForkServer:
             done, _ = await asyncio.wait([self._loaded], timeout=timeout)
             if not done:
                 self._loaded.set_exception(await self._hang(stacks, timeout))
-            return self._loaded.result()
+            loaded = self._loaded.result()
+            self.group.keep_entered(self.pid)
         except BaseException:
             await self.close()
             raise
+        else:
+            return loaded
         finally:
             os.close(stacks)
+
+    def limit(self, children: int) -> None:
+        """Limit what ``children`` may use together; see sandbox.cgroup."""
+        policy = self._order.policy
+        if policy.name == "none":
+            return
+        memory = int(usable_memory() * _MOST_OF_MEMORY)
+        if policy.memory is not None:
+            memory = min(memory, _MEMORY_OF_SERVER + (children + 1) * 2 * policy.memory)
+        tasks = _TASKS_OF_SERVER + (children + 1) * policy.processes * _TASKS_OF_A_PROCESS
+        self.group.limit(memory=memory, pids=tasks)
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Ask for a child that follows ``plan`` and gets these descriptors."""
@@ -164,6 +187,7 @@ class ForkServer:
 
     def kill(self, tree: list[int]) -> None:
         """Kill the zygote and these processes below it."""
+        self.group.kill()
         family.kill_all([*tree, self.pid])
 
     def reap(self) -> None:
@@ -185,6 +209,7 @@ class ForkServer:
             if not left:
                 break
             family.kill_all(left)
+        self.group.remove()
         if self.scratch:
             remove_scratch(self.scratch)
 
@@ -235,6 +260,7 @@ class ForkServer:
             "max_result": self._order.max_result,
             "path": sys.path,
             "scratch": self.scratch,
+            "groups": self.group.folders,
         }
 
     def _environment(self) -> dict[str, str]:
@@ -286,10 +312,7 @@ class ForkServer:
             case "forked":
                 self._owner.on_forked(message["number"], message["pid"], fds[0])
             case "exit":
-                death = Death(
-                    message["status"], message["max_rss"], message["user"], message["system"]
-                )
-                self._owner.on_exit(message["pid"], death)
+                self._owner.on_exit(message["pid"], self._death(message))
             case "fork-failed":
                 reason = f"the kernel refused to fork: {message['reason']}"
                 self._owner.on_fork_failed(message["number"], reason)
@@ -299,6 +322,17 @@ class ForkServer:
             case "refused":
                 text = "\n".join(filter(None, (message["reason"], message["trace"].rstrip())))
                 self._loaded.set_exception(ProcessorNotLoaded(text))
+
+    def _death(self, message: dict[str, Any]) -> Death:
+        status = message["status"]
+        has_run_out = self.group.has_run_out() and is_kill(status)
+        return Death(
+            status,
+            message["max_rss"],
+            message["user"],
+            message["system"],
+            memory_limit=self.group.limits.get("memory", 0) if has_run_out else 0,
+        )
 
     def _on_end(self) -> None:
         assert self._process is not None  # noqa: S101 - it was watched

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxq.pool")
 
 _START_SECONDS = 60.0
+_MB = 1 << 20
 
 
 class ServerKeeper:
@@ -51,9 +52,17 @@ class ServerKeeper:
     @property
     def notes(self) -> list[str]:
         """What the banner should say."""
-        if self.is_preloaded:
-            return []
-        return ["import     in each child: the processor starts threads when imported"]
+        notes = [f"cgroup     {text}" for text in (self._limits(),) if text]
+        if not self.is_preloaded:
+            notes.append("import     in each child: the processor starts threads when imported")
+        return notes
+
+    def _limits(self) -> str:
+        """Return what all children may use together, for people; nothing without a group."""
+        limits = self.server.group.limits if self.server is not None else {}
+        texts = [f"{limits['memory'] // _MB} MB"] if "memory" in limits else []
+        texts += [f"{limits['pids']} tasks"] if "pids" in limits else []
+        return f"{', '.join(texts)} for all children together" if texts else ""
 
     def child(
         self,
@@ -92,6 +101,7 @@ class ServerKeeper:
             await server.close()
             raise
         if loaded.threads == 1:
+            server.limit(size)
             self.server = server
             return
         # A fork copies one thread only, with the locks of all: each child imports for itself.

@@ -31,7 +31,7 @@ from sandboxq.child.birth import CHILD_VARIABLE, be_born
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
-from sandboxq.sandbox import family, plan, prctl, scratch
+from sandboxq.sandbox import cgroup, family, plan, prctl, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,7 @@ def main(control_fd: int, stacks_fd: int) -> None:
     if not request:
         return
     order = json.loads(request)
+    cgroup.enter(order["groups"])
     sys.path[:] = order["path"]
     processor = _load(control, order)
     stacks.stop_listening()
@@ -285,6 +286,7 @@ class _Zygote:
             time.sleep(0.001)
         if self._order["scratch"]:
             scratch.remove_scratch(self._order["scratch"])
+        cgroup.leave(self._order["groups"])
         os._exit(0)
 
 

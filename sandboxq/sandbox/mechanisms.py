@@ -79,10 +79,10 @@ def _seccomp() -> Mechanism:
 
 
 def _cgroup() -> Mechanism:
-    root = "/sys/fs/cgroup"
-    is_there = os.access(root, os.W_OK) and os.path.exists(f"{root}/cgroup.controllers")  # noqa: PTH110 - as text
-    detail = "writable" if is_there else "not writable"
-    return Mechanism("cgroup v2", is_there, detail, "not needed by any policy")
+    from sandboxq.sandbox import cgroup  # noqa: PLC0415 - Linux only
+
+    helps = "not needed by any policy; a systemd unit with Delegate=yes, or root"
+    return Mechanism("cgroups", bool(cgroup.homes()), cgroup.detail(), helps)
 
 
 def _missing_scope(policy: Policy) -> list[Mechanism]:

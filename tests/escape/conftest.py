@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.sandbox.cgroup import groups_of
 from sandboxq.sandbox.family import descendants_of
 from tests.conftest import wait_until
 
@@ -26,7 +27,7 @@ def _traces() -> set[str]:
     found |= {word for word in sockets if word.startswith("@sandboxq-attack")}
     found |= {str(path) for path in Path("/dev/shm").glob("sandboxq-attack*")}
     found |= {str(path) for path in Path(tempfile.gettempdir()).glob("sandboxq-attack*")}
-    return found | {str(path) for path in Path("/sys/fs/cgroup").glob("*/sandboxq*")}
+    return found | set(groups_of(os.getpid()))
 
 
 @pytest.fixture(autouse=True)
