@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import importlib.metadata
+import inspect
 import json
 import os
 import sys
@@ -238,9 +239,12 @@ async def prometheus(room: Room) -> None:
 
 
 @probe
-async def sync(_room: Room) -> None:
-    message = "asyncio only"
-    raise AttributeError(message)
+async def sync(room: Room) -> None:
+    adding = room.queue.add("a", 1, {})
+    is_awaitable = inspect.isawaitable(adding)
+    if is_awaitable:
+        await adding
+    holds(not is_awaitable, "asyncio only")
 
 
 @probe
@@ -436,9 +440,14 @@ async def cancel_anywhere(room: Room) -> None:
 
 
 @probe
-async def hard_timeout(_room: Room) -> None:
-    message = "no such option"
-    raise AttributeError(message)
+async def hard_timeout(room: Room) -> None:
+    async def deaf(_job: Any, _token: str) -> int:
+        await asyncio.sleep(1.5)
+        return 1
+
+    job = await room.queue.add("a", 1, {"timeout": 100})
+    ended = await room.run(job, deaf)
+    holds(ended.failedReason is not None, "no such option")
 
 
 @probe
@@ -555,9 +564,13 @@ async def limiter(room: Room) -> None:
 
 
 @probe
-async def crash(_room: Room) -> None:
-    message = "jobs run in the worker's own process"
-    raise AttributeError(message)
+async def crash(room: Room) -> None:
+    # Whether it dies alone: a processor that ends its process would end this program.
+    async def tell(_job: Any, _token: str) -> int:
+        return os.getpid()
+
+    job = await room.run(await room.queue.add("a", 1, {}), tell)
+    holds(int(job.returnvalue) != os.getpid(), "jobs run in the worker's own process")
 
 
 @probe
