@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -75,7 +74,7 @@ def test_code_that_looks_can_be_cancelled(open_kind: Open, chores: Path) -> None
     async def main() -> None:
         async with open_kind(chores) as desk:
             call = desk.submit({"seconds": 20})
-            await asyncio.sleep(0.1)
+            await desk.until_begun(call)
             desk.pool.cancel_call(call, JobCancelled("enough"), grace=5)
             outcome = await desk.outcome(call)
             assert isinstance(outcome, Failed)
@@ -94,7 +93,7 @@ def test_async_jobs_are_cancelled_one_by_one(open_kind: Open, tmp_path: Path) ->
             late = desk.submit({"seconds": 20}, timeout=0.2)
             cancelled = desk.submit({"seconds": 20})
             other = desk.submit({"seconds": 0.5})
-            await asyncio.sleep(0.1)
+            await desk.until_begun(cancelled)
             desk.pool.cancel_call(cancelled, JobCancelled("enough"), grace=5)
             for call, cause in ((late, "JobTimeout"), (cancelled, "JobCancelled")):
                 outcome = await desk.outcome(call)
@@ -168,7 +167,7 @@ def test_a_blocked_loop_is_given_up_with_all_its_jobs(
     async def main() -> None:
         async with open_kind(chores, concurrency=2) as desk:
             beside = desk.submit({"seconds": 0.3})
-            await asyncio.sleep(0.05)
+            await desk.until_begun(beside)
             blocking = desk.submit({"block": 2.5}, timeout=0.1)
             outcomes = [await desk.outcome(call) for call in (blocking, beside)]
             assert [type(outcome) for outcome in outcomes] == [Failed, Failed]

@@ -75,7 +75,7 @@ def test_more_and_fewer_children(open_kind: Open, chores: Path) -> None:
             await desk.pool.resize(3)
             assert desk.pool.size == 3
             calls = [desk.submit({"sleep": 0.3}) for _ in range(3)]
-            await asyncio.sleep(0.1)
+            await desk.until_begun(*calls)
             assert desk.pool.busy == 3
             await desk.pool.resize(1)
             outcomes = await asyncio.gather(*map(desk.outcome, calls))
@@ -107,7 +107,7 @@ def test_what_was_not_begun_can_be_taken_back(open_kind: Open, chores: Path) -> 
                 await desk.outcome(call)
             long = desk.submit({"sleep": 0.5})
             waiting = [desk.submit({}) for _ in range(5)]
-            await asyncio.sleep(0.1)
+            await desk.until_begun(long)
             taken = desk.pool.take_back()
             assert taken == waiting
             assert isinstance(await desk.outcome(long), Completed)
@@ -123,7 +123,7 @@ def test_a_stop_lets_jobs_finish_and_hands_back_the_rest(open_kind: Open, chores
         async with open_kind(chores) as desk:
             running = desk.submit({"sleep": 0.3})
             waiting = desk.submit({})
-            await asyncio.sleep(0.1)
+            await desk.until_begun(running)
             await desk.pool.stop(timeout=5)
             assert isinstance(desk.outcomes[running.key], Completed)
             assert desk.outcomes[waiting.key] == HandedBack()
@@ -183,7 +183,7 @@ def test_a_pool_that_is_killed_holds_nothing(open_kind: Open, chores: Path) -> N
     async def main() -> None:
         async with open_kind(chores) as desk:
             call = desk.submit({"sleep": 0.3})
-            await asyncio.sleep(0.1)
+            await desk.until_begun(call)
             desk.pool.kill()
             assert desk.outcomes[call.key] == HandedBack(was_started=True)
 

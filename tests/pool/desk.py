@@ -14,7 +14,7 @@ from sandboxq.outcome import Completed, Failed
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.family import descendants_of
 from sandboxq.telemetry import Event, Telemetry
-from tests.conftest import WAIT_SECONDS
+from tests.conftest import WAIT_SECONDS, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +51,17 @@ class Desk:
         self._waiting[key] = asyncio.get_running_loop().create_future()
         self.pool.submit(call)
         return call
+
+    async def until_begun(self, *calls: Call) -> None:
+        """Wait until the code of these calls has been reached in children, or has even ended."""
+
+        async def have_begun() -> bool:
+            children = self.pool.crew.children
+            flying = [(child, call) for child in children for call in child.flying.values()]
+            begun = {call.key for child, call in flying if child.has_begun(call)}
+            return begun | self.outcomes.keys() >= {call.key for call in calls}
+
+        await wait_until_async(have_begun)
 
     async def outcome(self, call: Call) -> Outcome:
         """Wait for the end of a call."""

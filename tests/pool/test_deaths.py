@@ -70,8 +70,8 @@ def chores(tmp_path: Path) -> Path:
 
 
 async def _started(desk: Desk, call: Call) -> None:
-    """Wait until a call has surely been read by its child."""
-    await asyncio.sleep(0.05)
+    """Wait until the code of a call has been reached in its child."""
+    await desk.until_begun(call)
     assert call.key not in desk.outcomes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ def test_pool_grows_and_shrinks_while_it_works(chores: Path) -> None:
             await desk.pool.resize(4)
             assert desk.pool.size == 4
             calls = [desk.submit({"sleep": 0.2}) for _ in range(4)]
-            await asyncio.sleep(0.05)
+            await desk.until_begun(*calls)
             await desk.pool.resize(1)
             assert desk.pool.size == 1
             calls += [desk.submit({}) for _ in range(4)]
@@ -77,7 +76,7 @@ def test_stop_lets_running_jobs_finish_and_hands_back_the_rest(chores: Path) -> 
         async with open_pool(chores) as desk:
             running = desk.submit({"sleep": 0.3})
             waiting = desk.submit({})
-            await asyncio.sleep(0.05)
+            await desk.until_begun(running)
             await desk.pool.stop(timeout=5)
             assert isinstance(desk.outcomes[running.key], Completed)
             assert desk.outcomes[waiting.key] == HandedBack(was_started=False)
@@ -91,7 +90,7 @@ def test_stop_ends_what_does_not_finish_in_time(chores: Path) -> None:
     async def main() -> None:
         async with open_pool(chores) as desk:
             running = desk.submit({"sleep": 30})
-            await asyncio.sleep(0.05)
+            await desk.until_begun(running)
             started = time.monotonic()
             await desk.pool.stop(timeout=0.2)
             assert time.monotonic() - started < 1
@@ -106,7 +105,7 @@ def test_kill_is_at_once_and_complete(chores: Path) -> None:
     async def main() -> None:
         async with open_pool(chores, size=2) as desk:
             calls = [desk.submit({"sleep": 30}) for _ in range(3)]
-            await asyncio.sleep(0.05)
+            await desk.until_begun(*calls[:2])
             pids = desk.pool.pids
             started = time.monotonic()
             desk.pool.kill()

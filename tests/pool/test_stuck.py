@@ -101,7 +101,7 @@ def test_loop_that_goes_on_takes_calls_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_pool(path, size=1, concurrency=10) as desk:
             first = desk.submit({"block": 0.4, "sleep": 5})
-            await asyncio.sleep(0.05)
+            await desk.until_begun(first)
             started = time.monotonic()
             assert await desk.value({"value": 7}) == 7
             assert time.monotonic() - started < 2
