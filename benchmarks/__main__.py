@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME|all] [options]``: list the benchmarks, or run them."""
+"""``python -m benchmarks all | NAME [options]``: list the benchmarks, or run them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ NAMES = (
 def main() -> None:
     """Run what the first argument names; the others go to the benchmark."""
     name, *arguments = sys.argv[1:] or [""]
-    if name == "all":
+    if name == "all" and not arguments:
         for each in NAMES:
-            import_module(f"benchmarks.{each}").main(arguments)
+            import_module(f"benchmarks.{each}").main([])
     elif name in NAMES:
         import_module(f"benchmarks.{name}").main(arguments)
     else:
@@ -43,8 +43,8 @@ def main() -> None:
 
 def _list(name: str) -> None:
     if name:
-        print(f"there is no benchmark {name!r}")
-    print("usage: python -m benchmarks NAME|all [--help]\n")
+        print(f"there is no benchmark {name!r}" if name != "all" else "all takes no options")
+    print("usage: python -m benchmarks all | NAME [--help]\n")
     for each in NAMES:
         print(f"  {each:<12} {_question(each)}")
     sys.exit(2 if name else 0)

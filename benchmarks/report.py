@@ -56,6 +56,8 @@ def middle(values: Sequence[float]) -> float:
 def spread(values: Sequence[float]) -> str:
     """Return lowest and highest as percentages below and above the median."""
     centre = middle(values)
+    if len(values) == 1:
+        return "one run"
     if not centre:
         return "±0 %"
     return f"{100 * (min(values) / centre - 1):+.0f} … {100 * (max(values) / centre - 1):+.0f} %"

@@ -79,6 +79,10 @@ def test_tables_and_spreads_are_as_people_read_them(tmp_path: Path) -> None:
     )
     assert report.middle([3, 1, 2]) == 2
     assert report.spread([90, 100, 120]) == "-10 … +20 %"
+    assert report.spread([100]) == "one run"
+    assert report.table(("", "needed", "word"), [("a", "≤ 32", "met"), ("b", "", "**no**")]) == (
+        "|  | needed | word |\n| --- | ---: | --- |\n| a | ≤ 32 | met |\n| b |  | **no** |"
+    )
 
     report.write("x", text="# X\n", measured={"a": 1}, directory=tmp_path / "new")
 
