@@ -110,7 +110,9 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         if self._tracing is None:
             (result,) = await self._add([(name, data, options)])
         else:
-            (result,) = await add_traced(self._tracing, self.name, (name, data, options), self._add)
+            # With the queue's defaults, which may be to carry no context on.
+            entry = (name, data, self._with_defaults(options))
+            (result,) = await add_traced(self._tracing, self.name, entry, self._add)
         if isinstance(result, QueueError):
             raise result
         return result
@@ -124,7 +126,8 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         checked = [_checked_entry(place, entry) for place, entry in enumerate(entries)]
         if self._tracing is None:
             return await self._add_all(checked)
-        return await add_bulk_traced(self._tracing, self.name, checked, self._add_all)
+        whole = [(name, data, self._with_defaults(*rest)) for name, data, *rest in checked]
+        return await add_bulk_traced(self._tracing, self.name, whole, self._add_all)
 
     async def _add_all(self, entries: Iterable[BulkEntry]) -> list[QueuedJob]:
         results = await self._add(entries)
@@ -152,7 +155,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         new = new_job(name, text, checked)
         return Draft(new, data, checked, checked_parts(parts, checked))
 
-    def _with_defaults(self, options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def _with_defaults(self, options: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         if not self._defaults or not isinstance(options, (Mapping, NoneType)):
             # What is no mapping is refused with the right words by who checks it.
             return {} if options is None else options

@@ -17,6 +17,7 @@ from sandboxq.queue import bulk
 from sandboxq.queue.binary import part_of_data
 from sandboxq.queue.checks import (
     checked_priority,
+    checked_text,
     checked_whole,
     seconds_from,
 )
@@ -55,6 +56,7 @@ class Reading(OfQueue):
 
     async def get_job(self, job_id: str) -> QueuedJob | None:
         """Return a job, None when there is none."""
+        checked_text("job_id", job_id)
         job = await jobs.job_of(await self._connected(), self._keys, job_id)
         return None if job is None else self._bound(job)
 
@@ -117,10 +119,12 @@ class Reading(OfQueue):
 
     async def job_state(self, job_id: str) -> JobState:
         """Return the state that holds a job, UNKNOWN when there is none."""
+        checked_text("job_id", job_id)
         return await state.state_of(await self._connected(), self._keys, job_id)
 
     async def result(self, job_id: str, timeout: float | timedelta | None = None) -> Any:
         """Wait for a job to finish and return its value; see QueuedJob.result."""
+        checked_text("job_id", job_id)
         seconds = None if timeout is None else seconds_from("timeout", timeout)
         broker = await self._connected()
         if self._results is None:
@@ -141,6 +145,7 @@ class Reading(OfQueue):
 
     async def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
         """Return the lines ``start`` to ``end`` (inclusive; -1 is the last) of a job's log."""
+        checked_text("job_id", job_id)
         return await jobs.logs_of(await self._connected(), self._keys, job_id, start=start, end=end)
 
     async def get_workers(self) -> list[dict[str, str]]:

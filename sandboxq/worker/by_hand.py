@@ -157,11 +157,13 @@ class ByHand:
                 held = await self._taken_or_given_back(found, job, token)
                 if held is not None:
                     return held
+            if found.jobs:
+                # It had to fail, or was gone: others may be behind it.
+                continue
             left = deadline - clock()
             if left <= 0:
                 return None
-            if not found.jobs:
-                await self._wait(found, left)
+            await self._wait(found, left)
 
     async def settle(self, job: HeldJob, outcome: Outcome) -> None:
         """Write how the job goes on."""

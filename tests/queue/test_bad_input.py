@@ -110,6 +110,24 @@ def test_the_queues_own_keys_are_no_jobs(bench: Bench) -> None:
     assert bench.redis.exists(bench.keys["repeat:nightly"])
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda queue: queue.get_job(5),
+        lambda queue: queue.job_state(None),
+        lambda queue: queue.result(5),
+        lambda queue: queue.logs(""),
+        lambda queue: queue.children_values(None),
+        lambda queue: queue.dependencies(5, count=10),
+        lambda queue: queue.remove(5),
+    ],
+)
+def test_the_id_of_a_job_is_text(bench: Bench, ask: Any) -> None:
+    """The id 5 is not the id "5" in any event: whoever waited for it would wait for long."""
+    with pytest.raises(UsageError, match="job_id must be text"):
+        bench.run(ask)
+
+
 def test_the_job_of_an_add_knows_its_deduplication_id(bench: Bench) -> None:
     """Without it, it could not remove its key: job.remove_deduplication_key() did nothing."""
 

@@ -21,6 +21,7 @@ from tests.spans import Spans, ids_of, parent_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sandboxq.queue.options import AddOptions
     from tests.queue.bench import Bench
 
 CARRIER = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
@@ -142,6 +143,21 @@ def test_the_blocking_twin_belongs_to_its_callers_span(bench: Bench) -> None:
         expected = f"{request.get_span_context().span_id:016x}"
     (added,) = spans.finished(f"add {bench.name}.n")
     assert parent_of(added) == expected
+
+
+def test_a_queue_whose_jobs_carry_nothing_on_is_heeded(bench: Bench) -> None:
+    """What the queue's defaults say of the context was overruled by the span of the add."""
+
+    async def main() -> list[str | None]:
+        defaults: AddOptions = {"omit_trace_context": True}
+        tracing = Spans().tracing
+        async with Queue(
+            bench.name, bench.url, tracing=tracing, default_job_options=defaults
+        ) as queue:
+            jobs = [await queue.add("n", {}), *await queue.add_bulk([("n", {})])]
+            return [(await job.refresh()).opts.trace_context for job in jobs]
+
+    assert run_async(main()) == [None, None]
 
 
 def test_a_context_is_passed_through_without_any_tracing(bench: Bench) -> None:

@@ -270,3 +270,20 @@ def test_a_delayed_job_does_not_hide_those_that_come(server_url: str, queue_name
         assert job.name == "now"
 
     by_hand(server_url, queue_name, body)
+
+
+def test_a_job_that_has_to_fail_is_not_the_end_of_the_queue(
+    server_url: str, queue_name: str
+) -> None:
+    """``while job := await get_next_job()`` would stop at the first that had stalled too often."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        spoilt = await queue.add("spoilt", {})
+        await queue.add("fine", {})
+        await worker.broker.command("HSET", queue.keys[spoilt.id], "defa", "stalled too often")
+        job = await worker.get_next_job()
+        assert job is not None
+        assert job.name == "fine"
+        assert await spoilt.state() == "failed"
+
+    by_hand(server_url, queue_name, body)
