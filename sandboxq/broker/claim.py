@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 # More would keep Redis from its other clients for milliseconds.
 MAX_CLAIM = 100
+# A job that was never run has so many fields, see lua/includes/claimed.lua.
+_FRESH = 7
+# The ids that a queue gives by counting, as decimal numbers. No client takes such an id for a job
+# of its own, so no later add can mean the same job (bullmq-wire.md 1.6, 3.4). Longer ones
+# JavaScript cannot count with, and takes for names.
+_LONGEST_GIVEN = 15
+_ZERO = 48  # ord("0")
 
 
 class ClaimedJob(NamedTuple):
@@ -24,16 +31,17 @@ class ClaimedJob(NamedTuple):
     data: bytes
     opts: bytes
     timestamp: bytes
-    attempts_made: int
-    attempts_started: int
-    stalled_counter: int
-    deferred_failure: bytes
-    parent: bytes
-    parent_key: bytes
-    progress: bytes
-    scheduler_id: bytes
     priority: bytes
     delay: bytes
+    is_plain: bool = False  # see ``Settlement``
+    attempts_made: int = 0
+    attempts_started: int = 1
+    stalled_counter: int = 0
+    deferred_failure: bytes = b""
+    parent: bytes = b""
+    parent_key: bytes = b""
+    progress: bytes = b""
+    scheduler_id: bytes = b""
     crashes: Crashes = NO_CRASHES
     binary: bytes = b""  # where its arrays and bytes are: see binary.py
 
@@ -97,11 +105,19 @@ def claim_from_reply(reply: list[Any]) -> Claim:
 
 
 def _claimed(row: list[Any]) -> ClaimedJob:
-    # One pattern without a star: with stars it takes five times as long.
+    if len(row) == _FRESH:
+        # One pattern without a star: with stars it takes five times as long.
+        job_id, name, data, opts, timestamp, priority, delay = row
+        is_plain = job_id.isdigit() and len(job_id) <= _LONGEST_GIVEN and job_id[0] != _ZERO
+        return ClaimedJob(job_id, name, data, opts, timestamp, priority, delay, is_plain)
+    return _claimed_before(row)
+
+
+def _claimed_before(row: list[Any]) -> ClaimedJob:
+    """Return a job that has a history, or more than every job has."""
     (
-        name, data, opts, timestamp, made, started, stalled, deferred,
-        parent, parent_key, progress, scheduler_id, priority, delay,
-        crashes, binary, job_id, ends,
+        job_id, name, data, opts, timestamp, priority, delay, made, started, stalled, deferred,
+        parent, parent_key, progress, scheduler_id, crashes, binary, history, beside,
     ) = row  # fmt: skip
     return ClaimedJob(
         job_id,
@@ -109,23 +125,22 @@ def _claimed(row: list[Any]) -> ClaimedJob:
         data or b"",
         opts or b"",
         timestamp or b"",
-        int(made) if made else 0,
-        started,
-        int(stalled) if stalled else 0,
-        deferred or b"",
-        parent or b"",
-        parent_key or b"",
-        progress or b"",
-        scheduler_id or b"",
         priority or b"",
         delay or b"",
-        _crashes(crashes, *ends) if crashes else NO_CRASHES,
-        binary or b"",
+        is_plain=False,
+        attempts_made=int(made) if made else 0,
+        attempts_started=int(started),
+        stalled_counter=int(stalled) if stalled else 0,
+        deferred_failure=deferred or b"",
+        parent=parent or b"",
+        parent_key=parent_key or b"",
+        progress=progress or b"",
+        scheduler_id=scheduler_id or b"",
+        crashes=_crashes(crashes, history, beside) if crashes else NO_CRASHES,
+        binary=binary or b"",
     )
 
 
-def _crashes(
-    count: bytes, history: bytes | None, beside: bytes | None, _begun: bytes | None
-) -> Crashes:
+def _crashes(count: bytes, history: bytes | None, beside: bytes | None) -> Crashes:
     text = (history or b"").decode(errors="replace")
     return crashes_from_facts(int(count), text, int(beside or 0))

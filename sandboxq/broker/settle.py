@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
-from sandboxq.broker.batches import run_batches
+from sandboxq.broker.batches import BATCH
 from sandboxq.broker.script import load
 from sandboxq.job import KEEP_ALL
 from sandboxq.outcome import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.wire import Argument
     from sandboxq.job import Keep
     from sandboxq.outcome import Failed
 
@@ -38,12 +39,16 @@ class Settlement(NamedTuple):
     """How the attempt that holds ``token`` ends.
 
     ``usage`` is what it has used: µs in all, µs of CPU in its code and in the kernel, peak bytes.
+    ``is_plain`` may be said of a job whose claim said so: it had never been run, has no parent and
+    deduplicates nothing, and as the queue gave it its id no later add can change that. Of such a
+    job nothing needs to be read.
     """
 
     job_id: bytes
     token: bytes
     transition: Transition
     usage: tuple[int, int, int, int] | None = None
+    is_plain: bool = False
 
 
 async def settle(
@@ -64,49 +69,73 @@ async def settle(
     ``retake`` settles a job too whose lock has run out, if it is still active and nobody else's.
     """
     order = _placing_order(settlements)
-    rows = [_row(settlements[index]) for index in order]
-    replies = await run_batches(
-        broker, load("settle"), keys, (now_ms, metrics_points, int(retake)), rows
-    )
+    rows = settlements if order is None else [settlements[index] for index in order]
+    calls: list[tuple[Sequence[str], Sequence[Argument]]] = []
+    for start in range(0, len(rows), BATCH):
+        runs = _runs(rows[start : start + BATCH])
+        calls.append(((keys.base,), [now_ms, metrics_points, int(retake), *runs]))
+    replies = await broker.scripts(load("settle"), calls)
+    in_order = [code for reply in replies for code in reply]
+    if order is None:
+        return in_order
     codes = [0] * len(settlements)
-    for index, code in zip(order, (code for reply in replies for code in reply), strict=True):
+    for index, code in zip(order, in_order, strict=True):
         codes[index] = code
     return codes
 
 
-def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int]:
-    """Return the indexes in the order to send.
+def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int] | None:
+    """Return the indexes in the order to send, None for as they come.
 
     Each job handed back is put in front of all others, so the one claimed first must come last.
     """
     handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], _TO_THE_FRONT)]
     if not handed_back:
-        return range(len(settlements))
+        return None
     others = [i for i, each in enumerate(settlements) if not isinstance(each[2], _TO_THE_FRONT)]
     return others + handed_back[::-1]
 
 
-def _row(settlement: Settlement) -> tuple[str | bytes, ...]:
-    job_id, token, transition, usage = settlement
+def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
+    """Return the script's arguments: what neighbours have in common is sent once."""
+    arguments: list[Any] = []
+    last: tuple[str | bytes, ...] = ()
+    length = 0
+    for settlement in settlements:
+        common, own = _row(settlement)
+        if common != last:
+            last, length = common, len(arguments) + len(common)
+            arguments += (*common, 0)
+        arguments[length] += 1
+        arguments += own
+    return arguments
+
+
+def _row(settlement: Settlement) -> tuple[tuple[str | bytes, ...], tuple[bytes, ...]]:
+    """Return (kind, token, rule), and what is the attempt's own: (id, text, usage)."""
+    job_id, token, transition, usage, is_plain = settlement
     used = b"" if usage is None else b"%d %d %d %d" % usage
     if isinstance(transition, Complete):
         keep, reference = transition.keep, transition.reference
         rule = "" if keep is KEEP_ALL else _keep_rule(keep)
-        rule = f"{rule}\n{reference}" if reference else rule
-        return ("c", job_id, token, transition.value, rule, used)
+        if reference:
+            return ("c", token, f"{rule}\n{reference}"), (job_id, transition.value, used)
+        kind = "C" if is_plain and keep.count != 0 else "c"
+        return (kind, token, rule), (job_id, transition.value, used)
     match transition:
         case Fail():
-            return ("f", job_id, token, *failure_row(transition), used)
+            kind, (text, rule) = "f", failure_row(transition)
         case RetryNow(failure, limit, lifo):
-            return ("r", job_id, token, *_failure(failure, limit, {"lifo": lifo}), used)
+            kind, (text, rule) = "r", _failure(failure, limit, {"lifo": lifo})
         case RetryLater(failure, limit, delay_ms):
-            return ("d", job_id, token, *_failure(failure, limit, {"delay": delay_ms}), used)
+            kind, (text, rule) = "d", _failure(failure, limit, {"delay": delay_ms})
         case HandBack(was_started, facts, _):
-            text = json.dumps(_fields(facts)) if facts else ""
-            return ("h", job_id, token, text, "1" if was_started else "", "")
+            text = json.dumps(_fields(facts)).encode() if facts else b""
+            kind, rule, used = "h", "1" if was_started else "", b""
         case _:
-            kind, how = _move(transition)
-            return (kind, job_id, token, "", how, "")
+            kind, rule = _move(transition)
+            text, used = b"", b""
+    return (kind, token, rule), (job_id, text, used)
 
 
 def _move(transition: Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:

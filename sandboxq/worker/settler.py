@@ -215,6 +215,7 @@ class Settler:
                 ending.attempt.token,
                 ending.transition,
                 ending.attempt.usage,
+                ending.attempt.job.is_plain,
             )
             for ending in endings
         ]

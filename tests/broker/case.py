@@ -35,6 +35,8 @@ class Case:
         self.keys = QueueKeys(name)
         self.redis: Any = redis.Redis.from_url(url, decode_responses=True)
         self.redis.hset(self.keys["meta"], "opts.maxLenEvents", 10000)
+        # Of each job, whether its last claim said that it is plain: a worker passes that on.
+        self.plain: dict[str, bool] = {}
 
     # ── given ───────────────────────────────────────────────────────────────
 
@@ -85,13 +87,17 @@ class Case:
         result: Claim = self.run(
             lambda broker: claim(broker, self.keys, limit=limit, now_ms=now_ms, **options)
         )
+        self.plain |= {job.id.decode(): job.is_plain for job in result.jobs}
         return result
 
     def settle(
         self, *settlements: tuple[str, Transition], token: str = TOKEN, **options: Any
     ) -> list[int]:
         """Settle as ``token``."""
-        rows = [Settlement(i.encode(), token.encode(), transition) for i, transition in settlements]
+        rows = [
+            Settlement(i.encode(), token.encode(), transition, is_plain=self.plain.get(i, False))
+            for i, transition in settlements
+        ]
         options = {"now_ms": NOW + 5, **options}
         codes: list[int] = self.run(lambda broker: settle(broker, self.keys, rows, **options))
         return codes

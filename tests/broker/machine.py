@@ -78,6 +78,7 @@ class QueueMachine(ServerMachine):
         self.model = QueueModel(NOW, is_v5=version.startswith("bullmq:5."))
         self.last_event = "0"
         self.claims = 0
+        self.plain: dict[str, str] = {}  # job → token of its claim, which said that it is plain
         self.known_due = float("inf")
         self.sleeps_for_window = False
         if version:
@@ -179,6 +180,7 @@ class QueueMachine(ServerMachine):
         if taken.next_delayed_ms:
             self.known_due = taken.next_delayed_ms
         for job in taken.jobs:
+            self.plain[job.id.decode()] = token if job.is_plain else ""
             known = self.model.jobs[job.id.decode()]
             assert (job.attempts_made, job.attempts_started) == (known.made, known.started)
             assert job.deferred_failure.decode() == (known.deferred or "")
@@ -206,7 +208,12 @@ class QueueMachine(ServerMachine):
 
     def _settle(self, given: list[Ending]) -> None:
         rows = [
-            Settlement(each.job_id.encode(), each.token.encode(), transition_from(each))
+            Settlement(
+                each.job_id.encode(),
+                each.token.encode(),
+                transition_from(each),
+                is_plain=self.plain.get(each.job_id) == each.token,
+            )
             for each in given
         ]
         codes = self.run(settle(self.broker, self.keys, rows, now_ms=self.model.now))

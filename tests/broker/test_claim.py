@@ -69,6 +69,9 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         b'\xff\x00"',
         b"{}",
         str(NOW - 1000).encode(),
+        b"0",
+        b"0",
+        False,
         2,
         4,
         1,
@@ -77,8 +80,6 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         b"b:q:p",
         b"7",
         b"s",
-        b"0",
-        b"0",
         Crashes(),
         b"",
     )
@@ -89,7 +90,8 @@ def test_absent_fields_are_empty(case: Case) -> None:
     case.redis.hset(case.keys["1"], "name", "n")
     case.redis.lpush(case.keys["wait"], "1")
     job = case.claim().jobs[0]
-    assert job[2:] == (b"", b"", b"", 0, 1, 0, b"", b"", b"", b"", b"", b"", b"", Crashes(), b"")
+    texts = (b"", b"", b"", b"", b"")
+    assert job[2:] == (*texts, False, 0, 1, 0, b"", b"", b"", b"", b"", Crashes(), b"")
 
 
 def test_crashes_of_earlier_attempts_are_told(case: Case) -> None:

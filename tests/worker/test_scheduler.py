@@ -32,10 +32,8 @@ NOW = 1_795_360_570_000
 def claimed(opts: Any, scheduler_id: bytes = b"s") -> ClaimedJob:
     """Return a claimed job with these options."""
     text = opts if isinstance(opts, bytes) else json.dumps(opts).encode()
-    empty = b""
     return ClaimedJob(
-        *(b"repeat:s:1", b"n", b"{}", text, b"1", 0, 1, 0, empty),
-        *(empty, empty, empty, scheduler_id, b"0", b"0"),
+        *(b"repeat:s:1", b"n", b"{}", text, b"1", b"0", b"0"), scheduler_id=scheduler_id
     )
 
 

@@ -53,17 +53,20 @@ local function start(id)
   if not job then
     return nil
   end
-  local started = (tonumber(job[6]) or 0) + 1
+  local started = '1'
+  if job[9] ~= nil then
+    started = digits((tonumber(job[9]) or 0) + 1)
+    job[9] = started
+  end
   if worker_name == '' then
-    call('HSET', key, 'processedOn', now, 'ats', digits(started))
+    call('HSET', key, 'processedOn', now, 'ats', started)
   else
-    call('HSET', key, 'processedOn', now, 'ats', digits(started), 'pb', worker_name)
+    call('HSET', key, 'processedOn', now, 'ats', started, 'pb', worker_name)
   end
   if token ~= '0' then
     call('SET', key .. ':lock', token, 'PX', lock_ms)
   end
   call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
-  job[6] = started
   return job
 end
 
@@ -96,7 +99,7 @@ for i = 1, #ids do
   else
     jobs[#jobs + 1] = job
     -- A job that is only claimed to be failed does not use up the limit.
-    if not job[8] then
+    if not job[11] then
       counted = counted + 1
     end
   end

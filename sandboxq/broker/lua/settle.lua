@@ -2,26 +2,33 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), data points of metrics to keep (0: none), '1' to settle without a lock too where
---          that has run out while nobody took the job from active, else '0'; then six for each attempt:
---            kind   c complete, f fail, r retry now, d retry later, h hand back, p postpone,
---                   w await children, l limit the rate of the queue
---            id     of the job
---            token  that must hold the job's lock; '0' asks for no lock
---            text   c: the value, JSON; f r d: the failed reason; h: '' or sq: fields to write, JSON;
---                   else: ''
---            rule   c: see retention.lua, and after a line break what `sq:result` is to be, see
+--          that has run out while nobody took the job from active, else '0'; then runs of attempts that
+--          end alike, of each run:
+--            kind   c complete, C complete a plain job (see finish.lua), f fail, r retry now,
+--                   d retry later, h hand back, p postpone, w await children,
+--                   l limit the rate of the queue
+--            token  that must hold the jobs' locks; '0' asks for no lock
+--            rule   c C: see retention.lua, and after a line break what `sq:result` is to be, see
 --                   binary.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
 --                   p l: ms
---            usage  c f r d: what the attempt has used, for `sq:usage`; '': not known
+--            n      how many attempts follow; three for each:
+--              id     of the job
+--              text   c C: the value, JSON; f r d: the failed reason; h: '' or sq: fields to write,
+--                     JSON; else: ''
+--              usage  c C f r d: what the attempt has used, for `sq:usage`; '': not known
 -- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,
 --          -6 lock of another, -4 pending children, -9 failed children; or -3 not active, when the
 --          lock is gone and what is known of a failure written
 -- Events   completed, failed, retries-exhausted, waiting, delayed, waiting-children, drained; those of
 --          parents and of the jobs that deduplication had put off
+-- @include active
 -- @include close_batch
 -- @include finish
 -- @include moves
 -- @include retry
+
+-- From so many on it is cheaper to take attempts out of active together.
+local MANY = 4
 
 local base = KEYS[1]
 local now, metrics_points, retakes = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
@@ -38,18 +45,36 @@ local transitions = {
   l = limit_rate,
 }
 
-local lock_keys, children_keys = {}, {}
-for at = 4, #ARGV, 6 do
-  local key = base .. ARGV[at + 1]
-  lock_keys[#lock_keys + 1] = key .. ':lock'
-  if ARGV[at] == 'c' then
-    children_keys[#children_keys + 1] = key .. ':dependencies'
-    children_keys[#children_keys + 1] = key .. ':unsuccessful'
+local ARGV, last = ARGV, #ARGV
+local keys, lock_keys, children_keys = {}, {}, {}
+local attempts, with_children, has_plain = 0, 0, false
+local at = 4
+while at < last do
+  local kind, past = ARGV[at], at + 4 + 3 * ARGV[at + 3]
+  has_plain = has_plain or kind == 'C'
+  for row = at + 4, past - 1, 3 do
+    local key = base .. ARGV[row]
+    attempts = attempts + 1
+    keys[attempts] = key
+    lock_keys[attempts] = key .. ':lock'
+    if kind == 'C' or kind == 'c' then
+      children_keys[with_children + 1] = key .. ':dependencies'
+      children_keys[with_children + 2] = key .. ':unsuccessful'
+      with_children = with_children + 2
+    end
   end
+  at = past
 end
 local locks = call('MGET', unpack(lock_keys))
-if #children_keys > 0 then
+if with_children > 0 then
   batch.has_children = call('EXISTS', unpack(children_keys)) > 0
+end
+-- What nobody has removed meanwhile is as its claim has told; that is asked of all at once.
+local are_as_claimed = has_plain and call('EXISTS', unpack(keys)) == attempts
+-- For want of memory Redis refuses a script's first write, not later ones; some of the endings count on
+-- that, but whoever completes a job always began by taking it out of active.
+if with_children > 0 and attempts >= MANY then
+  take_oldest(batch, attempts)
 end
 
 local function refusal(kind, id, key, job, lock, token)
@@ -70,37 +95,66 @@ local function refusal(kind, id, key, job, lock, token)
   if lock == token or token == '0' then
     return 0
   end
-  if not lock and retakes and call('LPOS', queue.active, id) then
+  if not lock and retakes and is_active(batch, id) then
     return 0
   end
   return lock and -6 or -2
 end
 
 local codes, was_settled, current_id = {}, {}, nil
+local unlocked_keys, unlocked_ids, unlocked = batch.unlocked_keys, batch.unlocked_ids, 0
+
+local function note_settled(i, id, token)
+  was_settled[id] = true
+  if token ~= '0' then
+    unlocked = unlocked + 1
+    unlocked_keys[unlocked] = lock_keys[i]
+    unlocked_ids[unlocked] = id
+  end
+end
+
+local function settle_one(i, kind, token, id, text, rule, usage)
+  local key = keys[i]
+  local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
+  local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token)
+  if code == 0 then
+    current_id = id
+    code = transitions[kind](batch, id, key, job, text, rule, usage)
+    note_settled(i, id, token)
+  end
+  return code
+end
+
+local function settle_plain(i, token, id, text, rule, usage)
+  if batch.has_children or not are_as_claimed or was_settled[id] or locks[i] ~= token then
+    return settle_one(i, 'c', token, id, text, rule, usage)
+  end
+  current_id = id
+  note_settled(i, id, token)
+  return complete_plain(batch, id, keys[i], text, rule, usage)
+end
 
 local function settle_all()
-  for i = 1, #lock_keys do
-    local at = 6 * i - 2
-    local kind, id, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local key = base .. id
-    local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
-    local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token)
-    if code == 0 then
-      current_id = id
-      code = transitions[kind](batch, id, key, job, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-      was_settled[id] = true
-      if token ~= '0' then
-        batch.unlocked_keys[#batch.unlocked_keys + 1] = lock_keys[i]
-        batch.unlocked_ids[#batch.unlocked_ids + 1] = id
+  local i, at = 0, 4
+  while at < last do
+    local kind, token, rule, past = ARGV[at], ARGV[at + 1], ARGV[at + 2], at + 4 + 3 * ARGV[at + 3]
+    for row = at + 4, past - 1, 3 do
+      i = i + 1
+      local id, text, usage = ARGV[row], ARGV[row + 1], ARGV[row + 2]
+      if kind == 'C' then
+        codes[i] = settle_plain(i, token, id, text, rule, usage)
+      else
+        codes[i] = settle_one(i, kind, token, id, text, rule, usage)
       end
     end
-    codes[i] = code
+    at = past
   end
 end
 
 -- Redis undoes nothing when a script fails, say because a key is not of its type. The jobs before
 -- arrive where they were going; the one that failed stays active, and keeps its lock.
 local is_done, problem = pcall(settle_all)
+put_back_oldest(batch)
 if not is_done and current_id and not call('LPOS', queue.active, current_id) then
   call('LPUSH', queue.active, current_id)
 end

@@ -18,6 +18,9 @@ local function new_batch(queue, now)
     now = now,
     completed = outcome('completed', 'returnvalue'),
     failed = outcome('failed', 'failedReason'),
+    -- Taken out of active for now, see active.lua: in their order, and those still to go back.
+    oldest = {},
+    taken = {},
     unlocked_keys = {},
     unlocked_ids = {},
     has_waiting = false,

@@ -2,7 +2,11 @@
 --   complete(batch, id, key, job, value, rule, usage)    rule: see retention.lua; then, behind a line break,
 --                                                 the reference to the value's arrays and bytes
 --   fail(batch, id, key, job, reason, rule, usage)       rule: JSON, see failure.lua; + keep, attempts
+--   complete_plain(batch, id, key, value, rule, usage)   of a plain job: as its claim has told, it was never
+--                                                 run before, has no parent and no `deid`; as its id is
+--                                                 the queue's own, no later add can give it one
 -- job: ats, atm, parentKey, deid. → 0 or -3, not active
+-- @include active
 -- @include batch
 -- @include binary
 -- @include deduplication
@@ -14,6 +18,21 @@
 -- What waits for the value reads it soon after the event; then it goes as its job has. In ms.
 local LAST_READING = 60000
 
+-- What is known of a plain job.
+local NEVER_RUN = { false, false, false, false }
+
+-- Notes a job for the set of finished ones. Rules that differ are applied in turns.
+local function add_scored(batch, outcome, id, keep, now)
+  if outcome.keep ~= keep then
+    store_finished(batch, outcome)
+    outcome.keep = keep
+  end
+  local scored = outcome.scored
+  local last = #scored
+  scored[last + 1] = now
+  scored[last + 2] = id
+end
+
 -- Returns the attempts made, this one included. `binary` is the reference of a value that has any.
 local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
   local attempts_made = (tonumber(job[2]) or 0) + 1
@@ -23,18 +42,13 @@ local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
       unlink_softly(key, parent_of(job[3], call('HGET', key, 'parent')))
     end
   else
-    if outcome.keep ~= keep then
-      store_finished(batch, outcome)
-      outcome.keep = keep
-    end
-    local scored = outcome.scored
-    scored[#scored + 1] = digits(batch.now)
-    scored[#scored + 1] = id
+    local now = digits(batch.now)
+    add_scored(batch, outcome, id, keep, now)
     if usage and usage ~= '' then
-      call('HSET', key, outcome.property, text, 'finishedOn', digits(batch.now),
+      call('HSET', key, outcome.property, text, 'finishedOn', now,
         'atm', digits(attempts_made), 'sq:usage', usage)
     else
-      call('HSET', key, outcome.property, text, 'finishedOn', digits(batch.now),
+      call('HSET', key, outcome.property, text, 'finishedOn', now,
         'atm', digits(attempts_made))
     end
   end
@@ -61,7 +75,7 @@ local function keep_binary(base, id, key, binary, keep)
 end
 
 local function complete(batch, id, key, job, value, rule, usage)
-  if call('LREM', batch.queue.active, -1, id) == 0 then
+  if not leave_active(batch, id, -1) then
     return -3
   end
   if job[4] then
@@ -81,10 +95,18 @@ local function complete(batch, id, key, job, value, rule, usage)
   return 0
 end
 
+local function complete_plain(batch, id, key, value, rule, usage)
+  if not leave_active(batch, id, -1) then
+    return -3
+  end
+  finish(batch, batch.completed, id, key, NEVER_RUN, value, keep_rule(rule), usage)
+  return 0
+end
+
 local function fail(batch, id, key, job, reason, rule_json, usage)
   local rule = cjson.decode(rule_json)
   write_failure(key, reason, rule)
-  if call('LREM', batch.queue.active, -1, id) == 0 then
+  if not leave_active(batch, id, -1) then
     return -3
   end
   if job[4] then

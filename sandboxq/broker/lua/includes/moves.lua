@@ -5,12 +5,13 @@
 --                                                  put it there
 --   limit_rate(batch, id, key, job, '', duration)  nobody claims for so many ms; in front of all others
 -- job: ats, atm. → 0 or -3, not active
+-- @include active
 -- @include batch
 -- @include rate_limit
 -- @include retry
 
 local function postpone(batch, id, key, job, _, delay)
-  if call('LREM', batch.queue.active, -1, id) == 0 then
+  if not leave_active(batch, id, -1) then
     return -3
   end
   delay_job(batch, id, key, tonumber(delay))
@@ -22,7 +23,7 @@ local function await_children(batch, id, key, job)
   if call('EXISTS', key .. ':dependencies') == 0 then
     return hand_back(batch, id, key, job, '', '1')
   end
-  if call('LREM', queue.active, -1, id) == 0 then
+  if not leave_active(batch, id, -1) then
     return -3
   end
   call('ZADD', queue.waiting_children, batch.now, id)

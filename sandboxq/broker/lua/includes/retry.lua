@@ -6,6 +6,7 @@
 --                                                    '' or sq: fields (name, value, …), JSON
 --   delay_job(batch, id, key, delay)                 into delayed for so many ms
 -- job: ats, atm. → 0 or -3, not active
+-- @include active
 -- @include batch
 -- @include failure
 -- @include promote_due
@@ -22,7 +23,7 @@ local function retry_now(batch, id, key, job, reason, rule_json, usage)
     promote_due(queue, batch.now)
   end
   write_failure(key, reason, rule, usage)
-  if call('LREM', queue.active, -1, id) == 0 then
+  if not leave_active(batch, id, -1) then
     return -3
   end
   call('HINCRBY', key, 'atm', 1)
@@ -45,7 +46,7 @@ local function retry_later(batch, id, key, job, reason, rule_json, usage)
   local queue = batch.queue
   local rule = cjson.decode(rule_json)
   write_failure(key, reason, rule, usage)
-  if call('LREM', queue.active, -1, id) == 0 then
+  if not leave_active(batch, id, -1) then
     return -3
   end
   call('HINCRBY', key, 'atm', 1)
@@ -55,7 +56,7 @@ end
 
 local function hand_back(batch, id, key, job, facts, was_started)
   local queue = batch.queue
-  if call('LREM', queue.active, 1, id) == 0 then
+  if not leave_active(batch, id, 1) then
     return 0
   end
   if was_started ~= '1' then
