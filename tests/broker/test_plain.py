@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandboxq.errors import QueueError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 from sandboxq.outcome import Complete, HandBack
 from tests.broker.case import NOW, TOKEN
@@ -112,12 +113,29 @@ def test_children_that_it_got_while_active_hold_it_back(case: Case) -> None:
     assert case.items("active") == ["2", "1"]
 
 
+def test_one_that_cannot_be_written_keeps_its_lock(case: Case) -> None:
+    """Its worker tries again; the jobs before it have arrived, those behind it are still active."""
+    ids = [str(number) for number in range(1, 7)]
+    case.active(*ids)
+    case.redis.delete(case.keys["2"])
+    case.redis.set(case.keys["2"], "no hash")
+
+    with pytest.raises(QueueError, match="WRONGTYPE"):
+        case.settle(*((job_id, DONE) for job_id in ids))
+
+    assert case.scores("completed") == {"1": NOW + 5}
+    assert sorted(case.items("active")) == ids[1:]
+    locks = [case.redis.exists(case.keys[f"{job_id}:lock"]) for job_id in ids]
+    assert locks == [0, 1, 1, 1, 1, 1]
+
+
 def test_twice_in_one_call_is_once(case: Case) -> None:
     """A batch that is sent again may meet itself."""
-    case.active("1", "2")
-    assert case.settle(("1", DONE), ("1", DONE), ("2", DONE)) == [0, -2, 0]
+    case.active("1", "2", "3")
+    endings = [(job_id, DONE) for job_id in ("1", "1", "2", "3")]
+    assert case.settle(*endings) == [0, -2, 0, 0]
     ended = [event["jobId"] for event in case.events() if event["event"] == "completed"]
-    assert ended == ["1", "2"]
+    assert ended == ["1", "2", "3"]
 
 
 def test_others_keep_their_places_in_active(case: Case) -> None:
@@ -125,15 +143,17 @@ def test_others_keep_their_places_in_active(case: Case) -> None:
     ids = [str(number) for number in range(1, 11)]
     case.active(*ids)
 
-    assert case.settle(("2", DONE), ("9", DONE), ("3", HandBack())) == [0, 0, 0]
+    endings = (("2", DONE), ("9", DONE), ("4", DONE), ("3", HandBack()))
+    assert case.settle(*endings) == [0, 0, 0, 0]
 
-    assert case.items("active") == ["10", "8", "7", "6", "5", "4", "1"]
+    assert case.items("active") == ["10", "8", "7", "6", "5", "1"]
     assert case.redis.get(case.keys["1:lock"]) == TOKEN
 
 
 def test_a_second_entry_in_active_stays(case: Case) -> None:
     """Whoever put it there twice is told nothing else than before."""
-    case.active("1", "2")
+    case.active("1", "2", "3", "4")
     case.redis.rpush(case.keys["active"], "1")
-    assert case.settle(("1", DONE), ("2", DONE)) == [0, 0]
+    endings = [(job_id, DONE) for job_id in ("1", "2", "3", "4")]
+    assert case.settle(*endings) == [0, 0, 0, 0]
     assert case.items("active") == ["1"]

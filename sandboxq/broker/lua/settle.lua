@@ -130,8 +130,9 @@ local function settle_plain(i, token, id, text, rule, usage)
     return settle_one(i, 'c', token, id, text, rule, usage)
   end
   current_id = id
+  local code = complete_plain(batch, id, keys[i], text, rule, usage)
   note_settled(i, id, token)
-  return complete_plain(batch, id, keys[i], text, rule, usage)
+  return code
 end
 
 local function settle_all()

@@ -43,7 +43,6 @@ local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
     end
   else
     local now = digits(batch.now)
-    add_scored(batch, outcome, id, keep, now)
     if usage and usage ~= '' then
       call('HSET', key, outcome.property, text, 'finishedOn', now,
         'atm', digits(attempts_made), 'sq:usage', usage)
@@ -51,6 +50,8 @@ local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
       call('HSET', key, outcome.property, text, 'finishedOn', now,
         'atm', digits(attempts_made))
     end
+    -- Not before: where the hash cannot be written, the job stays active.
+    add_scored(batch, outcome, id, keep, now)
   end
   outcome.finished = outcome.finished + 1
   if binary then
