@@ -24,7 +24,8 @@ def test_several_workers_share_one_window(server_url: str, queue_name: str) -> N
             await asyncio.gather(*(job.result(timeout=10) for job in jobs))
             read = [await queue.read_job(job.id) for job in jobs]
             starts = sorted(job.processed_on_ms or 0 for job in read)
-            for first, fourth in zip(starts, starts[3:], strict=False):
+            # A window begins with its first job; how soon two more follow is the machine's affair.
+            for first, fourth in itertools.pairwise(starts[::3]):
                 # Redis ends a window by its own clock, to the millisecond.
                 assert fourth - first > 400
             # Ten jobs need four windows; nobody slept longer than Redis had said.
