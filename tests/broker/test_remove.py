@@ -15,7 +15,7 @@ from sandboxq.errors import (
     QueueHasActiveJobs,
     QueueNotPaused,
 )
-from tests.broker.case import TOKEN
+from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
     from tests.broker.case import Case
@@ -211,3 +211,24 @@ def test_obliterate_and_parents(case: Case) -> None:
     left = {key.removeprefix(other.base) for key in case.redis.keys(other["*"])}
     # The counter stays, so that no new job gets an id that q2 or its kind has.
     assert left == {"q2", "q2:dependencies", "waiting-children", "id"}
+
+
+def test_thousands_of_children_go_and_nothing_else(case: Case) -> None:
+    """The lists are looked through once for all: what else waits keeps its place."""
+    other = QueueKeys(f"{case.keys.queue}-children")
+    case.waiting("before")
+    parent = case.job("parent")
+    case.redis.zadd(case.keys["waiting-children"], {"parent": NOW})
+    for number in range(600):
+        keys = other if number % 2 else case.keys
+        child = f"c{number}"
+        case.redis.hset(keys[child], mapping={"name": "c", "parentKey": parent, "timestamp": NOW})
+        case.redis.lpush(keys["wait"], child)
+        case.redis.sadd(f"{parent}:dependencies", keys[child])
+    case.waiting("after")
+
+    assert case.run(lambda broker: remove(broker, case.keys, "parent"))
+
+    assert case.items("wait") == ["after", "before"]
+    assert not case.redis.exists(other["wait"], other["c1"], case.keys["c0"], parent)
+    assert not case.redis.zcard(case.keys["waiting-children"])

@@ -14,6 +14,9 @@
 local base = KEYS[1]
 local id, with_children = ARGV[1], ARGV[2] == '1'
 
+-- From so many children on, one search of a list for each is what takes longest.
+local MANY = 500
+
 local function is_locked(key)
   if call('EXISTS', key .. ':lock') == 1 then
     return true
@@ -42,8 +45,13 @@ local function children_of(key)
   return children
 end
 
+local has_many = with_children and call('SCARD', base .. id .. ':dependencies') > MANY
+
 local function remove(job)
   local queue = open_queue(job.base)
+  if has_many then
+    look_through(queue)
+  end
   local stored = call('HMGET', job.key, 'parentKey', 'parent', 'deid')
   if stored[1] then
     unlink_softly(job.key, parent_of(stored[1], stored[2]))
@@ -86,4 +94,5 @@ if is_locked(key) then
   return 0
 end
 remove({ key = key, id = id, base = base })
+drop_from_lists()
 return 1
