@@ -242,8 +242,7 @@ def decide(
     number of those that began, this one included; ``crashes`` are those of earlier attempts.
     """
     if isinstance(outcome, Completed):  # nearly every attempt, so first, and without a pattern
-        keep = options.remove_on_complete or retention.completed
-        return Complete(outcome.value, keep, outcome.reference)
+        return complete(outcome, options, retention)
     match outcome:
         case Failed() | Interrupted():
             failure = outcome if isinstance(outcome, Failed) else outcome.failure
@@ -258,6 +257,12 @@ def decide(
             return _hand_back(outcome, options, crashes, retention)
         case _:
             return _move(outcome)
+
+
+def complete(outcome: Completed, options: JobOptions, retention: Retention) -> Complete:
+    """Return what ``decide`` does with a job whose processor returned."""
+    keep = options.remove_on_complete or retention.completed
+    return Complete(outcome.value, keep, outcome.reference)
 
 
 def _hand_back(

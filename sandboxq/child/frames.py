@@ -118,9 +118,13 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
     stalled_counter: int = 0,
 ) -> bytes:
     """Return the payload of a CALL."""
+    # Spelled out: with stars and a map it takes half as long again.
+    sizes = _CALL.pack(
+        len(job_id), len(name), len(data), len(opts), len(timestamp), len(parent), len(progress),
+        len(token), len(priority), len(delay), attempts_made, attempts_started, stalled_counter,
+    )  # fmt: skip
     texts = (job_id, name, data, opts, timestamp, parent, progress, token, priority, delay)
-    counters = attempts_made, attempts_started, stalled_counter
-    return _CALL.pack(*map(len, texts), *counters) + b"".join(texts)
+    return sizes + b"".join(texts)
 
 
 def decode_call(payload: bytes) -> CallFields:

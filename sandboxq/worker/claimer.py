@@ -75,6 +75,10 @@ class Claimer:
         self._room = room
         self._on_lost = on_lost
         self._secret = secret
+        settings = context.settings  # those that are asked for each job
+        self._max_started = settings.max_started_attempts
+        self._timeout, self._grace = settings.timeout, settings.timeout_grace
+        self._tracing = settings.tracing
         self._place = Place(context.keys.prefix, context.keys.queue)
         self._claims = Claims(context, settler=settler, start=self._start_all)
         # The last claim, when it brought less than there was room for: then a marker tells of more.
@@ -180,32 +184,32 @@ class Claimer:
             self._start(job, token_bytes)
 
     def _start(self, job: ClaimedJob, token: bytes) -> None:
-        former = self._held.get(job.id)
+        job_id, held = job.id, self._held
+        former = held.get(job_id)
         if former is not None and former.state is not AttemptState.ENDED:
             # Its lock ran out and the job was put back, all before the next renewal could tell.
-            self._telemetry.emit(LocksLost([job.id.decode(errors="replace")]))
+            self._telemetry.emit(LocksLost([job_id.decode(errors="replace")]))
             self._on_lost(former)
         try:
             attempt = Attempt(job, token, options_from_wire(job.opts))
         except QueueError as error:
             attempt = Attempt(job, token, _DEFAULT_OPTIONS)
-            self._held[job.id] = attempt
+            held[job_id] = attempt
             self._settler.end(attempt, Failed(str(error), is_unrecoverable=True))
             return
-        self._held[job.id] = attempt
-        refusal = refusal_of(job, self._settings.max_started_attempts)
+        held[job_id] = attempt
+        refusal = refusal_of(job, self._max_started)
         if refusal:
             self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
             return
-        if self._secret and not is_signed(job.data, self._secret, self._place, job.id):
+        if self._secret and not is_signed(job.data, self._secret, self._place, job_id):
             reason = "refused: nobody with this worker's secret has signed this job for this queue"
             cause = SignatureRefused.__name__
             self._settler.end(attempt, Failed(reason, cause=cause, is_unrecoverable=True))
             return
-        if self._settings.tracing is not None:
-            begin_span(attempt, self._settings.tracing, self._keys.queue, self._settings.name)
-        settings = self._settings
-        call = call_from_attempt(attempt, timeout=settings.timeout, grace=settings.timeout_grace)
+        if self._tracing is not None:
+            begin_span(attempt, self._tracing, self._keys.queue, self._settings.name)
+        call = call_from_attempt(attempt, timeout=self._timeout, grace=self._grace)
         if job.binary:
             self._porter.fetch(attempt, call)
         else:

@@ -19,6 +19,7 @@ from sandboxq.job import Usage, UsageTotals, usage_from_measure
 from sandboxq.outcome import (
     AwaitChildren,
     Complete,
+    Completed,
     Fail,
     Failed,
     HandBack,
@@ -29,6 +30,7 @@ from sandboxq.outcome import (
     RetryLater,
     RetryNow,
     RetryRules,
+    complete,
     decide,
 )
 from sandboxq.telemetry import (
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from sandboxq.outcome import Outcome, Transition
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
+
+    # An attempt with the transition that its outcome led to.
+    Ending = tuple[Attempt, Transition]
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -88,16 +93,6 @@ _STATES = {
 }
 
 
-class _Ending:
-    """An attempt with the transition that its outcome led to."""
-
-    __slots__ = ("attempt", "transition")
-
-    def __init__(self, attempt: Attempt, transition: Transition) -> None:
-        self.attempt = attempt
-        self.transition = transition
-
-
 class Settler:
     """Keeps every outcome until Redis has taken it or the lock is provably gone."""
 
@@ -117,7 +112,7 @@ class Settler:
         self._on_settled = on_settled
         self._reports: list[Report] = []
         self._unwritten_bytes = 0
-        self._endings: list[_Ending] = []
+        self._endings: list[Ending] = []
         self._work = asyncio.Event()
 
     def report(self, attempt: Attempt, kind: str, payload: bytes) -> None:
@@ -141,7 +136,20 @@ class Settler:
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take the outcome of an attempt and decide what follows from it."""
         attempt.state = AttemptState.ENDED
-        transition = decide(
+        # The call knows its attempt: left as a ring, both would wait for the garbage collector.
+        attempt.call = None
+        transition: Transition
+        if isinstance(outcome, Completed):  # nearly always, so in few steps
+            transition = complete(outcome, attempt.options, self._retention)
+        else:
+            transition = self._decided(attempt, outcome)
+        self._endings.append((attempt, transition))
+        self._work.set()
+        if attempt.span is not None:
+            end_span(attempt, transition)
+
+    def _decided(self, attempt: Attempt, outcome: Outcome) -> Transition:
+        return decide(
             outcome,
             attempt.options,
             attempts_made=attempt.job.attempts_made,
@@ -150,10 +158,6 @@ class Settler:
             retention=self._retention,
             rules=self._rules,
         )
-        self._endings.append(_Ending(attempt, transition))
-        self._work.set()
-        if attempt.span is not None:
-            end_span(attempt, transition)
 
     def hand_back(self, attempt: Attempt) -> None:
         """Give back a job that never started."""
@@ -186,7 +190,7 @@ class Settler:
             del self._endings[: len(endings)]
             self._conclude(endings, codes)
 
-    def _endings_before_flood(self) -> list[_Ending]:
+    def _endings_before_flood(self) -> list[Ending]:
         """Put first what was reported by ended attempts; return the endings that it completes.
 
         One job that reports without end must not hold up how others end.
@@ -208,16 +212,12 @@ class Settler:
         del self._reports[: len(reports)]
         self._unwritten_bytes -= sum(len(each.payload) for each in reports)
 
-    async def _settle(self, endings: list[_Ending]) -> list[int]:
+    async def _settle(self, endings: list[Ending]) -> list[int]:
         settlements = [
             Settlement(
-                ending.attempt.job.id,
-                ending.attempt.token,
-                ending.transition,
-                ending.attempt.usage,
-                ending.attempt.job.is_plain,
+                attempt.job.id, attempt.token, transition, attempt.usage, attempt.job.is_plain
             )
-            for ending in endings
+            for attempt, transition in endings
         ]
         try:
             return await self._send(settlements)
@@ -247,30 +247,31 @@ class Settler:
             retake=True,
         )
 
-    def _conclude(self, endings: list[_Ending], codes: list[int]) -> None:
+    def _conclude(self, endings: list[Ending], codes: list[int]) -> None:
         """Forget what was settled, take up again what must fail, and tell who listens."""
         counts = JobsSettled()
         dropped: dict[int, list[str]] = {}
         tells_moves = self._telemetry.wants(JobMoved)
         tells_completions = self._telemetry.wants(JobCompleted)
-        for ending, code in zip(endings, codes, strict=True):
-            if code in _REFUSED_COMPLETION and isinstance(
-                ending.transition, (Complete, AwaitChildren)
-            ):
-                self._fail_instead(ending, code)
-                continue
-            self._forget(ending.attempt)
+        for (attempt, transition), code in zip(endings, codes, strict=True):
             if code != SETTLED:
-                dropped.setdefault(code, []).append(ending.attempt.job.id.decode(errors="replace"))
+                if code in _REFUSED_COMPLETION and isinstance(
+                    transition, (Complete, AwaitChildren)
+                ):
+                    self._fail_instead(attempt, code)
+                    continue
+                dropped.setdefault(code, []).append(attempt.job.id.decode(errors="replace"))
+                self._forget(attempt)
                 continue
-            if isinstance(ending.transition, Complete):
+            self._forget(attempt)
+            if isinstance(transition, Complete):
                 counts.completed += 1
                 if tells_completions:
-                    self._tell_completion(ending.attempt, ending.transition.value)
+                    self._tell_completion(attempt, transition.value)
             else:
-                self._count(ending.attempt, ending.transition, counts)
+                self._count(attempt, transition, counts)
             if tells_moves:
-                self._tell_move(ending)
+                self._tell_move(attempt, transition)
         counts.usage = _total(endings, counts.crashes)
         self._telemetry.emit(counts)
         for code, job_ids in dropped.items():
@@ -279,13 +280,14 @@ class Settler:
 
     def _forget(self, attempt: Attempt) -> None:
         # A job that was put back may have been claimed again already, under another attempt.
-        if self._held.get(attempt.job.id) is attempt:
-            del self._held[attempt.job.id]
+        job_id = attempt.job.id
+        if self._held.get(job_id) is attempt:
+            del self._held[job_id]
 
-    def _fail_instead(self, ending: _Ending, code: int) -> None:
-        reason = _REFUSED_COMPLETION[code].format(ending.attempt.job.id.decode(errors="replace"))
+    def _fail_instead(self, attempt: Attempt, code: int) -> None:
+        reason = _REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))
         failure = Failed(reason, cause="JobHasFailedChildren", is_unrecoverable=True)
-        self.end(ending.attempt, failure)
+        self.end(attempt, failure)
 
     def _count(self, attempt: Attempt, transition: Transition, counts: JobsSettled) -> None:
         match transition:
@@ -307,11 +309,11 @@ class Settler:
                 counts.crashes += failure.is_crash
                 self._tell_failure(attempt, failure, f"and tries again in {delay_ms / 1000:g} s")
 
-    def _tell_move(self, ending: _Ending) -> None:
-        job = ending.attempt.job
+    def _tell_move(self, attempt: Attempt, transition: Transition) -> None:
+        job = attempt.job
         job_id, name = job.id.decode(errors="replace"), job.name.decode(errors="replace")
-        state = _STATES[type(ending.transition)]
-        self._telemetry.emit(JobMoved(job_id, name, state, ending.attempt.seconds))
+        state = _STATES[type(transition)]
+        self._telemetry.emit(JobMoved(job_id, name, state, attempt.seconds))
 
     def _tell_completion(self, attempt: Attempt, value: bytes) -> None:
         job = attempt.job
@@ -336,17 +338,18 @@ class Settler:
         self._telemetry.emit(event)
 
 
-def _run_of(ending: _Ending) -> tuple[bytes, bytes]:
-    return ending.attempt.job.id, ending.attempt.token
+def _run_of(ending: Ending) -> tuple[bytes, bytes]:
+    attempt, _ = ending
+    return attempt.job.id, attempt.token
 
 
 def _usage_of(attempt: Attempt) -> Usage | None:
     return None if attempt.usage is None else usage_from_measure(attempt.usage)
 
 
-def _total(endings: list[_Ending], crashes: int) -> UsageTotals:
+def _total(endings: list[Ending], crashes: int) -> UsageTotals:
     """Return what the attempts of a batch have used, those that were measured."""
-    measures = [used for ending in endings if (used := ending.attempt.usage) is not None]
+    measures = [used for attempt, _ in endings if (used := attempt.usage) is not None]
     if not measures:
         return NOTHING_USED
     walls, users, systems, peaks = zip(*measures, strict=True)
