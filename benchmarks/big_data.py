@@ -1,22 +1,25 @@
-"""How fast large arrays travel: coordinator to child and back, and through Redis.
+"""How fast do large arrays travel: coordinator to child and back, and through Redis.
 
 One array, several times; the first run is told apart, as it has fresh pages to fill. Through Redis
 the array goes four times over a socket: added, claimed, returned, read. Each rate counts the array
-once for each way: there and back is twice its size.
+once for each way: there and back is twice its size. What one copy in memory and the disk alone
+would give is measured in the same run.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.report import middle, spread, surroundings
+from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
+from benchmarks.report import middle
 from sandboxq.binary import pieces_of, table_text, take_out
 from sandboxq.broker.connection import Broker
 from sandboxq.child.frames import encode_call
@@ -27,11 +30,10 @@ from sandboxq.telemetry import Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sandboxq.outcome import Outcome
-    from sandboxq.pool.question import Question
+    from sandboxq.pool.question import Question as ChildQuestion
 
+NAME = "big_data"
 QUEUE = "benchmark"
 PROCESSOR = """
 def process(job):
@@ -39,24 +41,70 @@ def process(job):
         return int(job.array()[::4096].sum())  # a byte of every page
     return job.array()
 """
+THERE, BACK = "coordinator → child", "coordinator → child → coordinator"
+COPY, DISK = "one copy in memory", "written to a file, fsync"
+REDIS, REDIS_LOG = "add → run → result", "add → run → result, append-only file"
+
+QUESTION = Question(
+    NAME,
+    "How fast arrays travel",
+    (Column("rate", "GB/s", ".2f"), Column("first", "the first one, GB/s", ".2f")),
+    (
+        Target("to a child and back, GB/s", lambda found: found[BACK]["rate"], 5),
+        Target("through Redis, GB/s", lambda found: found[REDIS]["rate"], 0.5),
+    ),
+    "Each rate counts the array once for each way: there and back is twice its size.",
+)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="big_data", description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=7)
-    chosen = parser.parse_args(list(arguments))
-    for name, value in surroundings().items():
-        print(f"{name:<9} {value}")
+def main(arguments: list[str]) -> None:
+    """Measure each way."""
+    options = options_from(NAME, arguments, repeats=3, megabytes=100, transfers=5)
+    array, times = np.ones(options.megabytes << 20, np.uint8), options.transfers + 1
     with tempfile.TemporaryDirectory() as folder:
-        processor = Path(folder) / "arrays.py"
-        processor.write_text(PROCESSOR, encoding="utf-8")
-        array = np.ones(chosen.megabytes << 20, np.uint8)
-        print(f"\n{chosen.megabytes} MB, GB/s, median of {chosen.repeats}\n")
-        event_loop.run(_shared_memory(str(processor), array, chosen.repeats))
-        for persistence in ("no", "yes"):
-            event_loop.run(_redis(str(processor), array, chosen.repeats, persistence))
+        path = Path(folder) / "arrays.py"
+        path.write_text(PROCESSOR, encoding="utf-8")
+        shared = partial(_run, _shared_memory, str(path), array, times)
+        redis = partial(_run, _redis, str(path), array, times)
+        cases = [
+            Case(COPY, partial(_copy, array, times)),
+            Case(THERE, partial(shared, "touch")),
+            Case(BACK, partial(shared, "back")),
+            Case(REDIS, partial(redis, "no")),
+            Case(DISK, partial(_disk, array, times)),
+            Case(REDIS_LOG, partial(redis, "yes")),
+        ]
+        answer(QUESTION, cases, options, {"array": f"{options.megabytes} MB"})
+
+
+def _run(measure: Any, processor: str, array: Any, times: int, variant: str) -> Found:
+    return _found(event_loop.run(measure(processor, array, times, variant)))
+
+
+def _found(rates: list[float]) -> Found:
+    first, *others = rates
+    return {"rate": middle(others), "first": first}
+
+
+def _copy(array: Any, times: int) -> Found:
+    target, rates = np.empty_like(array), []
+    for _ in range(times):
+        began = time.perf_counter()
+        target[:] = array
+        rates.append(array.nbytes / (time.perf_counter() - began) / 1e9)
+    return _found(rates)
+
+
+def _disk(array: Any, times: int) -> Found:
+    rates = []
+    with tempfile.TemporaryFile(buffering=0) as file:
+        for _ in range(times):
+            began = time.perf_counter()
+            file.seek(0)
+            file.write(array.data)
+            os.fsync(file.fileno())
+            rates.append(array.nbytes / (time.perf_counter() - began) / 1e9)
+    return _found(rates)
 
 
 class _Blob:
@@ -80,7 +128,7 @@ class _Desk:
     def wants_reports(self) -> bool:
         return True
 
-    def on_question(self, question: Question) -> None: ...
+    def on_question(self, question: ChildQuestion) -> None: ...
 
     def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
         del call, pid, stream
@@ -89,26 +137,26 @@ class _Desk:
     def on_room(self) -> None: ...
 
 
-async def _shared_memory(processor: str, array: Any, repeats: int) -> None:
+async def _shared_memory(processor: str, array: Any, times: int, name: str) -> list[float]:
     desk = _Desk()
     pool = Pool(processor, size=1, listener=desk, queue_name=QUEUE, telemetry=Telemetry())
     await pool.start()
     blob = _Blob(array)
-    for name, ways in (("touch", 1), ("back", 2)):
-        rates = []
-        for _ in range(repeats + 1):
-            desk.ended = asyncio.get_running_loop().create_future()
-            began = time.perf_counter()
-            payload = encode_call(job_id=b"1", name=name.encode(), data=b"{}")
-            pool.submit(Call(b"1", payload, blob=blob))
-            await desk.ended
-            rates.append(ways * array.nbytes / (time.perf_counter() - began) / 1e9)
-        label = {"touch": "coordinator → child", "back": "coordinator → child → coordinator"}[name]
-        _print(label, rates)
+    ways = {"touch": 1, "back": 2}[name]
+    rates = []
+    for _ in range(times):
+        desk.ended = asyncio.get_running_loop().create_future()
+        began = time.perf_counter()
+        payload = encode_call(job_id=b"1", name=name.encode(), data=b"{}")
+        pool.submit(Call(b"1", payload, blob=blob))
+        await desk.ended
+        rates.append(ways * array.nbytes / (time.perf_counter() - began) / 1e9)
     await pool.stop(timeout=5)
+    return rates
 
 
-async def _redis(processor: str, array: Any, repeats: int, persistence: str) -> None:
+async def _redis(processor: str, array: Any, times: int, persistence: str) -> list[float]:
+    rates = []
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         broker = await Broker.connect(directory=directory)
@@ -118,8 +166,7 @@ async def _redis(processor: str, array: Any, repeats: int, persistence: str) -> 
             Worker(QUEUE, processor, directory=directory, procs=1) as worker,
         ):
             running = asyncio.create_task(worker.run())
-            rates = []
-            for _ in range(repeats + 1):
+            for _ in range(times):
                 began = time.perf_counter()
                 job = await queue.add("back", array, remove_on_complete=True)
                 value = await job.result(timeout=60)
@@ -128,10 +175,4 @@ async def _redis(processor: str, array: Any, repeats: int, persistence: str) -> 
             worker.stop()
             await running
         await broker.close()
-    log = "append-only file" if persistence == "yes" else "no append-only file"
-    _print(f"add → run → result, {log}", rates)
-
-
-def _print(label: str, rates: list[float]) -> None:
-    first, *others = rates
-    print(f"{label:<46} {middle(others):6.2f}  {spread(others):<14} first {first:.2f}")
+    return rates

@@ -7,15 +7,16 @@ child has (USS) after such a job.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import report
+from benchmarks.question import Case, Column, Found, Medians, Question, Target, answer, options_from
 from sandboxq.child.frames import encode_call
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.policy import NAMES
@@ -26,10 +27,39 @@ if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
 
 NAME = "policies"
-JOBS = 2000
-STARTS = 20
 _MB = 1 << 20
 _PROCESSOR = "import numpy, PIL.Image\ndef process(job):\n    return None\n"
+
+
+def _of(policy: str, key: str, found: Medians) -> float:
+    return found[policy][key]
+
+
+def _job_of_limits_to_none(found: Medians) -> float:
+    return found["limits"]["job"] / found["none"]["job"]
+
+
+def _most_unique(found: Medians) -> float:
+    return max(each["unique"] for each in found.values())
+
+
+QUESTION = Question(
+    NAME,
+    "What each policy costs",
+    (
+        Column("start", "start of a child, ms", ".2f"),
+        Column("least", "its least, ms", ".2f"),
+        Column("job", "round trip of a job, µs"),
+        Column("unique", "unique memory, MB"),
+    ),
+    (
+        Target("start under limits, ms", partial(_of, "limits", "start"), 4, is_at_most=True),
+        Target("start under strict, ms", partial(_of, "strict", "start"), 6, is_at_most=True),
+        Target("job under limits to none", _job_of_limits_to_none, 1.05, is_at_most=True),
+        Target("unique memory, MB", _most_unique, 8, is_at_most=True),
+    ),
+    "A start is from the request to READY, out of a fork server with numpy and Pillow imported.",
+)
 
 
 class _Listener:
@@ -47,26 +77,24 @@ class _Listener:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print the table, write the results."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {NAME}")
-    parser.add_argument("--out", type=Path, default=report.RESULTS, help="where results go")
-    options = parser.parse_args(arguments)
+    """Compare the policies."""
+    options = options_from(NAME, arguments, repeats=5, starts=20, jobs=2000)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "nothing.py")
         path.write_text(_PROCESSOR, encoding="utf-8")
-        rows = {name: asyncio.run(_measure(str(path), name)) for name in NAMES}
-    surroundings = report.surroundings()
-    facts = "\n".join(f"- {name}: {value}" for name, value in surroundings.items())
-    header = ("policy", "start, ms", "job, µs", "unique memory, MB")
-    cells = [(name, *(f"{value:.1f}" for value in row.values())) for name, row in rows.items()]
-    text = "\n\n".join(["# What each policy costs", report.table(header, cells), facts]) + "\n"
-    print(text)
-    measured = {"surroundings": surroundings, "rows": rows}
-    report.write(NAME, text=text, measured=measured, directory=options.out)
+        cases = [
+            Case(name, partial(_measured, str(path), name, options.starts, options.jobs))
+            for name in NAMES
+        ]
+        answer(QUESTION, cases, options)
 
 
-async def _measure(processor: str, policy: str) -> dict[str, float]:
-    """Return medians: milliseconds of a start, microseconds of a job, megabytes of a child."""
+def _measured(processor: str, policy: str, starts: int, jobs: int) -> Found:
+    return asyncio.run(_found(processor, policy, starts, jobs))
+
+
+async def _found(processor: str, policy: str, starts: int, jobs: int) -> Found:
+    """Return medians of starts and jobs, and what one child alone has in the end."""
     listener: Any = _Listener()
     cores = usable_cores().number  # with fewer children BLAS starts threads, and none is forked
     pool = Pool(
@@ -79,15 +107,16 @@ async def _measure(processor: str, policy: str) -> dict[str, float]:
     )
     await pool.start()
     try:
-        starts = [await _start(pool, cores) for _ in range(STARTS)]
-        jobs = [await _job(pool, listener) for _ in range(JOBS)]
-        unique = _unique_bytes(pool.pids[0]) / _MB
+        seconds = [await _start(pool, cores) for _ in range(starts)]
+        trips = [await _job(pool, listener) for _ in range(jobs)]
+        unique = _unique_bytes(pool.pids[0])
     finally:
         await pool.stop(timeout=5)
     return {
-        "start_ms": report.middle(starts) * 1e3,
-        "job_us": report.middle(jobs) * 1e6,
-        "unique_mb": unique,
+        "start": report.middle(seconds) * 1e3,
+        "least": min(seconds) * 1e3,
+        "job": report.middle(trips) * 1e6,
+        "unique": unique / _MB,
     }
 
 

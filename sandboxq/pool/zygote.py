@@ -161,6 +161,8 @@ class _Zygote:
         except OSError:
             self._leave()
         os.close(pidfd)
+        if self._processor is not None:
+            plan.prepare_next(order["steps"])
 
     def _be_child(self, order: dict[str, Any], fds: list[int], parent: int) -> None:
         """Live a child's life; never returns."""

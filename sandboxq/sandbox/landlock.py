@@ -47,39 +47,53 @@ def abi() -> int:
     return max(0, int(version))
 
 
-def restrict_files(
-    system: list[str],
-    listed: list[str],
-    *,
-    read: list[str],
-    write: list[str],
-    options: dict[str, bool],
-) -> None:
-    """Grant reading below ``system`` and ``read``, everything below ``write``, and nothing else.
+def reading_ruleset(system: list[str], listed: list[str], options: dict[str, bool]) -> int:
+    """Return a ruleset that grants reading below ``system``; nothing is enforced yet.
 
-    Below ``listed`` the names may be seen. What is missing of these or ``system`` is passed over.
+    Below ``listed`` the names may be seen. What is missing of either is passed over.
     ``options``: ``network`` leaves TCP alone, ``subprocess`` lets what may be read be executed.
-    For good, also for what is started.
+    It is for one process: what that adds, it adds for everybody who holds the descriptor.
     Raises: MechanismMissing.
     """
-    version = abi()
-    handled = (1 << _RIGHTS_BY_ABI.get(min(version, 5), 0)) - 1
-    ruleset = _new_ruleset(version, handled, is_tcp_free=options["network"])
-    reading = _READ_FILE | _READ_DIR | (_EXECUTE if options["subprocess"] else 0)
+    handled = _handled()
+    ruleset = _new_ruleset(abi(), handled, is_tcp_free=options["network"])
+    reading = _reading(options) & handled
+    for path in system:
+        _add_rule(ruleset, path, reading, is_needed=False)
+    for path in listed:
+        _add_rule(ruleset, path, _READ_DIR, is_needed=False)
+    writing = _WRITE_FILE | _TRUNCATE
+    _add_rule(ruleset, os.devnull, (reading | writing) & handled, is_needed=True)
+    return ruleset
+
+
+def restrict_files(
+    ruleset: int, *, read: list[str], write: list[str], options: dict[str, bool]
+) -> None:
+    """Grant what the ruleset does, reading below ``read``, all below ``write``, and nothing else.
+
+    The ruleset is used up. For good, also for what is started.
+    Raises: MechanismMissing.
+    """
+    handled = _handled()
     writing = handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEVICE)
     if not options["subprocess"]:
         writing &= ~_EXECUTE
-    for path in system:
-        _add_rule(ruleset, path, reading & handled, is_needed=False)
-    for path in listed:
-        _add_rule(ruleset, path, _READ_DIR, is_needed=False)
-    _add_rule(ruleset, os.devnull, (reading | _WRITE_FILE | _TRUNCATE) & handled, is_needed=True)
     for path in read:
-        _add_rule(ruleset, path, reading & handled, is_needed=True)
+        _add_rule(ruleset, path, _reading(options) & handled, is_needed=True)
     for path in write:
         _add_rule(ruleset, path, writing, is_needed=True)
     _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
     os.close(ruleset)
+
+
+def _handled() -> int:
+    """Return the rights on files that this kernel knows: all are refused where not granted."""
+    return (1 << _RIGHTS_BY_ABI.get(min(abi(), 5), 0)) - 1
+
+
+def _reading(options: dict[str, bool]) -> int:
+    return _READ_FILE | _READ_DIR | (_EXECUTE if options["subprocess"] else 0)
 
 
 def _new_ruleset(version: int, handled: int, *, is_tcp_free: bool) -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sandboxq.errors import UsageError
 from sandboxq.sandbox import (
     capabilities,
-    grants,
     identity,
     landlock,
     prctl,
@@ -15,6 +14,7 @@ from sandboxq.sandbox import (
     scratch,
     seccomp,
 )
+from sandboxq.sandbox.ahead import RulesetAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,19 +72,26 @@ def _user_and_group(name: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
+_ahead = RulesetAhead()
+
+
 def _restrict_files(read: list[str], write: list[str], options: dict[str, bool]) -> None:
-    system = grants.readable_by_default(**options)
-    listed = grants.source_folders()
-    landlock.restrict_files(system, listed, read=read, write=write, options=options)
+    landlock.restrict_files(_ahead.take(options), read=read, write=write, options=options)
 
 
 def prepare(steps: Sequence[Sequence[Any]]) -> None:
-    """Compute once, in the fork server, what every child that follows these steps needs."""
+    """Have ready, in the fork server, what is the same for every child of these steps."""
     for name, *values in steps:
         if name == "files_of":
-            grants.readable_by_default(**values[-1])
+            _ahead.prepare(values[-1])
         elif name == "calls":
             seccomp.prepared(**values[-1])
+
+
+def prepare_next(steps: Sequence[Sequence[Any]]) -> None:
+    """Prepare anew, after a fork: what was ready belongs to the child."""
+    _ahead.drop()
+    prepare(steps)
 
 
 def follow(steps: Sequence[Sequence[Any]]) -> None:
