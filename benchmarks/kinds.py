@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from benchmarks import program
 from benchmarks.dispatch import Caller
 from benchmarks.question import Case, Column, Found, Medians, Question, Target, answer, options_from
+from benchmarks.tasks import count
 from sandboxq.cli import event_loop
 from sandboxq.pool.kinds import Kind, this_interpreter
 from sandboxq.pool.pool import Pool
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "kinds"
 CHILDREN = 2
+BARE = "bare threads: the limit"
 # A lag of the loop is looked for so often.
 _TICK = 0.001
 
@@ -34,6 +37,7 @@ def main(arguments: list[str]) -> None:
     cases = [
         Case(kind.value, partial(_measured, kind, options.calls, options.jobs)) for kind in kinds
     ]
+    cases.insert(0, Case(BARE, partial(_bare, options.jobs)))
     answer(_question(), cases, options)
 
 
@@ -57,8 +61,27 @@ def _question() -> Question:
             Column("round_trip", "no-op round trip, µs"),
         ),
         targets,
-        "Jobs of 25 ms that do nothing but count; a t marks a build without the GIL.",
+        "Jobs that do nothing but count, for 10 to 25 ms; a t marks a build without the GIL.",
     )
+
+
+def _bare(jobs: int) -> Found:
+    """Run the same function in threads without a pool."""
+    return {"gain": _seconds_of_threads(1, jobs) / _seconds_of_threads(CHILDREN, jobs)}
+
+
+def _seconds_of_threads(number: int, jobs: int) -> float:
+    def work() -> None:
+        for _ in range(jobs // number):
+            count.process(None)
+
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - began
 
 
 def _measured(kind: Kind, calls: int, jobs: int) -> Found:

@@ -1,4 +1,4 @@
-"""Compute for about 25 ms in pure Python: nothing drops the GIL."""
+"""Compute for 10 to 25 ms in pure Python: nothing drops the GIL."""
 
 from __future__ import annotations
 
