@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
+from sandboxq.outcome import Completed
 from sandboxq.sandbox.policy import Policy
+from tests.conftest import run_async
 from tests.escape.room import attempt
+from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sandboxq.outcome import Outcome
 
 _WRITE = """
 def attack(path):
@@ -46,6 +52,17 @@ _SCRATCH = """
 def attack(_):
     own = tempfile.gettempdir()
     return sorted(os.listdir(os.path.dirname(own)))
+"""
+_INTO_SIBLING = """
+import errno, os
+
+def process(job):
+    folder, own = os.path.split(os.environ["TMPDIR"])
+    try:
+        open(f"{folder}/{3 - int(own)}/file", "w").close()
+    except OSError as error:
+        return [own, errno.errorcode[error.errno]]
+    return [own, "worked"]
 """
 
 
@@ -86,6 +103,28 @@ def test_private_directories_of_siblings(tmp_path: Path) -> None:
     """Under `strict` not even the names of other children's directories can be seen."""
     assert attempt(tmp_path, "limits", _SCRATCH) == ["worked", ["1"]]
     assert attempt(tmp_path, "strict", _SCRATCH) == ["refused", "EACCES"]
+
+
+def test_writing_into_the_directory_of_a_sibling(tmp_path: Path) -> None:
+    """What a child was granted first, the next child must not be granted too."""
+    code = tmp_path / "code"
+    code.mkdir()
+    path = processor_file(code, _INTO_SIBLING)
+
+    async def main(policy: str) -> list[Outcome]:
+        async with open_pool(path, policy=policy) as desk:
+            await desk.pool.resize(2)
+            calls = [desk.submit(), desk.submit()]  # one for each child
+            return [await desk.outcome(call) for call in calls]
+
+    values = {policy: _values(run_async(main(policy))) for policy in ("limits", "strict")}
+    assert values["limits"] == [["1", "worked"], ["2", "worked"]]
+    assert values["strict"] == [["1", "EACCES"], ["2", "EACCES"]]
+
+
+def _values(outcomes: list[Outcome]) -> list[Any]:
+    assert all(isinstance(outcome, Completed) for outcome in outcomes), outcomes
+    return sorted(json.loads(outcome.value) for outcome in outcomes)  # type: ignore[union-attr]  # see above
 
 
 def test_folders_too_deep_to_be_removed_by_recursion(tmp_path: Path) -> None:
