@@ -19,11 +19,12 @@ _SYSTEM = (
     "/dev/zero",
     "/dev/urandom",
     "/dev/random",
-    "/proc/self",
     "/proc/cpuinfo",
     "/proc/meminfo",
     "/sys/devices/system/cpu",
 )
+# Another place in every process: a fork server cannot open it for its children.
+OWN = "/proc/self"
 _NETWORK = (
     "/etc/hosts",
     "/etc/resolv.conf",
@@ -39,7 +40,7 @@ _PROGRAMS = ("/bin", "/sbin", "/etc/alternatives")
 
 @cache
 def readable_by_default(*, network: bool, subprocess: bool) -> list[str]:
-    """Return paths; some may not exist here.
+    """Return paths besides OWN; some may not exist here.
 
     Of folders with sources what begins with a dot is left out: .env, .git, .ssh, and .sandboxq
     with the data and the socket of the embedded server.

@@ -68,9 +68,11 @@ def reading_ruleset(system: list[str], listed: list[str], options: dict[str, boo
 
 
 def restrict_files(
-    ruleset: int, *, read: list[str], write: list[str], options: dict[str, bool]
+    ruleset: int, *, own: str, read: list[str], write: list[str], options: dict[str, bool]
 ) -> None:
     """Grant what the ruleset does, reading below ``read``, all below ``write``, and nothing else.
+
+    ``own`` is read too, where it is there.
 
     The ruleset is used up. For good, also for what is started.
     Raises: MechanismMissing.
@@ -79,8 +81,10 @@ def restrict_files(
     writing = handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEVICE)
     if not options["subprocess"]:
         writing &= ~_EXECUTE
+    reading = _reading(options) & handled
+    _add_rule(ruleset, own, reading, is_needed=False)
     for path in read:
-        _add_rule(ruleset, path, _reading(options) & handled, is_needed=True)
+        _add_rule(ruleset, path, reading, is_needed=True)
     for path in write:
         _add_rule(ruleset, path, writing, is_needed=True)
     _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))

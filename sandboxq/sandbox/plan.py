@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sandboxq.errors import UsageError
 from sandboxq.sandbox import (
     capabilities,
+    grants,
     identity,
     landlock,
     prctl,
@@ -76,7 +77,8 @@ _ahead = RulesetAhead()
 
 
 def _restrict_files(read: list[str], write: list[str], options: dict[str, bool]) -> None:
-    landlock.restrict_files(_ahead.take(options), read=read, write=write, options=options)
+    ruleset = _ahead.take(options)
+    landlock.restrict_files(ruleset, own=grants.OWN, read=read, write=write, options=options)
 
 
 def prepare(steps: Sequence[Sequence[Any]]) -> None:

@@ -22,6 +22,10 @@ def attack(pid):
     text = open(f"/proc/{pid or os.getppid()}/environ", "rb").read()
     return b"top-secret" in text
 """
+_STATUS = """
+def attack(_):
+    return len(open(f"/proc/%s/status").read())
+"""
 _OWN = """
 def attack(_):
     return [name for name, value in os.environ.items() if "top-secret" in value]
@@ -55,6 +59,14 @@ def test_environment_of_the_parents(tmp_path: Path, whose: str) -> None:
     assert attempt(tmp_path, "strict", _ENVIRONMENT, pid) == ["refused", "EACCES"]
     if os.geteuid() == 0:
         assert attempt(tmp_path, "none", _ENVIRONMENT, pid)[0] == "worked"
+
+
+def test_facts_of_the_fork_server(tmp_path: Path) -> None:
+    """/proc/self is the child's own: what was opened before the fork would be the server's."""
+    attack = _STATUS % "{os.getppid()}"
+    assert attempt(tmp_path, "limits", attack)[0] == "worked"
+    assert attempt(tmp_path, "strict", attack) == ["refused", "EACCES"]
+    assert attempt(tmp_path, "strict", _STATUS % "self")[0] == "worked"
 
 
 def test_secrets_in_the_own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
