@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Programs use the lower ones.
-SOFT_SIGNAL = signal.SIGRTMAX - 1
+SOFT_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2) - 1  # Macs have none, and no children
 
 # Half a message, or half of what the pipe said, must not stay behind; ``resume`` raises after it.
 _WHOLE = frozenset(

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_ATTRIBUTE = "process"
-_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect costs 8 ms to import
+# As in inspect, which costs 8 ms to import.
+_CO_VARARGS = 0x04
+_CO_COROUTINE = 0x80
+_CO_GENERATORS = 0x20 | 0x200
 
 
 class Processor(NamedTuple):
@@ -59,9 +62,10 @@ def load_processor(spec: str) -> Processor:
     if not callable(function):
         message = f"{attribute!r} in {place} is {type(function).__name__}, not a function"
         raise LoadFailed(message)
-    return Processor(
-        function, _hook(module, "setup"), _hook(module, "teardown"), is_coroutine_function(function)
-    )
+    _refuse_misfits(function, f"{attribute!r} in {place}")
+    is_async = is_coroutine_function(function)
+    setup, teardown = (_hook(module, name, is_async=is_async) for name in ("setup", "teardown"))
+    return Processor(function, setup, teardown, is_async)
 
 
 def see_sources(spec: str) -> None:
@@ -81,6 +85,28 @@ def is_coroutine_function(function: Any) -> bool:
         function = getattr(type(function), "__call__", None)  # noqa: B004 - not a test, its code is wanted
     code = getattr(function, "__code__", None)
     return bool(code is not None and code.co_flags & _CO_COROUTINE)
+
+
+def _refuse_misfits(function: Any, what: str) -> None:
+    """Refuse a function that fails for every job; of other callables nothing is known.
+
+    Raises:
+        LoadFailed: it cannot be called with a job alone, or a call only makes a generator.
+    """
+    if not isinstance(function, FunctionType):
+        return
+    code = function.__code__
+    if code.co_flags & _CO_GENERATORS:
+        message = f"{what} has a yield: nothing of it would run. Return one value"
+        raise LoadFailed(message)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    given = {*names[code.co_argcount - len(function.__defaults__ or ()) : code.co_argcount]}
+    given |= {*names[:1], *(function.__kwdefaults__ or {})}
+    missing = [name for name in names if name not in given]
+    if missing or not (code.co_argcount or code.co_flags & _CO_VARARGS):
+        fault = f"needs more: {', '.join(missing)}" if missing else "takes nothing"
+        message = f"{what} is called with the job, and {fault}"
+        raise LoadFailed(message)
 
 
 def _is_path(place: str) -> bool:
@@ -108,9 +134,17 @@ def _module_from_file(path: str) -> ModuleType:
     return module
 
 
-def _hook(module: ModuleType, name: str) -> Callable[[], Any] | None:
+def _hook(module: ModuleType, name: str, *, is_async: bool) -> Callable[[], Any] | None:
+    """Return a function of the module, if it has one. Raises: LoadFailed: nobody could await it."""
     hook = getattr(module, name, None)
-    return hook if callable(hook) else None
+    if not callable(hook):
+        return None
+    if is_coroutine_function(hook) and not is_async:
+        message = (
+            f"{name!r} in {module.__name__} is `async def`, the processor is not: both or none"
+        )
+        raise LoadFailed(message)
+    return hook  # type: ignore[no-any-return]  # callable
 
 
 def _reason(place: str, error: BaseException) -> str:

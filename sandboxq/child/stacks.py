@@ -7,7 +7,7 @@ import signal
 import sys
 
 # On this signal the stacks are written to a descriptor that the coordinator reads them from.
-STACKS_SIGNAL = signal.SIGRTMAX
+STACKS_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)  # Macs have none
 
 
 def listen(fd: int) -> None:

@@ -6,6 +6,7 @@ import array
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -33,6 +34,8 @@ from sandboxq.sandbox.scratch import remove_scratch
 if TYPE_CHECKING:
     from sandboxq.sandbox.plan import Plan
     from sandboxq.sandbox.policy import Policy
+
+_log = logging.getLogger("sandboxq.pool")
 
 _POOL_VARIABLE = "SANDBOXQ_POOL"
 # The -P keeps a json.py in the working directory from being imported in place of the real one.
@@ -305,7 +308,11 @@ class ForkServer:
             if not raw:
                 self._loop.remove_reader(self._control.fileno())
                 return
-            self._obey(json.loads(raw), fds)
+            try:
+                self._obey(json.loads(raw), fds)
+            except (ValueError, KeyError, IndexError, TypeError):
+                # Its code is the processor's too: one that writes to whatever is open, say.
+                _log.exception("the fork server %d sent what is no message", self.pid)
 
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         match message["op"]:

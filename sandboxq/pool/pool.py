@@ -13,7 +13,6 @@ place, the reserve or one child's ``flying``, until its outcome is told.
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -75,9 +74,6 @@ class Pool:
             UsageError: a number or the policy makes no sense.
             MechanismMissing: the policy cannot be enforced here.
         """
-        if sys.platform != "linux":
-            message = f"a pool of processes needs Linux, this is {sys.platform}"
-            raise UsageError(message)
         if size < 1 or concurrency < 1:
             message = (
                 f"a pool needs at least one child and one job at once, not {size}×{concurrency}"

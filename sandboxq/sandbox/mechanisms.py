@@ -27,7 +27,7 @@ class Mechanism(NamedTuple):
 def mechanisms() -> list[Mechanism]:
     """Return what there is, in the order in which policies need it."""
     if sys.platform != "linux":
-        text = "children that are processes need Linux; queues and flows work here"
+        text = "children need Linux; queues, flows, and workers without a processor work here"
         return [Mechanism("linux", is_there=False, detail=sys.platform, help=text)]
     return [_linux(), _landlock(), _seccomp(), _cgroup()]
 

@@ -18,6 +18,8 @@ class Cores(NamedTuple):
 
 def usable_cores(*, cgroup: Path = _CGROUP) -> Cores:
     """Return the cores that this process may use: affinity, lowered by a cgroup's CPU quota."""
+    if not hasattr(os, "sched_getaffinity"):
+        return Cores(os.cpu_count() or 1, "cores of the machine")
     cores = len(os.sched_getaffinity(0))
     quota = min(_cpu_quotas(cgroup), default=None)
     if quota is None or quota >= cores:

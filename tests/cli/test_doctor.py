@@ -17,16 +17,35 @@ if TYPE_CHECKING:
 
 # What macOS has not; a look-alike, since no such machine is at hand.
 _LIKE_A_MAC = """
-import os, runpy, signal, socket, sys, sysconfig
+import asyncio, os, runpy, signal, socket, sys, sysconfig
 sysconfig.get_config_vars()  # read now: there is no file of them for the other platform here
-for module, names in ((os, ("sched_getaffinity", "pidfd_open", "memfd_create", "pipe2")),
-                      (signal, ("SIGRTMAX", "SIGRTMIN", "pidfd_send_signal"))):
+for module, names in ((os, ("sched_getaffinity", "pidfd_open", "memfd_create", "MFD_CLOEXEC",
+                            "pipe2", "eventfd", "waitid", "splice")),
+                      (signal, ("SIGRTMAX", "SIGRTMIN", "pidfd_send_signal")),
+                      (socket, ("SOCK_CLOEXEC", "SOCK_NONBLOCK", "SO_PEERCRED"))):
     for name in names:
         if hasattr(module, name):
             delattr(module, name)
 sys.platform = "darwin"
-sys.argv = ["sandboxq", "doctor", "--json"]
+"""
+_COMMAND = """
+sys.argv[0] = "sandboxq"
 runpy.run_module("sandboxq", run_name="__main__")
+"""
+_BY_HAND = """
+import sandboxq
+for name in sandboxq.__all__:
+    getattr(sandboxq, name)
+
+async def main():
+    url, name = sys.argv[1:]
+    async with sandboxq.Queue(name, url=url) as queue, sandboxq.Worker(name, url=url) as worker:
+        added = await queue.add("x", {"a": 1})
+        job = await worker.get_next_job(timeout=10)
+        await job.move_to_completed(job.data)
+        print(await added.result(timeout=10))
+
+asyncio.run(main())
 """
 
 
@@ -51,11 +70,34 @@ def test_doctor_survives_a_redis_that_is_away(tmp_path: Path) -> None:
 
 def test_doctor_on_a_machine_without_linux(tmp_path: Path) -> None:
     """A Mac lacks most mechanisms: that is said, and nothing crashes."""
-    command = [sys.executable, "-c", _LIKE_A_MAC]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = _on_a_mac(_COMMAND, "doctor", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert all("linux" in missing[0] for missing in found["policies"].values())
+
+
+@pytest.mark.parametrize("flags", [(), ("--isolation", "thread", "--policy", "none")])
+def test_a_worker_on_a_machine_without_linux(
+    server_url: str, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """Children of no kind start there: refused before anything is claimed, with the reason."""
+    (tmp_path / "p.py").write_text("def process(job): pass\n")
+    done = _on_a_mac(_COMMAND, "run", "p.py", "--url", server_url, *flags, cwd=tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert "children need Linux" in done.stderr
+
+
+def test_jobs_by_hand_on_a_machine_without_linux(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """Everything can be imported, and a queue be worked on by one's own code."""
+    done = _on_a_mac(_BY_HAND, server_url, queue_name, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "{'a': 1}\n"), done.stderr
+
+
+def _on_a_mac(program: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _LIKE_A_MAC + program, *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

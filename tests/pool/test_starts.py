@@ -45,6 +45,11 @@ async def _start(path: object, *, timeout: float = 20, **settings: object) -> No
         ("import os; os._exit(4)", "exited with 4"),
         ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("def process(): pass", "takes nothing"),
+        ("def process(job, size, *, mode, x=1): pass", "needs more: size, mode"),
+        ("def process(job): yield 1", "has a yield"),
+        ("async def process(job): yield 1", "has a yield"),
+        ("async def setup(): pass\ndef process(job): pass", "nobody would await it"),
     ],
 )
 def test_processor_that_cannot_be_loaded_is_refused_with_the_reason(
@@ -56,6 +61,47 @@ def test_processor_that_cannot_be_loaded_is_refused_with_the_reason(
         run_async(_start(path))
     assert expected in str(caught.value)
     assert "chores.py" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def process(job, size=3, *, mode=None): return 'fine'",
+        "def process(*jobs, **options): return 'fine'",
+        "process = lambda job: 'fine'",
+        "class P:\n    def __call__(self, job): return 'fine'\nprocess = P()",
+        "import functools\ndef p(x, job): return 'fine'\nprocess = functools.partial(p, 1)",
+        "async def setup(): pass\nasync def process(job): return 'fine'",
+    ],
+)
+def test_whatever_can_be_called_with_a_job_is_a_processor(tmp_path: Path, text: str) -> None:
+    """Only what fails for every job is refused."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, text)) as desk:
+            assert await desk.value() == "fine"
+
+    run_async(main())
+
+
+def test_junk_among_the_messages_of_the_import_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An import that writes to every descriptor hits ours too: said in the log, and no more."""
+    text = """
+import os
+for fd in range(3, 50):
+    try: os.write(fd, b"junk")
+    except OSError: pass
+def process(job): return "fine"
+"""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, text)) as desk:
+            assert await desk.value() == "fine"
+
+    run_async(main())
+    assert "sent what is no message" in caplog.text
 
 
 def test_trace_of_a_failed_import_shows_the_users_frames_only(tmp_path: Path) -> None:
