@@ -141,7 +141,8 @@ def _hook(module: ModuleType, name: str, *, is_async: bool) -> Callable[[], Any]
         return None
     if is_coroutine_function(hook) and not is_async:
         message = (
-            f"{name!r} in {module.__name__} is `async def`, the processor is not: both or none"
+            f"{name!r} in {module.__file__} is `async def`, and the processor is not: nobody would "
+            "await it"
         )
         raise LoadFailed(message)
     return hook  # type: ignore[no-any-return]  # callable

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,6 @@ from tests.lifecycle.test_run import workers as workers  # noqa: PLC0414 - a fix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sandboxq.queue.sync import SyncQueue
 
@@ -53,6 +53,7 @@ def process(job):
     elif phase == "c":
         ctypes.PyDLL(None).usleep(800_000)
     elif phase == "writing":
+        while not begun.with_suffix(".go").exists(): pass  # nobody reads what it writes then
         return "x" * 20_000_000
     elif phase == "sent":
         time.sleep(0.1)
@@ -126,6 +127,10 @@ class _Scene:
         if self.phase == "sent":
             self.redis.execute_command("CLIENT", "PAUSE", 900, "WRITE")
         child = int(wait_until(lambda: self.begun.exists() and self.begun.read_text()))
+        if self.phase == "writing":
+            worker.process.send_signal(signal.SIGSTOP)
+            self.begun.with_suffix(".go").touch()
+            wait_until(lambda: _state_of(child) == "S")  # blocked: its socket is full
         if self.phase == "sent":
             time.sleep(0.25)  # the job has returned, and Redis takes nothing
         return child if victim == "child" else self._pid_of(worker, victim)
@@ -145,6 +150,10 @@ class _Scene:
         found = wait_until(lambda: [pid for pid in children_of(parent) if pid not in before])
         time.sleep(0.15)
         return int(found[0])
+
+
+def _state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
 
 
 def _send(pid: int, name: str) -> None:
@@ -176,6 +185,7 @@ def test_every_job_ends_once(
         pid = scene.reach_phase(worker, victim)
         family = descendants_of(worker.process.pid)
         _send(pid, name)
+        worker.process.send_signal(signal.SIGCONT)
         ids = ids or scene.add_jobs()
         if victim == "coordinator" and name != "STOP":
             worker.wait(30)
