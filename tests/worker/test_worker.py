@@ -306,7 +306,7 @@ def test_burst_ends_when_nothing_is_left(server_url: str, queue_name: str) -> No
 def test_a_settled_job_leaves_nothing_to_the_garbage_collector(
     server_url: str, queue_name: str
 ) -> None:
-    """A ring of objects for each job cost a tenth of the coordinator's time."""
+    """A ring of objects for each job cost a twelfth of the coordinator's time."""
 
     async def main() -> int:
         async with Queue(queue_name, url=server_url) as queue:
