@@ -79,9 +79,9 @@ class Caller:
     def on_room(self) -> None:
         """Fill the pool."""
         room = self.pool.room() if self._at_once is None else self._at_once - self.pool.held
-        for _ in range(min(room, self._unsent)):
-            self._unsent -= 1
-            self.pool.submit(Call(b"1", self._payload))
+        count = min(room, self._unsent)
+        self._unsent -= count
+        self.pool.submit_all([Call(b"1", self._payload) for _ in range(count)])
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
         """Count."""

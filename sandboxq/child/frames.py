@@ -1,13 +1,15 @@
 """Messages between the coordinator and a child: a small header, then bytes as they are.
 
 One message is one packet of a SOCK_SEQPACKET pair; a longer one is several packets of which all but
-the last carry MORE. Nothing here is JSON or pickle, so neither side can be made to run code by a
-message, and the coordinator never decodes a job's data or result.
+the last carry MORE. Calls of microseconds share a packet, and so do their answers. Nothing here is
+JSON or pickle, so neither side can be made to run code by a message, and the coordinator never
+decodes a job's data or result.
 """
 
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import Any, NamedTuple
 
 # kind, flags, detail, number (replies: run time of the job in microseconds; calls: which packet of
@@ -35,6 +37,7 @@ RETIRE = 2
 PING = 3  # to a child that seems stuck: it answers once it reads on
 RESPONSE = 4  # by a socket of its own: in this one it would stand behind calls
 STACKS_WANTED = 5  # beside RESPONSE, to an event loop
+CALLS = 6  # several, numbered one after the other from that of the header
 
 # ── kinds: child to coordinator ──
 READY = 16
@@ -49,6 +52,8 @@ PONG = 24
 MOVE = 25  # the job ends neither well nor badly: detail says where it goes
 REQUEST = 26  # detail is a question of sandboxq.dependencies
 STACKS = 27  # where a running job is; the last one, for the call 0, says that there are no more
+RETURNED = 28  # of a CALLS: as many as detail says, from this number on, that were not begun
+ANSWERS = 29  # several DONE without flags, each with a header of its own: detail is its length
 
 # ── flags ──
 MORE = 1  # the message goes on in the next packet
@@ -72,6 +77,7 @@ TO_DELAYED, TO_WAIT, TO_WAITING_CHILDREN, TO_RATE_LIMIT = range(4)
 _CALL = struct.Struct("<10I3I")
 # Where in the arena a blob begins, its length, and that of the table which follows.
 _BLOB = struct.Struct("<QQI")
+_COUNT = struct.Struct("<H")
 _FAILURE = struct.Struct("<3I")
 _MOVE = struct.Struct("<Q")
 _REQUEST = struct.Struct("<I")
@@ -132,6 +138,28 @@ def decode_call(payload: bytes) -> CallFields:
     sizes = _CALL.unpack_from(payload)
     texts = _cut(payload, _CALL.size, sizes[:10])
     return CallFields(*texts, *sizes[10:], blob=blob_after_call(payload))  # type: ignore[arg-type, misc]  # bytes, then numbers
+
+
+def encode_calls(payloads: list[bytes]) -> bytes:
+    """Return the payload of a CALLS; ``payloads`` are those of its calls."""
+    count = len(payloads)
+    return b"".join((_sizes(count).pack(count, *map(len, payloads)), *payloads))
+
+
+def decode_calls(payload: bytes) -> list[bytes]:
+    """Return what ``encode_calls`` was given."""
+    sizes = _sizes(*_COUNT.unpack_from(payload))
+    return _cut(payload, sizes.size, sizes.unpack_from(payload)[1:])
+
+
+def numbers_of(seq: int, payload: bytes | memoryview) -> range:
+    """Return the numbers of the calls in a CALLS."""
+    return range(seq, seq + _COUNT.unpack_from(payload)[0])
+
+
+@cache
+def _sizes(count: int) -> struct.Struct:
+    return struct.Struct(f"<H{count}I")
 
 
 class BlobPlace(NamedTuple):

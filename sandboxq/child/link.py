@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sandboxq.child.arena import ChildArena
     from sandboxq.child.async_questions import AsyncQuestions
     from sandboxq.child.cancels import Cancels
+    from sandboxq.child.held import Held
     from sandboxq.child.mark import Mark
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
@@ -115,6 +116,11 @@ class Link(Inbox):
         self.meter = meter or Meter()
         self.cancels = cancels
         self.arena = arena
+        # While a packet of several calls is worked off: where their answers are gathered.
+        self.held: Held | None = None
+        self.tokens = -1  # an eventfd: which of those calls may begin
+        # Set by whatever is sent: what a call has said must not be overtaken by its answer.
+        self.has_spoken = False
         self._pid = os.getpid()
         # A message of several packets must not be mixed with one of another thread.
         self._lock = threading.Lock()
@@ -141,6 +147,7 @@ class Link(Inbox):
         usage: Usage = NOT_MEASURED,
     ) -> None:
         """Send one message; when the coordinator is gone there is nothing left to do but leave."""
+        self.has_spoken = True
         try:
             if len(payload) <= CHUNK_SIZE:
                 header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)
@@ -150,6 +157,20 @@ class Link(Inbox):
             with self._lock:
                 header = REPLY.pack(kind, flags | MORE, detail, microseconds, seq, *usage)
                 self._send_chunks(header, payload)
+        except (BrokenPipeError, ConnectionResetError):
+            self.leave()
+
+    def answer(self, kind: int, seq: int, payload: bytes, **more: Any) -> None:
+        """Send the answer to a call, behind those that were held back."""
+        if self.held is not None:
+            self.held.flush()
+        self.send(kind, seq, payload, **more)
+
+    def send_whole(self, packet: memoryview) -> None:
+        """Send a packet that has its header."""
+        try:
+            with self._lock:
+                self._insist(self._socket.send, packet)
         except (BrokenPipeError, ConnectionResetError):
             self.leave()
 

@@ -12,6 +12,7 @@ from sandboxq.child import interrupts, output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
     CALL,
+    CALLS,
     CANCEL_TOLD,
     DONE,
     FAILED,
@@ -27,10 +28,12 @@ from sandboxq.child.frames import (
     RETIRE,
     START_FAILED,
     BlobPlace,
+    decode_calls,
     encode_blob,
     encode_failure,
     encode_move,
 )
+from sandboxq.child.held import Held, run_calls
 from sandboxq.child.job import Job
 from sandboxq.child.move import move_from
 from sandboxq.child.values import NotJson, json_from_value, without_parts
@@ -98,14 +101,21 @@ def _serve(
     soft: interrupts.Interrupts,
 ) -> None:
     streams = sys.stdout, sys.stderr
+    held = Held(link)
+
+    def run(payload: bytes, seq: int) -> None:
+        sys.stdout, sys.stderr = streams  # the job before may have put others in their place
+        run_call(link, processor, settings, capture, soft, payload, seq)
+
     while True:
         message = link.receive()
         if message is None:
             link.leave()
         kind, seq, payload = message
         if kind == CALL:
-            sys.stdout, sys.stderr = streams  # the job before may have put others in their place
-            run_call(link, processor, settings, capture, soft, payload, seq)
+            run(payload, seq)
+        elif kind == CALLS:
+            run_calls(link, held, decode_calls(payload), seq, run)
         elif kind == PING:
             link.send(PONG, 0)
         elif kind == RETIRE:
@@ -191,9 +201,14 @@ def tell_value(
     if not link.is_ours():
         os._exit(0)
     flags = _end(link, seq, capture) | value.flags
-    microseconds = microseconds_since(started)
+    ended = time.perf_counter_ns()
+    microseconds = min((ended - started) // 1000, MICROSECONDS_LIMIT)
     usage = link.meter.read(microseconds)
-    link.send(DONE, seq, value.payload, flags=flags, microseconds=microseconds, usage=usage)
+    held, payload = link.held, value.payload
+    if held is not None and not flags and held.takes(payload):
+        held.add(seq, payload, usage, microseconds=microseconds, began=started, ended=ended)
+    else:
+        link.answer(DONE, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
     link.meter.start_peak_anew()
 
 
@@ -219,7 +234,7 @@ def tell_failure(
         flags = _end(link, seq, capture)
         payload = encode_move(move.duration_ms)
         usage = link.meter.read(microseconds)
-        link.send(
+        link.answer(
             MOVE,
             seq,
             payload,
@@ -234,7 +249,7 @@ def tell_failure(
     flags = failure.flags & ~link.withheld | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)
     usage = link.meter.read(microseconds)
-    link.send(FAILED, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
+    link.answer(FAILED, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
     link.meter.start_peak_anew()
     if flags & OUT_OF_MEMORY:
         os._exit(0)

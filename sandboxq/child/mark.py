@@ -2,7 +2,8 @@
 
 A child that is killed while it waits may have taken a call out of its socket without a line of the
 user's code having run: only ``latest`` tells such a call, which goes back, from one that is to
-blame. Of the jobs that share an event loop, ``running`` tells which one has it now.
+blame. Of the jobs that share an event loop, ``running`` tells which one has it now. Behind the page
+of numbers are two with the answers that a child holds back, to send several in one packet: held.py.
 """
 
 from __future__ import annotations
@@ -11,23 +12,29 @@ import mmap
 import os
 
 # Numbers of eight bytes: the last call begun, the call whose code has the event loop (0: none),
-# the last question that the loop has answered; then, in turns, calls and when they were begun.
-_LATEST, RUNNING, _ECHO, _FIRST_BEGIN = 0, 1, 2, 4
-_SIZE = 4096
+# the last question that the loop has answered, how much is held back; then, in turns, calls and
+# when they were begun.
+_LATEST, RUNNING, _ECHO, HELD, _FIRST_BEGIN = 0, 1, 2, 3, 4
+_PAGE = 4096
+_SIZE = 3 * _PAGE
 _WIDTH = 8
 # More jobs at once than this in one child: the oldest begins are forgotten.
-_BEGINS = (_SIZE // _WIDTH - _FIRST_BEGIN) // 2
+_BEGINS = (_PAGE // _WIDTH - _FIRST_BEGIN) // 2
+# How much is held back is one number: the packet that is being filled, and where it ends here.
+# Packets are filled in the one page and the other in turns.
+_END_BITS = 32
+_END = (1 << _END_BITS) - 1
 
 
 class Mark:
     """A page that two processes share."""
 
-    __slots__ = ("_memory", "words")
+    __slots__ = ("memory", "words")
 
     def __init__(self, fd: int) -> None:
         """Map a descriptor from ``open_mark``; it may be closed afterwards."""
-        self._memory = mmap.mmap(fd, _SIZE)
-        self.words = memoryview(self._memory).cast("Q")
+        self.memory = mmap.mmap(fd, _SIZE)
+        self.words = memoryview(self.memory).cast("Q")
 
     def begin(self, seq: int) -> None:
         """Say that the user's code is about to run for the call ``seq``."""
@@ -61,10 +68,35 @@ class Mark:
         """Return the last question that the event loop has answered."""
         return self.words[_ECHO]
 
+    def hold(self, packet: int, end: int) -> None:
+        """Say that the answers up to ``end`` of a packet are there, and not sent; 0: none."""
+        self.words[HELD] = packet << _END_BITS | end
+
+    def held(self) -> int:
+        """Return how much is held back; as long as it is the same, nothing has changed."""
+        return self.words[HELD]
+
+    def holds(self) -> bool:
+        """Tell whether anything is held back."""
+        return bool(self.words[HELD] & _END)
+
+    def read_held(self, held: int) -> bytes:
+        """Return a copy of the packet that ``held`` tells of, unless it was sent meanwhile."""
+        packet = held >> _END_BITS
+        start = start_of_page(packet)
+        size = (held & _END) - start
+        copy = self.memory[start : start + max(0, min(size, _PAGE))]
+        return copy if self.held() >> _END_BITS == packet else b""
+
     def close(self) -> None:
         """Unmap; twice is harmless."""
         self.words.release()
-        self._memory.close()
+        self.memory.close()
+
+
+def start_of_page(packet: int) -> int:
+    """Return where a packet of answers is filled."""
+    return _PAGE + packet % 2 * _PAGE
 
 
 def open_mark() -> int:

@@ -52,11 +52,17 @@ class Aftermath:
                 self._count_crash(child, call, outcome, death)
 
     def _return_unbegun(self, child: Child) -> None:
-        """Put back what the child had read but not begun; what we end ourselves stays ended."""
-        for call in list(child.flying.values()):
+        """Put back what the child had read but not begun; what we end ourselves stays ended.
+
+        A call that shared a packet with the one before it can have written no mark.
+        """
+        for index, call in enumerate(list(child.flying.values())):
             is_wanted = (child.doom is None or child.victim is not call) and not call.ending
-            if is_wanted and not child.has_begun(call) and call.unbegun < _UNBEGUN_LIMIT:
-                call.unbegun += 1
+            is_behind = call.is_packed and index > 0
+            if not is_wanted or child.has_begun(call):
+                continue
+            if is_behind or call.unbegun < _UNBEGUN_LIMIT:
+                call.unbegun += not is_behind
                 child.forget(call.seq)
                 self._pool.placement.put_back([call])
 
@@ -71,7 +77,7 @@ class Aftermath:
         if culprit is not None and culprit is not call and not is_outside:
             is_fault = not isinstance(child.doom, _FAULTLESS)
             return HandedBack(was_started=True, is_neighbour=is_fault)
-        tail = child.stderr_tail()
+        tail = child.lines.stderr_tail()
         failure = failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
         if not is_outside and culprit is not None:
             return failure

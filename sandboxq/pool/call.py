@@ -22,8 +22,9 @@ class Call:
     ``context`` is the caller's; so are ``timeout``, how long it may run, and ``grace``, how long
     after that it is killed, both in seconds. The rest is the pool's: ``number`` is the order of
     submission, ``submitted_at``, ``sent_at`` and ``begun_at`` are seconds of the loop's clock,
-    ``unbegun`` counts children that died with it before it began, ``usage`` is what it has used
-    once it has ended: µs in all, µs of CPU in its code and in the kernel, bytes at the peak.
+    ``unbegun`` counts children that died with it before it began, ``is_packed`` tells that it
+    shares a packet, ``usage`` is what it has used once it has ended: µs in all, µs of CPU in its
+    code and in the kernel, bytes at the peak.
     ``ending`` is why it is to end, asked for at ``asked_at``; it is killed at ``kill_at``.
     ``blob`` has the arrays and bytes of its data, held until its end: it may be sent again.
     """
@@ -45,6 +46,7 @@ class Call:
     kill_at: float = inf
     usage: tuple[int, int, int, int] | None = None
     blob: CallBlob | None = None
+    is_packed: bool = False
 
 
 class CallBlob(Protocol):

@@ -21,6 +21,9 @@ _PAUSE = 0.001
 class Reader(Protocol):
     """Who hears the lines of a pipe."""
 
+    def on_text(self) -> None:
+        """Hear that there is text, which is read next."""
+
     def wants_lines(self) -> bool:
         """Tell whether lines are still wanted, or only to be dropped."""
 
@@ -78,6 +81,7 @@ class OutputPipe:
         self._near = -1
 
     def _on_readable(self) -> None:
+        self._reader.on_text()
         is_open = self._read()
         self._pass_on()
         if not is_open:

@@ -8,18 +8,22 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
+    ANSWERS,
+    CALLS,
     CHUNK_SIZE,
     HEADER,
+    HEADER_SIZE,
     MESSAGE_LIMIT,
     MORE,
     PACKET_SIZE,
     REPLY,
     REPLY_SIZE,
+    numbers_of,
 )
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # Packets for one child before the others have their turn.
 _PACKETS_A_TURN = 32
@@ -59,12 +63,30 @@ class Channel:
     As long as that copy is open a dead child is no end of file here: its pidfd tells.
     """
 
-    __slots__ = ("_far", "_loop", "_near", "_outbox", "_partial", "_partial_size", "_receiver")
+    __slots__ = (
+        "_far",
+        "_loop",
+        "_near",
+        "_on_answers",
+        "_outbox",
+        "_partial",
+        "_partial_size",
+        "_receiver",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Callable[..., None]) -> None:
-        """Open a pair; ``receiver`` gets kind, flags, detail, Spent, seq and payload."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        receiver: Callable[..., None],
+        on_answers: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Open a pair; ``receiver`` gets kind, flags, detail, Spent, seq and payload.
+
+        ``on_answers`` gets packets of several answers.
+        """
         self._loop = loop
         self._receiver = receiver
+        self._on_answers = on_answers or _ignore
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The near end only: the child shares the flags of the far one and needs it blocking.
         self._near.settimeout(0)
@@ -114,6 +136,10 @@ class Channel:
                 return False
             if not packet:
                 return False
+            size += len(packet)
+            if packet[0] == ANSWERS:
+                self._on_answers(packet)
+                continue
             kind, flags, detail, microseconds, seq, user, system, peak = _unpack(packet)
             spent = microseconds, user, system, peak
             if flags & MORE or self._partial is not None:
@@ -122,7 +148,6 @@ class Channel:
                     self._receiver(kind, flags, detail, spent, seq, payload)
             else:
                 self._receiver(kind, flags, detail, spent, seq, packet[REPLY_SIZE:])
-            size += len(packet)
             if size > _BYTES_A_TURN:
                 return True
         return True
@@ -132,7 +157,9 @@ class Channel:
 
         A message of which the child has read a part is among them: it drops that part.
         """
-        taken = {message.seq for message in self._outbox}
+        taken: set[int] = set()
+        for message in self._outbox:
+            taken.update(_calls_in(message.kind, message.seq, message.view))
         self._stop_writing()
         while True:
             try:
@@ -141,7 +168,8 @@ class Channel:
                 break
             if not packet:
                 break
-            taken.add(HEADER.unpack_from(packet)[4])
+            kind, _, _, _, seq = HEADER.unpack_from(packet)
+            taken.update(_calls_in(kind, seq, packet[HEADER_SIZE:]))
         taken.discard(0)
         return taken
 
@@ -191,3 +219,11 @@ class Channel:
         if self._outbox:
             self._outbox.clear()
         self._loop.remove_writer(self._near.fileno())
+
+
+def _calls_in(kind: int, seq: int, payload: bytes | memoryview) -> Sequence[int]:
+    return numbers_of(seq, payload) if kind == CALLS else (seq,)
+
+
+def _ignore(_: bytes) -> None:
+    """No calls are sent here."""

@@ -382,7 +382,7 @@ class Crew:
 
     def _on_failed_start(self, child: Child, death: Death) -> None:
         text = self._start_failure = text_of_failed_start(
-            death, pid=child.pid, reason=child.start_failure, stderr=child.stderr_tail()
+            death, pid=child.pid, reason=child.start_failure, stderr=child.lines.stderr_tail()
         )
         _log.error("%s", text)
         self._telemetry.emit(ChildDied(child.pid, text))

@@ -382,6 +382,9 @@ class ForkServer:
         if self._loaded.done() and not self._loaded.cancelled():
             self._loaded.exception()  # it may be that nobody waits for it any more
 
+    def on_text(self) -> None:
+        """Do nothing: whose text it is is known."""
+
     def wants_lines(self) -> bool:
         """Take every line: imports print little, and are over soon."""
         return True

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import PING
-from sandboxq.pool.depth import average_with, depth, reserve
+from sandboxq.pool.depth import average_with, depth, packet, reserve
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from sandboxq.pool.call import Call
     from sandboxq.pool.process import Child
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # A child that does not get to what waits in it for this long is stuck: others take that.
 _STUCK_SECONDS = 0.1
 _LOOK_SECONDS = 0.05
+# Calls with more data than this gain nothing from sharing a packet; in bytes of the whole packet.
+_LARGEST_PACKET = 16 * 1024
 
 
 class Placement:
@@ -31,20 +34,23 @@ class Placement:
         *,
         on_spent: Callable[[], None],
         on_timed: Callable[[Call], None],
+        on_packed: Callable[[], None],
     ) -> None:
         """Send to the children in ``ready``, a list that its owner changes.
 
         ``on_spent`` hears that a child was given the last call that it may have, ``on_timed`` that
-        a call with a timeout was sent.
+        a call with a timeout was sent, ``on_packed`` that several went into one packet.
         """
         self._on_spent = on_spent
         self._on_timed = on_timed
+        self._on_packed = on_packed
         self._loop = loop
         self._ready = ready
         self._concurrency = concurrency
         self._reserve: deque[Call] = deque()
         self._reserve_limit = 0
         self._each = concurrency  # calls that one child may hold
+        self._packet = 1  # calls that go to a child together
         self._average: float | None = None
         self._number = 0
         self._seq = 0
@@ -70,13 +76,15 @@ class Placement:
             is_reserve_used = is_reserve_used or not is_slow or free > 0
         return max(0, room + self._reserve_limit if is_reserve_used else room)
 
-    def measure(self, seconds: float) -> None:
-        """Take note of a run time; ``adjust`` makes use of it."""
-        self._average = average_with(self._average, seconds)
+    def measure(self, seconds: float, *, count: int = 1) -> None:
+        """Take note of the run time of ``count`` calls; ``adjust`` makes use of it."""
+        self._average = average_with(self._average, seconds, count=count)
 
     def adjust(self) -> None:
         """Decide anew how much to hold ahead."""
         self._each = self._concurrency + depth(self._average) - 1
+        can_pack = bool(self._ready) and self._ready[0].can_pack
+        self._packet = packet(self._average) if can_pack else 1
         self._reserve_limit = reserve(self._average, self._concurrency * len(self._ready))
 
     def put(self, call: Call) -> None:
@@ -84,24 +92,41 @@ class Placement:
         self._number += 1
         call.number = self._number
         call.submitted_at = self._loop.time()
-        child = None if self._reserve else self._least_loaded()
+        child = None if self._reserve else self._least_loaded(self._each)
         if child is None:
             self._reserve.append(call)
         else:
             self._send(child, call)
 
+    def put_all(self, calls: Iterable[Call]) -> None:
+        """Send new calls, several in a packet where that helps, or keep them."""
+        now, number = self._loop.time(), self._number
+        for call in calls:
+            number += 1
+            call.number = number
+            call.submitted_at = now
+            self._reserve.append(call)
+        self._number = number
+        self.pump()
+
     def pump(self) -> None:
-        """Send from the reserve what children have room for."""
+        """Send from the reserve what children have room for.
+
+        A child that still has plenty to do is left alone until there is room for a whole packet.
+        """
         while self._reserve:
-            child = self._least_loaded()
+            child = self._least_loaded(self._each - self._packet + 1)
             if child is None:
                 return
-            self._send(child, self._reserve.popleft())
+            calls = self._next_for(child) if self._packet > 1 else ()
+            if len(calls) > 1:
+                self._send_all(child, calls)
+            else:
+                self._send(child, self._reserve.popleft())
 
     def unsend(self, child: Child) -> None:
-        """Move what a child has not read back into the reserve, in its place."""
-        taken = (child.forget(seq) for seq in child.channel.take_unread())
-        calls = [call for call in taken if call is not None]
+        """Move what a child has not begun back into the reserve, in its place."""
+        calls = child.take_back()
         if child.is_stuck:
             child.channel.send(PING, 0)  # the one before was perhaps read back too
         if calls:
@@ -141,8 +166,9 @@ class Placement:
     def _keep(self, calls: Iterable[Call]) -> None:
         self._reserve = deque(calls)
 
-    def _least_loaded(self) -> Child | None:
-        best, least = None, self._each
+    def _least_loaded(self, least: int) -> Child | None:
+        """Return the child with the least to do, if that is less than ``least`` calls."""
+        best = None
         for child in self._ready:
             load = len(child.flying)
             if load < least and not child.is_stuck and load + child.answered < child.most_calls:
@@ -155,9 +181,42 @@ class Placement:
         call.sent_at = self._loop.time()
         if not child.flying:
             child.progress_at = call.sent_at
+        call.is_packed = False
         child.send_call(call)
         if call.timeout is not None:
             self._on_timed(call)
+        self._see_to(child)
+
+    def _next_for(self, child: Child) -> Sequence[Call]:
+        """Return what of the reserve goes to a child in one packet; it stays there."""
+        room = child.most_calls - child.answered - len(child.flying)
+        calls, size = [], 0
+        for call in islice(self._reserve, min(self._packet, room)):
+            size += len(call.payload)
+            if call.blob is not None or size > _LARGEST_PACKET:
+                break
+            calls.append(call)
+        return calls
+
+    def _send_all(self, child: Child, calls: Sequence[Call]) -> None:
+        now = self._loop.time()
+        if not child.flying:
+            child.progress_at = now
+        for call in calls:
+            self._reserve.popleft()
+            self._seq += 1
+            call.seq = self._seq
+            call.sent_at = now
+            call.is_packed = True
+        child.send_calls(calls)
+        for call in calls:
+            if call.timeout is not None:
+                self._on_timed(call)
+        self._on_packed()
+        self._see_to(child)
+
+    def _see_to(self, child: Child) -> None:
+        """See to a successor of a child that has its last call, and that none gets stuck."""
         if len(child.flying) + child.answered >= child.most_calls:
             self._on_spent()
         if self._timer is None:

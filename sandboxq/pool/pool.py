@@ -30,6 +30,7 @@ from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
 from sandboxq.pool.death import failure_from_ending, failure_from_error
 from sandboxq.pool.kinds import Kind
+from sandboxq.pool.packets import PacketWatch
 from sandboxq.pool.placement import Placement
 from sandboxq.pool.reception import Reception
 from sandboxq.pool.recycler import NO_RECYCLING, Recycler, Recycling
@@ -102,6 +103,7 @@ class Pool:
         self._watches: Watches
         self._reception: Reception
         self._deadlines: Deadlines
+        self._packet_watch: PacketWatch
         self._aftermath = Aftermath(self)
         self.placement: Placement
         self.circuit: Circuit
@@ -121,12 +123,15 @@ class Pool:
         self._reception = Reception(self, self._listener)
         self._crew = Crew(self._terms, self, self._reception, self._telemetry)
         self._deadlines = Deadlines(self._loop, self)
+        crew = self._crew
+        self._packet_watch = PacketWatch(self._loop, lambda: crew.children, self._reception.on_held)
         self.placement = Placement(
             self._loop,
             self._crew.ready,
             self._concurrency,
             on_spent=self._crew.replace_spent,
             on_timed=self._deadlines.expect,
+            on_packed=self._packet_watch.expect,
         )
         self.circuit = Circuit(
             self._loop,
@@ -202,6 +207,15 @@ class Pool:
         else:
             self.placement.put(call)
 
+    def submit_all(self, calls: list[Call]) -> None:
+        """Take calls together: of those that take microseconds several share a packet."""
+        self._held += len(calls)
+        if self.is_ending:
+            for call in calls:
+                self.tell(call, HandedBack())
+        else:
+            self.placement.put_all(calls)
+
     def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
         """Give up calls that were never started, in their order; no outcome is told of them."""
         if self._crew is None:
@@ -264,14 +278,14 @@ class Pool:
         self._begin_to_end()
         await self._crew.retire_all(timeout)
         await self._crew.close()
-        self._deadlines.stop()
+        self._stop_looking()
 
     def kill(self) -> None:
         """End everything now, within milliseconds; calls are told as handed back."""
         if self._crew is not None:
             self._begin_to_end()
             self._crew.kill()
-            self._deadlines.stop()
+            self._stop_looking()
 
     @property
     def crew(self) -> Crew:
@@ -343,6 +357,10 @@ class Pool:
     def end_soon(self, child: Child, call: Call, error: ChildError) -> None:
         """Tell a running call that it is to end, and kill its child after the call's grace."""
         self._deadlines.ask_to_end(child, call, error, call.grace)
+
+    def _stop_looking(self) -> None:
+        self._deadlines.stop()
+        self._packet_watch.stop()
 
     def _begin_to_end(self) -> None:
         self.is_ending = True

@@ -13,29 +13,33 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
-from sandboxq.child.frames import CALL, RESPONSE, RETIRE, STACKS_WANTED, BlobPlace, encode_blob
+from sandboxq.child.frames import (
+    CALL,
+    CALLS,
+    RESPONSE,
+    RETIRE,
+    STACKS_WANTED,
+    BlobPlace,
+    encode_blob,
+    encode_calls,
+)
 from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
-from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
-from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.channel import Channel, Flooded
+from sandboxq.pool.lines import Lines
+from sandboxq.pool.packets import Packets
 from sandboxq.pool.stack_page import StackPage
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.call import Call
     from sandboxq.pool.channel import Spent
     from sandboxq.pool.death import Death
-
-# Enough for the stacks that faulthandler writes at a crash.
-_STDERR_TAIL = 64
-# A line counts as one for each so many characters: a thousand long ones are a flood too.
-_LONG_LINE = 1024
 
 
 class ChildState(enum.Enum):
@@ -70,6 +74,9 @@ class ChildOwner(Protocol):
     ) -> None:
         """Take a message."""
 
+    def on_answers(self, child: Child, packet: bytes) -> None:
+        """Take several answers."""
+
     def on_readable(self, child: Child) -> None:
         """Read the child's channel."""
 
@@ -90,11 +97,9 @@ class Child:
         "_mark",
         "_mark_fd",
         "_owner",
-        "_stderr",
-        "_stdout",
-        "_tail",
         "answered",
         "arena",
+        "can_pack",
         "channel",
         "concurrency",
         "death",
@@ -106,11 +111,14 @@ class Child:
         "has_ended",
         "is_async",
         "is_early",
+        "is_paused",
         "is_stuck",
+        "lines",
         "memory",
         "most_calls",
         "number",
         "on_stacks",
+        "packets",
         "page",
         "pid",
         "pidfd",
@@ -119,13 +127,14 @@ class Child:
         "state",
         "system_us",
         "timer",
-        "unclaimed_lines",
         "user_us",
         "victim",
     )
 
     # What happens to one that does not end when it is told to.
     fate = "was killed"
+    # Whether calls of microseconds may share packets.
+    packs_calls = True
 
     def __init__(
         self,
@@ -150,6 +159,8 @@ class Child:
         self.has_ended = False  # its pidfd said so; how, the fork server will say
         self.is_early = False
         self.is_async = False
+        self.can_pack = False  # told with READY
+        self.is_paused = False  # not read while its reports wait for Redis
         self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
         self.start_failure = ""
         self.is_stuck = False
@@ -161,13 +172,13 @@ class Child:
         self.due_at = math.inf
         self.farewell = ""
         self.timer: asyncio.TimerHandle | None = None
-        self.unclaimed_lines = 0
-        self._tail: list[str] = []
         self._asked, self._asked_at = 0, 0.0  # whether its event loop turns
         self._loop = loop
         self._owner = owner
         with ExitStack() as opened:  # closes what there is when descriptors run out
-            self.channel = Channel(loop, partial(owner.on_message, self))
+            self.channel = Channel(
+                loop, partial(owner.on_message, self), partial(owner.on_answers, self)
+            )
             opened.callback(self.channel.close)
             self._answers = Channel(loop, _hear_nothing)
             opened.callback(self._answers.close)
@@ -182,9 +193,9 @@ class Child:
             self._far_cancels_fd, self._cancels_fd = open_cancels()
             opened.callback(os.close, self._far_cancels_fd)
             opened.callback(os.close, self._cancels_fd)
-            self._stdout = OutputPipe(loop, self, "stdout")
-            opened.callback(self._stdout.close)
-            self._stderr = OutputPipe(loop, self, "stderr")
+            self.packets = Packets(self._mark)
+            opened.callback(self.packets.close)
+            self.lines = Lines(self, owner, loop)
             opened.pop_all()
         loop.add_reader(self.channel.fileno(), self._on_readable)
 
@@ -192,17 +203,16 @@ class Child:
         """Return what the process needs.
 
         Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers, arena,
-        page of stacks.
+        page of stacks, tokens of calls in packets.
         """
-        pipes = [pipe.far_fileno() for pipe in (self._stdout, self._stderr)]
+        pipes = self.lines.far_filenos()
         marks = [self._mark_fd, self._far_cancels_fd]
-        last = [self._answers.far_fileno(), self.arena.fd, self.page.fd]
+        last = [self._answers.far_fileno(), self.arena.fd, self.page.fd, self.packets.tokens]
         return [self.channel.far_fileno(), *pipes, *marks, *last]
 
     def close_far(self) -> None:
         """Close our copies of the pipes' far ends, so that they end with the process."""
-        self._stdout.close_far()
-        self._stderr.close_far()
+        self.lines.close_far()
         self._answers.close_far()
         if self._mark_fd >= 0:
             os.close(self._mark_fd)
@@ -238,6 +248,28 @@ class Child:
             place = BlobPlace(self.arena.put(call), len(call.blob.view), call.blob.table)
             payload += encode_blob(place)
         self.channel.send(CALL, call.seq, payload)
+
+    def send_calls(self, calls: Sequence[Call]) -> None:
+        """Give the child calls, numbered one after the other, in one packet."""
+        for call in calls:
+            self.flying[call.seq] = call
+        first = calls[0].seq
+        self.packets.grant(len(calls), first + len(calls) - 1)
+        self.channel.send(CALLS, first, encode_calls([call.payload for call in calls]))
+
+    def take_back(self) -> list[Call]:
+        """Return the calls that it does not begin any more: not read, or without a token."""
+        packed = sum(call.is_packed for call in self.flying.values())
+        unread = [self.forget(seq) for seq in self.channel.take_unread()]
+        calls = [call for call in unread if call is not None]
+        left = self.packets.revoke(packed) - sum(call.is_packed for call in calls)
+        latest = self._mark.latest()
+        self.packets.last = min(self.packets.last, latest)
+        if left > 0:
+            read = [call for call in self.flying.values() if call.is_packed and call.seq > latest]
+            calls += [call for call in read[-left:] if self.forget(call.seq)]
+            self.packets.are_revoked = self.is_stuck = True
+        return calls
 
     def forget(self, seq: int) -> Call | None:
         """Return a call that is not in this child any more; None when it never was."""
@@ -317,6 +349,10 @@ class Child:
         latest = self._mark.latest()
         return next((call for seq, call in self.flying.items() if seq > latest), None)
 
+    def latest(self) -> int:
+        """Return the number of the call that was begun last, as far as the process tells."""
+        return self._mark.latest()
+
     def has_begun(self, call: Call) -> bool:
         """Tell whether the user's code was reached by a call that the process has read."""
         return call.seq <= self._mark.latest()
@@ -326,41 +362,9 @@ class Child:
         with suppress(Flooded, struct.error):  # no answer that can be used
             while self.channel.receive():
                 pass
-        self.drain_output()
-
-    def drain_output(self) -> None:
-        """Pass on what the process has written to fd 1 and 2 until now."""
-        self._stdout.drain()
-        self._stderr.drain()
-
-    def stderr_tail(self) -> str:
-        """Return the last lines that the process wrote to fd 2."""
-        return "\n".join(self._tail)
-
-    def wants_lines(self) -> bool:
-        """Tell whether lines of the pipes are still kept; after the limit a call's are dropped."""
-        call = self.running_call()
-        return (call.lines if call else self.unclaimed_lines) <= LINES_LIMIT
-
-    def on_piped_line(self, stream: str, line: str) -> None:
-        """Take a line from fd 1 or 2."""
-        if stream == "stderr":
-            self._tail = [*self._tail[1 - _STDERR_TAIL :], line]
-        self.pass_line(self.running_call(), stream, line)
-
-    def pass_line(self, call: Call | None, stream: str, line: str) -> None:
-        """Count a line, and pass it on unless there were too many."""
-        weight = 1 + len(line) // _LONG_LINE
-        if call is None:
-            self.unclaimed_lines += weight
-            count = self.unclaimed_lines
-        else:
-            call.lines += weight
-            count = call.lines
-        if count <= LINES_LIMIT:
-            self._owner.on_line(self, call, stream, line)
-        elif count - weight <= LINES_LIMIT:
-            self._owner.on_line(self, call, stream, TOO_MANY_LINES)
+        with suppress(struct.error):
+            self._owner.on_answers(self, self.packets.take_all())
+        self.lines.drain()
 
     def close(self) -> None:
         """Give back every descriptor."""
@@ -376,12 +380,17 @@ class Child:
         if self._cancels_fd >= 0:
             os.close(self._cancels_fd)
             self._cancels_fd = -1
-        self._stdout.close()
-        self._stderr.close()
+        self.packets.close()
+        self.lines.close()
         if self.pidfd >= 0:
             self._loop.remove_reader(self.pidfd)
             os.close(self.pidfd)
             self.pidfd = -1
+
+    def read(self) -> None:
+        """Take the messages that are there."""
+        if not self.is_paused and self.channel.fileno() >= 0:
+            self._owner.on_readable(self)
 
     def _on_readable(self) -> None:
         self._owner.on_readable(self)

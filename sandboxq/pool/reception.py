@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
@@ -23,7 +24,10 @@ from sandboxq.child.frames import (
     PONG,
     PROGRESS,
     READY,
+    REPLY,
+    REPLY_SIZE,
     REQUEST,
+    RETURNED,
     STACKS,
     START_FAILED,
     STREAMS,
@@ -39,6 +43,8 @@ from sandboxq.pool.death import failure_from_ending
 from sandboxq.pool.question import Question
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.outcome import Outcome
     from sandboxq.pool.call import Call, PoolListener
     from sandboxq.pool.channel import Spent
@@ -47,6 +53,8 @@ if TYPE_CHECKING:
 
 # A child that reports faster than Redis takes it waits so long before it is read again.
 _PAUSE = 0.05
+_CUT = struct.error("an answer ends behind its packet")
+_unpack = REPLY.unpack_from
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 
 
@@ -62,9 +70,18 @@ class Reception:
 
     def on_readable(self, child: Child) -> None:
         """Read a child's messages, then give it new calls."""
+        self._hear(child, child.channel.receive)
+
+    def on_held(self, child: Child, packet: bytes) -> None:
+        """Take answers that a child holds back while the next job takes long."""
+        if not child.is_paused:
+            child.read()  # what it has sent goes first
+            self._hear(child, partial(self.on_answers, child, packet))
+
+    def _hear(self, child: Child, receive: Callable[[], object]) -> None:
         answered = child.answered
         try:
-            child.channel.receive()
+            receive()
         except Flooded:
             self._pool.doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
             self._loop.remove_reader(child.channel.fileno())
@@ -73,11 +90,12 @@ class Reception:
         if self._has_reported:
             self._has_reported = False
             if not self._listener.wants_reports():
+                child.is_paused = True
                 self._loop.remove_reader(child.channel.fileno())
                 self._loop.call_later(_PAUSE, self._read_on, child)
         if child.answered == answered:
             return
-        child.unclaimed_lines = 0
+        child.lines.unclaimed = 0
         self._pool.crew.see_off(child)
         self._pool.recycler.answered(child)
         self._go_on(child)
@@ -87,6 +105,7 @@ class Reception:
         if child.channel.fileno() < 0 or child.doom is not None:
             return
         if self._listener.wants_reports():
+            child.is_paused = False
             self._loop.add_reader(child.channel.fileno(), self.on_readable, child)
         else:
             self._loop.call_later(_PAUSE, self._read_on, child)
@@ -94,7 +113,7 @@ class Reception:
     def _go_on(self, child: Child) -> None:
         """Give new calls to a child that got on."""
         child.progress_at = self._loop.time()
-        child.is_stuck = False
+        child.is_stuck = child.packets.are_revoked
         self._pool.placement.adjust()
         self._pool.placement.pump()
         self._listener.on_room()
@@ -130,7 +149,7 @@ class Reception:
                 self._listener.on_report(call, _REPORTS[kind], payload)
         elif kind == LINE:
             stream = STREAMS[min(detail, len(STREAMS) - 1)]
-            child.pass_line(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
+            child.lines.take(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
         else:
             if kind == READY:
                 child.user_us, child.system_us = spent[1:3]  # of its birth and setup()
@@ -150,14 +169,26 @@ class Reception:
             self._on_request(child, detail, seq, payload)
         elif kind == READY:
             child.is_async = detail == IS_ASYNC
+            child.can_pack = child.packs_calls and not child.is_async
             self._pool.crew.ready_now(child)
         elif kind == PONG:
             self._go_on(child)
+        elif kind == RETURNED:
+            self._on_returned(child, range(seq, seq + detail))
         elif kind == START_FAILED:
             reason, stack, _ = decode_failure(payload)
             child.start_failure = f"{reason}\n{stack}".rstrip()
         elif kind == STACKS and child.on_stacks is not None:
             child.on_stacks(seq, payload)
+
+    def _on_returned(self, child: Child, numbers: range) -> None:
+        """Hear that a child has come to the calls of a packet that were taken back from it."""
+        if any(seq in numbers for seq in child.flying):
+            error = JobCrashed(f"child {child.pid} gave back calls that it was to run")
+            self._pool.doom(child, error)
+            return
+        child.packets.are_revoked = False
+        self._go_on(child)
 
     def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
         number, argument = decode_request(payload)
@@ -172,11 +203,49 @@ class Reception:
         """Pass on a captured line."""
         self._listener.on_line(call, child.pid, stream, line)
 
+    def on_answers(self, child: Child, packet: bytes) -> None:
+        """Take the answers of jobs of microseconds: values, and nothing else.
+
+        Raises: struct.error when it is no such packet.
+        """
+        flying, most, tell = child.flying, self._pool.max_result, self._pool.tell
+        start, size, count, total = REPLY_SIZE, len(packet), 0, 0
+        while start < size:
+            _, _, length, microseconds, seq, user, system, peak = _unpack(packet, start)
+            start += REPLY_SIZE
+            end = start + length
+            if end > size:
+                raise _CUT
+            if length > most:
+                self._refuse(child, seq)
+                return
+            call = flying.pop(seq, None)
+            if call is not None:  # else it was taken from where it was held back
+                if call.blob is not None:
+                    child.arena.free(call)
+                child.answered += 1
+                call.usage = microseconds, user - child.user_us, system - child.system_us, peak
+                child.user_us, child.system_us = user, system
+                count += 1
+                total += microseconds
+                tell(call, Completed(packet[start:end]), microseconds / 1_000_000)
+            start = end
+        if count:
+            self._pool.placement.measure(total / count / 1_000_000, count=count)
+            self._note_success()
+
+    def _note_success(self) -> None:
+        pool = self._pool
+        if pool.crew.delay.streak:
+            pool.crew.delay.succeed()
+        if pool.circuit.is_troubled:
+            pool.circuit.succeed()
+
     def _on_answer(
         self, child: Child, outcome: Outcome, flags: int, spent: Spent, seq: int
     ) -> None:
         if flags & HAS_OUTPUT:
-            child.drain_output()  # while it is known whose it is
+            child.lines.drain(seq)  # while it is known whose it is
         call = child.forget(seq)
         if call is None:
             return

@@ -56,6 +56,7 @@ class Seat(Child):
     __slots__ = ("_keeper", "is_abandoned")
 
     fate = "was given up"
+    packs_calls = False  # several jobs' worth of system calls are not what a thread costs
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class SeatKeeper:
             )
             self._loop.call_soon(self._owner.on_fork_failed, number, reason)
             return
-        sock, _, _, mark, cancels, answers, arena, _ = fds
+        sock, _, _, mark, cancels, answers, arena, *_ = fds
         mine = [os.dup(fd) for fd in (sock, mark, cancels, answers, arena)]
         target = self._live_here if self._kind is Kind.THREAD else self._live_alone
         name = f"sandboxq {self._kind.value} {number}"

@@ -43,7 +43,7 @@ REFUSED = 3
 _TRACE_LIMIT = 16 * 1024
 # Each kill re-parents the next generation to us: long enough for any depth.
 _LAST_SWEEP_SECONDS = 5.0
-_DESCRIPTORS_OF_A_CHILD = 8
+_DESCRIPTORS_OF_A_CHILD = 9
 
 
 def main(control_fd: int, stacks_fd: int) -> None:
@@ -172,12 +172,13 @@ class _Zygote:
             os.close(self._wake_r)
             os.close(self._wake_w)
             self._control.close()
-            sock, stdout, stderr, memory, cancels, answers, arena, page = fds
+            sock, stdout, stderr, memory, cancels, answers, arena, page, tokens = fds
             be_born(parent, stdout=stdout, stderr=stderr)
             mark = Mark(memory)
             os.close(memory)
             sockets = _packets(sock), _packets(answers)
             link = Link(sockets[0], mark, Cancels(cancels), sockets[1], ChildArena(arena))
+            link.tokens = tokens
             stacks.listen(page)
             self._run_child(link, order)
             code = 0

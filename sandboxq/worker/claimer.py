@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.broker.claim import Claim, ClaimedJob
+    from sandboxq.pool.call import Call
     from sandboxq.pool.pool import Pool
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.porter import Porter
@@ -180,10 +181,11 @@ class Claimer:
                 self._telemetry.emit(
                     JobClaimed(job.id.decode(errors="replace"), job.name.decode(errors="replace"))
                 )
-        for job in jobs:
-            self._start(job, token_bytes)
+        calls = [call for job in jobs if (call := self._start(job, token_bytes)) is not None]
+        self._pool.submit_all(calls)
 
-    def _start(self, job: ClaimedJob, token: bytes) -> None:
+    def _start(self, job: ClaimedJob, token: bytes) -> Call | None:
+        """Hold a job; return its call, unless it is not run or its arrays are still in Redis."""
         job_id, held = job.id, self._held
         former = held.get(job_id)
         if former is not None and former.state is not AttemptState.ENDED:
@@ -196,24 +198,24 @@ class Claimer:
             attempt = Attempt(job, token, _DEFAULT_OPTIONS)
             held[job_id] = attempt
             self._settler.end(attempt, Failed(str(error), is_unrecoverable=True))
-            return
+            return None
         held[job_id] = attempt
         refusal = refusal_of(job, self._max_started)
         if refusal:
             self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
-            return
+            return None
         if self._secret and not is_signed(job.data, self._secret, self._place, job_id):
             reason = "refused: nobody with this worker's secret has signed this job for this queue"
             cause = SignatureRefused.__name__
             self._settler.end(attempt, Failed(reason, cause=cause, is_unrecoverable=True))
-            return
+            return None
         if self._tracing is not None:
             begin_span(attempt, self._tracing, self._keys.queue, self._settings.name)
         call = call_from_attempt(attempt, timeout=self._timeout, grace=self._grace)
         if job.binary:
             self._porter.fetch(attempt, call)
-        else:
-            self._pool.submit(call)
+            return None
+        return call
 
     async def _is_all_done(self) -> bool:
         if self._held:

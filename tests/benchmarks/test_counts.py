@@ -24,7 +24,7 @@ COMMANDS = 6.25
 # Script calls that came over the wire for a job: each is a round trip.
 ROUND_TRIPS = 0.032
 # Bytecode instructions of the coordinator for a job, by version of CPython: each has its own set.
-INSTRUCTIONS = {(3, 11): 1300}
+INSTRUCTIONS = {(3, 11): 1090}
 # Sent on a timer, however many jobs there are: the renewal of locks.
 TIMED = frozenset({"pexpire", "lpos", "info", "config|resetstat", "client|list"})
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxq.child.frames import (
     BlobPlace,
     decode_call,
+    decode_calls,
     decode_failure,
     encode_blob,
     encode_call,
+    encode_calls,
     encode_failure,
+    numbers_of,
 )
+from sandboxq.child.mark import HELD, Mark, open_mark, start_of_page
 
 _RAW = st.binary(max_size=50)
 _COUNT = st.integers(0, 2**32 - 1)
@@ -53,3 +60,24 @@ def test_failure_goes_there_and_back(reason: str, stack: str, cause: str) -> Non
         text.encode("utf-8", "backslashreplace").decode() for text in (reason, stack, cause)
     ]
     assert list(decoded) == expected
+
+
+@pytest.mark.parametrize("payloads", [[b""], [b"a", b"", b"ccc"], [bytes(1000)] * 32])
+def test_calls_in_one_packet_come_out_as_they_went_in(payloads: list[bytes]) -> None:
+    """Empty ones too; the coordinator tells their numbers from what it reads back."""
+    packet = encode_calls(payloads)
+    assert decode_calls(packet) == payloads
+    assert numbers_of(7, packet) == range(7, 7 + len(payloads))
+
+
+@pytest.mark.parametrize("word", [0, 1, 2**32, 2**64 - 1, 5 << 32 | 4000, 4 << 32 | 2**31])
+def test_any_number_in_the_mark_reads_no_more_than_a_page(word: int) -> None:
+    """The child writes it, and the coordinator reads memory by it."""
+    fd = open_mark()
+    mark = Mark(fd)
+    os.close(fd)
+    mark.words[HELD] = word
+    assert len(mark.read_held(mark.held())) <= 4096
+    mark.hold(3, start_of_page(3) + 9)
+    assert mark.read_held(mark.held()) == bytes(9)
+    mark.close()

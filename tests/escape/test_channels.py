@@ -15,13 +15,37 @@ from sandboxq.outcome import Completed, Failed
 from sandboxq.pool.tree_watch import resident_bytes
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
+from tests.pool.test_packets import outcomes_of, pack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _MB = 1 << 20
 _CHORES = """
-import os, signal, socket, struct, sys, time
+import ctypes, os, signal, socket, struct, sys, time
+
+def fill_mark(*, forged):
+    # What the coordinator reads of this process: numbers, then two pages of answers.
+    for line in open("/proc/self/maps"):
+        if "sandboxq-mark" in line:
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            ctypes.memmove(start, os.urandom(end - start), end - start)
+            ctypes.memset(start, 0, 8)
+            if forged:
+                done = b"".join(
+                    struct.pack("<BBHIQQQQ", 17, 0, 8, 0, seq, 0, 0, 0) + b'"forged"'
+                    for seq in forged
+                )
+                page = struct.pack("<BBHIQQQQ", 29, 0, 0, 0, 0, 0, 0, 0) + done
+                ctypes.memmove(start + 4096, page, len(page))
+                word = 4096 + len(page)
+                ctypes.memmove(start + 24, struct.pack("<Q", word), 8)
+
+def tokens():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "eventfd" in os.readlink(f"/proc/self/fd/{name}"): yield int(name)
+        except OSError: pass
 
 def process(job):
     match job.data:
@@ -34,6 +58,18 @@ def process(job):
                         os.write(fd, head + b'"forged"')
                 except OSError: pass
             time.sleep(60)
+        case {"scribble": forged, "end": end}:
+            fill_mark(forged=forged)
+            time.sleep(0.05)
+            if end: os.kill(os.getpid(), signal.SIGKILL)
+        case {"tokens": number}:
+            for fd in tokens():
+                if number: os.write(fd, struct.pack("<Q", number))
+                else:
+                    try:
+                        while True: os.read(fd, 8)
+                    except BlockingIOError: pass
+            time.sleep(0.3)
         case {"sockets": _}:
             links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
                      if os.path.islink(f"/proc/self/fd/{fd}")]
@@ -60,6 +96,38 @@ def test_forged_outcome_of_another_call(tmp_path: Path) -> None:
                 assert await desk.value({}) == "honest"
             desk.pool.end_call(forger, JobCancelled("enough"))
             assert isinstance(await desk.outcome(forger), Failed)
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("forged", [[], list(range(1, 17))])
+@pytest.mark.parametrize("end", [0, 1])
+def test_shared_memory_is_not_believed(tmp_path: Path, forged: list[int], end: int) -> None:
+    """What a child writes there is about its own calls, or nonsense; other children's are safe."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as desk:
+            bad, *good = await pack(desk, [{"scribble": forged, "end": end}] + [{}] * 15)
+            await outcomes_of(desk, [bad, *good])
+            mine = {call.key for call in good[:7]}  # in the same packet: its own to forge
+            for call in good:
+                outcome = desk.outcomes[call.key]
+                assert outcome == Completed(b'"honest"') or (forged and call.key in mine)
+            await desk.run({})  # perhaps in the child that has spoiled its own memory
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("number", [0, 5, 1000, 2**64 - 100])
+def test_tokens_that_a_child_takes_or_makes(tmp_path: Path, number: int) -> None:
+    """Its calls end all the same, and the coordinator does not count for ever."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as desk:
+            calls = await pack(desk, [{"tokens": number}] + [{}] * 40)
+            outcomes = await outcomes_of(desk, calls)
+            assert outcomes[1:] == [Completed(b'"honest"')] * 40
+            assert await desk.value({}) == "honest"
 
     run_async(main())
 

@@ -43,13 +43,24 @@ class Desk:
         self, data: Any = None, *, timeout: float | None = None, grace: float = 0.15, **fields: Any
     ) -> Call:
         """Give a call to the pool; ``data`` is any JSON, or bytes as they are."""
+        call = self.make(data, **fields)
+        call.timeout, call.grace = timeout, grace
+        self.pool.submit(call)
+        return call
+
+    def submit_all(self, datas: list[Any]) -> list[Call]:
+        """Give calls to the pool together."""
+        calls = [self.make(data) for data in datas]
+        self.pool.submit_all(calls)
+        return calls
+
+    def make(self, data: Any, **fields: Any) -> Call:
+        """Return a call that is to be submitted."""
         self._count += 1
         key = str(self._count).encode()
         raw = data if isinstance(data, bytes) else json.dumps(data).encode()
         call = Call(key, encode_call(job_id=key, name=b"test", data=raw, **fields))
-        call.timeout, call.grace = timeout, grace
         self._waiting[key] = asyncio.get_running_loop().create_future()
-        self.pool.submit(call)
         return call
 
     async def until_begun(self, *calls: Call) -> None:

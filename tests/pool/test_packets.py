@@ -1,0 +1,337 @@
+"""Jobs of microseconds share packets: what that saves must cost no job its guarantees."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandboxq.errors import JobCancelled
+from sandboxq.outcome import Completed, Failed
+from sandboxq.pool.recycler import Recycling
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import Desk, open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandboxq.pool.pool import Call
+
+_CHORES = """
+import os, signal, time
+
+RAN = os.open({ran!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def process(job):
+    data = job.data
+    if not data: return os.getpid()
+    if data.get("note"): os.write(RAN, (job.id + "\\n").encode())
+    if "raw" in data: os.write(1, data["raw"].encode() + b"\\n")
+    if "print" in data: print(data["print"])
+    if data.get("die"): os.kill(os.getpid(), signal.SIGKILL)
+    if data.get("fail"): raise ValueError("on purpose")
+    if "burn" in data:
+        end = time.process_time() + data["burn"]
+        while time.process_time() < end: pass
+    if "sleep" in data: time.sleep(data["sleep"])
+    return os.getpid()
+"""
+# So many calls fit one packet.
+_PACKET = 8
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Path:
+    """Return the file in which jobs with a note write that they run."""
+    return tmp_path / "ran"
+
+
+@pytest.fixture
+def chores(tmp_path: Path, ran: Path) -> Path:
+    """Return the path of a processor."""
+    return processor_file(tmp_path, _CHORES.format(ran=str(ran)))
+
+
+async def pack(desk: Desk, datas: list[Any]) -> list[Call]:
+    """Have the pool believe in short jobs, and submit calls that share a packet."""
+    for child in desk.pool.crew.ready:
+        await wait_until_async(partial(_is_idle, child))
+    for _ in range(100):
+        desk.pool.placement.measure(0.00001)
+    desk.pool.placement.adjust()
+    calls = desk.submit_all(datas)
+    assert not calls or calls[0].is_packed, "they went one by one"
+    return calls
+
+
+async def _is_idle(child: Any) -> bool:
+    return not child.flying
+
+
+def runs_of(ran: Path) -> Counter[str]:
+    """Return how often each job has run."""
+    return Counter(ran.read_text().split())
+
+
+async def outcomes_of(desk: Desk, calls: list[Call]) -> list[Any]:
+    """Wait for the ends of calls."""
+    return [await desk.outcome(call) for call in calls]
+
+
+def test_short_calls_share_a_packet_and_each_has_its_own_answer(chores: Path) -> None:
+    """The values must not be mixed up."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{}] * 5 + [{"fail": 1}] + [{}] * 30)
+            outcomes = await outcomes_of(desk, calls)
+            value = Completed(str(desk.pool.pids[0]).encode())
+            assert outcomes[:5] + outcomes[6:] == [value] * 35
+            assert isinstance(outcomes[5], Failed)
+            assert desk.order == [call.key for call in calls]
+
+    run_async(main())
+
+
+def test_calls_behind_a_long_one_in_its_packet_go_to_others(chores: Path, ran: Path) -> None:
+    """The child has read them, and does not get to them: they must not wait for the long one."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            note = [{"note": 1}] * (2 * _PACKET - 1)
+            long, *others = await pack(desk, [{"sleep": 2}, *note])
+            began = time.monotonic()
+            await outcomes_of(desk, others)
+            assert time.monotonic() - began < 1.5
+            assert long.key not in desk.outcomes
+            await desk.outcome(long)
+            assert set(runs_of(ran).values()) == {1}
+            await wait_until_async(lambda: _both_work(desk))
+
+    run_async(main())
+
+
+async def _both_work(desk: Desk) -> bool:
+    calls = await pack(desk, [{"sleep": 0.01}] * 2 * _PACKET)
+    return {each.value for each in await outcomes_of(desk, calls)} == {
+        str(pid).encode() for pid in desk.pool.pids
+    }
+
+
+def test_answers_do_not_wait_for_a_long_job_behind_them(chores: Path) -> None:
+    """A job that is done is done, whatever the next one in the packet turns out to be."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{}, {}, {"sleep": 3}, {}])
+            began = time.monotonic()
+            await outcomes_of(desk, calls[:2])
+            assert time.monotonic() - began < 1
+            assert calls[2].key not in desk.outcomes
+            await outcomes_of(desk, calls)
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("before", [0, 1, 5, 7])
+def test_death_in_a_packet_is_the_fault_of_one(chores: Path, ran: Path, before: int) -> None:
+    """Those before it are done, though their answers were not sent; those behind it never began."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            datas: list[Any] = [{"note": 1}] * _PACKET
+            datas[before] = {"note": 1, "die": 1}
+            calls = await pack(desk, datas)
+            outcomes = await outcomes_of(desk, calls)
+            guilty = outcomes.pop(before)
+            assert isinstance(guilty, Failed)
+            assert guilty.is_crash
+            assert all(isinstance(each, Completed) for each in outcomes)
+            assert runs_of(ran) == Counter(call.key.decode() for call in calls)
+            assert not any(call.unbegun for call in calls)
+
+    run_async(main())
+
+
+def test_child_killed_in_a_long_job_had_answered_what_was_before(chores: Path, ran: Path) -> None:
+    """A kill from outside finds answers that no packet carries yet, or carries already."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            calls = await pack(desk, [{"note": 1}] * 3 + [{"sleep": 30, "note": 1}])
+            await wait_until_async(lambda: _have_run(ran, 4))
+            holder = next(child for child in desk.pool.crew.ready if child.flying)
+            os.kill(holder.pid, signal.SIGKILL)
+            *done, killed = await outcomes_of(desk, calls)
+            assert all(isinstance(each, Completed) for each in done)
+            assert isinstance(killed, Failed)
+            assert set(runs_of(ran).values()) == {1}
+
+    run_async(main())
+
+
+async def _have_run(ran: Path, count: int) -> bool:
+    return runs_of(ran).total() == count
+
+
+def test_call_that_is_cancelled_before_it_begins_does_not_run(chores: Path, ran: Path) -> None:
+    """It stands in a packet that its child has read; the neighbours go on as if nothing was."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{"sleep": 0.3}] + [{"note": 1}] * 7)
+            await asyncio.sleep(0.05)  # the packet is read
+            desk.pool.cancel_call(calls[3], JobCancelled("not needed"), grace=1)
+            assert isinstance(desk.outcomes[calls[3].key], Failed)
+            others = calls[:3] + calls[4:]
+            assert all(isinstance(each, Completed) for each in await outcomes_of(desk, others))
+            assert runs_of(ran) == Counter(call.key.decode() for call in others[1:])
+
+    run_async(main())
+
+
+def test_what_has_not_begun_is_given_back(chores: Path, ran: Path) -> None:
+    """A worker that stops gives its jobs to others at once, those in a read packet too."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{"sleep": 0.4}] + [{"note": 1}] * 15)
+            await asyncio.sleep(0.05)
+            assert desk.pool.take_back() == calls[1:]
+            assert isinstance(await desk.outcome(calls[0]), Completed)
+            assert desk.pool.held == 0
+            assert not runs_of(ran)
+            assert isinstance(await desk.run({}), Completed)
+
+    run_async(main())
+
+
+def test_leaving_child_takes_nothing_along(chores: Path, ran: Path) -> None:
+    """A child that is retired in the middle of a packet finishes its job and leaves the rest."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            calls = await pack(desk, [{"sleep": 0.3}] + [{"note": 1}] * 15)
+            await asyncio.sleep(0.05)
+            await desk.pool.resize(1)
+            assert all(isinstance(each, Completed) for each in await outcomes_of(desk, calls))
+            assert runs_of(ran) == Counter(call.key.decode() for call in calls[1:])
+
+    run_async(main())
+
+
+def test_calls_taken_back_all_the_time_run_once_each(chores: Path, ran: Path) -> None:
+    """The token decides between a child that begins and a coordinator that takes back."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2) as desk:
+            calls = await pack(desk, [{"note": 1, "sleep": 0.0001 * (i % 3)} for i in range(400)])
+            turns = 0
+            while len(desk.outcomes) < len(calls):
+                desk.pool.placement.measure(0.00001, count=50)
+                desk.pool.placement.adjust()
+                desk.pool.submit_all(desk.pool.take_back())
+                turns += 1
+                await asyncio.sleep(0.0003 * (turns % 5))
+            assert turns > 5
+            assert all(isinstance(each, Completed) for each in desk.outcomes.values())
+            assert runs_of(ran) == Counter(call.key.decode() for call in calls)
+
+    run_async(main())
+
+
+def test_timeout_of_a_call_in_a_packet_ends_that_call(chores: Path) -> None:
+    """Its clock starts when it begins, not when the packet was sent."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = [desk.make({"sleep": seconds}) for seconds in (0.15, 0.15, 5, 0.01)]
+            for call in calls:
+                call.timeout = 0.25
+            await pack(desk, [])
+            desk.pool.submit_all(calls)
+            first, second, late, last = await outcomes_of(desk, calls)
+            assert isinstance(first, Completed)
+            assert isinstance(second, Completed)
+            assert isinstance(late, Failed)
+            assert late.cause == "JobTimeout"
+            assert isinstance(last, Completed)
+
+    run_async(main())
+
+
+def test_no_child_runs_more_calls_than_it_may(chores: Path) -> None:
+    """The limit is exact, and packets end with it."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=2, recycling=Recycling(max_jobs=13)) as desk:
+            calls = await pack(desk, [{}] * 200)
+            outcomes = await outcomes_of(desk, calls)
+            counts = Counter(each.value for each in outcomes)
+            assert max(counts.values()) <= 13
+            assert sum(counts.values()) == 200
+
+    run_async(main())
+
+
+def test_usage_is_that_of_each_call(chores: Path) -> None:
+    """CPU of a neighbour in the packet is not one's own."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            datas: list[Any] = [{}] * _PACKET
+            datas[3] = {"burn": 0.1}
+            calls = await pack(desk, datas)
+            await outcomes_of(desk, calls)
+            used = [sum(call.usage[1:3]) for call in calls if call.usage]
+            assert len(used) == _PACKET
+            assert used.pop(3) >= 90_000
+            assert max(used) < 50_000
+            assert min(used) >= 0
+
+    run_async(main())
+
+
+def test_printed_lines_are_those_of_their_call(chores: Path) -> None:
+    """A packet of calls has not one output, and none is lost."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{"print": f"said {number}"} for number in range(32)])
+            await outcomes_of(desk, calls)
+            expected = [(call.key, f"said {number}") for number, call in enumerate(calls)]
+            assert [(key, line) for key, _, line in desk.lines] == expected
+
+    run_async(main())
+
+
+def test_text_in_a_pipe_is_never_that_of_a_later_call(chores: Path) -> None:
+    """What a job left there must be read before anybody else is to blame for it."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{"raw": str(number)} for number in range(32)])
+            await outcomes_of(desk, calls)
+            lines = {int(line): key for key, _, line in desk.lines}
+            assert len(lines) == 32
+            assert all(key and int(key) <= int(calls[n].key) for n, key in lines.items())
+
+    run_async(main())
+
+
+def test_text_of_a_job_that_goes_on_is_its_own(chores: Path) -> None:
+    """The jobs before it have ended, though nobody was told yet."""
+
+    async def main() -> None:
+        async with open_pool(chores) as desk:
+            calls = await pack(desk, [{}, {}, {"raw": "mine", "sleep": 0.2}, {}])
+            await outcomes_of(desk, calls)
+            assert [(key, line) for key, _, line in desk.lines] == [(calls[2].key, "mine")]
+
+    run_async(main())
