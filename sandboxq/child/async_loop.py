@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import async_stacks
 from sandboxq.child.async_questions import AsyncQuestions
 from sandboxq.child.frames import CALL, IS_ASYNC, PING, PONG, READY, RETIRE, STACKS
+from sandboxq.child.held import HeldInTurn
 from sandboxq.child.job import Job
 from sandboxq.child.loader import is_coroutine_function
 from sandboxq.child.loop import (
@@ -22,9 +24,10 @@ from sandboxq.child.loop import (
     tell_value,
 )
 from sandboxq.child.steps import in_steps, task_factory
+from sandboxq.child.usage import TurnMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sandboxq.child import output
     from sandboxq.child.link import Link
@@ -80,12 +83,25 @@ class _Desk:
         link.cancels.on_question = partial(_echo_soon, loop, link.mark)
         loop.set_task_factory(task_factory(link.mark.words))
         link.questions = AsyncQuestions(link, link.answers, self._tell_stacks)
-        self._read_on()
-        await self._retired.wait()
-        self._read_no_more()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+        with self._answering_by_turns(loop):
+            self._read_on()
+            await self._retired.wait()
+            self._read_no_more()
+            if self._tasks:
+                await asyncio.wait(self._tasks.values())
         await _call_hook(self._processor.teardown)
+
+    @contextmanager
+    def _answering_by_turns(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Send the answers of a turn of the loop together; a job alone has no use for it."""
+        link, held = self._link, HeldInTurn(self._link, loop.call_soon)
+        if self._settings.concurrency > 1:
+            link.held, link.meter = held, TurnMeter(link.meter, loop.call_soon)
+        try:
+            yield
+        finally:
+            link.held = None  # its view of the mark would keep that from being closed
+            held.flush()
 
     def hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hear nobody any more: what is left of the tasks is only to be cancelled."""

@@ -56,16 +56,20 @@ class Held:
         REPLY.pack_into(self._view, end, DONE, 0, size, microseconds, seq, *usage)
         end += REPLY_SIZE
         self._view[end : end + size] = payload
-        if self._end == self._start + REPLY_SIZE:
+        if self.is_empty():
             self._since = began
         self._end = end + size
         self._link.mark.hold(self._packet, self._end)
         if ended - self._since > _LONGEST_NS or self._end - self._start > _MOST_BYTES:
             self.flush()
 
+    def is_empty(self) -> bool:
+        """Tell whether nothing is held."""
+        return self._end == self._start + REPLY_SIZE
+
     def flush(self) -> None:
         """Send what there is. Killed before it says so, it is read twice, which is harmless."""
-        if self._end > self._start + REPLY_SIZE:
+        if not self.is_empty():
             self._link.send_whole(self._view[self._start : self._end])
             self._begin(self._packet + 1)
 
@@ -75,6 +79,33 @@ class Held:
         self._start = start_of_page(packet)
         self._end = self._start + REPLY_SIZE
         self._link.mark.hold(packet, 0)
+
+
+class HeldInTurn(Held):
+    """The answers of jobs that end in one turn of an event loop: sent together after it.
+
+    Should a job of that turn block the loop, the coordinator reads them meanwhile.
+    """
+
+    __slots__ = ("_soon",)
+
+    def __init__(self, link: Link, soon: Callable[[Callable[[], object]], object]) -> None:
+        """Gather as above; ``soon`` calls a function in the next turn."""
+        super().__init__(link)
+        self._soon = soon
+
+    def takes(self, payload: bytes) -> bool:
+        """Tell whether a value may wait here: what its job has said was sent at once."""
+        return len(payload) <= _LARGEST
+
+    def add(
+        self, seq: int, payload: bytes, usage: Usage, *, microseconds: int, began: int, ended: int
+    ) -> None:
+        """Hold a value until the end of the turn, however long ago its job has begun."""
+        del began
+        if self.is_empty():
+            self._soon(self.flush)
+        super().add(seq, payload, usage, microseconds=microseconds, began=ended, ended=ended)
 
 
 def run_calls(

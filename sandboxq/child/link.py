@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sandboxq.child.cancels import Cancels
     from sandboxq.child.held import Held
     from sandboxq.child.mark import Mark
+    from sandboxq.child.usage import TurnMeter
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
 
@@ -113,7 +114,7 @@ class Link(Inbox):
         self.mark = mark
         self.begin = mark.begin
         self.resume: Callable[[], None] = _do_nothing
-        self.meter = meter or Meter()
+        self.meter: Meter | ThreadMeter | TurnMeter = meter or Meter()
         self.cancels = cancels
         self.arena = arena
         # While a packet of several calls is worked off: where their answers are gathered.

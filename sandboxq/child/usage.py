@@ -7,6 +7,8 @@ import resource
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.child.frames import Usage
 
 # Programs that a job starts and waits for are counted too; a job this short has started none.
@@ -27,6 +29,32 @@ class ThreadMeter:
 
     def start_peak_anew(self) -> None:
         """Do nothing: the peak is the coordinator's."""
+
+
+class TurnMeter:
+    """Reads once for all jobs that end in one turn of an event loop: they cannot be told apart."""
+
+    def __init__(
+        self, meter: Meter | ThreadMeter | TurnMeter, soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        """Read ``meter``; ``soon`` calls a function in the next turn."""
+        self._meter = meter
+        self._soon = soon
+        self._usage: Usage | None = None
+
+    def read(self, microseconds: int = _WORTH_A_LOOK) -> Usage:
+        """Return the use at the first end of this turn; see Meter.read."""
+        if self._usage is None:
+            self._usage = self._meter.read(microseconds)
+            self._soon(self._forget)
+        return self._usage
+
+    def start_peak_anew(self) -> None:
+        """See Meter."""
+        self._meter.start_peak_anew()
+
+    def _forget(self) -> None:
+        self._usage = None
 
 
 class Meter:

@@ -14,6 +14,8 @@ from sandboxq.pool.stacks import read_main_stack
 from sandboxq.telemetry import LoopBlocked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.pool.call import Call
     from sandboxq.pool.pool import Pool
     from sandboxq.pool.process import Child
@@ -36,8 +38,13 @@ class LoopWatch:
         telemetry: Telemetry,
         *,
         limit: float | None,
+        on_held: Callable[[Child, bytes], None],
     ) -> None:
-        """Tell ``telemetry`` of blocked loops; end jobs that block one for ``limit`` seconds."""
+        """Tell ``telemetry`` of blocked loops; end jobs that block one for ``limit`` seconds.
+
+        ``on_held`` gets the answers of other jobs that such a loop does not come to send.
+        """
+        self._on_held = on_held
         self._loop = loop
         self._pool = pool
         self._telemetry = telemetry
@@ -63,6 +70,9 @@ class LoopWatch:
             task.cancel()
 
     def _look(self, child: Child, told: set[int]) -> None:
+        answers = child.packets.take_stale()
+        if answers:
+            self._on_held(child, answers)
         seconds = child.blocked_for()
         if seconds < _WORTH_SAYING:
             child.ask_whether_it_turns()

@@ -141,7 +141,12 @@ class Pool:
         )
         self.recycler = Recycler(self._loop, self._crew, self._recycling)
         self._watches = Watches(
-            self._loop, self, self._terms, telemetry=self._telemetry, max_block=self._max_block
+            self._loop,
+            self,
+            self._terms,
+            telemetry=self._telemetry,
+            max_block=self._max_block,
+            on_held=self._reception.on_held,
         )
         try:
             await self._crew.start(self._first_size, timeout)

@@ -11,6 +11,7 @@ from sandboxq.pool.tree_watch import TreeWatch
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.pool import Pool
@@ -30,8 +31,9 @@ class Watches:
         *,
         telemetry: Telemetry,
         max_block: float | None,
+        on_held: Callable[[Child, bytes], None],
     ) -> None:
-        """Watch the children of ``pool``; ``max_block``: see LoopWatch."""
+        """Watch the children of ``pool``; ``max_block`` and ``on_held``: see LoopWatch."""
         self._pool = pool
         crew, policy = pool.crew, terms.policy
         tree = TreeWatch(loop, crew, self._end, policy=policy, max_result=terms.max_result)
@@ -41,7 +43,8 @@ class Watches:
         if policy.cpu_seconds is not None:
             self._watches.append(CpuWatch(loop, pool, policy.cpu_seconds))
         if terms.concurrency > 1:
-            self._watches.append(LoopWatch(loop, pool, telemetry, limit=max_block))
+            watch = LoopWatch(loop, pool, telemetry, limit=max_block, on_held=on_held)
+            self._watches.append(watch)
 
     def start(self) -> None:
         """Look now, and again and again."""
