@@ -63,6 +63,11 @@ class SeatLink(Link):
         if not self._has_left:
             super().send(*message, **more)
 
+    def send_whole(self, packet: memoryview) -> None:
+        """Send a packet that has its header, as ``send`` does."""
+        if not self._has_left:
+            super().send_whole(packet)
+
     def close(self) -> None:
         """Give back every descriptor."""
         for sock in self._sockets:
