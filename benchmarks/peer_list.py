@@ -74,7 +74,7 @@ PEERS = (
             "noop": Load(60_000, options=("--procs", "2", "{tasks}/noop.py")),
             "nap": Load(
                 40_000,
-                options=("--procs", "1", "--concurrency", str(NAPS_AT_ONCE), "{tasks}/nap.py"),
+                options=("--procs", "2", "--concurrency", str(NAPS_AT_ONCE // 2), "{tasks}/nap.py"),
             ),
             "stamp": Load(400, options=("--procs", "2", "{tasks}/stamp.py")),
             "resize": Load(400, options=("--procs", "2", "{resize}")),

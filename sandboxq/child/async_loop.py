@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import async_stacks
 from sandboxq.child.async_questions import AsyncQuestions
-from sandboxq.child.frames import CALL, IS_ASYNC, PING, PONG, READY, RETIRE, STACKS
-from sandboxq.child.held import HeldInTurn
+from sandboxq.child.frames import (
+    CALL,
+    CALLS,
+    IS_ASYNC,
+    PING,
+    PONG,
+    READY,
+    RETIRE,
+    STACKS,
+    decode_calls,
+)
+from sandboxq.child.held import Granted, HeldInTurn
 from sandboxq.child.job import Job
 from sandboxq.child.loader import is_coroutine_function
 from sandboxq.child.loop import (
@@ -119,9 +129,10 @@ class _Desk:
             self._is_reading = False
 
     def _on_readable(self) -> None:
-        """Take one message; the next only when its job has run to its first `await`.
+        """Take one message; the next only when its jobs have run to their first `await`.
 
-        A job that computes on the loop must not have others beside it that nobody can take back.
+        A job that computes on the loop must not have others beside it that nobody can take back:
+        those of its own packet can be, until they have their tokens.
         """
         try:
             message = self._link.receive_now()
@@ -136,11 +147,16 @@ class _Desk:
             self._retired.set()
         elif kind == CALL:
             self._begin(seq, payload)
+        elif kind == CALLS:
+            payloads = decode_calls(payload)
+            granted = Granted(self._link, seq + len(payloads) - 1)
+            for number, each in enumerate(payloads, seq):
+                self._begin(number, each, granted)
 
-    def _begin(self, seq: int, payload: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(payload, seq))
+    def _begin(self, seq: int, payload: bytes, granted: Granted | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(payload, seq, granted))
         self._tasks[seq] = task
-        task.add_done_callback(partial(self._on_done, seq))
+        task.add_done_callback(partial(self._on_done, seq, granted))
         if len(self._tasks) >= self._settings.concurrency:
             self._read_no_more()
 
@@ -156,14 +172,17 @@ class _Desk:
             self._link.send(STACKS, seq, text.encode("utf-8", "backslashreplace"))
         self._link.send(STACKS, 0)
 
-    def _on_done(self, seq: int, task: asyncio.Task[None]) -> None:
+    def _on_done(self, seq: int, granted: Granted | None, task: asyncio.Task[None]) -> None:
         del self._tasks[seq]
-        if task.cancelled():  # before its first step: it has said nothing
+        # Cancelled before its first step, it has said nothing, and taken no token.
+        if task.cancelled() and (granted is None or granted.may_begin(seq)):
             self._tell_failure(seq, asyncio.CancelledError(), time.perf_counter_ns())
         if not self._retired.is_set():
             self._read_on()
 
-    async def _run(self, payload: bytes, seq: int) -> None:
+    async def _run(self, payload: bytes, seq: int, granted: Granted | None) -> None:
+        if granted is not None and not granted.may_begin(seq):
+            return
         self._capture.begin_task(seq)
         await in_steps(self._answer(payload, seq), self._link.mark.words, seq)
 

@@ -108,18 +108,41 @@ class HeldInTurn(Held):
         super().add(seq, payload, usage, microseconds=microseconds, began=ended, ended=ended)
 
 
+class Granted:
+    """The calls of one packet, up to the number ``last``: which of them this child may begin."""
+
+    __slots__ = ("_is_revoked", "_last", "_link")
+
+    def __init__(self, link: Link, last: int) -> None:
+        """All of them, as long as there are tokens."""
+        self._link = link
+        self._last = last
+        self._is_revoked = False
+
+    def may_begin(self, seq: int) -> bool:
+        """Take the token of a call; without one, give back this call and those behind it.
+
+        Asked once for each, in their order. After the first without, the tokens are of other calls.
+        """
+        if self._is_revoked:
+            return False
+        if not _take_token(self._link.tokens):
+            self._is_revoked = True
+            self._link.answer(RETURNED, seq, b"", detail=self._last - seq + 1)
+        return not self._is_revoked
+
+
 def run_calls(
     link: Link, held: Held, calls: list[bytes], seq: int, run: Callable[[bytes, int], None]
 ) -> None:
     """Run those of ``calls``, numbered from ``seq`` on, that the coordinator leaves to us."""
     link.held = held
-    for index, payload in enumerate(calls):
-        if not _take_token(link.tokens):
-            left = len(calls) - index
-            link.answer(RETURNED, seq + index, b"", detail=left)
+    granted = Granted(link, seq + len(calls) - 1)
+    for number, payload in enumerate(calls, seq):
+        if not granted.may_begin(number):
             break
         link.has_spoken = False
-        run(payload, seq + index)
+        run(payload, number)
     held.flush()
     link.held = None
 

@@ -16,6 +16,8 @@ _LARGEST_RESERVE = 200
 # Jobs of which so many are sent ahead are so short that a system call for each is what they cost:
 # they share packets. More than this in one gives little, and a quarter of what is ahead flows best.
 _PACKET = 8
+# Calls that become the tasks of an event loop: as many as it has seats for, up to so many.
+TASKS_PACKET = 16
 # The newest run time's weight: a change of load is believed after about ten jobs.
 _WEIGHT = 0.2
 

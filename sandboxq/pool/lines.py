@@ -59,7 +59,7 @@ class Lines:
 
     def on_text(self) -> None:
         """Find out whose the text is: not that of calls whose answers were not read yet."""
-        if self._child.packets.last:
+        if self._child.packets.last and not self._child.is_async:
             latest = self._child.latest()
             self._child.read()  # of answers that announce text, which is then read for them
             self._writer = latest

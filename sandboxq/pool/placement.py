@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import PING
-from sandboxq.pool.depth import average_with, depth, packet, reserve
+from sandboxq.pool.depth import TASKS_PACKET, average_with, depth, packet, reserve
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,6 +51,7 @@ class Placement:
         self._reserve_limit = 0
         self._each = concurrency  # calls that one child may hold
         self._packet = 1  # calls that go to a child together
+        self._enough = concurrency  # from so many on a child gets no more
         self._average: float | None = None
         self._number = 0
         self._seq = 0
@@ -83,9 +84,21 @@ class Placement:
     def adjust(self) -> None:
         """Decide anew how much to hold ahead."""
         self._each = self._concurrency + depth(self._average) - 1
-        can_pack = bool(self._ready) and self._ready[0].can_pack
-        self._packet = packet(self._average) if can_pack else 1
+        self._packet, self._enough = self._packing()
         self._reserve_limit = reserve(self._average, self._concurrency * len(self._ready))
+
+    def _packing(self) -> tuple[int, int]:
+        """Return how many calls share a packet, and the load from which a child gets no more.
+
+        A child that still has plenty to do is left alone until there is room for a whole packet; a
+        seat in an event loop is not left empty for that.
+        """
+        if not self._ready or not self._ready[0].can_pack:
+            return 1, self._each
+        if self._ready[0].is_async:
+            return TASKS_PACKET, self._each
+        calls = packet(self._average)
+        return calls, self._each - calls + 1
 
     def put(self, call: Call) -> None:
         """Send a new call, or keep it until a child has room."""
@@ -110,12 +123,9 @@ class Placement:
         self.pump()
 
     def pump(self) -> None:
-        """Send from the reserve what children have room for.
-
-        A child that still has plenty to do is left alone until there is room for a whole packet.
-        """
+        """Send from the reserve what children have room for."""
         while self._reserve:
-            child = self._least_loaded(self._each - self._packet + 1)
+            child = self._least_loaded(self._enough)
             if child is None:
                 return
             calls = self._next_for(child) if self._packet > 1 else ()
@@ -188,10 +198,17 @@ class Placement:
         self._see_to(child)
 
     def _next_for(self, child: Child) -> Sequence[Call]:
-        """Return what of the reserve goes to a child in one packet; it stays there."""
-        room = child.most_calls - child.answered - len(child.flying)
+        """Return what of the reserve goes to a child in one packet; it stays there.
+
+        An event loop begins all that it has read: what it has no seat for goes by itself, and is
+        not read before.
+        """
+        load = len(child.flying)
+        room = child.most_calls - child.answered - load
+        if child.is_async:
+            room = min(room, self._concurrency - load)
         calls, size = [], 0
-        for call in islice(self._reserve, min(self._packet, room)):
+        for call in islice(self._reserve, max(0, min(self._packet, room))):
             size += len(call.payload)
             if call.blob is not None or size > _LARGEST_PACKET:
                 break

@@ -169,7 +169,7 @@ class Reception:
             self._on_request(child, detail, seq, payload)
         elif kind == READY:
             child.is_async = detail == IS_ASYNC
-            child.can_pack = child.packs_calls and not child.is_async
+            child.can_pack = child.packs_calls
             self._pool.crew.ready_now(child)
         elif kind == PONG:
             self._go_on(child)
