@@ -1,9 +1,9 @@
 """What a worker that runs jobs consists of, wired together but not yet started.
 
 Redis ──claim──► Claimer ──call──► Pool ──► children
-▲                                  │ outcome, progress, log
-├──────settle, report────── Settler ◄─┘
-└──────extend────── LockKeeper   (for as long as a job is held)
+  ▲                                 │ outcome, progress, log
+  ├──────settle, report────── Settler ◄
+  └──────extend────── LockKeeper   (for as long as a job is held)
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Collects what children report and how attempts end, and writes it to Redis in batches.
 
-pool ──report──► reports  ─┐
-──outcome─► endings  ─┴─► flush: report script, then settle script ──► Redis
-▲            │ Redis away: everything is kept and sent again
-└────────────┘
+pool ──report──► reports ─┐
+     ──outcome─► endings ─┴─► flush: report script, then settle script ──► Redis
+                    ▲           │ Redis away: everything is kept and sent again
+                    └───────────┘
 """
 
 from __future__ import annotations
