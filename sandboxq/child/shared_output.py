@@ -27,6 +27,11 @@ def claim(capture: Capture) -> None:
     _mine.set(capture)
 
 
+def is_claimed() -> bool:
+    """Tell whether what this context prints is that of a job."""
+    return _mine.get() is not None
+
+
 class _Router:
     """Stands for the Capture of whoever prints."""
 

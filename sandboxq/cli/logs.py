@@ -67,7 +67,10 @@ class _LineHandler(logging.Handler):
         self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._write(self.format(record))
+        try:
+            self._write(self.format(record))
+        except (OSError, ValueError):  # who read it is gone: no reason to stop what was logged
+            self.handleError(record)
 
 
 def configure(log_format: str, write: Callable[[str], None]) -> None:

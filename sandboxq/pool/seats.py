@@ -11,6 +11,7 @@ those than children, no child is started until one of them has ended.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import json
 import logging
@@ -100,6 +101,8 @@ class SeatKeeper:
         self._order = order
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        # In that of a thread, whatever the coordinator logs would be the output of its job.
+        self._context = contextvars.copy_context()
         self._size = 0
         self._processor: loader.Processor | None = None
         self._seats: dict[int, Seat] = {}
@@ -351,7 +354,7 @@ class SeatKeeper:
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call on the loop, unless it is closed: then nobody waits any more."""
         try:
-            self._loop.call_soon_threadsafe(function, *arguments)
+            self._loop.call_soon_threadsafe(function, *arguments, context=self._context)
         except RuntimeError:
             return
 

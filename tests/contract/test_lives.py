@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.child import shared_output
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 from sandboxq.outcome import Completed, HandedBack
 from sandboxq.pool.recycler import Recycling
@@ -164,6 +166,32 @@ def test_a_setup_that_fails_is_a_failed_start(open_kind: Open, tmp_path: Path) -
                 pass
 
     run_async(main())
+
+
+def test_what_the_coordinator_logs_of_a_child_is_no_output_of_it(
+    open_kind: Open, tmp_path: Path
+) -> None:
+    """A thread calls back from its own context, where all that is printed is its job's."""
+    setup = "def setup(): 1 / 0\ndef process(job): pass"
+    contexts = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            contexts.append((record.msg, shared_output.is_claimed()))
+
+    async def main() -> None:
+        with pytest.raises(ChildStartFailed):
+            async with open_kind(processor_file(tmp_path, setup)):
+                pass
+
+    log, listening = logging.getLogger("sandboxq.pool"), Listening()
+    log.addHandler(listening)
+    try:
+        run_async(main())
+    finally:
+        log.removeHandler(listening)
+    assert contexts
+    assert not any(is_claimed for _, is_claimed in contexts)
 
 
 def test_concurrency_needs_an_async_processor(open_kind: Open, chores: Path) -> None:
