@@ -51,7 +51,7 @@ class Claim(NamedTuple):
 
     ``rate_limit_ms`` is how long the current window still lasts, when it is used up.
     ``next_delayed_ms`` is when the earliest delayed job is due (0: none), told when fewer jobs than
-    asked for were there. ``is_blocked``: the queue is paused or at its global concurrency.
+    could be claimed were there. ``is_blocked``: the queue is paused or at its global concurrency.
     """
 
     jobs: list[ClaimedJob]

@@ -232,10 +232,7 @@ class Claimer:
 
     async def _wait_for_jobs(self, last: Claim, limit: int, mode: Mode) -> Claim | None:
         """Sleep until there may be jobs, and claim them; None when they are still to be claimed."""
-        timeout = self._settings.drain_delay
-        if last.next_delayed_ms:
-            due = (last.next_delayed_ms - self._clock.now_ms()) / 1000
-            timeout = min(max(due, 0.001), LONGEST_DELAY_WAIT)
+        timeout = self._longest_wait(last)
         if mode is Mode.BURST:
             timeout = min(timeout, BURST_LOOK)
         if self._pool.held:
@@ -247,6 +244,16 @@ class Claimer:
             found = await self._claims.when_marked(limit, timeout)
         self._hand_back_stuck()
         return found
+
+    def _longest_wait(self, last: Claim) -> float:
+        """Return for how many seconds to wait when no marker comes."""
+        drain_delay = self._settings.drain_delay
+        if not last.next_delayed_ms:
+            return drain_delay
+        due = (last.next_delayed_ms - self._clock.now_ms()) / 1000
+        # Node's workers may end what is active without a marker, and others may claim then.
+        longest = drain_delay if last.is_blocked else LONGEST_DELAY_WAIT
+        return min(max(due, 0.001), longest)
 
 
 def refusal_of(job: ClaimedJob, max_started_attempts: int | None) -> str:

@@ -158,7 +158,7 @@ class QueueMachine(ServerMachine):
     )
     def claim(self, limit: int, worker: str, max_in_window: int | None) -> None:
         """Wake up, which takes the markers away, and claim."""
-        self._take_markers()
+        self.run(self.broker.command("DEL", self.keys["marker"]))
         self.claims += 1
         token = f"t{self.claims}"
         taken = self.run(
@@ -177,8 +177,7 @@ class QueueMachine(ServerMachine):
         self.sleeps_for_window = taken.rate_limit_ms > 0
         assert [job.id.decode() for job in taken.jobs] == (wanted or [])
         assert (taken.rate_limit_ms > 0 or taken.is_blocked) == (wanted is None)
-        if taken.next_delayed_ms:
-            self.known_due = taken.next_delayed_ms
+        self.known_due = taken.next_delayed_ms or float("inf")
         for job in taken.jobs:
             self.plain[job.id.decode()] = token if job.is_plain else ""
             known = self.model.jobs[job.id.decode()]
@@ -194,12 +193,6 @@ class QueueMachine(ServerMachine):
             self._settle(
                 [Ending(job_id=job_id, token=self.token(job_id, "held"), text="1", **rest)]
             )
-
-    def _take_markers(self) -> None:
-        flat = self.run(self.broker.command("ZRANGE", self.keys["marker"], 0, -1, "WITHSCORES"))
-        self.run(self.broker.command("DEL", self.keys["marker"]))
-        if b"1" in flat[::2]:
-            self.known_due = min(self.known_due, float(flat[flat.index(b"1") + 1]))
 
     @rule(drafts=st.lists(endings, min_size=1, max_size=4))
     def settle(self, drafts: list[dict[str, Any]]) -> None:

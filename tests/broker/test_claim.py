@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Crashes
+from sandboxq.job import KEEP_ALL
+from sandboxq.outcome import Complete, Crashes
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
@@ -175,6 +176,20 @@ def test_a_short_batch_tells_it_too(case: Case) -> None:
     case.waiting("1", "2")
     assert case.claim(limit=1).next_delayed_ms == 0
     assert case.claim(limit=2).next_delayed_ms == NOW + 700
+
+
+@pytest.mark.parametrize("limit", [{"paused": 1}, {"concurrency": 1}])
+def test_a_queue_that_gives_nothing_tells_it_too(case: Case, limit: dict[str, int]) -> None:
+    """Where nothing waits, no marker says that there is room again."""
+    case.active("runs")
+    case.redis.hset(case.keys["meta"], mapping=limit)
+    case.job("later")
+    case.redis.zadd(case.keys["delayed"], {"later": (NOW + 700) * 4096})
+
+    assert case.claim() == ([], 0, NOW + 700, True)
+
+    case.settle(("runs", Complete(b"1", KEEP_ALL)))
+    assert case.scores("marker") == {}
 
 
 def test_paused_claims_nothing_but_promotes(case: Case) -> None:

@@ -97,6 +97,33 @@ def test_global_concurrency_is_kept_and_room_is_used_at_once(
     run_async(main())
 
 
+def test_a_delayed_job_is_not_forgotten_where_there_is_no_room(
+    server_url: str, queue_name: str
+) -> None:
+    """By the time it is due there may be room, and whoever made it says so only to what waits."""
+
+    async def main() -> None:
+        async with (
+            Queue(queue_name, url=server_url) as queue,
+            Worker(queue_name, url=server_url) as other,
+        ):
+            await queue.set_global_concurrency(1)
+            await queue.add("echo", {})
+            held = await other.get_next_job()
+            assert held is not None
+            async with running(server_url, queue_name, drain_delay=30) as (_, worker):
+                later = await queue.add("echo", {"value": "late"}, delay=1)
+                await wait_until_async(lambda: _has_taken_the_marker(worker))
+                await held.move_to_completed(None)
+                assert await later.result(timeout=5) == "late"
+
+    run_async(main())
+
+
+async def _has_taken_the_marker(worker: Worker) -> bool:
+    return not await worker.broker.command("EXISTS", worker.keys["marker"])
+
+
 def test_a_burst_under_a_limit_ends(server_url: str, queue_name: str) -> None:
     """A batch that is limited takes longer, and then is done."""
 

@@ -76,7 +76,8 @@ if wait_ms > 0 then
   return { {}, wait_ms, 0, 0 }
 end
 if is_blocked(queue) then
-  return { {}, 0, 0, 1 }
+  -- Node tells nothing here; its workers remember what the marker said, ours ask as it comes.
+  return { {}, 0, next_delayed_ms(), 1 }
 end
 if queue.concurrency then
   left = math.min(left, queue.concurrency - call('LLEN', active))
