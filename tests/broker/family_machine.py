@@ -27,6 +27,7 @@ from tests.broker.server_machine import ServerMachine
 if TYPE_CHECKING:
     from sandboxq.outcome import Transition
     from sandboxq.queue.flow_plan import FlowNode
+    from tests.broker.family_model import Member
 
 LOCK_MS = 10_000_000
 
@@ -104,13 +105,13 @@ class FamilyMachine(ServerMachine):
         taken = self.run(
             claim(self.broker, self.keys, limit=count, token=token, lock_ms=LOCK_MS, now_ms=NOW)
         )
+        # All before the first ends: it may be what fails another, which is told at its end.
         for row in taken.jobs:
-            job_id = row.id.decode()
-            job = self.model.jobs[job_id]
+            job = self.model.jobs[row.id.decode()]
             assert job.state == WAITING
-            blamed = None if job.deferred is None else f"child {self.keys[job.deferred]} failed"
-            assert row.deferred_failure.decode() == (blamed or "")
-            self._end(job_id, token, "fail" if blamed else kind)
+            assert row.deferred_failure.decode() == (self._deferred_of(job) or "")
+        for row in taken.jobs:
+            self._end(row.id.decode(), token, "fail" if row.deferred_failure else kind)
 
     def _end(self, job_id: str, token: str, kind: str) -> None:
         code = self._settle(job_id, token, kind)
@@ -204,8 +205,11 @@ class FamilyMachine(ServerMachine):
                 job.processed,
                 job.ignored,
                 job.unsuccessful,
-                None if job.deferred is None else f"child {self.keys[job.deferred]} failed",
+                self._deferred_of(job),
             )
+
+    def _deferred_of(self, job: Member) -> str | None:
+        return None if job.deferred is None else f"child {self.keys[job.deferred]} failed"
 
     def _children_of(self, job_id: str) -> tuple[Any, ...]:
         key = self.keys[job_id]
