@@ -10,9 +10,9 @@ _DEEPEST = 32
 # A round trip to Redis is hidden by one more call per slot; of longer jobs it is not worth a lock.
 _WORTH_A_RESERVE = 0.05
 # Jobs of microseconds: so much work is kept ready that Redis may take several milliseconds to
-# settle a batch and claim the next while the children go on; two batches are enough for that.
+# settle a batch and claim the next while the children go on; four batches are enough for that.
 _READY = 0.004
-_LARGEST_RESERVE = 200
+_LARGEST_RESERVE = 400
 # Jobs of which so many are sent ahead are so short that a system call for each is what they cost:
 # they share packets. More than this in one gives little, and a quarter of what is ahead flows best.
 _PACKET = 8

@@ -158,8 +158,9 @@ class Claimer:
             return 0
         held = self._pool.held + self._porter.pending
         has_idle_slot = held < self._pool.size * self._settings.concurrency
-        # Half empty is soon enough when work is ahead; asking for each single job is not a batch.
-        return min(room, BATCH) if has_idle_slot or room >= held else 0
+        # Asking for each single job is no batch: when work is ahead, half empty is soon enough, or
+        # room for a whole one.
+        return min(room, BATCH) if has_idle_slot or room >= min(held, BATCH) else 0
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
