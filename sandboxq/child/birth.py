@@ -18,24 +18,28 @@ if TYPE_CHECKING:
 CHILD_VARIABLE = "SANDBOXQ_CHILD"
 
 
-def be_born(parent: int, *, stdout: int, stderr: int) -> None:
-    """Leave the fork server's session, take the output pipes, and die when the fork server does."""
+def be_born(parent: int) -> None:
+    """Leave the fork server's session and handlers, and die when it does."""
     prctl.die_with_parent()
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
     os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)
+    os.environ[CHILD_VARIABLE] = str(os.getpid())
+    _reseed()
+    gc.enable()
+
+
+def take_place(*, stdout: int, stderr: int) -> None:
+    """Take the output pipes, and be a child like any other from now on."""
     prctl.show_memory()
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     os.close(stdout)
     os.close(stderr)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
-    os.environ[CHILD_VARIABLE] = str(os.getpid())
     _give_way()
-    _reseed()
-    gc.enable()
 
 
 def _give_way() -> None:

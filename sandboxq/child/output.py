@@ -167,16 +167,22 @@ class LogLines(logging.Handler):
 def install(capture: Capture) -> None:
     """Put the writers in place of the standard streams, and the handler where none is set."""
     old = (sys.stdout, sys.stderr)
-    sys.stdout = LineWriter(capture, STDOUT, sys.__stdout__)
-    sys.stderr = LineWriter(capture, STDERR, sys.__stderr__)
+    sys.stdout, sys.stderr, logging.lastResort = stand_ins(capture)
     # Handlers made at import hold the streams of that time.
     for handler in logging.root.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in old:
             handler.setStream(sys.stdout if handler.stream is old[0] else sys.stderr)
-    # Not a root handler: with one, logging.basicConfig() in a processor would do nothing.
-    logging.lastResort = LogLines(capture)
     if not logging.root.handlers and logging.root.level == logging.WARNING:
         logging.root.setLevel(logging.INFO)
+
+
+def stand_ins(capture: Capture) -> tuple[LineWriter, LineWriter, LogLines]:
+    """Return what stands for stdout and stderr, and for logging's last resort.
+
+    Not for a root handler: with one, logging.basicConfig() in a processor would do nothing.
+    """
+    out = LineWriter(capture, STDOUT, sys.__stdout__)
+    return out, LineWriter(capture, STDERR, sys.__stderr__), LogLines(capture)
 
 
 def has_unread_output() -> bool:

@@ -99,3 +99,9 @@ class Meter:
             os.close(self._fd)  # forbidden here: the peak stays that of the process
             self._fd = -1
         self._floor_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def close(self) -> None:
+        """Give back the descriptor; the peak stays that of the process from now on."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -56,6 +56,7 @@ class TreeWatch:
         self._policy = policy
         self._max_result = max_result
         self._weighings: dict[int, _Weighing] = {}  # by child
+        self._ownerless: set[int] = set()  # at the last look
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -109,7 +110,7 @@ class TreeWatch:
             return {}
         owners = {child.pid for child in self._crew.children if child.pid}
         found: dict[int, list[int]] = {}
-        is_stray_there = False
+        ownerless: set[int] = set()
         for pid in children_of(server.pid):
             if pid in owners:
                 continue
@@ -117,9 +118,10 @@ class TreeWatch:
             if owner:
                 found.setdefault(owner, []).extend([pid, *descendants_of(pid)])
             else:
-                is_stray_there = True
-        if is_stray_there:
+                ownerless.add(pid)
+        if ownerless - self._ownerless:  # what outlives a sweep is the server's own: its spare
             server.sweep()
+        self._ownerless = ownerless
         return found
 
 

@@ -7,7 +7,8 @@
     sweep      ─► (ends orphans that no child owns)
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
-It has one thread, and so may fork at any time. Whatever a child starts and leaves behind is
+It has one thread, and so may fork at any time: it does so in advance, and most children were a
+spare before (spare.py). Whatever a child starts and leaves behind is
 re-parented to it (PR_SET_CHILD_SUBREAPER) and ended with that child.
 """
 
@@ -27,14 +28,16 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import loader, loop, stacks
 from sandboxq.child.arena import ChildArena
-from sandboxq.child.birth import CHILD_VARIABLE, be_born
+from sandboxq.child.birth import CHILD_VARIABLE, be_born, take_place
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
+from sandboxq.child.rehearsal import rehearse
+from sandboxq.pool.spare import Spare, open_pair, wait_for_order
 from sandboxq.sandbox import cgroup, family, plan, prctl, scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CONTROL_PACKET = 64 * 1024
 # Exit code after an import that failed: what the import has started may still run.
@@ -101,6 +104,7 @@ class _Zygote:
         self._order = order
         self._scratch: dict[int, str] = {}  # of each living child
         self._removers: set[int] = set()  # processes that remove the files of dead ones
+        self._spare: Spare | None = None
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> None:
@@ -134,25 +138,20 @@ class _Zygote:
         if order["op"] == "sweep":
             self._sweep()
         else:
-            self._fork(order, fds)
+            self._spawn(raw, order, fds)
 
-    def _fork(self, order: dict[str, Any], fds: Sequence[int]) -> None:
-        sys.stdout.flush()  # or each child would print it again
-        sys.stderr.flush()
-        parent = os.getpid()
-        if self._processor is not None:  # else each child has sources of its own to see
-            plan.prepare(order["steps"])
+    def _spawn(self, raw: bytes, order: dict[str, Any], fds: Sequence[int]) -> None:
+        """Have a child for this order, and tell; then have one ready for the next."""
+        spare, self._spare = self._spare, None
         try:
-            pid = os.fork()
+            is_taken = spare is not None and spare.give(raw, fds)
+            pid = spare.pid if spare is not None and is_taken else self._fork(order, list(fds))
         except OSError as error:
             self._say({"op": "fork-failed", "number": order["number"], "reason": str(error)})
+            return
+        finally:
             for fd in fds:
                 os.close(fd)
-            return
-        if pid == 0:
-            self._be_child(order, list(fds), parent)
-        for fd in fds:
-            os.close(fd)
         self._scratch[pid] = order["scratch"]
         pidfd = os.pidfd_open(pid)  # nobody else can reap it, so this is the right process
         text = json.dumps({"op": "forked", "number": order["number"], "pid": pid}).encode()
@@ -161,19 +160,55 @@ class _Zygote:
         except OSError:
             self._leave()
         os.close(pidfd)
-        if self._processor is not None:
-            plan.prepare_next(order["steps"])
+        if self._processor is not None:  # else each child has sources of its own to see
+            with contextlib.suppress(OSError):  # the kernel refuses: the next order will hear it
+                self._fork_ahead(order["steps"])
 
-    def _be_child(self, order: dict[str, Any], fds: list[int], parent: int) -> None:
-        """Live a child's life; never returns."""
+    def _fork(self, order: dict[str, Any], fds: list[int]) -> int:
+        """Fork a child that has its order. Raises: OSError."""
+        _flush()
+        parent = os.getpid()
+        if self._processor is not None:
+            plan.prepare(order["steps"])
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(lambda: (order, fds), parent)
+        plan.give_away()
+        return pid
+
+    def _fork_ahead(self, steps: Sequence[Sequence[Any]]) -> None:
+        """Fork the next spare, for an order with such steps. Raises: OSError."""
+        _flush()
+        parent = os.getpid()
+        plan.prepare(steps)
+        near, far = open_pair()
+        with far:
+            try:
+                pid = os.fork()
+            except OSError:
+                near.close()
+                raise
+            if pid == 0:
+                near.close()
+                self._be_child(lambda: _order_for_spare(far, steps), parent)
+        plan.give_away()
+        self._spare = Spare(pid, near)
+
+    def _be_child(
+        self, next_order: Callable[[], tuple[dict[str, Any], list[int]]], parent: int
+    ) -> None:
+        """Live a child's life, from its order on; never returns."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             os.close(self._wake_r)
             os.close(self._wake_w)
             self._control.close()
+            be_born(parent)
+            faulthandler.enable(file=2)
+            order, fds = next_order()
             sock, stdout, stderr, memory, cancels, answers, arena, page, tokens = fds
-            be_born(parent, stdout=stdout, stderr=stderr)
+            take_place(stdout=stdout, stderr=stderr)
             mark = Mark(memory)
             os.close(memory)
             sockets = _packets(sock), _packets(answers)
@@ -188,7 +223,6 @@ class _Zygote:
             os._exit(code)
 
     def _run_child(self, link: Link, order: dict[str, Any]) -> None:
-        faulthandler.enable(file=2)
         try:
             if self._processor is None:
                 loader.see_sources(self._order["processor"])  # or the policy would hide them
@@ -231,6 +265,9 @@ class _Zygote:
         _, status, usage = os.wait4(pid, 0)
         if not is_child:
             self._removers.discard(pid)
+            if self._spare is not None and self._spare.pid == pid:
+                self._spare.socket.close()
+                self._spare = None  # the next order is followed by another
             self._sweep()  # what it had started is ours now
             return
         path = self._scratch.pop(pid)
@@ -255,7 +292,8 @@ class _Zygote:
                 family.kill_all([pid, *family.descendants_of(pid)])
 
     def _is_owned(self, pid: int) -> bool:
-        if pid in self._scratch or pid in self._removers:
+        is_spare = self._spare is not None and self._spare.pid == pid
+        if is_spare or pid in self._scratch or pid in self._removers:
             return True
         return family.owner_of(pid, self._scratch, CHILD_VARIABLE.encode()) > 0
 
@@ -291,6 +329,24 @@ class _Zygote:
             scratch.remove_scratch(self._order["scratch"])
         cgroup.leave(self._order["groups"])
         os._exit(0)
+
+
+def _order_for_spare(
+    far: socket.socket, steps: Sequence[Sequence[Any]]
+) -> tuple[dict[str, Any], list[int]]:
+    """Get ready, wait, and return an order and its descriptors."""
+    rehearse()
+    plan.prepare(steps)
+    raw, fds = wait_for_order(far, CONTROL_PACKET, _DESCRIPTORS_OF_A_CHILD)
+    order = json.loads(raw)
+    plan.prepare(order["steps"])  # files may have been replaced since
+    return order, fds
+
+
+def _flush() -> None:
+    """Empty the streams before a fork, or each child would print it again."""
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def _tell(control: socket.socket, message: dict[str, Any]) -> None:

@@ -90,10 +90,9 @@ def prepare(steps: Sequence[Sequence[Any]]) -> None:
             seccomp.prepared(**values[-1])
 
 
-def prepare_next(steps: Sequence[Sequence[Any]]) -> None:
-    """Prepare anew, after a fork: what was ready belongs to the child."""
+def give_away() -> None:
+    """Forget, after a fork, what was ready: it belongs to the process that was forked."""
     _ahead.drop()
-    prepare(steps)
 
 
 def follow(steps: Sequence[Sequence[Any]]) -> None:

@@ -139,17 +139,30 @@ class _Scene:
         if victim == "coordinator":
             return worker.process.pid
         zygote = wait_until(lambda: children_of(worker.process.pid))[0]
-        return int(zygote if victim == "zygote" else wait_until(lambda: children_of(zygote))[0])
+        return int(zygote if victim == "zygote" else wait_until(lambda: _born(zygote))[0])
 
     def _newborn(self, worker: RunningWorker, victim: str) -> int:
         """Kill what is there; its successor imports, or is in its setup()."""
         old = self._pid_of(worker, victim)
         parent = worker.process.pid if victim == "zygote" else self._pid_of(worker, "zygote")
-        before = set(children_of(parent))
+        younger = children_of if victim == "zygote" else _born
+        before = set(younger(parent))
         os.kill(old, signal.SIGKILL)
-        found = wait_until(lambda: [pid for pid in children_of(parent) if pid not in before])
+        found = wait_until(lambda: [pid for pid in younger(parent) if pid not in before])
         time.sleep(0.15)
         return int(found[0])
+
+
+def _born(zygote: int) -> list[int]:
+    """Return the children of a fork server; not its spare, which the next one is made of."""
+    return [pid for pid in children_of(zygote) if _is_in_use(pid)]
+
+
+def _is_in_use(pid: int) -> bool:
+    try:
+        return os.sched_getscheduler(pid) == os.SCHED_BATCH
+    except ProcessLookupError:
+        return False  # it removed a dead child's files
 
 
 def _state_of(pid: int) -> str:

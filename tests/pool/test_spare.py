@@ -1,0 +1,225 @@
+"""The process that a fork server forks in advance: used once, replaced, and nobody's burden."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.pool.spare import Spare, open_pair, wait_for_order
+from sandboxq.sandbox.family import children_of
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import lives, open_pool, processor_file, stat_fields
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.pool.desk import Desk
+
+_PROCESSOR = "import os\ndef process(job): return os.getpid()\n"
+
+
+def _server_of(desk: Desk) -> int:
+    return int(stat_fields(desk.pool.pids[0])[1])
+
+
+async def _spare_of(desk: Desk) -> int:
+    """Return the one process of the fork server that is no child, once it waits."""
+
+    async def find() -> int | None:
+        others = set(children_of(_server_of(desk))) - set(desk.pool.pids)
+        return next(iter(others)) if len(others) == 1 else None
+
+    return int(await wait_until_async(find))
+
+
+async def _grow(desk: Desk, size: int) -> set[int]:
+    """Return the children that a pool has more of afterwards."""
+    before = set(desk.pool.pids)
+    await desk.pool.resize(size)
+    return set(desk.pool.pids) - before
+
+
+@pytest.mark.parametrize("policy", ["none", "limits", "strict"])
+def test_next_child_is_the_spare(tmp_path: Path, policy: str) -> None:
+    """Its fork and its copies of pages are over when it is asked for; another takes its place."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), policy=policy) as desk:
+            for size in (2, 3):
+                spare = await _spare_of(desk)
+                assert await _grow(desk, size) == {spare}
+            assert {await desk.value() for _ in range(30)} <= set(desk.pool.pids)
+
+    run_async(main())
+
+
+def test_spare_that_was_killed_is_made_good(tmp_path: Path) -> None:
+    """Whoever kills it, the order is not lost, and the one after that finds a spare again."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:
+            spare = await _spare_of(desk)
+            os.kill(spare, signal.SIGKILL)
+            await wait_until_async(lambda: _is_gone(spare))
+            assert len(await _grow(desk, 2)) == 1
+            spare = await _spare_of(desk)
+            assert await _grow(desk, 3) == {spare}
+
+    run_async(main())
+
+
+def test_signals_to_all_leave_the_spare_as_it_is(tmp_path: Path) -> None:
+    """Docker and systemd send SIGTERM to whatever they see; the coordinator alone ends children."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:
+            spare = await _spare_of(desk)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                os.kill(spare, number)
+            assert await _grow(desk, 2) == {spare}
+            assert await desk.value() in desk.pool.pids
+
+    run_async(main())
+
+
+def test_spare_survives_the_watch_for_strays(tmp_path: Path) -> None:
+    """It has no owner, and yet is no orphan of a job."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), policy="limits") as desk:
+            spare = await _spare_of(desk)
+            await asyncio.sleep(0.35)  # the watch looks ten times a second
+            assert await _spare_of(desk) == spare
+
+    run_async(main())
+
+
+def test_spare_dies_with_the_fork_server(tmp_path: Path) -> None:
+    """A fork server that was killed cannot end it."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:
+            spare = await _spare_of(desk)
+            os.kill(_server_of(desk), signal.SIGKILL)
+            await wait_until_async(lambda: _is_gone(spare))
+            await desk.value()
+
+    run_async(main())
+
+
+def test_spare_holds_nothing_of_anybody(tmp_path: Path) -> None:
+    """A pipe of another child that it held would not end with that child."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), size=2) as desk:
+            spare = await _spare_of(desk)
+            await wait_until_async(lambda: _has_links(spare, 4))
+            links = _links(spare)
+            server = _links(_server_of(desk))
+            others = {link for pid in desk.pool.pids for link in _links(pid)}
+            mine = set(links) - set(server)
+            assert len(mine) == 1  # the socket that its order comes by
+            assert not mine & others
+            assert sorted(set(links) & set(server)) == sorted(set(server[:3]))
+
+    run_async(main())
+
+
+def test_processor_that_each_child_imports_has_no_spare(tmp_path: Path) -> None:
+    """There is nothing that it could have ready."""
+    path = processor_file(
+        tmp_path,
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(300,), daemon=True).start()\n"
+        "def process(job): return 1\n",
+    )
+
+    async def main() -> None:
+        async with open_pool(path) as desk:
+            await desk.value()
+            assert children_of(_server_of(desk)) == desk.pool.pids
+
+    run_async(main())
+
+
+def test_spare_sees_files_that_were_replaced_since(tmp_path: Path) -> None:
+    """What `strict` may read is settled by inode: a deployment replaces files while it waits."""
+    path = processor_file(
+        tmp_path,
+        "import os, time\n"
+        "def process(job):\n"
+        "    time.sleep(0.05)\n"
+        "    try: return [os.getpid(), open(job.data).read()]\n"
+        "    except PermissionError: return [os.getpid(), 'refused']\n",
+    )
+    notes = path.parent / "notes.txt"
+    notes.write_text("old")
+
+    async def main() -> None:
+        async with open_pool(path, policy="strict") as desk:
+            first = desk.pool.pids[0]
+            assert await desk.value(str(notes)) == [first, "old"]
+            spare = await _spare_of(desk)
+            await wait_until_async(lambda: _waits(spare))
+            fresh = notes.with_suffix(".new")
+            fresh.write_text("new")
+            fresh.rename(notes)
+            assert await _grow(desk, 2) == {spare}
+            calls = [desk.submit(str(notes)) for _ in range(8)]
+            seen = [json.loads((await desk.outcome(call)).value) for call in calls]  # type: ignore[union-attr]
+            assert dict(seen) == {first: "refused", spare: "new"}
+
+    run_async(main())
+
+
+def test_order_is_not_given_to_a_process_that_has_ended() -> None:
+    """Then it is the caller's still, to fork afresh for."""
+    near, far = open_pair()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    with far:  # as long as this is open the order could be sent
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert not Spare(pid, near).give(b"{}", [])
+        os.waitpid(pid, 0)
+
+
+def test_order_arrives_whole() -> None:
+    """With its descriptors, although the other end is closed at once."""
+    near, far = open_pair()
+    left, right = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        near.close()
+        raw, (fd,) = wait_for_order(far, 100, 1)
+        os.write(fd, raw)
+        os._exit(0)
+    far.close()
+    with left, right:
+        assert Spare(pid, near).give(b"order", [left.fileno()])
+        assert right.recv(10) == b"order"
+    os.waitpid(pid, 0)
+
+
+async def _is_gone(pid: int) -> bool:
+    return not lives(pid)
+
+
+async def _waits(pid: int) -> bool:
+    return stat_fields(pid)[0] == "S"
+
+
+async def _has_links(pid: int, number: int) -> bool:
+    return len(_links(pid)) == number
+
+
+def _links(pid: int) -> list[str]:
+    """Return what the descriptors of a process are."""
+    folder = f"/proc/{pid}/fd"
+    return [os.readlink(f"{folder}/{name}") for name in sorted(os.listdir(folder), key=int)]  # noqa: PTH208, PTH115 - names alone
