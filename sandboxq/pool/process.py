@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 import sys
+import sysconfig
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -133,8 +134,9 @@ class Child:
 
     # What happens to one that does not end when it is told to.
     fate = "was killed"
-    # Whether calls of microseconds may share packets.
-    packs_calls = True
+    # Whether calls may share packets. Not without the GIL: there children were seen to stand still
+    # with calls of a packet that they had read, on CPython 3.13.5; why is not known.
+    packs_calls = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
     def __init__(
         self,

@@ -171,3 +171,17 @@ def test_async_processors_run_several_jobs_at_once(open_kind: Open, tmp_path: Pa
             assert isinstance(await desk.outcome(bad), Failed)
 
     run_async(main())
+
+
+def test_thousands_of_short_calls_end_once_each(open_kind: Open, tmp_path: Path) -> None:
+    """Where several share a packet, and where they do not."""
+
+    async def main() -> None:
+        short = processor_file(tmp_path, "def process(job): return job.id", "short.py")
+        async with open_kind(short, size=2) as desk:
+            for _ in range(10):
+                calls = desk.submit_all([{}] * 300)
+                outcomes = [await desk.outcome(call) for call in calls]
+                assert outcomes == [Completed(b'"%b"' % call.key) for call in calls]
+
+    run_async(main())
