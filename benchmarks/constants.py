@@ -37,7 +37,7 @@ CONSTANTS = (
     Constant("Redis, CPU a job added in bulk", "*a*", MICROSECONDS,
              "add", add.BULK, "redis", 10),
     Constant("… added one by one", "*a₁*", MICROSECONDS,
-             "add", add.ONE, "redis", 60),
+             "add", add.ONE, "redis", 80),
     Constant("Redis, CPU a job claimed, run and settled", "*r*", MICROSECONDS,
              "noop", noop.OURS, "redis", 35),
     Constant("Coordinator, CPU a job", "*c*", MICROSECONDS,
