@@ -1,0 +1,158 @@
+"""The campaigns: which faults, on what work, with which workers; and which are run when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.chaos import faults as f
+from tests.chaos.faults import Fault
+
+_MIX = ("nap", "once", "noop", "delay", "prio", "named", "retry", "fail", "array", "parent", "spin")
+_LONG = (*_MIX, "long")
+_PATIENT = ("--max-stalled-count", "50", "--max-crashes", "1000")
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One run: faults for ``seconds``, then peace until all is done."""
+
+    name: str
+    faults: tuple[Fault, ...]
+    kinds: tuple[str, ...] = _MIX
+    rate: float = 60
+    backlog: int = 0
+    workers: int = 2
+    node_workers: int = 0
+    options: tuple[str, ...] = _PATIENT
+    backend: str = "one"
+    program: str = ""
+    seconds: float = 60
+    drain: float = 90
+    window: float = 0  # seconds after a failover in which Redis may still lose acknowledged writes
+    is_proxied: bool = False
+    is_async: bool = False
+    may_hand_back: bool = False  # workers end, or are told to have fewer children
+    may_fail: tuple[str, ...] = ()  # words of reasons for which jobs may fail here
+
+
+_CHILD = Fault(0.2, f.kill_child)
+_STOP_CHILD = Fault(0.3, f.abort_or_stop_child)
+_FORK_SERVER = Fault(1.5, f.kill_fork_server)
+_WORKER = Fault(4, f.kill_worker)
+_CUT = Fault(0.3, f.cut)
+_HALF_OPEN = Fault(0.7, f.half_open)
+_KILL_CLIENT = Fault(0.3, f.kill_client)
+_NOOPS = ("noop",)
+_BESIDE = ("crashed", "killed", "ended", "ran out")
+
+SINGLE = (
+    Campaign("peace", (), seconds=15),
+    Campaign("child -9", (_CHILD,)),
+    Campaign("child stopped", (_STOP_CHILD,)),
+    Campaign(
+        "child -9 in loops",
+        (_CHILD,),
+        ("nap", "noop", "retry"),
+        is_async=True,
+        options=(*_PATIENT, "--concurrency", "20"),
+    ),
+    Campaign("fork server -9", (_FORK_SERVER,)),
+    Campaign("worker -9", (_WORKER,), _LONG),
+    Campaign(
+        "worker -9, one stall",
+        (Fault(8, f.kill_worker),),
+        _LONG,
+        options=("--max-stalled-count", "1"),
+        may_fail=("stalled more",),
+    ),
+    Campaign("worker stopped", (Fault(2, f.stop_worker_briefly),), _LONG),
+    Campaign("worker stopped for long", (Fault(9, f.stop_worker_long),), _LONG),
+    Campaign("redis stopped", (Fault(4, f.stop_redis),), _LONG),
+    Campaign("redis -9", (Fault(8, f.restart_redis),), _LONG),
+    Campaign(
+        "redis -9, one stall",
+        (Fault(8, f.restart_redis),),
+        _LONG,
+        options=("--max-stalled-count", "1"),
+        program="redis-server",
+    ),
+    Campaign("CLIENT KILL", (_KILL_CLIENT,), _LONG),
+    Campaign("cut", (_CUT,), _LONG, is_proxied=True),
+    Campaign("delayed", (Fault(5, f.delay),), _LONG, is_proxied=True),
+    Campaign("half-open", (_HALF_OPEN,), _LONG, is_proxied=True),
+    Campaign("disk full", (Fault(8, f.fill_disk),), _LONG, backend="small disk"),
+    Campaign("log blocked", (Fault(10, f.block_log),), (*_LONG, "talk")),
+    Campaign(
+        "deploys",
+        (Fault(5, f.deploy),),
+        _LONG,
+        may_hand_back=True,
+        options=(*_PATIENT, "--shutdown-timeout", "1"),
+    ),
+    Campaign("scale", (Fault(1, f.scale),), _LONG, may_hand_back=True),
+    Campaign("pause", (Fault(2, f.pause),), _LONG),
+    Campaign("cancel", (Fault(0.5, f.cancel),), _LONG, may_fail=("cancel",)),
+    Campaign("timeouts", (), (*_MIX, "late"), rate=30),
+    Campaign("memory", (), (*_MIX, "bomb"), rate=20),
+    Campaign("litter", (), (*_MIX, "litter"), rate=20),
+    Campaign("poison", (Fault(0.3, f.poison),)),
+    Campaign(
+        "Node",
+        (_CHILD, Fault(4, f.kill_worker), Fault(6, f.kill_node_worker)),
+        ("nap", "noop", "retry", "fail", "prio", "delay"),
+        node_workers=2,
+    ),
+)
+
+BACKLOG = tuple(
+    Campaign(f"backlog, {name}", (fault,), _NOOPS, backlog=3000, seconds=45, **more)
+    for name, fault, more in (
+        ("child -9", Fault(0.08, f.kill_child), {}),
+        ("child stopped", Fault(0.15, f.abort_or_stop_child), {}),
+        ("fork server -9", _FORK_SERVER, {}),
+        ("worker -9", _WORKER, {}),
+        ("worker -9, one stall", _WORKER, {"options": ("--max-stalled-count", "1"),
+                                           "may_fail": ("stalled more",)}),
+        ("worker stopped for long", Fault(9, f.stop_worker_long), {}),
+        ("redis -9", Fault(8, f.restart_redis), {}),
+        ("CLIENT KILL", _KILL_CLIENT, {}),
+        ("cut", _CUT, {"is_proxied": True}),
+        ("half-open", _HALF_OPEN, {"is_proxied": True}),
+        ("deploys", Fault(5, f.deploy), {"may_hand_back": True}),
+        ("scale", Fault(0.7, f.scale), {"may_hand_back": True}),
+    )
+)  # fmt: skip
+
+_FEW = ("nap", "noop", "named", "retry")
+FAILOVER = tuple(
+    Campaign(f"{backend}, {name}", (Fault(20, fault),), _FEW, backend=backend, window=window,
+             drain=120)
+    for backend in ("sentinels", "cluster")
+    for name, fault, window in (
+        ("planned", f.fail_over, 2.0),
+        ("frozen", f.freeze_master, 2.0),
+        ("dead", f.kill_master, 2.0),
+    )
+)  # fmt: skip
+
+EVERYTHING = Campaign(
+    "all at once",
+    (
+        Fault(2, f.kill_child), Fault(3, f.abort_or_stop_child), Fault(15, f.kill_fork_server),
+        Fault(20, f.kill_worker), Fault(25, f.stop_worker_long), Fault(20, f.stop_redis),
+        Fault(30, f.restart_redis), Fault(4, f.kill_client), Fault(4, f.cut), Fault(8, f.half_open),
+        Fault(15, f.delay), Fault(20, f.deploy), Fault(10, f.scale), Fault(15, f.pause),
+        Fault(5, f.poison), Fault(30, f.block_log),
+    ),
+    (*_LONG, "late"),
+    workers=3, rate=40, seconds=600, drain=180, is_proxied=True, may_hand_back=True,
+)  # fmt: skip
+
+ALL = {each.name: each for each in (*SINGLE, *BACKLOG, *FAILOVER, EVERYTHING)}
+# About three minutes: each kind of trouble once.
+SELECTION = {
+    "child -9": 20, "worker -9": 25, "redis -9": 25, "half-open": 25, "backlog, child -9": 20,
+    "backlog, cut": 20, "poison": 10, "deploys": 20,
+}  # fmt: skip
+# In the tests: less than two minutes altogether.
+QUICK = {"child -9": 6, "cut": 6, "backlog, child stopped": 6, "deploys": 12, "redis -9": 10}

@@ -1,0 +1,340 @@
+"""What is done to a running scene.
+
+Each fault undoes itself before it returns, and returns its name; an empty one: there was nothing
+to do it to. Faults run in threads of their own, one each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from sandboxq import Queue
+from tests.chaos.backends import SmallDisk, wait_for_other_master
+from tests.chaos.scene import LOCK_SECONDS, QUEUE
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.chaos.scene import Scene
+
+    Inject = Callable[[Scene, random.Random], str]
+
+
+class Fault(NamedTuple):
+    """Done again and again, ``every`` so many seconds."""
+
+    every: float
+    inject: Inject
+
+
+# ── processes ───────────────────────────────────────────────────────────────
+
+
+def kill_child(scene: Scene, rng: random.Random) -> str:
+    """Kill -9 one child."""
+    worker = scene.a_worker(rng)
+    children = worker.children() if worker else []
+    return "child -9" if children and _send(rng.choice(children), signal.SIGKILL) else ""
+
+
+def abort_or_stop_child(scene: Scene, rng: random.Random) -> str:
+    """Let one child dump, or stand still for a while."""
+    worker = scene.a_worker(rng)
+    children = worker.children() if worker else []
+    if not children:
+        return ""
+    pid = rng.choice(children)
+    if rng.random() < 0.3:
+        return "child ABRT" if _send(pid, signal.SIGABRT) else ""
+    if not _send(pid, signal.SIGSTOP):
+        return ""
+    scene.pause(rng.choice([0.05, 0.3, 2.0]))
+    _send(pid, signal.SIGCONT)
+    return "child STOP"
+
+
+def kill_fork_server(scene: Scene, rng: random.Random) -> str:
+    """Kill -9 one fork server."""
+    worker = scene.a_worker(rng)
+    zygotes = worker.zygotes() if worker else []
+    return "fork server -9" if zygotes and _send(zygotes[0], signal.SIGKILL) else ""
+
+
+def kill_worker(scene: Scene, rng: random.Random) -> str:
+    """Kill -9 one coordinator; another worker takes its place."""
+    worker = scene.a_worker(rng)
+    if worker is None:
+        return ""
+    scene.replace(worker, signal.SIGKILL)
+    return "worker -9"
+
+
+def kill_node_worker(scene: Scene, rng: random.Random) -> str:
+    """Kill -9 a worker of Node."""
+    worker = scene.a_worker(rng, is_node=True)
+    if worker is None:
+        return ""
+    scene.replace(worker, signal.SIGKILL)
+    return "Node worker -9"
+
+
+def stop_worker_briefly(scene: Scene, rng: random.Random) -> str:
+    """Let a coordinator stand still for less than its locks live."""
+    return _stop_worker(scene, rng, rng.uniform(0.2, LOCK_SECONDS / 2 - 1))
+
+
+def stop_worker_long(scene: Scene, rng: random.Random) -> str:
+    """Let a coordinator stand still for longer than its locks live."""
+    return _stop_worker(scene, rng, LOCK_SECONDS + rng.uniform(0.5, 3))
+
+
+def _stop_worker(scene: Scene, rng: random.Random, seconds: float) -> str:
+    worker = scene.a_worker(rng)
+    if worker is None:
+        return ""
+    worker.signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        worker.signal(signal.SIGCONT)
+    return "worker STOP"
+
+
+def _send(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# ── Redis ───────────────────────────────────────────────────────────────────
+
+
+def stop_redis(scene: Scene, rng: random.Random) -> str:
+    """Let Redis stand still, perhaps for longer than locks live."""
+    with scene.server_lock:
+        server = scene.backend.master()
+        server.freeze()
+        time.sleep(rng.choice([0.5, 1, 2, 4, 7, 12]))
+        server.thaw()
+    return "redis STOP"
+
+
+def restart_redis(scene: Scene, rng: random.Random) -> str:
+    """Kill -9 Redis, and start it again from its file, perhaps after locks have run out."""
+    with scene.server_lock:
+        server = scene.backend.master()
+        server.kill()
+        time.sleep(rng.choice([0.1, 1, LOCK_SECONDS + 1]))
+        server.start()
+    return "redis -9"
+
+
+def kill_client(scene: Scene, rng: random.Random) -> str:
+    """End one connection by CLIENT KILL."""
+    with contextlib.suppress(Exception), scene.client() as client:
+        own = client.client_id()
+        ids = [row["id"] for row in client.client_list() if int(row["id"]) != own]
+        client.execute_command("CLIENT", "KILL", "ID", rng.choice(ids))
+        return "CLIENT KILL"
+    return ""
+
+
+def fill_disk(scene: Scene, rng: random.Random) -> str:
+    """Let Redis find no room for its file; on a small disk only."""
+    backend = scene.backend
+    assert isinstance(backend, SmallDisk)
+    filler = backend.folder / "filler"
+    with scene.server_lock:
+        _fill(filler)
+        scene.pause(rng.choice([1, 3, LOCK_SECONDS + 2]))
+        filler.unlink()
+    return "ENOSPC"
+
+
+def _fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size):
+                    pass
+
+
+def fail_over(scene: Scene, _rng: random.Random) -> str:
+    """Make another server the master, as planned."""
+    return _with_window(scene, scene.backend.fail_over, "failover")
+
+
+def freeze_master(scene: Scene, _rng: random.Random) -> str:
+    """Let the master stand still until another is in its place, and a little longer."""
+
+    def freeze() -> None:
+        old = scene.backend.master()
+        old.freeze()
+        try:
+            wait_for_other_master(scene.backend, old)
+            time.sleep(1)
+        finally:
+            old.thaw()
+
+    return _with_window(scene, freeze, "master STOP")
+
+
+def kill_master(scene: Scene, _rng: random.Random) -> str:
+    """Kill the master, and start it again as a replica."""
+
+    def kill() -> None:
+        old = scene.backend.master()
+        old.kill()
+        try:
+            wait_for_other_master(scene.backend, old)
+            time.sleep(1)
+        finally:
+            old.start()
+
+    return _with_window(scene, kill, "master -9")
+
+
+def _with_window(scene: Scene, change: Callable[[], None], name: str) -> str:
+    """Note when Redis's own replication may have lost what it had acknowledged."""
+    with scene.server_lock:
+        began = time.time()
+        change()
+        scene.windows.append((began - 1, time.time() + scene.campaign.window))
+    return name
+
+
+# ── connections, through the proxy ──────────────────────────────────────────
+
+
+def cut(scene: Scene, _rng: random.Random) -> str:
+    """Cut a connection in the middle of a reply."""
+    return scene.backend.proxy.cut() if scene.backend.proxy else ""
+
+
+def half_open(scene: Scene, rng: random.Random) -> str:
+    """Let a connection be dead for one side or for both, without a word to the other."""
+    proxy = scene.backend.proxy
+    if proxy is None:
+        return ""
+    return rng.choice([proxy.swallow, proxy.lose_client, proxy.lose_server])()
+
+
+def delay(scene: Scene, rng: random.Random) -> str:
+    """Slow every exchange down for a while."""
+    proxy = scene.backend.proxy
+    if proxy is None:
+        return ""
+    proxy.delay(rng.choice([0.05, 0.3, 1.0]))
+    scene.pause(3)
+    proxy.delay(0)
+    return "delay"
+
+
+# ── operators ───────────────────────────────────────────────────────────────
+
+
+def deploy(scene: Scene, rng: random.Random) -> str:
+    """End one worker by SIGTERM; another takes its place."""
+    worker = scene.a_worker(rng)
+    if worker is None:
+        return ""
+    worker.wait_until_ready()
+    scene.replace(worker, signal.SIGTERM)
+    return "SIGTERM"
+
+
+def scale(scene: Scene, rng: random.Random) -> str:
+    """Have more or fewer children, in all workers."""
+    message = json.dumps({"ask": "scale", "procs": rng.randint(1, 4), "reply_key": "chaos:reply"})
+    with contextlib.suppress(Exception), scene.client() as client:
+        client.publish(f"{scene.backend.prefix}::sandboxq:control:{QUEUE}", message)
+        return "scale"
+    return ""
+
+
+def pause(scene: Scene, rng: random.Random) -> str:
+    """Pause the queue for a moment."""
+    with _queue(scene) as queue:
+        queue.pause()
+        scene.pause(rng.uniform(0.2, 2))
+        _insist(queue.resume)
+    return "pause"
+
+
+def cancel(scene: Scene, rng: random.Random) -> str:
+    """Cancel a job that runs, perhaps."""
+    with _queue(scene) as queue, scene.client() as client:
+        ids = client.lrange(scene.base + "active", 0, -1)
+        if not ids:
+            return ""
+        with contextlib.suppress(Exception):
+            queue.cancel(rng.choice(ids))
+            return "cancel"
+    return ""
+
+
+@contextlib.contextmanager
+def _queue(scene: Scene):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a SyncQueue
+    with Queue.sync(QUEUE, url=scene.backend.url, prefix=scene.backend.prefix) as queue:
+        yield queue
+
+
+def _insist(call: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Exception):
+            call()
+            return
+        time.sleep(0.2)
+
+
+# ── others ──────────────────────────────────────────────────────────────────
+
+_POISON = (
+    {"name": "nap", "data": "{", "opts": "{}"},
+    {"name": "nap", "data": "{}", "opts": "["},
+    {"name": "nap", "data": "{}", "opts": '{"attempts":1e400}'},
+    {"name": "nap", "data": "[" * 100_000, "opts": "{}"},
+    {"name": "nap", "data": "{}", "opts": '{"removeOnComplete":{"age":1.7976931348623157e308}}'},
+    {"name": "nap", "data": "{}", "opts": '{"removeOnFail":{"count":-1,"limit":1e300}}'},
+    {"name": "nap", "data": "{}", "opts": '{"kl":9223372036854775807}'},
+    {"name": "nap", "data": "{}", "opts": '{"backoff":{"type":7,"delay":"x"}}', "atm": "-1"},
+    {"name": "nap", "data": "{}", "opts": "{}", "atm": "abc", "ats": "14"},
+    {"name": "nap", "data": "{}", "opts": "{}", "stc": "1e99", "sq:crashes": "many"},
+    {"name": "nap", "data": "{}", "opts": "{}", "parent": "{", "parentKey": "no:such:job"},
+    {"name": "nap", "data": "null", "opts": "null", "sq:binary": "nowhere\nx"},
+    {"name": b"\xff\xfe", "data": b"\xff", "opts": b"\xff", "progress": "{"},
+)
+
+
+def poison(scene: Scene, rng: random.Random) -> str:
+    """Write a job that no client would write."""
+    row = {"timestamp": "1", "delay": "0", "priority": "0", **rng.choice(_POISON)}
+    job_id = f"poison-{rng.getrandbits(48)}"
+    with contextlib.suppress(Exception), scene.client() as client:
+        pipe = client.pipeline()
+        pipe.hset(scene.base + job_id, mapping=row)
+        pipe.rpush(scene.base + "wait", job_id)
+        pipe.zadd(scene.base + "marker", {"0": 0})
+        pipe.execute()
+        return "poison"
+    return ""
+
+
+def block_log(scene: Scene, rng: random.Random) -> str:
+    """Let nobody read a worker's log for longer than its locks live."""
+    worker = scene.a_worker(rng)
+    if worker is None:
+        return ""
+    worker.log_flows.clear()
+    scene.pause(LOCK_SECONDS + 3)
+    worker.log_flows.set()
+    return "log blocked"

@@ -1,0 +1,353 @@
+"""The processes of one campaign: workers of both languages, producers, and what they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.sandbox.family import children_of
+from tests.chaos.ledger import Ledger
+from tests.chaos.producer import Orders
+from tests.conftest import wait_until
+
+if TYPE_CHECKING:
+    import redis
+
+    from tests.chaos.backends import Backend
+    from tests.chaos.campaigns import Campaign
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+QUEUE = "q"
+LOCK_SECONDS = 5.0
+_READY_SECONDS = 90.0
+_EXIT_SECONDS = 90.0
+_OPTIONS = (
+    *("--queue", QUEUE, "--log-format", "json", "--procs", "2"),
+    *("--lock-duration", f"{LOCK_SECONDS:g}", "--stalled-interval", "2"),
+    *("--memory", "256M", "--drain-delay", "1"),
+)
+
+
+class WorkerProcess:
+    """A worker of either language; its log goes through a pipe that a fault may block."""
+
+    def __init__(
+        self, command: list[str], *, log: Path, env: dict[str, str], is_node: bool
+    ) -> None:
+        """Start it in a session of its own."""
+        self.is_node = is_node
+        self.log = log
+        self.log_flows = threading.Event()
+        self.log_flows.set()
+        self.was_hurt = False  # killed or stopped, so its end and its gaps say nothing
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=log.parent,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._copy_log, daemon=True)
+        self._reader.start()
+        self.descriptors = 0
+
+    @property
+    def pid(self) -> int:
+        """The coordinator's."""
+        return self.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Wait until it claims."""
+        word = "ready" if self.is_node else "broker "
+        wait_until(
+            lambda: word in self.text or not self.is_alive or self.was_hurt, timeout=_READY_SECONDS
+        )
+        self.descriptors = self.count_descriptors()
+
+    @property
+    def text(self) -> str:
+        """What it has logged."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def count_descriptors(self) -> int:
+        """Return how many it has open."""
+        with contextlib.suppress(OSError):
+            return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        return 0
+
+    def zygotes(self) -> list[int]:
+        """Return its fork server's pid, if that is there."""
+        return list(children_of(self.pid))
+
+    def children(self) -> list[int]:
+        """Return the pids of children that have calls; not the fork server's spare."""
+        found = [pid for zygote in self.zygotes() for pid in children_of(zygote)]
+        return [pid for pid in found if _is_in_use(pid)]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the coordinator alone."""
+        if number in {signal.SIGKILL, signal.SIGSTOP}:
+            self.was_hurt = True
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for its end after SIGTERM; kill it when it does not end, which returns -9."""
+        try:
+            code = self.process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait(10)
+        self._reader.join(10)
+        return code
+
+    def _copy_log(self) -> None:
+        pipe = self.process.stdout
+        assert pipe is not None
+        with pipe, self.log.open("ab", buffering=0) as log:
+            while chunk := os.read(pipe.fileno(), 65536):
+                self.log_flows.wait()
+                log.write(chunk)
+
+
+class Scene:
+    """Everything that runs in a campaign, and the clock of its faults."""
+
+    def __init__(self, campaign: Campaign, backend: Backend, folder: Path, *, seed: int) -> None:
+        """Prepare; ``start`` runs it."""
+        self.campaign = campaign
+        self.backend = backend
+        self.folder = folder
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.run = f"{campaign.name.replace(' ', '-')}-{os.getpid()}"
+        self.adds, self.runs = folder / "adds", folder / "runs"
+        self.runs.touch()  # nobody may make it with rights that keep others out
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self.workers: list[WorkerProcess] = []
+        self.gone: list[WorkerProcess] = []
+        self.producers: list[subprocess.Popen[bytes]] = []
+        self.over = threading.Event()
+        self.server_lock = threading.Lock()  # one fault of the server at a time
+        self.faults: Counter[str] = Counter()
+        self.windows: list[tuple[float, float]] = []  # in which Redis itself may lose writes
+        self._workers_lock = threading.Lock()
+        self._numbers = iter(range(1, 10_000))
+
+    @property
+    def base(self) -> str:
+        """What the queue's keys start with."""
+        return f"{self.backend.prefix}:{QUEUE}:"
+
+    def client(self) -> redis.Redis:
+        """Return a connection to the master, past any proxy."""
+        return self.backend.client()
+
+    def ledger(self) -> Ledger:
+        """Read it."""
+        return Ledger(self.adds, self.runs)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the time of faults."""
+        self.over.wait(seconds)
+
+    # ── starting ────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Start workers, then producers; return when jobs run."""
+        with self.client() as client:
+            client.hset(self.base + "meta", "opts.maxLenEvents", 10_000_000)
+        for _ in range(self.campaign.workers):
+            self.start_worker()
+        for _ in range(self.campaign.node_workers):
+            self.start_node_worker()
+        for worker in self.workers:
+            worker.wait_until_ready()
+        self.start_producer()
+        if self.campaign.node_workers:
+            self._start_node_producer()
+        wait_until(lambda: self.runs.stat().st_size > 0, timeout=60)
+
+    def start_worker(self) -> WorkerProcess:
+        """Start one more of ours."""
+        processor = HERE / ("async_processor.py" if self.campaign.is_async else "processor.py")
+        command = [sys.executable, "-m", "sandboxq", "run", str(processor), *_OPTIONS]
+        place = ("--url", self.backend.url, "--prefix", self.backend.prefix)
+        return self._started([*command, *place, *self.campaign.options], is_node=False)
+
+    def start_node_worker(self) -> WorkerProcess:
+        """Start one more of Node's."""
+        return self._started(self._node_command("worker"), is_node=True)
+
+    def _started(self, command: list[str], *, is_node: bool) -> WorkerProcess:
+        with self._workers_lock:
+            log = self.folder / f"worker-{next(self._numbers)}.log"
+            worker = WorkerProcess(command, log=log, env=self._environment(), is_node=is_node)
+            self.workers.append(worker)
+            return worker
+
+    def start_producer(self) -> None:
+        """Start one of ours."""
+        campaign = self.campaign
+        orders = Orders(
+            url=self.backend.url,
+            prefix=self.backend.prefix,
+            queue=QUEUE,
+            ledger=str(self.adds),
+            run=f"{len(self.producers)}",
+            seed=self.seed,
+            kinds=campaign.kinds,
+            rate=campaign.rate,
+            backlog=campaign.backlog,
+        )
+        command = [sys.executable, "-m", "tests.chaos.producer", orders.argument()]
+        self._start_producer(command, cwd=ROOT)
+
+    def _start_node_producer(self) -> None:
+        self._start_producer(self._node_command("producer"), cwd=self.folder)
+
+    def _start_producer(self, command: list[str], *, cwd: Path) -> None:
+        with (self.folder / "producers.log").open("ab") as log:
+            self.producers.append(
+                subprocess.Popen(command, cwd=cwd, env=self._environment(), stdout=log, stderr=log)
+            )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "CHAOS_LEDGER": str(self.runs),
+            "CHAOS_RUN": self.run,
+            "TMPDIR": str(self.temporary),
+        }
+
+    def _node_command(self, role: str) -> list[str]:
+        from tests.interop.node_install import find_tools, installed_modules
+
+        tools = find_tools()
+        orders = {
+            "modules": str(installed_modules(tools)),
+            "port": int(self.backend.url.rpartition(":")[2]),
+            "queue": QUEUE,
+            "adds": str(self.adds),
+            "runs": str(self.runs),
+            "rate": self.campaign.rate,
+            "lockMs": int(LOCK_SECONDS * 1000),
+        }
+        return [tools.node, str(HERE / "node_side.mjs"), role, json.dumps(orders)]
+
+    # ── faults need ─────────────────────────────────────────────────────────
+
+    def a_worker(self, rng: random.Random, *, is_node: bool = False) -> WorkerProcess | None:
+        """Return one that is alive, by chance."""
+        with self._workers_lock:
+            alive = [each for each in self.workers if each.is_alive and each.is_node == is_node]
+        return rng.choice(alive) if alive else None
+
+    def replace(self, worker: WorkerProcess, number: signal.Signals) -> None:
+        """End a worker by a signal, and start another."""
+        with self._workers_lock:
+            if worker not in self.workers:
+                return
+            self.workers.remove(worker)
+            self.gone.append(worker)
+        worker.signal(number)
+        if number == signal.SIGKILL:
+            worker.process.wait(10)
+        if worker.is_node:
+            self.start_node_worker()
+        else:
+            self.start_worker()
+
+    # ── ending ──────────────────────────────────────────────────────────────
+
+    def stop_producers(self) -> None:
+        """Let them finish their last add."""
+        for producer in self.producers:
+            producer.terminate()
+        for producer in self.producers:
+            try:
+                producer.wait(_EXIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                producer.kill()
+                producer.wait(10)
+
+    def stop_workers(self) -> list[tuple[WorkerProcess, int]]:
+        """Ask all that are left to end; return their exit codes."""
+        ended = [(worker, worker.end()) for worker in self.gone]
+        for worker in self.workers:
+            worker.process.send_signal(signal.SIGCONT)
+            worker.process.terminate()
+        return ended + [(worker, worker.end()) for worker in self.workers]
+
+    def kill_all(self) -> None:
+        """Leave nothing running, whatever went wrong."""
+        for producer in self.producers:
+            if producer.poll() is None:
+                producer.kill()
+                producer.wait(10)
+        for worker in [*self.workers, *self.gone]:
+            worker.log_flows.set()
+            if worker.is_alive:
+                worker.process.kill()
+                worker.process.wait(10)
+        for pid, _ in self.left_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def left_processes(self) -> list[tuple[int, str]]:
+        """Return what still runs in this campaign's environment: pid and command line."""
+        mark = f"CHAOS_RUN={self.run}\0".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if mark in (folder / "environ").read_bytes():
+                        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                        found.append((int(folder.name), command.decode(errors="replace")[:100]))
+        return found
+
+
+def _is_in_use(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.sched_getscheduler(pid) == os.SCHED_BATCH
+    return False
+
+
+def counts_of(client: Any, base: str) -> dict[str, int]:
+    """Return how many jobs are in each state."""
+    lists, sets = ("wait", "active"), ("prioritized", "delayed", "waiting-children")
+    pipe = client.pipeline(transaction=False)
+    for name in lists:
+        pipe.llen(base + name)
+    for name in (*sets, "completed", "failed"):
+        pipe.zcard(base + name)
+    return dict(zip((*lists, *sets, "completed", "failed"), pipe.execute(), strict=True))
+
+
+def wait_until_drained(scene: Scene, seconds: float) -> float | None:
+    """Return the seconds until nothing was left to run; None when that does not come."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        with contextlib.suppress(Exception), scene.client() as client:
+            counts = counts_of(client, scene.base)
+            if not sum(counts.values()) - counts["completed"] - counts["failed"]:
+                return time.monotonic() - began
+        time.sleep(0.1)
+    return None
