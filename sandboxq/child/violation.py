@@ -35,6 +35,8 @@ def _forbidden(error: OSError) -> Violation | None:
     """Say which grant may be missing; file modes refuse with the same numbers."""
     if error.errno == errno.EAGAIN:
         return Violation("policy 'strict' starts no processes unless it has subprocess=True")
+    if error.errno == errno.ENOSYS:
+        return Violation("policy 'strict' leaves out what can be seen or felt outside of the child")
     if not isinstance(error, PermissionError):
         return None
     if error.filename is not None:

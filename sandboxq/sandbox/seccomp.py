@@ -1,4 +1,10 @@
-"""Which system calls a process may make (man 2 seccomp): a list of those that it may not."""
+"""Which system calls a process may make (man 2 seccomp): those of a list, and no others.
+
+    number ─► tree of comparisons ─► allow | refuse with an errno | a rule: look at the arguments
+
+Calls that are allowed whatever their arguments cost nothing: the kernel (since 5.11) runs the
+filter once for each number, and keeps the answer.
+"""
 
 from __future__ import annotations
 
@@ -8,46 +14,57 @@ import os
 import platform
 import struct
 from functools import cache
+from typing import NamedTuple
 
 from sandboxq.errors import MechanismMissing
-from sandboxq.sandbox.syscalls import ARCHITECTURES, NEVER, NEWEST, NUMBERS, OF_ONESELF
+from sandboxq.sandbox.call_rules import IGNORED, WHOLE, Rule, Test, rule_for
+from sandboxq.sandbox.syscalls import (
+    ALLOWED,
+    ARCHITECTURES,
+    Call,
+    calls_of,
+    is_known,
+    number_of,
+)
 
 # Classic BPF (<linux/bpf_common.h>): load a word of struct seccomp_data, compare, return.
-_LOAD, _AND, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x45, 0x06
+_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
+_JUMP, _JUMP_EQUAL, _JUMP_FROM = 0x05, 0x15, 0x35
+_FARTHEST = 255  # of a jump with a condition
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
 
 _SET_MODE_FILTER = 1
-_CLONE_THREAD = 0x0001_0000
-_CLONE_NAMESPACES = 0x7E02_0080
-_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
-_SOCK_TYPE_MASK, _SOCK_DGRAM = 0xF, 2
-# fcntl(2): F_SETOWN, F_SETSIG, F_SETOWN_EX have the kernel signal any process.
-_SIGNAL_COMMANDS = (8, 10, 15)
-# ioctl(2): TIOCSTI, TIOCLINUX type into a terminal; FIOSETOWN, SIOCSPGRP are as above.
-_TERMINAL_REQUESTS = (0x5412, 0x541C, 0x8901, 0x8902)
 
 # Stands for the child until it is born; larger than any process id, and than any other operand.
 _ANY_PROCESS = 0x7FFF_FFF1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 Instruction = tuple[int, int, int, int]
+_Answer = int | Rule
+
+
+class _Run(NamedTuple):
+    """Numbers that follow each other and are answered alike, from the first one on."""
+
+    first: int
+    answer: _Answer
 
 
 def is_supported() -> bool:
     """Tell whether the system calls of this machine are known here."""
-    return platform.system() == "Linux" and os.uname().machine in NUMBERS
+    return platform.system() == "Linux" and is_known(os.uname().machine)
 
 
 def restrict_calls(options: dict[str, bool]) -> None:
-    """Refuse system calls from now on; ``options`` are ``network`` and ``subprocess``.
+    """Allow the calls of the list alone from now on; ``options``: ``network``, ``subprocess``.
 
     Needs no_new_privs. Raises: MechanismMissing.
     """
     raw = prepared(**options).replace(_word(_ANY_PROCESS), _word(os.getpid()))
     code = ctypes.create_string_buffer(raw, len(raw))
     text = struct.pack("HxxxxxxP", len(raw) // 8, ctypes.addressof(code))
-    number = NUMBERS[os.uname().machine]["seccomp"]
+    number = number_of("seccomp", os.uname().machine)
     arguments = ctypes.c_uint(_SET_MODE_FILTER), ctypes.c_uint(0), text
     if _libc.syscall(ctypes.c_long(number), *arguments) != 0:
         message = f"the kernel refused seccomp: {os.strerror(ctypes.get_errno())}"
@@ -57,7 +74,8 @@ def restrict_calls(options: dict[str, bool]) -> None:
 @cache
 def prepared(*, network: bool, subprocess: bool) -> bytes:
     """Return the filter for a process that is not born yet: a fork server makes it once."""
-    steps = program(_ANY_PROCESS, network=network, subprocess=subprocess)
+    machine = os.uname().machine
+    steps = program(_ANY_PROCESS, machine, network=network, subprocess=subprocess)
     return b"".join(struct.pack("<HBBI", *each) for each in steps)
 
 
@@ -65,88 +83,82 @@ def _word(number: int) -> bytes:
     return struct.pack("<I", number)
 
 
-def program(pid: int, *, network: bool, subprocess: bool) -> list[Instruction]:
+def program(pid: int, machine: str, *, network: bool, subprocess: bool) -> list[Instruction]:
     """Return the filter for the process ``pid``: code, jumps if true and false, operand."""
-    machine = os.uname().machine
-    numbers = NUMBERS[machine]
-    steps = [
+    answers = {
+        call.number: _answer(call, pid, network=network, subprocess=subprocess)
+        for call in calls_of(machine).values()
+    }
+    return [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
         (_RETURN, 0, 0, _KILL_PROCESS),
         (_LOAD, 0, 0, _NUMBER_AT),
-        # Also x32, whose numbers begin at 1 << 30.
-        (_JUMP_GREATER, 0, 1, NEWEST),
-        _refusal(errno.ENOSYS),
+        *_tree(_runs(answers)),
     ]
-    for name in NEVER:
-        steps += _never(numbers, name, errno.EPERM)
-    steps += _never(numbers, "clone3", errno.ENOSYS)  # its flags lie in memory; glibc takes clone
-    steps += _if_argument(numbers, "fcntl", 1, _SIGNAL_COMMANDS, errno.EPERM)
-    steps += _if_argument(numbers, "ioctl", 1, _TERMINAL_REQUESTS, errno.EPERM)
-    steps += _sockets(numbers, is_network_granted=network)
-    if subprocess:
-        steps += _clone(numbers, _CLONE_NAMESPACES, is_wanted=False, code=errno.EPERM)
-        # Signals to others are left to Landlock, which knows what was started here.
-        names = [name for name in OF_ONESELF if name.startswith(("prlimit", "sched"))]
-    else:
-        for name in ("fork", "vfork"):
-            steps += _never(numbers, name, errno.EAGAIN)
-        for name in ("execve", "execveat"):
-            steps += _never(numbers, name, errno.EPERM)
-        steps += _clone(numbers, _CLONE_THREAD, is_wanted=True, code=errno.EAGAIN)
-        names = list(OF_ONESELF)
-    for name in names:
-        steps += _unless_argument(numbers, name, 0, (0, pid), errno.EPERM)
-    return [*steps, (_RETURN, 0, 0, _ALLOW)]
 
 
-def _sockets(numbers: dict[str, int], *, is_network_granted: bool) -> list[Instruction]:
-    """Allow no datagrams between Unix sockets: a pair of them reaches any other by its path."""
-    load = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8), (_AND, 0, 0, _SOCK_TYPE_MASK)]
-    refuse = [(_JUMP_EQUAL, 0, 1, _SOCK_DGRAM), _refusal(errno.EACCES)]
-    steps = _guarded(numbers, "socketpair", [*load, *refuse])
-    if is_network_granted:
-        families = (_AF_INET, _AF_INET6)
-        return steps + _unless_argument(numbers, "socket", 0, families, errno.EACCES)
-    for name in ("socket", "connect", "bind", "listen", "accept", "accept4"):
-        steps += _never(numbers, name, errno.EACCES)
+def _answer(call: Call, pid: int, *, network: bool, subprocess: bool) -> _Answer:
+    """Return what is answered to a call: an errno, ALLOWED, or a rule."""
+    treatment = call.treatment
+    granted = {"network": network, "subprocess": subprocess}
+    if treatment.grant and not granted[treatment.grant]:
+        return treatment.answer
+    if treatment.is_examined:
+        return rule_for(call.name, pid, network=network, subprocess=subprocess)
+    return ALLOWED if treatment.grant else treatment.answer
+
+
+def _runs(answers: dict[int, _Answer]) -> list[_Run]:
+    """Return all numbers there can be, in runs; also x32, whose numbers begin at 1 << 30."""
+    runs = [_Run(0, answers.get(0, errno.ENOSYS))]
+    for number in range(1, max(answers) + 2):
+        answer = answers.get(number, errno.ENOSYS)
+        if answer != runs[-1].answer:
+            runs.append(_Run(number, answer))
+    return runs
+
+
+def _tree(runs: list[_Run]) -> list[Instruction]:
+    """Return code that finds the answer for a number in a logarithm of the runs."""
+    if len(runs) == 1:
+        answer = runs[0].answer
+        return _examination(answer) if isinstance(answer, Rule) else [_returned(answer)]
+    middle = len(runs) // 2
+    lower, upper = _tree(runs[:middle]), _tree(runs[middle:])
+    first = runs[middle].first
+    if len(lower) <= _FARTHEST:
+        return [(_JUMP_FROM, len(lower), 0, first), *lower, *upper]
+    return [(_JUMP_FROM, 0, 1, first), (_JUMP, 0, 0, len(lower)), *lower, *upper]
+
+
+def _examination(rule: Rule) -> list[Instruction]:
+    steps = [step for tests in rule.alternatives for step in _alternative(tests, rule.then)]
+    return [*steps, _returned(rule.otherwise)]
+
+
+def _alternative(tests: tuple[Test, ...], then: int) -> list[Instruction]:
+    """Return code that answers ``then`` if all tests hold, and else goes on behind itself."""
+    steps = [_returned(then)]
+    for test in reversed(tests):
+        steps = [*_checked(test, len(steps)), *steps]
     return steps
 
 
-def _clone(numbers: dict[str, int], flags: int, *, is_wanted: bool, code: int) -> list[Instruction]:
-    jumps = (1, 0) if is_wanted else (0, 1)
-    test = (_JUMP_ANY_BIT, *jumps, flags)
-    return _guarded(numbers, "clone", [(_LOAD, 0, 0, _ARGUMENTS_AT), test, _refusal(code)])
+def _checked(test: Test, behind: int) -> list[Instruction]:
+    """Return code that goes on if a test holds, and else skips ``behind`` instructions more."""
+    load = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * test.argument)]
+    if test.mask != WHOLE:
+        load.append((_AND, 0, 0, test.mask))
+    last = len(test.values) - 1
+    jumps = [
+        (_JUMP_EQUAL, last - at, behind if at == last else 0, value)
+        for at, value in enumerate(test.values)
+    ]
+    return [*load, *jumps]
 
 
-def _never(numbers: dict[str, int], name: str, code: int) -> list[Instruction]:
-    if name not in numbers:
-        return []
-    return [(_JUMP_EQUAL, 0, 1, numbers[name]), _refusal(code)]
-
-
-def _if_argument(
-    numbers: dict[str, int], name: str, index: int, values: tuple[int, ...], code: int
-) -> list[Instruction]:
-    body: list[Instruction] = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * index)]
-    for value in values:
-        body += [(_JUMP_EQUAL, 0, 1, value), _refusal(code)]
-    return _guarded(numbers, name, body)
-
-
-def _unless_argument(
-    numbers: dict[str, int], name: str, index: int, values: tuple[int, ...], code: int
-) -> list[Instruction]:
-    body: list[Instruction] = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * index)]
-    body += [(_JUMP_EQUAL, len(values) - at, 0, value) for at, value in enumerate(values)]
-    return _guarded(numbers, name, [*body, _refusal(code)])
-
-
-def _guarded(numbers: dict[str, int], name: str, body: list[Instruction]) -> list[Instruction]:
-    """Return ``body`` for one call alone; afterwards its number is loaded again."""
-    body = [*body, (_LOAD, 0, 0, _NUMBER_AT)]
-    return [(_JUMP_EQUAL, 0, len(body), numbers[name]), *body]
-
-
-def _refusal(code: int) -> Instruction:
-    return (_RETURN, 0, 0, _ERRNO | code)
+def _returned(answer: int) -> Instruction:
+    if answer == ALLOWED:
+        return (_RETURN, 0, 0, _ALLOW)
+    return (_RETURN, 0, 0, _ERRNO | (0 if answer == IGNORED else answer))

@@ -12,7 +12,7 @@ import pytest
 from sandboxq.child.frames import CALL, DONE, REPLY
 from sandboxq.outcome import Completed
 from sandboxq.sandbox.policy import Policy
-from sandboxq.sandbox.syscalls import NUMBERS
+from sandboxq.sandbox.syscalls import number_of
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from sandboxq.outcome import Outcome
 
-_CALLS = {name: NUMBERS[os.uname().machine][name] for name in ("pidfd_getfd", "pidfd_open")}
+_MACHINE = os.uname().machine
+_CALLS = {name: number_of(name, _MACHINE) for name in ("pidfd_getfd", "pidfd_open")}
 _HEAD = """
 import ctypes, errno, os, signal, socket, stat, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -193,7 +194,7 @@ def test_shared_memory_is_not_to_be_had(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_pool(path, policy="strict") as desk:
-            number = NUMBERS[os.uname().machine]["shmget"]
+            number = number_of("shmget", _MACHINE)
             assert await desk.value(["file", 0]) == ["refused", "EACCES"]
             assert await desk.value(["system v", number]) == ["refused", "EPERM"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from sandboxq.errors import ChildStartFailed
 from sandboxq.sandbox.policy import Policy
-from sandboxq.sandbox.syscalls import NUMBERS
+from sandboxq.sandbox.syscalls import number_of
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
@@ -57,7 +57,7 @@ def test_kernel_without_landlock(server_url: str, tmp_path: Path) -> None:
 def test_kernel_that_refuses_filters(server_url: str, tmp_path: Path) -> None:
     """It is found out by the first child: no child runs with less than it should have."""
     path = str(processor_file(tmp_path, _NOTHING))
-    number = NUMBERS[os.uname().machine]["seccomp"]
+    number = number_of("seccomp", os.uname().machine)
     done = _run(path, "--policy=strict", url=server_url, without=number)
     assert done.returncode == 6, done.stderr
     assert "the kernel refused seccomp" in done.stderr
