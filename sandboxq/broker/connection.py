@@ -23,13 +23,14 @@ from redis.exceptions import NoScriptError, ResponseError
 from sandboxq.broker.cluster import ClusterServers
 from sandboxq.broker.facts import ServerFacts, check_not_in_cluster, check_version, facts_from_info
 from sandboxq.broker.link import BrokerLoading, error_from_reply
+from sandboxq.broker.loop_binding import LoopBinding
 from sandboxq.broker.many_hosts import ClusterEndpoint, SentinelEndpoint
 from sandboxq.broker.place import resolve_endpoint
 from sandboxq.broker.reader import BlockingReader, Subscription
 from sandboxq.broker.recovery import Recovery
 from sandboxq.broker.sentinel import SentinelServers
 from sandboxq.broker.servers import OneServer
-from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -59,6 +60,7 @@ class Broker:
     def __init__(self, servers: Servers) -> None:
         """Prepare; ``connect`` is what callers use."""
         self._servers = servers
+        self._binding = LoopBinding()
         self.facts = ServerFacts()
         # Weak, because their owners close them long before the broker, which only sees to the rest.
         self._readers: weakref.WeakSet[BlockingReader | Subscription] = weakref.WeakSet()
@@ -212,7 +214,10 @@ class Broker:
         await self._recovery.wait(telemetry)
 
     async def close(self) -> None:
-        """Close every connection and release the embedded server; may be called twice."""
+        """Close every connection and release the embedded server; may be called twice.
+
+        Also from another event loop, once the one that connected has ended.
+        """
         self.is_closed = True
         self._recovery.stop()
         for reader in list(self._readers):
@@ -231,6 +236,15 @@ class Broker:
         """Take note of an error reply that says that another server is the right one."""
         await self._servers.heed(reply)
 
+    def refuse_elsewhere(self) -> None:
+        """Raise UsageError in another process or event loop than the one that connected."""
+        if not self._binding.is_here:
+            message = (
+                f"the connection to Redis at {self.endpoint.safe} was made in another event loop "
+                "or before a fork: connect in the one that uses it"
+            )
+            raise UsageError(message)
+
     # ── inside ──────────────────────────────────────────────────────────────
 
     async def _exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
@@ -241,6 +255,7 @@ class Broker:
         if self.is_closed:
             message = f"the connection to Redis at {self.endpoint.safe} was closed"
             raise BrokerUnavailable(message)
+        self.refuse_elsewhere()
 
     async def _check(self, replies: Sequence[Any]) -> None:
         for reply in replies:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from redis.exceptions import (
@@ -18,6 +20,7 @@ from redis.exceptions import (
 )
 
 from sandboxq.broker.bulk_receiver import BulkReceiver, large_message
+from sandboxq.broker.loop_binding import LoopBinding
 from sandboxq.broker.wire import packer
 from sandboxq.errors import BrokerUnavailable, QueueError
 
@@ -60,6 +63,7 @@ class Link:
         """Prepare a connection; nothing is sent before ``open``."""
         self._endpoint = endpoint
         self._connection = endpoint.new_connection(client_name)
+        self._binding = LoopBinding()
         self._used_at = 0.0
 
     @property
@@ -177,11 +181,23 @@ class Link:
 
     async def drop(self) -> None:
         """Close at once, whatever is under way."""
+        if not self._binding.is_here:
+            self._abandon()
+            return
         try:
             await self._connection.disconnect(nowait=True)
         except (RedisError, OSError):
             # It is closed either way; a transport may complain that it already was.
             return
+
+    def _abandon(self) -> None:
+        """Close a connection whose event loop has ended, and cannot do it any more."""
+        writer = self._connection._writer  # noqa: SLF001 - there is no public way to it
+        self._connection._reader = self._connection._writer = None  # noqa: SLF001 - as above
+        connected = None if writer is None else writer.get_extra_info("socket")
+        if connected is not None:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
     async def _reply(self) -> Any:
         try:

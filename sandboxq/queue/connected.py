@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from sandboxq.broker.connection import Broker
+from sandboxq.broker.loop_binding import LoopBinding, leave_to_parent
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,7 +14,50 @@ if TYPE_CHECKING:
     from sandboxq.tracing import Tracing
 
 
-class Connected:
+class LoopBound:
+    """Something with connections, which go with the process and the event loop that use it.
+
+    It may be used in one event loop after the other, and after a fork: connections are made anew
+    then. Two event loops at once, in two threads, cannot share it.
+    """
+
+    _binding: LoopBinding | None = None
+
+    def __enter__(self) -> NoReturn:
+        """Say what to write instead: ``async with``, or the blocking twin.
+
+        Raises: UsageError, always.
+        """
+        name = type(self).__name__
+        message = (
+            f"a {name} is used in asynchronous code: write `async with {name}(…)`, or "
+            f"`with {name}.sync(…)` in code without an event loop"
+        )
+        raise UsageError(message)
+
+    def __exit__(self, *_: object) -> None:
+        """Exist beside ``__enter__``, which never returns."""
+
+    def _move_here(self) -> LoopBinding | None:
+        """Belong to the running event loop; return what it belonged to when that was another one.
+
+        Raises: UsageError while the other loop runs, in another thread.
+        """
+        former = self._binding
+        if former is not None and former.is_here:
+            return None
+        if former is not None and former.is_in_use:
+            name = type(self).__name__
+            message = (
+                f"this {name} is in use by the event loop of another thread: make one in each "
+                f"event loop, or use {name}.sync(…), which any thread may use"
+            )
+            raise UsageError(message)
+        self._binding = LoopBinding()
+        return former
+
+
+class Connected(LoopBound):
     """Something that talks to one Redis. Nothing is sent before the first method is awaited."""
 
     def __init__(
@@ -25,6 +69,7 @@ class Connected:
         self._tracing = tracing
         self._broker = broker
         self._owns_broker = broker is None
+        self._abandoned: list[Broker] = []  # of event loops that have ended
         self._connecting = asyncio.Lock()
         self._is_closed = False
 
@@ -45,9 +90,12 @@ class Connected:
     async def close(self) -> None:
         """Close the connections that were opened; may be called twice."""
         self._is_closed = True
-        if self._owns_broker and self._broker is not None:
+        if self._owns_broker:
+            self._come_here()
             broker, self._broker = self._broker, None
-            await broker.close()
+            if broker is not None:
+                await broker.close()
+            await self._close_abandoned()
 
     async def _open(self) -> None:
         broker = await Broker.connect(self._url)
@@ -57,6 +105,7 @@ class Connected:
             await broker.close()
             raise
         self._broker = broker
+        await self._close_abandoned()
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
@@ -66,8 +115,34 @@ class Connected:
 
     async def _connected(self) -> Broker:
         self._refuse_when_closed()
+        if self._owns_broker:
+            self._come_here()
         if self._broker is None:
             async with self._connecting:
                 if self._broker is None:
                     await self._open()
+        else:
+            self._broker.refuse_elsewhere()
         return self._broker  # type: ignore[return-value]  # there is one by now
+
+    def _come_here(self) -> None:
+        """Leave the connections of another process or event loop behind; new ones are made."""
+        former = self._move_here()
+        if former is None:
+            return
+        self._connecting = asyncio.Lock()
+        self._forget_loop()
+        broker, self._broker = self._broker, None
+        if broker is None:
+            return
+        if former.is_of_parent:
+            leave_to_parent(broker)
+        else:
+            self._abandoned.append(broker)
+
+    def _forget_loop(self) -> None:
+        """Forget what else belongs to the former event loop."""
+
+    async def _close_abandoned(self) -> None:
+        while self._abandoned:
+            await self._abandoned.pop().close()

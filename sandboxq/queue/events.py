@@ -12,10 +12,12 @@ from sandboxq.broker.codec import json_value
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.events import COMPLETED, look_at_events
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.loop_binding import leave_to_parent
 from sandboxq.broker.reader import SHORTEST_BLOCK
 from sandboxq.broker.stream_place import NEWEST, Place, id_from_text, text_from_id
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.queue.checks import seconds_from
+from sandboxq.queue.connected import LoopBound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -56,7 +58,7 @@ class _Feed(NamedTuple):
     place: Place
 
 
-class QueueEvents:
+class QueueEvents(LoopBound):
     """The events of a queue, in order: ``async for event in QueueEvents("images")``.
 
     Begins where the stream ends when it is entered, or first read, unless ``last_id`` names the
@@ -89,6 +91,7 @@ class QueueEvents:
         self._job_ids = _checked_filter("job_ids", job_ids)
         self._given_broker = broker
         self._feed: _Feed | None = None
+        self._abandoned: list[_Feed] = []  # of event loops that have ended
         self._connecting = asyncio.Lock()
         self._ready: deque[QueueEvent] = deque()
         self._is_reading = False
@@ -139,10 +142,12 @@ class QueueEvents:
     async def connect(self) -> None:
         """Connect now instead of at the first read. Raises: BrokerUnavailable."""
         self._refuse_when_closed()
+        self._come_here()
         await self._connected()
 
     async def read(self, timeout: float | timedelta | None = None) -> QueueEvent | None:
         """Return the next event; None after ``timeout`` seconds without one, or once closed."""
+        self._come_here()
         if self._is_reading:
             message = "these events are being read already; make another QueueEvents"
             raise UsageError(message)
@@ -156,18 +161,41 @@ class QueueEvents:
     async def close(self) -> None:
         """End the iteration and close the connections opened here; may be called twice."""
         self._is_closed = True
+        self._come_here()
         feed, self._feed = self._feed, None
         if feed is not None:
-            await feed.reader.close()
-            if feed.broker is not self._given_broker:
-                await feed.broker.close()
+            await self._close_feed(feed)
+        await self._close_abandoned()
 
     # ── inside ──────────────────────────────────────────────────────────────
+
+    def _come_here(self) -> None:
+        """Leave the connections of another process or event loop behind; new ones are made."""
+        former = self._move_here()
+        if former is None:
+            return
+        self._connecting = asyncio.Lock()
+        self._is_reading = False
+        feed, self._feed = self._feed, None
+        if feed is not None and former.is_of_parent:
+            leave_to_parent(feed)
+        elif feed is not None:
+            self._abandoned.append(feed)
+
+    async def _close_feed(self, feed: _Feed) -> None:
+        await feed.reader.close()
+        if feed.broker is not self._given_broker:
+            await feed.broker.close()
+
+    async def _close_abandoned(self) -> None:
+        while self._abandoned:
+            await self._close_feed(self._abandoned.pop())
 
     async def _connected(self) -> _Feed:
         async with self._connecting:
             if self._feed is None:
                 self._feed = await self._new_feed()
+                await self._close_abandoned()
             return self._feed
 
     async def _new_feed(self) -> _Feed:

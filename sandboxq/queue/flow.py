@@ -84,6 +84,9 @@ class FlowProducer(Connected):
             await queue.close()
         await super().close()
 
+    def _forget_loop(self) -> None:
+        self._queues = {}
+
     async def add(
         self,
         *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from sandboxq.errors import UsageError
 
@@ -39,6 +39,27 @@ class Portal:
             # KeyboardInterrupt while waiting; does nothing to a future that is done.
             future.cancel()
             raise
+
+
+class Blocking:
+    """What all blocking twins have in common: the thread on which their coroutines run."""
+
+    # The class whose methods these are.
+    _twin: str
+
+    async def __aenter__(self) -> NoReturn:
+        """Say what to write instead. Raises: UsageError, always."""
+        message = (
+            f"this {self._twin} is for code without an event loop: write `with`, or "
+            f"`async with {self._twin}(…)` in asynchronous code"
+        )
+        raise UsageError(message)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Exist beside ``__aenter__``, which never returns."""
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return portal().run(coroutine)
 
 
 _lock = threading.Lock()

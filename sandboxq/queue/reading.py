@@ -49,10 +49,15 @@ class Reading(OfQueue):
 
     async def close(self) -> None:
         """Close the connections that the queue opened; may be called twice."""
+        if self._owns_broker:
+            self._come_here()
         if self._results is not None:
             await self._results.close()
             self._results = None
         await super().close()
+
+    def _forget_loop(self) -> None:
+        self._results = None
 
     async def get_job(self, job_id: str) -> QueuedJob | None:
         """Return a job, None when there is none."""

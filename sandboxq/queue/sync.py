@@ -32,11 +32,11 @@ class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiti
 
     def add(self, name: str, data: Any, **options: Unpack[AddOptions]) -> SyncJob:
         """See Queue.add."""
-        return self._bound(self._run(self._here().add(name, data, **options)))
+        return self._bound(self._run(self._queue.add(name, data, **options)))
 
     def add_bulk(self, entries: Iterable[BulkEntry]) -> list[SyncJob]:
         """See Queue.add_bulk."""
-        return [self._bound(job) for job in self._run(self._here().add_bulk(entries))]
+        return [self._bound(job) for job in self._run(self._queue.add_bulk(entries))]
 
     def upsert_scheduler(
         self,
@@ -48,28 +48,28 @@ class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiti
         options: AddOptions | None = None,
     ) -> SyncJob:
         """See Queue.upsert_scheduler."""
-        upserting = self._here().upsert_scheduler(
+        upserting = self._queue.upsert_scheduler(
             scheduler_id, repeat, name=name, data=data, options=options
         )
         return self._bound(self._run(upserting))
 
     def get_scheduler(self, scheduler_id: str) -> Scheduler | None:
         """See Queue.get_scheduler."""
-        return self._run(self._here().get_scheduler(scheduler_id))
+        return self._run(self._queue.get_scheduler(scheduler_id))
 
     def get_schedulers(
         self, start: int = 0, end: int = -1, *, ascending: bool = False
     ) -> list[Scheduler]:
         """See Queue.get_schedulers."""
-        return self._run(self._here().get_schedulers(start, end, ascending=ascending))
+        return self._run(self._queue.get_schedulers(start, end, ascending=ascending))
 
     def count_schedulers(self) -> int:
         """See Queue.count_schedulers."""
-        return self._run(self._here().count_schedulers())
+        return self._run(self._queue.count_schedulers())
 
     def remove_scheduler(self, scheduler_id: str) -> bool:
         """See Queue.remove_scheduler."""
-        return self._run(self._here().remove_scheduler(scheduler_id))
+        return self._run(self._queue.remove_scheduler(scheduler_id))
 
     def publish_event(
         self,
@@ -79,7 +79,7 @@ class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiti
         max_len: int | None = None,
     ) -> str:
         """See Queue.publish_event."""
-        return self._run(self._here().publish_event(name, fields, max_len=max_len))
+        return self._run(self._queue.publish_event(name, fields, max_len=max_len))
 
     def _bound(self, job: Job) -> SyncJob:
         return SyncJob(**members_of(job), queue=self)

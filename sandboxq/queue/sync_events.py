@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.broker.stream_place import NEWEST
 from sandboxq.queue.events import QueueEvent, QueueEvents
-from sandboxq.queue.portal import portal
+from sandboxq.queue.portal import Blocking
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine
+    from collections.abc import Collection
     from datetime import timedelta
 
-T = TypeVar("T")
 
-# Of the processes that this one was forked from; see portal.py for why they are kept.
-_of_parents: list[QueueEvents] = []
-
-
-class SyncQueueEvents:
+class SyncQueueEvents(Blocking):
     """QueueEvents for a plain ``for``; every method is documented there.
 
     After a fork the child goes on by itself where the parent stood, on a connection of its own.
     """
+
+    _twin = "QueueEvents"
 
     def __init__(
         self,
@@ -37,19 +33,13 @@ class SyncQueueEvents:
         job_ids: Collection[str] | None = None,
     ) -> None:
         """See QueueEvents."""
-        self._arguments: dict[str, Any] = {
-            "name": name,
-            "url": url,
-            "prefix": prefix,
-            "names": names,
-            "job_ids": job_ids,
-        }
-        self._pid = os.getpid()
-        self._events = QueueEvents(**self._arguments, last_id=last_id)
+        self._events = QueueEvents(
+            name, url, prefix=prefix, last_id=last_id, names=names, job_ids=job_ids
+        )
 
     def __enter__(self) -> Self:
         """Connect, and take the place in the stream."""
-        self._run(self._here().connect())
+        self._run(self._events.connect())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,19 +64,8 @@ class SyncQueueEvents:
 
     def read(self, timeout: float | timedelta | None = None) -> QueueEvent | None:
         """See QueueEvents.read."""
-        return self._run(self._here().read(timeout))
+        return self._run(self._events.read(timeout))
 
     def close(self) -> None:
         """See QueueEvents.close."""
-        self._run(self._here().close())
-
-    def _here(self) -> QueueEvents:
-        """Return this process's events: a forked child must not use its parent's connection."""
-        if self._pid != os.getpid():
-            _of_parents.append(self._events)
-            self._events = QueueEvents(**self._arguments, last_id=self._events.last_id)
-            self._pid = os.getpid()
-        return self._events
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return portal().run(coroutine)
+        self._run(self._events.close())

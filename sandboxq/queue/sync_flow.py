@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.queue.flow import DEPTH, MAX_CHILDREN, Flow, FlowProducer
 from sandboxq.queue.job import QueuedJob, members_of
-from sandboxq.queue.portal import portal
+from sandboxq.queue.portal import Blocking
 from sandboxq.queue.sync import SyncQueue
 from sandboxq.queue.sync_job import SyncJob
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sandboxq.queue.flow_plan import FlowNode
     from sandboxq.queue.options import AddOptions
     from sandboxq.tracing import Tracing
 
-T = TypeVar("T")
 
-# Of the processes that this one was forked from; see portal.py for why they are kept.
-_of_parents: list[FlowProducer] = []
-
-
-class SyncFlowProducer:
+class SyncFlowProducer(Blocking):
     """FlowProducer for code without an event loop; every method is documented there.
 
     Any thread may use it. After a fork the child connects anew by itself. Returned jobs are bound
     to queues with connections of their own, which ``close`` closes too.
     """
+
+    _twin = "FlowProducer"
 
     def __init__(
         self,
@@ -41,15 +37,12 @@ class SyncFlowProducer:
     ) -> None:
         """See FlowProducer."""
         self._url = url
-        self._prefix = prefix
-        self._tracing = tracing
-        self._pid = os.getpid()
         self._producer = FlowProducer(url, prefix=prefix, tracing=tracing)
         self._queues: dict[QueueKeys, SyncQueue] = {}
 
     def __enter__(self) -> Self:
         """Connect."""
-        self._run(self._here().connect())
+        self._run(self._producer.connect())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,7 +54,7 @@ class SyncFlowProducer:
         queues, self._queues = self._queues, {}
         for queue in queues.values():
             queue.close()
-        self._run(self._here().close())
+        self._run(self._producer.close())
 
     def add(
         self,
@@ -74,7 +67,7 @@ class SyncFlowProducer:
         **options: Unpack[AddOptions],
     ) -> Flow[SyncJob]:
         """See FlowProducer.add."""
-        adding = self._here().add(
+        adding = self._producer.add(
             name=name,
             queue=queue,
             data=data,
@@ -91,7 +84,7 @@ class SyncFlowProducer:
         queue_defaults: Mapping[str, AddOptions] | None = None,
     ) -> list[Flow[SyncJob]]:
         """See FlowProducer.add_bulk."""
-        added = self._run(self._here().add_bulk(flows, queue_defaults=queue_defaults))
+        added = self._run(self._producer.add_bulk(flows, queue_defaults=queue_defaults))
         return [self._bound(flow) for flow in added]
 
     def get_flow(
@@ -104,7 +97,7 @@ class SyncFlowProducer:
         prefix: str | None = None,
     ) -> Flow[SyncJob] | None:
         """See FlowProducer.get_flow."""
-        reading = self._here().get_flow(
+        reading = self._producer.get_flow(
             queue, job_id, depth=depth, max_children=max_children, prefix=prefix
         )
         flow = self._run(reading)
@@ -116,14 +109,3 @@ class SyncFlowProducer:
             self._queues[keys] = SyncQueue(keys.queue, self._url, prefix=keys.prefix)
         job = SyncJob(**members_of(flow.job), queue=self._queues[keys])
         return Flow(job, tuple(self._bound(child) for child in flow.children))
-
-    def _here(self) -> FlowProducer:
-        """Return this process's producer: a forked child must not use its parent's connections."""
-        if self._pid != os.getpid():
-            _of_parents.append(self._producer)
-            self._producer = FlowProducer(self._url, prefix=self._prefix, tracing=self._tracing)
-            self._pid = os.getpid()
-        return self._producer
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return portal().run(coroutine)

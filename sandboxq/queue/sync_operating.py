@@ -21,45 +21,45 @@ class SyncOperating(SyncPart):
 
     def pause(self) -> None:
         """See Queue.pause."""
-        self._run(self._here().pause())
+        self._run(self._queue.pause())
 
     def resume(self) -> None:
         """See Queue.resume."""
-        self._run(self._here().resume())
+        self._run(self._queue.resume())
 
     def is_paused(self) -> bool:
         """See Queue.is_paused."""
-        return self._run(self._here().is_paused())
+        return self._run(self._queue.is_paused())
 
     def remove(self, job_id: str, *, with_children: bool = True) -> bool:
         """See Queue.remove."""
-        return self._run(self._here().remove(job_id, with_children=with_children))
+        return self._run(self._queue.remove(job_id, with_children=with_children))
 
     def cancel(
         self, job_id: str, reason: str | None = None, *, grace: float | timedelta = 5.0
     ) -> str | None:
         """See Queue.cancel."""
-        return self._run(self._here().cancel(job_id, reason, grace=grace))
+        return self._run(self._queue.cancel(job_id, reason, grace=grace))
 
     def obliterate(self, *, force: bool = False) -> None:
         """See Queue.obliterate."""
-        self._run(self._here().obliterate(force=force))
+        self._run(self._queue.obliterate(force=force))
 
     def usage(self) -> UsageTotals:
         """See Queue.usage."""
-        return self._run(self._here().usage())
+        return self._run(self._queue.usage())
 
     def remove_deprecated_priority_key(self) -> bool:
         """See Queue.remove_deprecated_priority_key."""
-        return self._run(self._here().remove_deprecated_priority_key())
+        return self._run(self._queue.remove_deprecated_priority_key())
 
     def trim_events(self, max_length: int) -> int:
         """See Queue.trim_events."""
-        return self._run(self._here().trim_events(max_length))
+        return self._run(self._queue.trim_events(max_length))
 
     def drain(self, *, delayed: bool = False, progress: Progress | None = None) -> int:
         """See Queue.drain."""
-        return self._run(self._here().drain(delayed=delayed, progress=progress))
+        return self._run(self._queue.drain(delayed=delayed, progress=progress))
 
     def clean(
         self,
@@ -70,7 +70,7 @@ class SyncOperating(SyncPart):
         progress: Progress | None = None,
     ) -> list[str]:
         """See Queue.clean."""
-        return self._run(self._here().clean(grace, state, limit=limit, progress=progress))
+        return self._run(self._queue.clean(grace, state, limit=limit, progress=progress))
 
     def retry_jobs(
         self,
@@ -84,7 +84,7 @@ class SyncOperating(SyncPart):
     ) -> int:
         """See Queue.retry_jobs."""
         return self._run(
-            self._here().retry_jobs(
+            self._queue.retry_jobs(
                 state,
                 until_ms=until_ms,
                 limit=limit,
@@ -96,10 +96,10 @@ class SyncOperating(SyncPart):
 
     def promote_jobs(self, *, limit: int | None = None, progress: Progress | None = None) -> int:
         """See Queue.promote_jobs."""
-        return self._run(self._here().promote_jobs(limit=limit, progress=progress))
+        return self._run(self._queue.promote_jobs(limit=limit, progress=progress))
 
     def remove_orphaned_jobs(
         self, *, limit: int | None = None, progress: Progress | None = None
     ) -> list[str]:
         """See Queue.remove_orphaned_jobs."""
-        return self._run(self._here().remove_orphaned_jobs(limit=limit, progress=progress))
+        return self._run(self._queue.remove_orphaned_jobs(limit=limit, progress=progress))

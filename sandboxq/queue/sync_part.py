@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
-from sandboxq.queue.portal import portal
+from sandboxq.queue.portal import Blocking
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from sandboxq.job import Job
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_job import SyncJob
     from sandboxq.tracing import Tracing
 
-T = TypeVar("T")
 
-# Queues of the processes that this one was forked from; see portal.py for why they are kept.
-_of_parents: list[Queue] = []
-
-
-class SyncPart(ABC):
+class SyncPart(Blocking, ABC):
     """One part of a blocking queue; SyncQueue has them all."""
+
+    _twin = "Queue"
 
     def __init__(
         self,
@@ -38,20 +31,17 @@ class SyncPart(ABC):
         default_job_options: AddOptions | None = None,
     ) -> None:
         """See Queue."""
-        self._new_queue = partial(
-            Queue,
+        self._queue = Queue(
             name,
             url,
             prefix=prefix,
             tracing=tracing,
             default_job_options=default_job_options,
         )
-        self._pid = os.getpid()
-        self._queue = self._new_queue()
 
     def __enter__(self) -> Self:
         """Connect."""
-        self._run(self._here().connect())
+        self._run(self._queue.connect())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,18 +55,7 @@ class SyncPart(ABC):
 
     def close(self) -> None:
         """See Queue.close."""
-        self._run(self._here().close())
-
-    def _here(self) -> Queue:
-        """Return this process's queue: a forked child must not use its parent's connections."""
-        if self._pid != os.getpid():
-            _of_parents.append(self._queue)
-            self._queue = self._new_queue()
-            self._pid = os.getpid()
-        return self._queue
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return portal().run(coroutine)
+        self._run(self._queue.close())
 
     @abstractmethod
     def _bound(self, job: Job) -> SyncJob:

@@ -10,7 +10,7 @@ import contextlib
 import enum
 import os
 import socket
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 from sandboxq import signing
 from sandboxq.broker.connection import Broker
@@ -123,6 +123,14 @@ class Worker:
         self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
+
+    def __enter__(self) -> NoReturn:
+        """Say what to write instead. Raises: UsageError, always."""
+        message = "a Worker is used in asynchronous code: write `async with Worker(…)`"
+        raise UsageError(message)
+
+    def __exit__(self, *_: object) -> None:
+        """Exist beside ``__enter__``, which never returns."""
 
     async def __aenter__(self) -> Self:
         """Start."""
