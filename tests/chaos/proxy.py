@@ -42,15 +42,13 @@ class Proxy:
         target: int,
         *,
         seed: int = 0,
-        rewrite: Callable[[bytes], bytes] | None = None,
-        asked: Callable[[bytes], None] | None = None,
+        rewriter: Callable[[], Callable[[bytes], bytes]] | None = None,
     ) -> None:
-        """Pass on to the port ``target``; ``rewrite`` gets replies, ``asked`` requests."""
+        """Pass on to the port ``target``; a ``rewriter`` is made for each connection."""
         self.port = 0
         self._target = target
         self._rng = random.Random(seed)
-        self._rewrite = rewrite
-        self._asked = asked
+        self._rewriter = rewriter
         self._delay = 0.0
         self._pairs: list[_Pair] = []
         self._loop = asyncio.new_event_loop()
@@ -103,10 +101,6 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Hold each chunk back for up to so long, from now on; 0 for no longer."""
         self._delay = seconds
-
-    def retarget(self, port: int) -> None:
-        """Connect to another server from now on."""
-        self._target = port
 
     def _pick(self, name: str, choose: Callable[[_Pair], None]) -> str:
         async def pick() -> str:
@@ -162,6 +156,8 @@ class Proxy:
                 await asyncio.sleep(0.1)
                 if client.transport.is_closing() and server.transport.is_closing():
                     break
+        except asyncio.CancelledError:
+            return  # the proxy stops; asyncio's own callback would tell of it as of an error
         finally:
             requests.cancel()
             replies.cancel()
@@ -172,13 +168,12 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(65536):
                 await self._hold_back()
-                if self._asked is not None:
-                    self._asked(chunk)
                 if not pair.is_swallowed:
                     pair.server.write(chunk)
                     await pair.server.drain()
 
     async def _pass_replies(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
+        rewrite = self._rewriter() if self._rewriter else bytes
         with contextlib.suppress(OSError):
             while chunk := await reader.read(65536):
                 await self._hold_back()
@@ -188,7 +183,7 @@ class Proxy:
                     return
                 if pair.is_swallowed or pair.client.transport.is_closing():
                     continue
-                pair.client.write(self._rewrite(chunk) if self._rewrite else chunk)
+                pair.client.write(rewrite(chunk))
                 await pair.client.drain()
 
     async def _hold_back(self) -> None:
