@@ -12,13 +12,15 @@ The standard library alone at import: children load this.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.errors import TooLarge, UsageError
+from sandboxq.scalars import are_same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 # The member that makes a JSON object a reference; its value is the part's name.
 REFERENCE = "sq:binary"
@@ -32,7 +34,13 @@ MOST_PARTS = 10_000
 ALIGNMENT = 64
 
 # Booleans, integers, floats, complex numbers, times, bytes and text of a fixed width.
-_DTYPE = re.compile(r"[<>|=]?([biufcSU])([0-9]{1,9})|[<>|=]?([mM])8(\[[0-9]*[a-zA-Z]{1,7}\])?")
+_DTYPE = re.compile(
+    r"[<>|=]?(b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SU][0-9]{1,9})"
+    r"|[<>|=]?([mM]8)(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?"
+)
+# What numpy takes, and what fits its sizes.
+_MOST_DIMENSIONS = 64
+_LONGEST_DIMENSION = 2**63 - 1
 _ZEROS = bytes(ALIGNMENT)
 _BUFFERS = (bytes, bytearray, memoryview)
 
@@ -97,8 +105,7 @@ class _Taker:
             return changed if any(changed[key] is not value[key] for key in value) else value
         if isinstance(value, (list, tuple)):
             items = [self.without(item, (*path, str(i))) for i, item in enumerate(value)]
-            is_same = all(new is old for new, old in zip(items, value, strict=True))
-            return value if is_same else items
+            return value if are_same(items, value) else items
         if isinstance(value, _BUFFERS):
             return self._note(path, None, None, memoryview(value))
         if is_array(value):
@@ -190,9 +197,17 @@ def places_in(table: bytes | str, blob_bytes: int) -> dict[str, Place]:
 
     Raises: ValueError when this is no table of a blob of so many bytes, whoever wrote it.
     """
+    try:
+        rows = json.loads(table)
+    except RecursionError as error:
+        message = "the table is nested too deep"
+        raise ValueError(message) from error
+    if not isinstance(rows, list) or len(rows) > MOST_PARTS:
+        message = f"{rows!r:.100} is no table"
+        raise ValueError(message)
     places: dict[str, Place] = {}
     offset = 0
-    for row in json.loads(table):
+    for row in rows:
         entry = _checked_entry(row)
         places[entry.name] = Place(entry, offset)
         offset += entry.size + padding(entry.size)
@@ -208,15 +223,42 @@ def _checked_entry(row: Any) -> Entry:
     except (TypeError, ValueError) as error:
         message = f"{row!r:.100} is no entry of a table"
         raise ValueError(message) from error
-    is_shape = shape is None or (
-        isinstance(shape, list) and all(type(each) is int and each >= 0 for each in shape)
-    )
-    is_dtype = dtype is None or (isinstance(dtype, str) and is_plain_dtype(dtype))
-    is_sized = type(size) is int and size >= 0 and (shape is None) == (dtype is None)
-    if not (isinstance(name, str) and is_dtype and is_shape and is_sized):
+    is_sized = type(size) is int and size >= 0
+    if is_sized and (shape is not None or dtype is not None):
+        is_sized = size == array_bytes(dtype, shape)
+    if not (isinstance(name, str) and is_sized):
         message = f"{row!r:.100} is no entry of a table"
         raise ValueError(message)
     return Entry(name, dtype, shape, size)
+
+
+def array_bytes(dtype: Any, shape: Any) -> int:
+    """Return how many bytes an array has. Raises: ValueError when there can be no such array.
+
+    Asked before anything is allocated, whoever says what the shape is.
+    """
+    match = _DTYPE.fullmatch(dtype) if isinstance(dtype, str) else None
+    if match is None:
+        message = f"dtype {dtype!r:.50} is not plain"
+        raise ValueError(message)
+    if not _is_shape(shape):
+        message = f"{shape!r:.100} is no shape"
+        raise ValueError(message)
+    kind = match[1] or match[2]
+    width = int(kind[1:]) * (4 if kind[0] == "U" else 1)
+    count = math.prod(shape)
+    if count and not width:
+        message = f"dtype {dtype!r:.50} has no width"
+        raise ValueError(message)
+    return int(count * width)
+
+
+def _is_shape(shape: Any) -> bool:
+    return (
+        isinstance(shape, list)
+        and len(shape) <= _MOST_DIMENSIONS
+        and all(type(each) is int and 0 <= each <= _LONGEST_DIMENSION for each in shape)
+    )
 
 
 def place_named(places: dict[str, Place], name: str) -> Place:
@@ -244,13 +286,27 @@ def value_at(place: Place, blob: memoryview) -> Any:
     raw = bytes_at(place, blob)
     if place.entry.dtype is None:
         return raw
+    return array_from(place.entry.dtype, place.entry.shape, raw)
+
+
+def array_from(dtype: Any, shape: Any, raw: Any) -> Any:
+    """Return an array that is a view of ``raw``.
+
+    Raises: ValueError when dtype, shape and bytes do not fit; ImportError without numpy.
+    """
+    if array_bytes(dtype, shape) != memoryview(raw).nbytes:
+        message = f"{memoryview(raw).nbytes} bytes are no array of {dtype} and shape {shape!r:.100}"
+        raise ValueError(message)
     import numpy as np  # noqa: PLC0415 - only whoever is sent arrays needs it
 
-    dtype = np.dtype(place.entry.dtype)
-    shape = tuple(place.entry.shape or ())
-    if not raw.nbytes:
-        return np.empty(shape, dtype)
-    return np.frombuffer(raw, dtype).reshape(shape)
+    try:
+        kind = np.dtype(dtype)
+        if not len(raw):
+            return np.empty(tuple(shape), kind)
+        return np.frombuffer(raw, kind).reshape(shape)
+    except (TypeError, OverflowError) as error:  # not on this machine, or of no unit
+        message = f"numpy has no array of {dtype} and shape {shape!r:.100}: {error}"
+        raise ValueError(message) from error
 
 
 def node_buffer(value: Any, name: str) -> bytes | None:
@@ -262,20 +318,49 @@ def node_buffer(value: Any, name: str) -> bytes | None:
             return None
     if not isinstance(value, dict) or value.get("type") != "Buffer":
         return None
+    numbers = value.get("data")
     try:
-        return bytes(value["data"])
-    except (LookupError, TypeError, ValueError):
+        return bytes(numbers) if isinstance(numbers, list) else None
+    except (TypeError, ValueError):
         return None
 
 
 def put_back(value: Any, places: dict[str, Place], blob: memoryview) -> Any:
-    """Return the value with arrays and bytes in place of their references; bytes are ``bytes``."""
-    if isinstance(value, list):
-        return [put_back(item, places, blob) for item in value]
-    if not isinstance(value, dict):
-        return value
-    name = value.get(REFERENCE)
-    if isinstance(name, str) and name in places:
-        found = value_at(places[name], blob)
-        return bytes(found) if isinstance(found, memoryview) else found
-    return {key: put_back(item, places, blob) for key, item in value.items()}
+    """Return the value with arrays and bytes in place of their references; bytes are ``bytes``.
+
+    A part that is named several times is one object. Raises: ValueError for what is nested too
+    deep, or where dtype, shape and size do not fit.
+    """
+
+    def found(place: Place) -> Any:
+        part = value_at(place, blob)
+        return bytes(part) if isinstance(part, memoryview) else part
+
+    return _put_back(value, places, found)
+
+
+def put_back_views(value: Any, places: dict[str, Place], blob: memoryview) -> Any:
+    """Return the value as ``put_back`` does, but with views of the blob in place of ``bytes``."""
+    return _put_back(value, places, lambda place: value_at(place, blob))
+
+
+def _put_back(value: Any, places: dict[str, Place], find: Callable[[Place], Any]) -> Any:
+    found: dict[str, Any] = {}
+
+    def inside(item: Any) -> Any:
+        if isinstance(item, (list, tuple)):
+            return [inside(each) for each in item]
+        if not isinstance(item, dict):
+            return item
+        name = item.get(REFERENCE)
+        if not isinstance(name, str) or name not in places:
+            return {key: inside(each) for key, each in item.items()}
+        if name not in found:
+            found[name] = find(places[name])
+        return found[name]
+
+    try:
+        return inside(value)
+    except RecursionError as error:
+        message = "the value is nested too deep"
+        raise ValueError(message) from error

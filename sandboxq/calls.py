@@ -29,6 +29,7 @@ from sandboxq.errors import (
     RemoteError,
     SandboxqError,
     SignatureRefused,
+    UsageError,
 )
 from sandboxq.queue.binary import Referring, whole
 from sandboxq.queue.queue import Queue
@@ -171,7 +172,7 @@ class Calls:
             await self._broker.wait_until_back()
             await self._add(batch)
             return
-        except SandboxqError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would end them
             for entry in batch:
                 self._end(entry.job_id, error=error)
             return
@@ -205,23 +206,30 @@ class Calls:
             self._tell(job_id, ending.result())
 
     def _tell(self, job_id: str, values: Any) -> None:
+        """End a future; what a worker answers may be anything, and ends it too."""
         future = self._pending.get(job_id)
         try:
             decoded = value_from_tagged(values)
             value = decoded if future is not None and future.is_chunk else decoded[0]
-        except (SandboxqError, LookupError, TypeError) as error:
-            self._end(job_id, error=error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end(job_id, error=_unreadable(error))
         else:
             self._end(job_id, value=value)
 
     async def _tell_whole(self, job_id: str, values: Referring) -> None:
         try:
-            self._tell(job_id, await whole(self._broker, values))
-        except SandboxqError as error:
-            self._end(job_id, error=error)
+            found = await whole(self._broker, values)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end(job_id, error=_unreadable(error))
+        else:
+            self._tell(job_id, found)
 
     async def _tell_failure(self, job_id: str, error: JobFailed) -> None:
-        self._end(job_id, error=await self._raised(job_id, error))
+        try:
+            raised = await self._raised(job_id, error)
+        except Exception as broken:  # noqa: BLE001 - as above
+            raised = _unreadable(broken)
+        self._end(job_id, error=raised)
 
     async def _raised(self, job_id: str, error: JobFailed) -> Exception:
         """Return what a function raised, as far as it can be made anew."""
@@ -298,6 +306,16 @@ class Calls:
             await self._broker.close()
         # After what the closed connections have still to do, or they are left half closed.
         self._loop.call_soon(self._loop.stop)
+
+
+def _unreadable(error: Exception) -> Exception:
+    """Return the error of a future whose answer cannot be used."""
+    if isinstance(error, SandboxqError):
+        return error
+    message = f"the answer of the worker cannot be used: {type(error).__name__}: {error!s:.200}"
+    told = UsageError(message)
+    told.__cause__ = error
+    return told
 
 
 class _RemoteTraceback(Exception):

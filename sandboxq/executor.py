@@ -45,6 +45,8 @@ _CANCELS = 100
 # How long jobs are kept after their end, in seconds, for results that are read late.
 _KEPT = Keep(age=600.0)
 _SHUT = "its executor was shut down"
+# Characters of a job's name.
+_NAME_LIMIT = 200
 # Decided by the executor itself.
 _REFUSED_OPTIONS = frozenset({"job_id", "deduplication", "parent"})
 
@@ -54,8 +56,8 @@ class SandboxExecutor(concurrent.futures.Executor):
 
     Workers are started by ``python -m sandboxq run sandboxq.functions --queue QUEUE`` with the same
     $SANDBOXQ_SECRET. ``options`` are those of ``Queue.add``, for every job. What a function raises
-    comes back as itself when it is a built-in exception, else as RemoteError; the end of a child as
-    its ChildError. While Redis is away, calls wait.
+    comes back as itself when it is a built-in exception, else as RemoteError (StopIteration too: no
+    future can hold it); the end of a child as its ChildError. While Redis is away, calls wait.
     """
 
     def __init__(
@@ -213,7 +215,9 @@ def _pickled(value: Any) -> bytes:
 
 
 def _name_of(function: Any) -> str:
-    return str(getattr(function, "__qualname__", type(function).__qualname__)) or "function"
+    """Return the name of the job: short, and text that any encoding has."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name)[:_NAME_LIMIT].encode("utf-8", "backslashreplace").decode() or "function"
 
 
 def _values_in_order(

@@ -29,12 +29,16 @@ def _look(job: Any) -> dict[str, Any]:
         "owns": bool(pixels.flags.owndata),
         "writeable": bool(pixels.flags.writeable),
         "sum": int(pixels.sum()),
-        "reference": job.data["pixels"],
+        "dtype": job.data["pixels"]["dtype"],
     }
 
 
 def _back(job: Any) -> Any:
     return job.array()
+
+
+def _data(job: Any) -> Any:
+    return {"data": job.data, "again": (job.data["pixels"],)}
 
 
 def _back_twice(job: Any) -> Any:
@@ -107,6 +111,7 @@ _ACTIONS = {
     "double": _double,
     "look": _look,
     "back": _back,
+    "data": _data,
     "back-twice": _back_twice,
     "ones": _ones,
     "objects": _objects,

@@ -125,7 +125,9 @@ async def fetch(
 
     Raises: BrokerUnavailable; BinaryMissing when it is gone or of another size.
     """
-    command = ("GET", reference.key)
+    command: tuple[Argument, ...] = ("GET", reference.key)
+    if 0 <= reference.size <= _SMALL:  # one byte more would tell of more; nobody sends us that much
+        command = ("GETRANGE", reference.key, 0, reference.size)
     return await _read(broker, command, reference.size, allocate or fresh_memory)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.backoff import FIXED, Backoff
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep, Usage, usage_from_measure
+from sandboxq.scalars import plain_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +27,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(message)
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain_scalar
+).encode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 _cache: dict[bytes, JobOptions] = {}
 
@@ -37,7 +40,7 @@ _cache: dict[bytes, JobOptions] = {}
 def json_text(value: object, what: str) -> str:
     """Return ``value`` as JSON that every BullMQ can read; ``what`` names it in errors.
 
-    Tuples become arrays; integers keep all their digits.
+    Tuples become arrays, scalars of numpy Python's values; integers keep all their digits.
     Raises: UsageError for NaN, infinities, bytes, sets, keys that are not strings, lone surrogates
     and everything else that JSON has no word for.
     """

@@ -192,7 +192,8 @@ class _Desk:
         settings = self._settings
         try:
             job = Job(payload, seq, link=self._link, queue_name=settings.queue_name)
-            value = result_from(await self._processor.function(job), self._link, settings)
+            returned = await self._processor.function(job)
+            value = result_from(job.with_parts(returned), self._link, settings)
         except BaseException as error:  # noqa: BLE001 - around the processor
             self._tell_failure(seq, error, started)
             return

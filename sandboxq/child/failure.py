@@ -34,9 +34,17 @@ def failure_from(
     error: BaseException, *, memory: int | None = None, policy: str = "none"
 ) -> Failure:
     """Describe what a processor raised under a policy, which grants ``memory`` bytes."""
-    if isinstance(error, MemoryError):
-        return _out_of_memory(error, memory)
-    name = type(error).__name__
+    try:
+        if isinstance(error, MemoryError):
+            return _out_of_memory(error, memory)
+        return _described(error, policy)
+    except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
+        text = f"an exception that cannot be described: its own code raised {_name(broken)}"
+        return Failure(text, text, _name(error))
+
+
+def _described(error: BaseException, policy: str) -> Failure:
+    name = _name(error)
     flags = UNRECOVERABLE if _is_unrecoverable(error) else 0
     if isinstance(error, ResultTooLarge):
         flags |= UNRECOVERABLE | TOO_LARGE  # the next attempt would return as much
@@ -48,6 +56,11 @@ def failure_from(
     return Failure(reason, stack_of(error), name, flags)
 
 
+def _name(error: BaseException) -> str:
+    """Return the name of the class, whatever its metaclass makes of that."""
+    return str(type.__dict__["__name__"].__get__(type(error)))
+
+
 def stack_of(error: BaseException) -> str:
     """Return the trace without the frames of this package and of the import system."""
     try:
@@ -55,7 +68,7 @@ def stack_of(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, trace)
         text = "".join(lines)
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
-        text = f"{type(error).__name__} (its text could not be made: {type(broken).__name__})"
+        text = f"{_name(error)} (its text could not be made: {_name(broken)})"
     if len(text) > _STACK_LIMIT:
         half = _STACK_LIMIT // 2
         text = (
@@ -76,15 +89,15 @@ def _is_ours(filename: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"the processor called sys.exit({error.code!r})"
-    if isinstance(error, KeyboardInterrupt):
-        return "the processor raised KeyboardInterrupt"
     try:
+        if isinstance(error, SystemExit):
+            return f"the processor called sys.exit({error.code!r})"
+        if isinstance(error, KeyboardInterrupt):
+            return "the processor raised KeyboardInterrupt"
         # An empty reason would look like no failure at all.
-        return str(error) or type(error).__name__
+        return "".join((str(error),)) or _name(error)  # joined: str may be a class of its own
     except BaseException:  # noqa: BLE001 - an exception's own code may raise anything
-        return f"{type(error).__name__} (its message could not be read)"
+        return f"{_name(error)} (its message could not be read)"
 
 
 def _is_unrecoverable(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ def process(job: Any) -> list[Any]:
     except Exception as error:
         row = tagged_from_exception(error)
         if row is not None:
-            error.add_note(RAISED + json.dumps(row))
+            with contextlib.suppress(Exception):  # its notes may be anything
+                error.add_note(RAISED + json.dumps(row))
         raise
 
 

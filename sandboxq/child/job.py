@@ -6,7 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import dependencies as words
-from sandboxq.binary import WHOLE, bytes_at, node_buffer, place_named, places_in, value_at
+from sandboxq.binary import (
+    WHOLE,
+    bytes_at,
+    node_buffer,
+    place_named,
+    places_in,
+    put_back_views,
+    value_at,
+)
 from sandboxq.child.frames import (
     DATA,
     LOG,
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.binary import Place
+    from sandboxq.child.frames import BlobPlace
     from sandboxq.child.link import Link
 
 _UNREAD: Any = object()
@@ -178,15 +187,29 @@ class Job:
         place, blob = self._find(name)
         return blob if place is None else bytes_at(place, blob)
 
+    def with_parts(self, value: Any) -> Any:
+        """Return a value with the job's arrays and bytes where it has references to them.
+
+        Those are in ``data``: a processor may return it, or a part of it.
+        Raises: ValueError when it is nested too deep.
+        """
+        if self._unpacked is None or self._unpacked.blob is None or self._link.arena is None:
+            return value
+        return put_back_views(value, *self._parts(self._unpacked.blob))
+
+    def _parts(self, place: BlobPlace) -> tuple[dict[str, Place], memoryview]:
+        if self._blob is None:
+            assert self._link.arena is not None  # noqa: S101 - asked by whoever calls
+            blob = self._link.arena.read(place.offset, place.size)
+            self._blob = places_in(place.table, place.size), blob
+        return self._blob
+
     def _find(self, name: str) -> tuple[Place | None, memoryview]:
         """Return where a part is, and the blob; for a Buffer of Node None, and its bytes."""
         fields = self._fields
         place = fields.blob
         if place is not None and self._link.arena is not None:
-            if self._blob is None:
-                blob = self._link.arena.read(place.offset, place.size)
-                self._blob = places_in(place.table, place.size), blob
-            places, blob = self._blob
+            places, blob = self._parts(place)
             if name in places:
                 return places[name], blob
         else:

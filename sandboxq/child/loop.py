@@ -142,7 +142,7 @@ def run_call(
             returned = processor.function(job)
         finally:
             soft.armed = 0  # an interrupt just before this is still within the outer ``try``
-        value = result_from(returned, link, settings)
+        value = result_from(job.with_parts(returned), link, settings)
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
         return

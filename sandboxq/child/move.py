@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sandboxq.child.frames import TO_DELAYED, TO_RATE_LIMIT, TO_WAIT, TO_WAITING_CHILDREN
-from sandboxq.errors import DelayedError, RateLimitError, UsageError
+from sandboxq.child.frames import (
+    LONGEST_MS,
+    TO_DELAYED,
+    TO_RATE_LIMIT,
+    TO_WAIT,
+    TO_WAITING_CHILDREN,
+)
+from sandboxq.errors import DelayedError, RateLimitError
 
 # By the names of classes: a processor may define its own, so that it needs no sandboxq.
 _TARGETS = {
@@ -43,6 +49,6 @@ def move_from(error: BaseException) -> Move | None:
 def _timed(target: int, error: BaseException) -> Move | None:
     try:
         seconds = _TIMED[target](getattr(error, "seconds", None)).seconds  # type: ignore[arg-type]  # checked there
-    except UsageError:
+        return Move(target, min(round(seconds * 1000), LONGEST_MS))
+    except Exception:  # noqa: BLE001 - UsageError, or whatever the code of the exception raises
         return None
-    return Move(target, round(seconds * 1000))

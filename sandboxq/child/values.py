@@ -6,14 +6,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.errors import ResultTooLarge, TooLarge, UsageError
+from sandboxq.scalars import is_scalar, plain_scalar, with_plain_keys
 
 if TYPE_CHECKING:
     from sandboxq.binary import Part
 
 # Kept from the start: user code that puts another parser into the json module means its own data.
 _decode = json.JSONDecoder().decode
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain_scalar
+).encode
+_encode_ascii = json.JSONEncoder(
+    allow_nan=False, separators=(",", ":"), default=plain_scalar
+).encode
 
 
 class NotJson(ValueError):
@@ -23,16 +28,28 @@ class NotJson(ValueError):
 def json_from_value(value: object, what: str) -> bytes:
     """Return ``value`` as JSON in UTF-8; a lone surrogate is written as an escape.
 
+    Scalars of numpy are written as Python's own values.
+
     Raises:
         NotJson: names the type that is not JSON, and where in ``what`` it is.
     """
     if value is None:
         return b"null"
     try:
-        text = _encode(value)
+        return _encoded(value)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{what} is not JSON: {_complaint(value, error)}"
         raise NotJson(message) from error
+
+
+def _encoded(value: object) -> bytes:
+    try:
+        text = _encode(value)
+    except TypeError:
+        plain = with_plain_keys(value)
+        if plain is value:
+            raise
+        return _encoded(plain)
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -74,14 +91,18 @@ def value_from_json(raw: bytes, what: str, *, empty: Any) -> Any:
 
 
 def _complaint(value: object, error: Exception) -> str:
-    found = _first_foreign(value, "$", set())
-    return found or str(error) or type(error).__name__
+    try:
+        return _first_foreign(value, "$", set()) or str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - a value's own code may raise anything
+        return f"its own code raised {type(error).__name__}"
 
 
 def _first_foreign(value: object, place: str, above: set[int]) -> str:
     """Return where the first thing is that JSON has no form for; nothing when all is well."""
     if value is None or isinstance(value, str | bool | int):
         return ""
+    if is_scalar(value):
+        value = value.item()  # type: ignore[attr-defined]  # of numpy
     if isinstance(value, float):
         return "" if value - value == 0 else f"{value} at {place}"
     if not isinstance(value, dict | list | tuple):
@@ -100,7 +121,8 @@ def _first_foreign_inside(
 ) -> str:
     if isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str | bool | int | float | None):
+            plain = key.item() if is_scalar(key) else key
+            if not isinstance(plain, str | bool | int | float | None):
                 return f"a key of type {_type_name(key)} at {place}"
             if found := _first_foreign(item, f"{place}.{key}", above):
                 return found

@@ -241,7 +241,7 @@ class Results:
                 message = f"job {job_id} does not exist in queue {self._keys.queue}"
                 self._fail([job_id], message, JobNotFound)
             elif fields["event"] == events.COMPLETED:
-                value = fields.get("returnvalue", "").encode()
+                value = fields.get("returnvalue", "").encode(errors="replace")
                 self._complete(job_id, value, fields.get(events.RESULT, ""))
             else:
                 self._fail([job_id], fields.get("failedReason", ""), JobFailed)
@@ -268,7 +268,7 @@ class Results:
 
     def _on_ending(self, job_id: str, ending: Ending) -> None:
         if ending.state is JobState.COMPLETED:
-            self._complete(job_id, ending.text, ending.binary.decode())
+            self._complete(job_id, ending.text, ending.binary.decode(errors="replace"))
         elif ending.state is JobState.FAILED:
             reason = ending.text.decode(errors="replace")
             self._fail([job_id], reason, _error_class(ending.cause))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 from sandboxq import UsageError
 from sandboxq.binary import (
     ALIGNMENT,
+    Entry,
     Part,
+    Place,
     blob_size,
+    node_buffer,
     pieces_of,
     places_in,
     put_back,
     table_text,
     take_out,
+    value_at,
 )
 
 ARRAYS = [
@@ -111,12 +116,40 @@ def test_more_than_redis_holds_is_refused() -> None:
 )
 def test_a_table_that_is_none_is_refused(table: str) -> None:
     """A hostile child writes what it likes; nobody must believe it."""
-    with pytest.raises(ValueError, match=r"no entry|tells of|Expecting"):
+    with pytest.raises(ValueError, match=r"no entry|tells of|Expecting|not plain|no shape"):
         places_in(table, 128)
 
 
 def test_a_shape_that_does_not_fit_is_refused() -> None:
-    """Numpy itself compares it with the bytes that are there."""
-    places = places_in('[["a","<i4",[100],64]]', 64)
-    with pytest.raises(ValueError, match="reshape"):
-        put_back({"sq:binary": "a"}, places, memoryview(bytes(64)))
+    """What an array takes is computed before anything is made of it."""
+    with pytest.raises(ValueError, match="no entry"):
+        places_in('[["a","<i4",[100],64]]', 64)
+    with pytest.raises(ValueError, match="no entry"):
+        places_in('[["a","<f8",[100000000000],0]]', 0)
+    with pytest.raises(ValueError, match="no width"):
+        places_in('[["a","|S0",[100000000000],0]]', 0)
+    place = Place(Entry("a", "<f8", [10**11], 0), 0)
+    with pytest.raises(ValueError, match="no array"):
+        value_at(place, memoryview(b""))
+
+
+@pytest.mark.parametrize("dtype", ["<f12", "<M8[foo]", "<M8[999999999s]", "<i4"])
+def test_a_dtype_that_numpy_does_not_know_is_a_value_error(dtype: str) -> None:
+    """Whoever decodes handles one kind of error."""
+    size = {"<f12": 12, "<i4": 4}.get(dtype, 8)
+    place = Place(Entry("a", dtype, [1], size), 0)
+    with contextlib.suppress(ValueError):
+        assert value_at(place, memoryview(bytes(size))).shape == (1,)
+
+
+def test_a_part_that_is_named_often_is_one_object() -> None:
+    """Or some kilobytes of references to one part would be terabytes."""
+    _, parts = take_out({"a": b"x" * 1000}, "data")
+    back = put_back([{"sq:binary": "a"}] * 100, *joined(parts))
+    assert len({id(item) for item in back}) == 1
+
+
+def test_a_buffer_of_node_is_a_list_of_numbers() -> None:
+    """A number in its place would be so many bytes of zeros."""
+    assert node_buffer({"type": "Buffer", "data": 10**12}, "value") is None
+    assert node_buffer({"type": "Buffer", "data": [1, 2]}, "value") == b"\x01\x02"

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -237,3 +238,13 @@ def test_a_broken_job_can_still_be_looked_at() -> None:
     assert (job.name, job.data, job.opts) == ("", "{oops", JobOptions())
     assert (job.timestamp_ms, job.stacktrace, job.attempts_made) == (0, ("x",), 2)
     assert job.parent is None
+
+
+def test_scalars_of_numpy_are_values_of_python() -> None:
+    """What argmax returns can be the data of a job."""
+    value = {"n": np.int64(3), "f": [np.float32(0.5), np.all([0])]}
+    assert json_text(value, "data") == '{"n":3,"f":[0.5,false]}'
+    with pytest.raises(UsageError, match="keys must be str"):
+        json_text({np.int64(1): 2}, "data")
+    with pytest.raises(UsageError, match="complex"):
+        json_text(np.complex64(1), "data")

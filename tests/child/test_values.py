@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,37 @@ def test_any_json_goes_there_and_back(value: Any) -> None:
     raw = json_from_value(value, "it")
     assert value_from_json(raw, "it", empty=None) == value
     assert json.loads(raw) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.int64(3), b"3"),
+        ({"best": np.arange(5).argmax(), "p": [np.float32(0.5), np.float64(2.5)]}, None),
+        ({np.int64(1): {np.str_("a"): np.all([1])}}, b'{"1":{"a":true}}'),
+        ([np.uint8(255), np.float16(1)], b"[255,1.0]"),
+        ({np.all([1]): np.int8(-1)}, b'{"true":-1}'),
+    ],
+)
+def test_scalars_of_numpy_are_values_of_python(value: Any, text: bytes | None) -> None:
+    """What argmax and mean return is a number: nothing fails after the work is done."""
+    assert json_from_value(value, "it") == (text or b'{"best":4,"p":[0.5,2.5]}')
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (np.float32("nan"), "nan at $"),
+        ({"a": np.complex64(1)}, "complex at $.a"),
+        ([np.datetime64("2026-01-01")], "datetime.date at $[0]"),
+        ({np.datetime64("2026-01-01"): 1}, "a key of type"),
+    ],
+)
+def test_scalars_that_json_has_not_are_named(value: Any, place: str) -> None:
+    """As Python's own values of that kind."""
+    with pytest.raises(NotJson) as caught:
+        json_from_value(value, "the return value")
+    assert place in str(caught.value)
 
 
 @pytest.mark.parametrize(

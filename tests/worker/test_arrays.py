@@ -68,9 +68,21 @@ def test_there_and_back(server_url: str, queue_name: str) -> None:
         assert not seen["owns"]
         assert not seen["writeable"]
         assert seen["sum"] == PIXELS.sum()
-        assert seen["reference"]["dtype"] == "<u2"
+        assert seen["dtype"] == "<u2"
         with pytest.raises(JobFailed, match="read-only"):
             await (await queue.add("write", PIXELS)).result(timeout=20)
+
+    with_worker(server_url, queue_name, body)
+
+
+def test_data_that_is_returned_has_its_arrays(server_url: str, queue_name: str) -> None:
+    """And bytes: not references to parts that the result does not have."""
+
+    async def body(queue: Queue, _: Worker) -> None:
+        value = await (await queue.add("data", DATA)).result(timeout=20)
+        assert (value["data"]["pixels"] == PIXELS).all()
+        assert (value["again"][0] == PIXELS).all()
+        assert (value["data"]["thumb"], value["data"]["k"]) == (DATA["thumb"], 3)
 
     with_worker(server_url, queue_name, body)
 
