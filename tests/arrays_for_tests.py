@@ -90,9 +90,9 @@ def _write(job: Any) -> str:
 def _fill_arena(job: Any) -> None:
     """Use the arena as memory that nobody counts."""
     fd = job._link.arena._fd
-    memory = mmap.mmap(fd, arena.HALF, offset=arena.HALF)
+    memory = mmap.mmap(fd, arena.RESULTS)
     block = b"x" * (16 << 20)
-    for start in range(0, arena.HALF, len(block)):
+    for start in range(0, arena.RESULTS, len(block)):
         memory[start : start + len(block)] = block
         time.sleep(0.002)
 

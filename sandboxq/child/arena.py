@@ -2,12 +2,13 @@
 
     0 ─ header: how many results the coordinator has done with
     4096 ─ arrays and bytes of calls: the coordinator writes, the child reads
-    HALF ─ those of results: the child writes, the coordinator reads
-    2·HALF ─ end
+    RESULTS ─ those of results: the child writes, the coordinator reads
+    end ─ as far as the grant of memory explains
 
 Sparse: only pages that were touched exist. Sealed against another size, because to read a page that
-is gone would kill the coordinator (SIGBUS). Mapped by each side when it is first used, and used
-again and again: new pages cost ten times what it takes to fill them.
+is gone would kill the coordinator (SIGBUS), and against more seals, which would keep it from
+mapping this. Mapped by each side when it is first used, and used again and again: new pages cost
+ten times what it takes to fill them.
 """
 
 from __future__ import annotations
@@ -19,28 +20,31 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from sandboxq.errors import ResultTooLarge
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Several times what may be under way to one child.
 HALF = 4 << 30
+RESULTS = HALF
 HEADER = mmap.PAGESIZE
 DONE_WITH = struct.Struct("<Q")
 
 _WAIT_SECONDS = 0.001
 
 
-def open_arena() -> int:
-    """Return the descriptor of a new arena; no memory is used yet."""
+def open_arena(results_size: int) -> int:
+    """Return the descriptor of a new arena for so many bytes of results; no memory is used yet."""
     import fcntl  # noqa: PLC0415 - in the coordinator only
 
     fd = os.memfd_create("sandboxq-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(fd, 2 * HALF)
+        os.ftruncate(fd, RESULTS + results_size)
     except OSError:
         os.close(fd)
         raise
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
 
 
@@ -69,7 +73,14 @@ class ChildArena:
     def write(self, pieces: Iterable[memoryview | bytes], size: int) -> int:
         """Copy a result of so many bytes in, and return where it begins in the upper half."""
         if self._results is None:
-            self._results = mmap.mmap(self._fd, HALF, offset=HALF)
+            size_of_results = os.fstat(self._fd).st_size - RESULTS
+            self._results = mmap.mmap(self._fd, size_of_results, offset=RESULTS)
+        if size > len(self._results):
+            message = (
+                f"the return value has {size} bytes of arrays and bytes, "
+                f"the policy's memory allows {len(self._results)}"
+            )
+            raise ResultTooLarge(message)
         start = self._free_start(size)
         at = start
         for piece in pieces:
@@ -89,8 +100,9 @@ class ChildArena:
 
     def _free_start(self, size: int) -> int:
         """Return where nothing is that the coordinator still reads; wait when that is nowhere."""
+        assert self._results is not None  # noqa: S101 - it was mapped just now
         while self._done_with() < self._written:
-            if self._end + size <= HALF:
+            if self._end + size <= len(self._results):
                 return self._end
             time.sleep(_WAIT_SECONDS)
         return 0

@@ -111,4 +111,4 @@ def _seal(fd: int) -> None:
     """Forbid another size: to read a page that is gone would kill the coordinator (SIGBUS)."""
     import fcntl  # noqa: PLC0415 - in the coordinator only
 
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

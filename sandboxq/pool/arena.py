@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from sandboxq.child.arena import DONE_WITH, HALF, HEADER, open_arena, rounded
+from sandboxq.child.arena import DONE_WITH, HALF, HEADER, RESULTS, open_arena, rounded
 
 if TYPE_CHECKING:
     from sandboxq.pool.call import Call
@@ -16,17 +16,27 @@ if TYPE_CHECKING:
 # takes ten times as long as to fill them, but idle children should be small.
 _KEPT = 64 << 20
 _IDLE_SECONDS = 5.0
+# A value may be a little larger than the grant: libraries and files are mapped beside it.
+_LIBRARIES = 64 << 20
 
 
 class Arena:
     """One child's arena."""
 
-    def __init__(self) -> None:
-        """Make one; nothing is mapped before it is used. Raises: OSError."""
-        self.fd = open_arena()
+    def __init__(self, memory: int | None = None, most_result: int = HALF) -> None:
+        """Make one for a child with so much memory and results of ``most_result`` bytes at most.
+
+        Nothing is mapped before it is used. Raises: OSError.
+        """
+        most = most_result if memory is None else min(most_result, memory + _LIBRARIES)
+        self._most_result = rounded(most)
+        # Two, as the coordinator may still be reading one while the child writes the next.
+        self._results_size = min(2 * self._most_result, HALF)
+        self.fd = open_arena(self._results_size)
         self._memory: mmap.mmap | None = None
         self._places: dict[int, tuple[int, int]] = {}  # by call: where it is in the lower half
         self._highest = HEADER
+        self._highest_result = 0
         self._results = 0
         self._open_results: set[int] = set()
         self._used_at = 0.0
@@ -49,10 +59,11 @@ class Arena:
     def result(self, start: int, size: int) -> ResultBlob | None:
         """Return a result that the child says is there; None when it cannot be."""
         self._results += 1  # the child counts them too
-        if start < 0 or size < 0 or start + size > HALF:
+        if start + size > self._results_size:
             return None
         self._open_results.add(self._results)
-        view = memoryview(self._mapped())[HALF + start : HALF + start + size]
+        self._highest_result = max(self._highest_result, start + size)
+        view = memoryview(self._mapped())[RESULTS + start : RESULTS + start + size]
         return ResultBlob(self, self._results, view.toreadonly())
 
     def end_result(self, number: int) -> None:
@@ -64,15 +75,16 @@ class Arena:
         done_with = min(self._open_results, default=self._results + 1) - 1
         DONE_WITH.pack_into(self._memory, 0, done_with)
 
-    def resident(self, most_results: int) -> int:
-        """Return how much memory of the child is here, as far as honest work explains it.
+    def resident(self) -> int:
+        """Return how much memory is here, as far as honest work explains it."""
+        return min(self._size(), self._explained())
 
-        A child that fills its half by itself, beyond a result of ``most_results`` bytes, is not
-        excused.
+    def hidden(self) -> int:
+        """Return how much memory is here that no honest work explains.
+
+        It need not be mapped by any process: nothing else counts it.
         """
-        if self._memory is None or self.fd < 0:
-            return 0
-        return min(os.fstat(self.fd).st_blocks * 512, self._highest + most_results)
+        return max(0, self._size() - self._explained())
 
     def trim(self) -> None:
         """Give memory back when nothing is here and has not been for a while."""
@@ -80,9 +92,9 @@ class Arena:
             return
         if time.monotonic() - self._used_at < _IDLE_SECONDS:
             return
-        if os.fstat(self.fd).st_blocks * 512 > _KEPT:
-            self._memory.madvise(mmap.MADV_REMOVE, HEADER, 2 * HALF - HEADER)
-            self._highest = HEADER
+        if self._size() > _KEPT:
+            self._memory.madvise(mmap.MADV_REMOVE, HEADER, len(self._memory) - HEADER)
+            self._highest, self._highest_result = HEADER, 0
 
     def close(self) -> None:
         """Close it; what results are still being read stays until then. Twice is harmless."""
@@ -103,9 +115,16 @@ class Arena:
             raise MemoryError(message)
         return at
 
+    def _size(self) -> int:
+        return os.fstat(self.fd).st_blocks * 512 if self.fd >= 0 else 0
+
+    def _explained(self) -> int:
+        """Return what calls and results have touched, and a result that may be on its way."""
+        return self._highest + self._highest_result + self._most_result
+
     def _mapped(self) -> mmap.mmap:
         if self._memory is None:
-            self._memory = mmap.mmap(self.fd, 2 * HALF)
+            self._memory = mmap.mmap(self.fd, RESULTS + self._results_size)
         return self._memory
 
 

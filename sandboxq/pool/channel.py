@@ -41,7 +41,15 @@ _unpack = REPLY.unpack_from
 Spent = tuple[int, int, int, int]
 
 
-class Flooded(Exception):
+# What the socket of a dead child can still hold: a live one that writes on is not waited for.
+_LAST_PACKETS = 1024
+
+
+class Breach(Exception):
+    """A child did what no child does that runs our code; the text says what."""
+
+
+class Flooded(Breach):
     """The child sent a message above the limit."""
 
 
@@ -126,6 +134,7 @@ class Channel:
 
         Raises:
             Flooded: the child sent more than a message may hold.
+            Breach: nothing can come any more, though the child's end is open here.
         """
         receive = self._near.recv
         size = 0
@@ -135,7 +144,8 @@ class Channel:
             except OSError:  # nothing there, or the listener has closed us meanwhile
                 return False
             if not packet:
-                return False
+                message = "it has shut down its socket"
+                raise Breach(message)
             size += len(packet)
             if packet[0] == ANSWERS:
                 self._on_answers(packet)
@@ -151,6 +161,12 @@ class Channel:
             if size > _BYTES_A_TURN:
                 return True
         return True
+
+    def receive_last(self) -> None:
+        """Pass on what a dead child had sent. Raises: as ``receive``."""
+        for _ in range(_LAST_PACKETS // _PACKETS_A_TURN):
+            if not self.receive():
+                return
 
     def take_unread(self) -> set[int]:
         """Read back what the child has not read, and return the numbers of those calls.

@@ -279,7 +279,7 @@ class Crew:
                 number,
                 self._loop,
                 owner=self._reception,
-                concurrency=self._terms.concurrency,
+                terms=self._terms,
                 memory=plan.memory,
             )
         except OSError as error:
@@ -367,9 +367,9 @@ class Crew:
             self.ready.remove(child)
         if child is self._outgoing:
             self._outgoing = None
-        child.read_last_words()
         state = child.state
-        child.move(ChildState.DEAD)
+        child.move(ChildState.DEAD)  # first: a READY among its last words must not count
+        child.read_last_words()
         death = child.death or Death()
         self._owner.on_child_dead(child, death)
         child.close()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from sandboxq.pool.fork_server import ForkServer
     from sandboxq.pool.process import Child, ChildOwner
+    from sandboxq.pool.terms import Terms
     from sandboxq.sandbox.plan import Plan
 
 
@@ -53,7 +54,7 @@ class Keeper(Protocol):
         loop: asyncio.AbstractEventLoop,
         *,
         owner: ChildOwner,
-        concurrency: int,
+        terms: Terms,
         memory: int | None,
     ) -> Child:
         """Return the coordinator's side of a child that is to be born."""

@@ -28,7 +28,7 @@ from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
-from sandboxq.pool.channel import Channel, Flooded
+from sandboxq.pool.channel import Breach, Channel
 from sandboxq.pool.lines import Lines
 from sandboxq.pool.packets import Packets
 from sandboxq.pool.stack_page import StackPage
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.call import Call
     from sandboxq.pool.channel import Spent
     from sandboxq.pool.death import Death
+    from sandboxq.pool.terms import Terms
 
 
 class ChildState(enum.Enum):
@@ -144,12 +145,12 @@ class Child:
         loop: asyncio.AbstractEventLoop,
         *,
         owner: ChildOwner,
-        concurrency: int,
+        terms: Terms,
         memory: int | None,
     ) -> None:
         """Open socket and pipes; the process comes later. ``memory`` is the grant, in bytes."""
         self.number = number
-        self.concurrency = concurrency
+        self.concurrency = terms.concurrency
         self.memory = memory
         self.state = ChildState.STARTING
         self.pid = 0
@@ -184,7 +185,7 @@ class Child:
             opened.callback(self.channel.close)
             self._answers = Channel(loop, _hear_nothing)
             opened.callback(self._answers.close)
-            self.arena = Arena()
+            self.arena = Arena(memory, terms.max_result)
             opened.callback(self.arena.close)
             self.page = StackPage()
             opened.callback(self.page.close)
@@ -361,9 +362,8 @@ class Child:
 
     def read_last_words(self) -> None:
         """Take the answers that a process that is dead had sent, and its output."""
-        with suppress(Flooded, struct.error):  # no answer that can be used
-            while self.channel.receive():
-                pass
+        with suppress(Breach, struct.error):  # no answer that can be used
+            self.channel.receive_last()
         with suppress(struct.error):
             self._owner.on_answers(self, self.packets.take_all())
         self.lines.drain()

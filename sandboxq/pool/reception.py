@@ -38,7 +38,7 @@ from sandboxq.child.frames import (
 from sandboxq.errors import JobCrashed, ResultTooLarge
 from sandboxq.outcome import Completed
 from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
-from sandboxq.pool.channel import Flooded
+from sandboxq.pool.channel import Breach, Flooded
 from sandboxq.pool.death import failure_from_ending
 from sandboxq.pool.question import Question
 
@@ -84,6 +84,9 @@ class Reception:
             receive()
         except Flooded:
             self._pool.doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
+            self._loop.remove_reader(child.channel.fileno())
+        except Breach as breach:
+            self._pool.doom(child, JobCrashed(f"child {child.pid} was ended: {breach}"))
             self._loop.remove_reader(child.channel.fileno())
         except struct.error:
             self._pool.doom(child, JobCrashed(f"child {child.pid} sent what is no message"))

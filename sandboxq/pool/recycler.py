@@ -11,7 +11,6 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import UsageError
 from sandboxq.pool.tree_watch import resident_bytes
 
@@ -102,6 +101,6 @@ class Recycler:
             if now >= child.due_at:
                 self._crew.replace(child, "for its age")
             elif child.answered and self._limits.max_rss is not None:
-                held = resident_bytes(child.pid) - child.arena.resident(MOST_BYTES)
+                held = resident_bytes(child.pid) - child.arena.resident()
                 if held >= self._limits.max_rss:
                     self._crew.replace(child, f"for its memory, {held // _MB} MB")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.call import Call
     from sandboxq.pool.fork_server import ForkServer, Order, ServerOwner
     from sandboxq.pool.process import ChildOwner
+    from sandboxq.pool.terms import Terms
     from sandboxq.sandbox.plan import Plan
 
 _log = logging.getLogger("sandboxq.pool")
@@ -66,10 +67,10 @@ class Seat(Child):
         *,
         keeper: SeatKeeper,
         owner: ChildOwner,
-        concurrency: int,
+        terms: Terms,
     ) -> None:
         """Open the sockets; ``keeper`` starts the thread."""
-        super().__init__(number, loop, owner=owner, concurrency=concurrency, memory=None)
+        super().__init__(number, loop, owner=owner, terms=terms, memory=None)
         self._keeper = keeper
         self.is_abandoned = False
 
@@ -145,12 +146,12 @@ class SeatKeeper:
         loop: asyncio.AbstractEventLoop,
         *,
         owner: ChildOwner,
-        concurrency: int,
+        terms: Terms,
         memory: int | None,
     ) -> Seat:
         """Return the coordinator's side of a thread; nothing limits its memory."""
         del memory
-        return Seat(number, loop, keeper=self, owner=owner, concurrency=concurrency)
+        return Seat(number, loop, keeper=self, owner=owner, terms=terms)
 
     # ── births and ends ──
 

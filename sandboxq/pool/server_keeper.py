@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sandboxq.pool.process import ChildOwner
     from sandboxq.pool.restart import RestartDelay
+    from sandboxq.pool.terms import Terms
 
 _log = logging.getLogger("sandboxq.pool")
 
@@ -70,11 +71,11 @@ class ServerKeeper:
         loop: asyncio.AbstractEventLoop,
         *,
         owner: ChildOwner,
-        concurrency: int,
+        terms: Terms,
         memory: int | None,
     ) -> Child:
         """Return the coordinator's side of a process."""
-        return Child(number, loop, owner=owner, concurrency=concurrency, memory=memory)
+        return Child(number, loop, owner=owner, terms=terms, memory=memory)
 
     async def start(self, size: int, timeout: float) -> None:
         """Start a server for ``size`` children, within ``timeout`` seconds.

@@ -44,17 +44,15 @@ class TreeWatch:
         on_exceeded: Callable[[Child, ChildError], None],
         *,
         policy: Policy,
-        max_result: int,
     ) -> None:
         """Look at the children of ``crew``; call ``on_exceeded`` with a child and its error.
 
-        What a job was sent in its arena, and a result of ``max_result`` there, do not count.
+        What a job was sent in its arena, and a result there, do not count.
         """
         self._loop = loop
         self._crew = crew
         self._on_exceeded = on_exceeded
         self._policy = policy
-        self._max_result = max_result
         self._weighings: dict[int, _Weighing] = {}  # by child
         self._ownerless: set[int] = set()  # at the last look
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +86,8 @@ class TreeWatch:
                 return _too_many(child, most, len(started))
         resident = self._resident(child, started, memory + _LIBRARIES)
         if resident > memory + _LIBRARIES:
-            resident -= child.arena.resident(self._max_result)
+            resident -= child.arena.resident()
+        resident += child.arena.hidden()
         return _too_large(child, memory, resident) if resident > memory + _LIBRARIES else None
 
     def _resident(self, child: Child, started: list[int], limit: int) -> int:

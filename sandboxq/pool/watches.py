@@ -36,7 +36,7 @@ class Watches:
         """Watch the children of ``pool``; ``max_block`` and ``on_held``: see LoopWatch."""
         self._pool = pool
         crew, policy = pool.crew, terms.policy
-        tree = TreeWatch(loop, crew, self._end, policy=policy, max_result=terms.max_result)
+        tree = TreeWatch(loop, crew, self._end, policy=policy)
         self._watches: list[TreeWatch | ScratchWatch | CpuWatch | LoopWatch] = [tree]
         if policy.name != "none":
             self._watches.append(ScratchWatch(loop, crew, self._end, policy))
