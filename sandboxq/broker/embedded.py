@@ -61,8 +61,9 @@ class ServerStatus:
 class EmbeddedUse:
     """One user of the embedded server; the last one to release stops it."""
 
-    def __init__(self, directory: Path, lock: int, socket_path: Path) -> None:
+    def __init__(self, directory: Path, lock: int, socket_path: Path, *, was_started: bool) -> None:
         """Hold the shared lock ``lock``; ``use_server`` makes these."""
+        self.was_started = was_started  # by this use: it did not run before
         self.directory = directory
         self.socket = socket_path
         self._lock: int | None = lock
@@ -123,7 +124,9 @@ def use_server(directory: Path) -> EmbeddedUse:
         try:
             # Nobody holds it exclusively outside the start lock.
             fcntl.flock(lock, fcntl.LOCK_SH)
-            return EmbeddedUse(directory, lock, _ensure_running(directory))
+            was_running = launcher.is_alive(directory)
+            socket_path = _ensure_running(directory)
+            return EmbeddedUse(directory, lock, socket_path, was_started=not was_running)
         except BaseException:
             os.close(lock)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 from pathlib import Path
@@ -16,6 +17,8 @@ from sandboxq.broker.many_hosts import (
     many_hosts_from_url,
     names_many_hosts,
 )
+from sandboxq.broker.url_spellings import plain_url
+from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import BrokerUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 # The environment variables that name a server, the first that is set wins (design.md 6.1).
 ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
+
+_log = logging.getLogger("sandboxq.broker")
 
 AnyEndpoint = Endpoint | SentinelEndpoint | ClusterEndpoint
 
@@ -32,6 +37,7 @@ def any_endpoint_from_url(url: str) -> AnyEndpoint:
 
     Raises: UsageError when it makes no sense; the text never repeats what may be a password.
     """
+    url = plain_url(url)
     return many_hosts_from_url(url) if names_many_hosts(url) else endpoint_from_url(url)
 
 
@@ -44,16 +50,54 @@ async def resolve_endpoint(
     started when needed; the caller owns the use that is returned and releases it.
 
     Raises:
-        UsageError: the URL makes no sense.
+        UsageError: the URL makes no sense, or this is a job, from which the URL is withheld.
         BrokerUnavailable: the embedded server cannot be started.
     """
     if url:
         return any_endpoint_from_url(url), None
     for name in ENVIRONMENT:
-        if value := os.environ.get(name):
+        value = os.environ.get(name)
+        if value is not None and value.strip():
             return _endpoint_from_variable(name, value), None
+        if value is not None:
+            _log.warning("$%s is set, but empty: it names no Redis", name)
+    if directory is None:
+        _refuse_in_jobs()
     use = await _use_embedded(directory)
+    if use.was_started and directory is None:
+        _announce(use.directory)
     return endpoint_of_socket(use.socket), use
+
+
+def _refuse_in_jobs() -> None:
+    """Raise UsageError in a child: the embedded server of its directory would be another Redis."""
+    if REDIS_WITHHELD in os.environ:
+        message = (
+            "which Redis? A job is not given the URL of its worker's Redis: write "
+            "job.queue(name).add(…) to add jobs through the worker, pass url=…, or let the "
+            "variable that holds it through with `run --environment REDIS_URL` "
+            "(docs/jobs-that-add-jobs.md)"
+        )
+        raise UsageError(message)
+
+
+def _announce(directory: Path) -> None:
+    """Say that there is a new server, which nobody else uses yet."""
+    _log.info("no Redis was named: started the embedded server in %s", directory)
+    others = [folder / directory.name for folder in directory.parent.parents]
+    for other in filter(_is_running, others):
+        _log.warning(
+            "another embedded server runs in %s; this one in %s has queues of its own. Work in "
+            "the other's directory, or name one Redis for both with $SANDBOXQ_URL",
+            other,
+            directory,
+        )
+
+
+def _is_running(directory: Path) -> bool:
+    from sandboxq.broker.embedded import server_status  # noqa: PLC0415 - as below
+
+    return directory.is_dir() and server_status(directory).running
 
 
 def _endpoint_from_variable(name: str, value: str) -> AnyEndpoint:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sandboxq.cli.notes import show_notes
 from sandboxq.config import project_settings
 from sandboxq.errors import (
     BrokerUnavailable,
@@ -42,6 +43,8 @@ _COMMANDS = {
 
 
 # The exit codes of design.md 6.1, the most special error first.
+# These write a log of their own.
+_WITH_A_LOG = frozenset({"run", "demo"})
 _EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
     (ProcessorNotLoaded, 3),
     (UsageError, 2),
@@ -85,6 +88,8 @@ class _LazyGroup(click.Group):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Run BullMQ jobs on every core, in sandboxed children that cannot stop a heartbeat."""
+    if ctx.invoked_subcommand not in _WITH_A_LOG:
+        show_notes()
     # Below flags and environment, above the defaults (sandboxq.config says the order).
     settings = project_settings(Path.cwd())
     ctx.default_map = dict.fromkeys(_COMMANDS, settings)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import sandboxq
 from sandboxq.binary import MOST_BYTES
 from sandboxq.child.stacks import STACKS_SIGNAL
+from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death, is_kill
@@ -273,6 +274,7 @@ class ForkServer:
             environment.setdefault(name, str(self._order.threads))
         name, _, value = self._marker.partition("=")
         environment[name] = value
+        environment[REDIS_WITHHELD] = "1"
         return environment
 
     def _send(self, raw: bytes, fds: list[int]) -> None:
