@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.errors import LONGEST_SECONDS, UsageError
+from sandboxq.limits import checked_text, seconds_from, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
 FIXED = "fixed"
 EXPONENTIAL = "exponential"
@@ -49,24 +50,20 @@ class Backoff:
     @classmethod
     def custom(cls, kind: str, delay: float | timedelta = 0.0) -> Backoff:
         """Wait as the strategy ``kind`` says of the worker that runs the job."""
-        if kind in BUILT_IN or not kind:
+        if checked_text("backoff kind", kind) in BUILT_IN:
             message = f"a custom backoff needs a kind of its own, not {kind!r}"
             raise UsageError(message)
         return cls(kind, *_checked(delay, 0.0))
 
 
 def _checked(delay: float | timedelta, jitter: float) -> tuple[float, float]:
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if not (_is_number(seconds) and seconds >= 0):
-        message = f"backoff delay must be 0 seconds or more, not {delay!r}"
-        raise UsageError(message)
-    return seconds, checked_jitter(jitter)
+    return seconds_from("backoff delay", delay), checked_jitter(jitter)
 
 
 def checked_jitter(jitter: float) -> float:
     """Return the share of a delay that chance may take away. Raises: UsageError."""
     if not (_is_number(jitter) and 0 <= jitter <= 1):
-        message = f"backoff jitter must be between 0 and 1, not {jitter!r}"
+        message = f"backoff jitter must be between 0 and 1, not {shown(jitter)}"
         raise UsageError(message)
     return jitter
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -15,11 +16,19 @@ from sandboxq.backoff import BUILT_IN, BackoffStrategy
 from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.limits import (
+    checked_client_part,
+    checked_flag,
+    checked_text,
+    checked_whole,
+    seconds_from,
+    shown,
+    waiting_seconds,
+)
 from sandboxq.outcome import MAX_CRASHES
 from sandboxq.tracing import Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from sandboxq.cron import RepeatStrategy
@@ -34,6 +43,12 @@ REDIS_WITHHELD = "SANDBOXQ_REDIS_WITHHELD"
 HEARTBEAT_INTERVAL = 0.5
 # A lock is renewed this often while it lasts, so that several renewals may fail in a row.
 HEARTBEATS_PER_LOCK = 8
+
+# More are refused as a slip of the finger: each child is a process, each thread of one has a stack,
+# each point of the metrics is a minute (two years of them).
+MOST_CHILDREN = 10_000
+MOST_THREADS = 100_000
+MOST_METRICS_POINTS = 1_000_000
 
 KeepOption = bool | int | Keep
 
@@ -52,9 +67,8 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         """Refuse what Redis would refuse later."""
-        _instance("limiter max", self.max, int)
-        _at_least("limiter max", self.max, 1)
-        _at_least("limiter duration", seconds(self.duration), 0.001)
+        checked_whole("limiter max", self.max, least=1)
+        waiting_seconds("limiter duration", self.duration, least=0.001)
 
     @property
     def duration_ms(self) -> int:
@@ -105,44 +119,42 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         if self.procs != "auto":
-            _at_least("procs", self.procs, 1, hint="; 'auto' takes every core this process may use")
-        _instance("concurrency", self.concurrency, int)
-        _at_least("concurrency", self.concurrency, 1)
-        _at_least("lock_duration", self.lock_duration, 0.1)
-        _at_least("stalled_interval", self.stalled_interval, 0.1)
-        _at_least("max_stalled_count", self.max_stalled_count, 0)
-        _at_least("drain_delay", self.drain_delay, 0.01)
-        _at_least("shutdown_timeout", self.shutdown_timeout, 0)
-        self._check_timeout()
-        _at_least("start_timeout", self.start_timeout, 0.1)
-        _at_least("metrics_points", self.metrics_points, 0)
+            hint = "; 'auto' takes every core this process may use"
+            checked_whole("procs", self.procs, least=1, limit=MOST_CHILDREN, hint=hint)
+        checked_whole("concurrency", self.concurrency, least=1, limit=MOST_THREADS)
+        self._check_texts()
+        self._check_durations()
+        self._check_counts()
+        for name in ("skip_stalled_check", "skip_lock_renewal"):
+            checked_flag(name, getattr(self, name))
+        for name in ("remove_on_complete", "remove_on_fail"):
+            checked_keep(name, getattr(self, name))
         if self.limiter is not None:
             _instance("limiter", self.limiter, RateLimit)
-        if self.max_started_attempts is not None:
-            _at_least("max_started_attempts", self.max_started_attempts, 1)
-        _at_least("max_crashes", self.max_crashes, 1)
-        if self.max_jobs_per_child is not None:
-            _at_least("max_jobs_per_child", self.max_jobs_per_child, 1)
-        if self.max_rss_per_child is not None:
-            _at_least("max_rss_per_child", self.max_rss_per_child, 1, hint="; it is in bytes")
-        if self.max_child_age is not None:
-            _at_least("max_child_age", self.max_child_age, 0.1)
-        _check_max_result(self.max_result)
         if self.tracing is not None:
             _instance("tracing", self.tracing, Tracing)
         _check_strategies(self.backoff_strategies, self.repeat_strategy)
-        if any(character.isspace() for character in self.name):
-            message = (
-                f"name {self.name!r} must not contain spaces: Redis refuses them in client names"
-            )
-            raise UsageError(message)
 
-    def _check_timeout(self) -> None:
-        if self.timeout is not None:
-            _at_least("timeout", self.timeout, 0.001)
-        _at_least("timeout_grace", self.timeout_grace, 0)
-        if self.max_block is not None:
-            _at_least("max_block", self.max_block, 1)
+    def _check_texts(self) -> None:
+        checked_text("isolation", self.isolation)
+        checked_client_part("name", self.name)
+        _check_secret(self.secret)
+
+    def _check_durations(self) -> None:
+        for name, least in _LEAST_SECONDS.items():
+            waiting_seconds(name, getattr(self, name), least=least)
+        for name, least in _LEAST_SECONDS_IF_ANY.items():
+            if getattr(self, name) is not None:
+                waiting_seconds(name, getattr(self, name), least=least)
+
+    def _check_counts(self) -> None:
+        checked_whole("max_stalled_count", self.max_stalled_count)
+        checked_whole("metrics_points", self.metrics_points, limit=MOST_METRICS_POINTS)
+        checked_whole("max_crashes", self.max_crashes, least=1)
+        checked_whole("max_result", self.max_result, least=1, limit=MOST_BYTES, hint=_IN_BYTES)
+        for name, hint in _COUNTS_IF_ANY.items():
+            if getattr(self, name) is not None:
+                checked_whole(name, getattr(self, name), least=1, hint=hint)
 
     @property
     def lock_ms(self) -> int:
@@ -153,6 +165,23 @@ class WorkerSettings:
     def heartbeat_interval(self) -> float:
         """Seconds from one renewal of all locks to the next."""
         return min(HEARTBEAT_INTERVAL, self.lock_duration / HEARTBEATS_PER_LOCK)
+
+
+_IN_BYTES = "; it is in bytes"
+_LEAST_SECONDS = {
+    "lock_duration": 0.1,
+    "stalled_interval": 0.1,
+    "drain_delay": 0.01,
+    "shutdown_timeout": 0,
+    "timeout_grace": 0,
+    "start_timeout": 0.1,
+}
+_LEAST_SECONDS_IF_ANY = {"timeout": 0.001, "max_block": 1, "max_child_age": 0.1}
+_COUNTS_IF_ANY = {
+    "max_started_attempts": "",
+    "max_jobs_per_child": "",
+    "max_rss_per_child": _IN_BYTES,
+}
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -243,41 +272,40 @@ def project_settings(directory: Path) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> Any:
     if name.startswith("remove_on_"):
-        return _checked_keep(name, keep_from_option(value))
+        return checked_keep(name, keep_from_option(value))
     return seconds(value) if isinstance(value, dt.timedelta) else value
 
 
-def _checked_keep(name: str, keep: Keep) -> Keep:
+def checked_keep(name: str, keep: Keep) -> Keep:
     """Refuse what no job could be settled with."""
+    _instance(name, keep, Keep)
     for part, value in (("count", keep.count), ("limit", keep.limit)):
         if value is not None:
-            _instance(f"{name} {part}", value, int)
-            _at_least(f"{name} {part}", value, 0)
-    if keep.age is None:
-        return keep
-    age = seconds(keep.age)
-    _at_least(f"{name} age", age, 0)
-    return replace(keep, age=age)
+            checked_whole(f"{name} {part}", value)
+    return keep if keep.age is None else replace(keep, age=seconds_from(f"{name} age", keep.age))
 
 
 def _instance(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
-        message = f"{name} must be a {kind.__name__}, not {value!r}"
+        message = f"{name} must be a {kind.__name__}, not {shown(value)}"
         raise UsageError(message)
 
 
-def _check_max_result(value: int) -> None:
-    _at_least("max_result", value, 1, hint="; it is in bytes")
-    if value > MOST_BYTES:
-        message = f"max_result must be {MOST_BYTES} bytes or less: Redis holds no larger values"
+def _check_secret(secret: object) -> None:
+    if secret is not None and not isinstance(secret, (str, bytes)):
+        message = "secret must be text or bytes"
         raise UsageError(message)
 
 
-def _check_strategies(backoff: Mapping[str, object], repeat: object) -> None:
+def _check_strategies(backoff: object, repeat: object) -> None:
     if repeat is not None and not callable(repeat):
         message = f"repeat_strategy must be a function, not {repeat!r}"
         raise UsageError(message)
+    if not isinstance(backoff, Mapping):
+        message = f"backoff_strategies must have functions by name, not {shown(backoff)}"
+        raise UsageError(message)
     for kind, strategy in backoff.items():
+        checked_text("backoff_strategies: a name", kind)
         _check_strategy(kind, strategy)
 
 
@@ -287,11 +315,4 @@ def _check_strategy(kind: str, strategy: object) -> None:
         raise UsageError(message)
     if not callable(strategy):
         message = f"backoff_strategies: {kind!r} must be a function, not {strategy!r}"
-        raise UsageError(message)
-
-
-def _at_least(name: str, value: object, lowest: float, *, hint: str = "") -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and lowest <= value < float("inf")):  # type: ignore[operator]  # a number by now
-        message = f"{name} must be {lowest} or more, not {value!r}{hint}"
         raise UsageError(message)

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-# As many milliseconds as Lua and JavaScript count exactly.
-LONGEST_SECONDS = (2**53 - 1) / 1000
+# Half as many milliseconds as Lua and JavaScript count exactly: added to the present they still do.
+LONGEST_SECONDS = 2**52 / 1000
 
 
 class SandboxqError(Exception):

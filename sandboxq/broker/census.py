@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from sandboxq.broker.keys import checked_queue_name
+from sandboxq.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,9 +28,17 @@ async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
     async for page in broker.scan("MATCH", pattern, "COUNT", _KEYS_PER_STEP):
         for key in page:
             name = key.decode(errors="replace")[len(prefix) + 1 : -len(":meta")]
-            if name and ":" not in name:
+            if _is_usable(name):
                 names.add(name)
     return sorted(names)
+
+
+def _is_usable(name: str) -> bool:
+    """Tell whether a queue can be called so; other programs write what they like."""
+    try:
+        return bool(checked_queue_name(name))
+    except UsageError:
+        return False
 
 
 def literal_pattern(text: str) -> str:

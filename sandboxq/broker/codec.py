@@ -9,8 +9,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.backoff import FIXED, Backoff
-from sandboxq.errors import OptionsUnreadable, UsageError
+from sandboxq.errors import LONGEST_SECONDS, OptionsUnreadable, UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep, Usage, usage_from_measure
+from sandboxq.limits import (
+    LONGEST_WAIT,
+    MAX_NESTING,
+    MAX_PRIORITY,
+    count_from_wire,
+    number_from_wire,
+    seconds_from_wire,
+    shown,
+    whole_from_wire,
+)
 from sandboxq.scalars import plain_scalar
 
 if TYPE_CHECKING:
@@ -41,8 +51,8 @@ def json_text(value: object, what: str) -> str:
     """Return ``value`` as JSON that every BullMQ can read; ``what`` names it in errors.
 
     Tuples become arrays, scalars of numpy Python's values; integers keep all their digits.
-    Raises: UsageError for NaN, infinities, bytes, sets, keys that are not strings, lone surrogates
-    and everything else that JSON has no word for.
+    Raises: UsageError for NaN, infinities, bytes, sets, keys that are not strings, lone surrogates,
+    more than MAX_NESTING levels, and everything else that JSON has no word for.
     """
     try:
         text = _encode(value)
@@ -52,28 +62,75 @@ def json_text(value: object, what: str) -> str:
         message = f"{what} cannot be stored as JSON: {error}"
         raise UsageError(message) from error
     if isinstance(value, (dict, list, tuple)):
-        _refuse_foreign_keys(value, what)
+        _check_levels(value, what)
     return text
 
 
-def _refuse_foreign_keys(value: Any, what: str) -> None:
-    """Refuse what ``json`` would turn into string keys without a word: 1, None, True."""
-    items = value
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                message = f"{what} cannot be stored as JSON: key {key!r} is not a string"
-                raise UsageError(message)
-        items = value.values()
-    for item in items:
-        if isinstance(item, (dict, list, tuple)):
-            _refuse_foreign_keys(item, what)
+def _check_levels(value: Any, what: str) -> None:
+    """Refuse too many levels, and what ``json`` would turn into string keys without a word."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        below: list[Any] = []
+        for container in level:
+            items = container
+            if isinstance(container, dict):
+                if not _TEXT.issuperset(map(type, container)):
+                    _check_keys(container, what)
+                items = container.values()
+            if not _FLAT.issuperset(map(type, items)):
+                below += [item for item in items if isinstance(item, (dict, list, tuple))]
+        if not below:
+            return
+        level = below
+    message = f"{what} cannot be stored as JSON: it is nested more than {MAX_NESTING} levels deep"
+    raise UsageError(message)
+
+
+# By type, as most keys and values are told in one step.
+_TEXT = frozenset({str})
+_FLAT = frozenset({str, int, float, bool, type(None)})
+
+
+def _check_keys(container: dict[Any, Any], what: str) -> None:
+    for key in container:
+        if not isinstance(key, str):
+            message = f"{what} cannot be stored as JSON: key {shown(key)} is not a string"
+            raise UsageError(message)
 
 
 def json_value(text: bytes) -> Any:
     """Return the value of JSON text from Redis. Raises: ValueError when it is not JSON."""
     try:
         return _decode(text.decode())
+    except RecursionError as error:
+        message = "nested too deep"
+        raise ValueError(message) from error
+
+
+def _finite(text: str) -> float | None:
+    """Return a number with a fraction, or as JavaScript writes infinity in JSON: null."""
+    number = float(text)
+    return number if abs(number) < float("inf") else None
+
+
+def _countable(text: str) -> int | None:
+    """Return an integer; None for one of more digits than Python reads."""
+    return int(text) if len(text) <= _MOST_DIGITS else None
+
+
+# More are infinite in JavaScript, and Python refuses above 4300.
+_MOST_DIGITS = 308
+_decode_plain = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_decode_long = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_countable
+).decode
+
+
+def options_value(raw: bytes) -> Any:
+    """Return the value of options; a number that JavaScript would take for infinite is null."""
+    text = raw.decode()
+    try:
+        return _decode_plain(text) if len(text) <= _MOST_DIGITS else _decode_long(text)
     except RecursionError as error:
         message = "nested too deep"
         raise ValueError(message) from error
@@ -153,7 +210,7 @@ def options_from_wire(raw: bytes) -> JobOptions:
 
 def _read_options(raw: bytes) -> JobOptions:
     try:
-        wire = json_value(raw)
+        wire = options_value(raw)
     except ValueError as error:
         message = f"the job's opts are not JSON: {error}"
         raise OptionsUnreadable(message) from error
@@ -171,25 +228,14 @@ def _read_options(raw: bytes) -> JobOptions:
     return JobOptions(**known, extra=extra)
 
 
-def _number(value: Any) -> float | None:
-    """Return a finite number, also from text that JavaScript would take as one."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if abs(number) < float("inf") else None
+def _wait(value: Any) -> float | None:
+    """Return how long a worker may have to wait: the timeout of an attempt."""
+    return seconds_from_wire(value, LONGEST_WAIT)
 
 
-def _integer(value: Any) -> int | None:
-    if type(value) is int:
-        return value
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _seconds(value: Any) -> float | None:
-    number = _number(value)
-    return None if number is None else number / 1000
+def _priority(value: Any) -> int | None:
+    number = whole_from_wire(value)
+    return None if number is None else min(max(number, 0), MAX_PRIORITY)
 
 
 def _flag(value: Any) -> bool:
@@ -202,9 +248,9 @@ def _text(value: Any) -> str | None:
 
 def _backoff(value: Any) -> Backoff | None:
     if isinstance(value, dict):
-        delay, jitter = _seconds(value.get("delay")), _number(value.get("jitter"))
+        delay, jitter = seconds_from_wire(value.get("delay")), number_from_wire(value.get("jitter"))
         return Backoff(str(value.get("type", "")), max(delay or 0.0, 0.0), jitter or 0.0)
-    delay = _seconds(value)
+    delay = seconds_from_wire(value)
     return Backoff(FIXED, delay) if delay and delay > 0 else None
 
 
@@ -212,32 +258,32 @@ def _keep(value: Any) -> Keep | None:
     if isinstance(value, bool):
         return KEEP_NONE if value else KEEP_ALL
     if isinstance(value, dict):
-        age = _number(value.get("age"))
-        return Keep(_count(value.get("count")), age, _integer(value.get("limit")))
-    return None if value is None else Keep(_count(value))
+        age = number_from_wire(value.get("age"), LONGEST_SECONDS)
+        return Keep(_kept(value.get("count")), age, _kept(value.get("limit")))
+    return None if value is None else Keep(_kept(value))
 
 
-def _count(value: Any) -> int | None:
-    """Return how many to keep; -1 is BullMQ's word for all."""
-    count = _integer(value)
+def _kept(value: Any) -> int | None:
+    """Return how many to keep or remove; -1 is BullMQ's word for all."""
+    count = whole_from_wire(value)
     return None if count is None or count < 0 else count
 
 
 # By wire name: the field of JobOptions, and how to read it.
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "attempts": ("attempts", _integer),
+    "attempts": ("attempts", whole_from_wire),
     "backoff": ("backoff", _backoff),
-    "delay": ("delay", _seconds),
+    "delay": ("delay", seconds_from_wire),
     "jobId": ("job_id", _text),
-    "kl": ("keep_logs", _integer),
+    "kl": ("keep_logs", count_from_wire),
     "lifo": ("lifo", _flag),
-    "priority": ("priority", _integer),
+    "priority": ("priority", _priority),
     "removeOnComplete": ("remove_on_complete", _keep),
     "removeOnFail": ("remove_on_fail", _keep),
-    "sizeLimit": ("size_limit", _integer),
-    "stackTraceLimit": ("stack_trace_limit", _integer),
-    "timeout": ("timeout", _seconds),
-    "timestamp": ("timestamp_ms", _integer),
+    "sizeLimit": ("size_limit", whole_from_wire),
+    "stackTraceLimit": ("stack_trace_limit", whole_from_wire),
+    "timeout": ("timeout", _wait),
+    "timestamp": ("timestamp_ms", whole_from_wire),
     "tm": ("trace_context", _text),
     "omc": ("omit_trace_context", _flag),
 }
@@ -300,7 +346,7 @@ def _usage(value: bytes) -> Usage | None:
 
 
 def _whole(value: bytes) -> int:
-    return _integer(value) or 0
+    return whole_from_wire(value) or 0
 
 
 def _options(value: bytes) -> JobOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -10,6 +11,7 @@ from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
 from sandboxq.errors import UsageError
+from sandboxq.limits import LONGEST_WAIT, waiting_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,12 @@ CONNECT_TIMEOUT = 5.0
 # Seconds for an answer, unless the URL says socket_timeout: below the default lock duration, so
 # that a network which swallows packets is noticed before the locks of running jobs expire.
 ANSWER_TIMEOUT = 10.0
+
+# No server answers sooner; 0 would not mean "no limit" but "at once".
+SHORTEST_TIMEOUT = 0.001
+
+# Redis counts its databases in 32 bits.
+MOST_DATABASE = 2**31 - 1
 
 # What people write → what redis-py knows.
 _SCHEMES = {
@@ -137,11 +145,24 @@ def _problem(endpoint: Endpoint) -> str | None:
     if parts.fragment:
         return "it contains '#'"
     if parts.scheme == "unix":
-        return None if parsed.get("path") else "it names no socket path"
-    database = parts.path.strip("/")
-    if database and not database.isdecimal():
+        if not parsed.get("path"):
+            return "it names no socket path"
+    elif not re.fullmatch("([0-9]{1,9})?", parts.path.strip("/")):
         return "what follows the host is not a database number"
-    return _unknown_option(parsed)
+    if parts.port == 0:
+        return "its port is 0"
+    return _unknown_option(parsed) or _wrong_number(parsed)
+
+
+def _wrong_number(parsed: dict[str, Any]) -> str | None:
+    if not 0 <= parsed.get("db", 0) <= MOST_DATABASE:
+        return f"db must be a database number, from 0 to {MOST_DATABASE}"
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        try:
+            waiting_seconds(name, float(parsed.get(name, 1)), least=SHORTEST_TIMEOUT)
+        except ValueError:
+            return f"{name} must be seconds from {SHORTEST_TIMEOUT:g} to {LONGEST_WAIT:.0f}"
+    return None
 
 
 def _unknown_option(parsed: dict[str, Any]) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.codec import job_from_hash
 from sandboxq.broker.keys import keys_from_job_key
+from sandboxq.errors import UsageError
 from sandboxq.job import Job, JobState
 
 if TYPE_CHECKING:
@@ -115,8 +117,9 @@ async def jobs_of_keys(broker: Broker, job_keys: Sequence[str]) -> dict[str, Job
         for key, reply in zip(trip, hashes, strict=True):
             fields = _pairs(reply)
             if b"name" in fields:
-                keys, job_id = keys_from_job_key(key)
-                jobs[key] = job_from_hash(keys.queue, job_id, fields)
+                with contextlib.suppress(UsageError):  # no key of a queue that can be one
+                    keys, job_id = keys_from_job_key(key)
+                    jobs[key] = job_from_hash(keys.queue, job_id, fields)
     return jobs
 
 

@@ -6,27 +6,21 @@ import base64
 from dataclasses import dataclass
 
 from sandboxq.errors import UsageError
+from sandboxq.limits import checked_client_part, checked_label, shown
 
 DEFAULT_PREFIX = "bull"
 
 
 def checked_queue_name(name: object) -> str:
-    """Return the name, or raise UsageError when it is empty or contains ``:``."""
-    if not isinstance(name, str) or not name:
-        message = f"a queue name must be text and not empty, not {name!r}"
-        raise UsageError(message)
-    if ":" in name:
+    """Return the name of a queue. Raises: UsageError for what cannot be part of a key."""
+    label = checked_label("a queue name", name)
+    if ":" in label:
         message = (
-            f"queue name {name!r} must not contain ':', which separates the parts of Redis keys"
+            f"queue name {shown(name)} must not contain ':', which separates the parts of Redis "
+            "keys"
         )
         raise UsageError(message)
-    return name
-
-
-def _check_prefix(prefix: object) -> None:
-    if not isinstance(prefix, str):
-        message = f"a prefix must be text, not {prefix!r}"
-        raise UsageError(message)
+    return label
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,7 @@ class QueueKeys:
     def __post_init__(self) -> None:
         """Refuse names that would collide with other keys."""
         checked_queue_name(self.queue)
-        _check_prefix(self.prefix)
+        checked_client_part("prefix", self.prefix)
 
     @property
     def base(self) -> str:
@@ -86,7 +80,7 @@ class QueueKeys:
 def keys_from_job_key(job_key: str) -> tuple[QueueKeys, str]:
     """Return the queue and the id in ``<prefix>:<queue>:<id>``, split at the last two colons.
 
-    Raises: UsageError when there are not so many.
+    Raises: UsageError when there are not so many, or a name in it is none of ours.
     """
     prefix, queue, job_id = ["", "", "", *job_key.rsplit(":", 2)][-3:]
     return QueueKeys(queue, prefix), job_id

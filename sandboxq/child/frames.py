@@ -28,8 +28,8 @@ CHUNK_SIZE = PACKET_SIZE - REPLY_SIZE
 # The longest message, either way: Redis refuses values above 512 MB, and we hold messages whole.
 MESSAGE_LIMIT = 256 << 20
 MICROSECONDS_LIMIT = 0xFFFF_FFFF
-# As many milliseconds as Lua counts exactly.
-LONGEST_MS = 2**53 - 1
+# Half as many milliseconds as Lua counts exactly: see errors.LONGEST_SECONDS.
+LONGEST_MS = 2**52
 
 # ── kinds: coordinator to child ──
 CALL = 1

@@ -12,9 +12,11 @@ from sandboxq.backoff import Backoff
 from sandboxq.cli import event_loop
 from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
+from sandboxq.limits import shown
 from sandboxq.queue.queue import Queue
 
-_BACKOFF = re.compile(r"(?:(fixed|exponential):)?([0-9.]+)(?::([0-9.]+))?")
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})"
+_BACKOFF = re.compile(rf"(?:(fixed|exponential):)?{_NUMBER}(?::{_NUMBER})?")
 
 
 def backoff_from_text(text: str | None) -> Backoff | None:
@@ -28,7 +30,9 @@ def backoff_from_text(text: str | None) -> Backoff | None:
         return None
     match = _BACKOFF.fullmatch(text)
     if match is None:
-        message = f"--backoff must look like 5, fixed:5 or exponential:1:0.5 (jitter), not {text!r}"
+        message = (
+            f"--backoff must look like 5, fixed:5 or exponential:1:0.5 (jitter), not {shown(text)}"
+        )
         raise UsageError(message)
     kind, delay, jitter = match.groups()
     make = Backoff.exponential if kind == "exponential" else Backoff.fixed
@@ -44,7 +48,7 @@ def data_from_text(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"the data must be JSON, such as '{{\"width\": 320}}': {error}"
         raise UsageError(message) from error
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
-from sandboxq.config import ENV_PREFIX, RateLimit
+from sandboxq.config import ENV_PREFIX, RateLimit, checked_keep
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.limits import MAX_SAFE_INTEGER, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-_LIMIT = re.compile(r"(\d+)/(\d+(?:\.\d+)?)?(ms|s|m|h)", re.ASCII)
-_KEEP = re.compile(r"(?:(\d+)(?:,(?=\d)|$))?(?:(\d+(?:\.\d+)?)([smhd]))?", re.ASCII)
+# No number here has more digits: what is longer is refused before it is read as one.
+_LIMIT = re.compile(r"(\d{1,18})/(\d{1,18}(?:\.\d{1,18})?)?(ms|s|m|h)", re.ASCII)
+_KEEP = re.compile(r"(?:(\d{1,18})(?:,(?=\d)|$))?(?:(\d{1,18}(?:\.\d{1,18})?)([smhd]))?", re.ASCII)
 _KEEP_WORDS = {"all": KEEP_ALL, "false": KEEP_ALL, "none": KEEP_NONE, "true": KEEP_NONE}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMG]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -38,8 +40,23 @@ class _Setting(click.Option):
     """An option for which pyproject.toml may say one text where several are possible."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        """Return the value as its type."""
-        return super().type_cast_value(ctx, [value] if _is_one(self, value) else value)
+        """Return the value as its type; TOML has some that click would take for another."""
+        if _is_of_other_type(self, value):
+            self._refuse(ctx, value)
+        try:
+            return super().type_cast_value(ctx, [value] if _is_one(self, value) else value)
+        except (TypeError, OverflowError):
+            self._refuse(ctx, value)
+
+    def _refuse(self, ctx: click.Context, value: object) -> NoReturn:
+        message = f"must be a {self.type.name}, not {shown(value)}"
+        raise click.BadParameter(message, ctx=ctx, param=self)
+
+
+def _is_of_other_type(option: click.Option, value: Any) -> bool:
+    if isinstance(value, bool):
+        return not option.is_flag
+    return isinstance(value, float) and isinstance(option.type, click.types.IntParamType)
 
 
 def _is_one(option: click.Option, value: Any) -> bool:
@@ -72,11 +89,13 @@ class Procs(click.ParamType[Any]):
         if value == "auto":
             return "auto"
         try:
-            procs = int(value)
+            procs = 0 if isinstance(value, (bool, float)) else int(value)
         except (TypeError, ValueError):
             procs = 0
         if procs < 1:
-            self.fail(f"must be 'auto' or a number of children from 1, not {value!r}", param, ctx)
+            self.fail(
+                f"must be 'auto' or a number of children from 1, not {shown(value)}", param, ctx
+            )
         return procs
 
 
@@ -89,8 +108,8 @@ class Size(click.ParamType[Any]):
         """Return bytes; anything that is no size is a usage error."""
         match = _SIZE.fullmatch(str(value).strip())
         size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-        if size < 1:
-            self.fail(f"must be a size like 500M or 2G, not {value!r}", param, ctx)
+        if not 1 <= size <= MAX_SAFE_INTEGER:
+            self.fail(f"must be a size like 500M or 2G, not {shown(value)}", param, ctx)
         return size
 
 
@@ -107,7 +126,7 @@ class Limiter(click.ParamType[Any]):
             return value
         found = _LIMIT.fullmatch(str(value))
         if found is None:
-            self.fail(f"must look like 10/1s, with ms, s, m or h, not {value!r}", param, ctx)
+            self.fail(f"must look like 10/1s, with ms, s, m or h, not {shown(value)}", param, ctx)
         jobs, amount, unit = found.groups()
         try:
             return RateLimit(int(jobs), float(amount or 1) * _SECONDS[unit])
@@ -129,10 +148,15 @@ class KeepJobs(click.ParamType[Any]):
             return _KEEP_WORDS[text]
         found = _KEEP.fullmatch(text)
         if found is None or not text:
-            self.fail(f"must look like all, none, 1000, 7d or 1000,7d, not {value!r}", param, ctx)
+            self.fail(
+                f"must look like all, none, 1000, 7d or 1000,7d, not {shown(value)}", param, ctx
+            )
         count, amount, unit = found.groups()
         age = float(amount) * _SECONDS[unit] if amount else None
-        return Keep(count=int(count) if count else None, age=age)
+        try:
+            return checked_keep("KEEP", Keep(count=int(count) if count else None, age=age))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 # $REDIS_URL and the embedded server follow where the connection is made (broker/endpoint.py).

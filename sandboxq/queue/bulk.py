@@ -9,7 +9,7 @@ from sandboxq.broker.change import Resets
 from sandboxq.broker.codec import ms_from_seconds
 from sandboxq.errors import UsageError
 from sandboxq.job import JobState
-from sandboxq.queue.checks import checked_flag, checked_whole, seconds_from
+from sandboxq.limits import checked_flag, checked_whole, seconds_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection

@@ -9,14 +9,14 @@ from sandboxq.broker import (
     deduplicated,
 )
 from sandboxq.broker.codec import json_text, ms_from_seconds
-from sandboxq.queue import bulk
-from sandboxq.queue.checks import (
+from sandboxq.limits import (
     checked_flag,
     checked_priority,
     checked_text,
     checked_whole,
     seconds_from,
 )
+from sandboxq.queue import bulk
 from sandboxq.queue.of_queue import OfQueue
 
 if TYPE_CHECKING:

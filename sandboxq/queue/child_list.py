@@ -9,7 +9,7 @@ from sandboxq.broker.jobs import jobs_of_keys
 from sandboxq.dependencies import KINDS, reasons_from, values_from
 from sandboxq.errors import UsageError
 from sandboxq.job import Job  # noqa: TC001 - fields of a NamedTuple are read at run time
-from sandboxq.queue.checks import checked_whole
+from sandboxq.limits import checked_whole
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker import events
 from sandboxq.errors import UsageError
-from sandboxq.queue.checks import checked_text, checked_whole
+from sandboxq.limits import checked_text, checked_whole
 from sandboxq.queue.events import GAP
 
 if TYPE_CHECKING:

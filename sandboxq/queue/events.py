@@ -16,7 +16,7 @@ from sandboxq.broker.loop_binding import leave_to_parent
 from sandboxq.broker.reader import SHORTEST_BLOCK
 from sandboxq.broker.stream_place import NEWEST, Place, id_from_text, text_from_id
 from sandboxq.errors import BrokerUnavailable, UsageError
-from sandboxq.queue.checks import seconds_from
+from sandboxq.limits import waiting_seconds
 from sandboxq.queue.connected import LoopBound
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class QueueEvents(LoopBound):
         if self._is_reading:
             message = "these events are being read already; make another QueueEvents"
             raise UsageError(message)
-        seconds = None if timeout is None else seconds_from("timeout", timeout)
+        seconds = None if timeout is None else waiting_seconds("timeout", timeout)
         self._is_reading = True
         try:
             return await self._next(seconds)

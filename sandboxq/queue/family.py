@@ -8,7 +8,7 @@ from sandboxq.broker import (
     children,
 )
 from sandboxq.dependencies import FIRST_PAGE, Dependencies, Page
-from sandboxq.queue.checks import checked_text
+from sandboxq.limits import checked_text
 from sandboxq.queue.child_list import ChildList, list_children
 from sandboxq.queue.of_queue import OfQueue
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
@@ -10,9 +11,9 @@ from sandboxq.broker.codec import job_from_hash
 from sandboxq.broker.flow import add_flow
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
 from sandboxq.clock import SYSTEM_CLOCK, Clock
-from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound
+from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, UsageError
+from sandboxq.limits import checked_text, checked_whole
 from sandboxq.queue.binary import forget, with_stored_parts
-from sandboxq.queue.checks import checked_text, checked_whole
 from sandboxq.queue.connected import Connected
 from sandboxq.queue.flow_plan import FlowNode, plan_of
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
@@ -149,8 +150,9 @@ class FlowProducer(Connected):
             families = await families_of(broker, level, limit=max_children if left else 0)
             for job_key, family in zip(level, families, strict=True):
                 if b"name" in family.fields:
-                    jobs[job_key] = self._read(broker, job_key, family.fields)
-                    children[job_key] = family.children
+                    with contextlib.suppress(UsageError):  # no key of a queue that can be one
+                        jobs[job_key] = self._read(broker, job_key, family.fields)
+                        children[job_key] = family.children
             below = dict.fromkeys(key for job_key in level for key in children.get(job_key, ()))
             level = [key for key in below if key not in jobs]
         return _drawn(root, jobs, children)
@@ -216,9 +218,20 @@ def _grown(plan: Sequence[Draft], jobs: Sequence[J]) -> list[Flow[J]]:
 
 
 def _drawn(
-    job_key: str, jobs: Mapping[str, J], children: Mapping[str, Sequence[str]]
+    root: str, jobs: Mapping[str, J], children: Mapping[str, Sequence[str]]
 ) -> Flow[J] | None:
-    if job_key not in jobs:
+    """Return the tree below a key, however deep; a job below itself is left out there."""
+    if root not in jobs:
         return None
-    below = [_drawn(key, jobs, children) for key in children[job_key]]
-    return Flow(jobs[job_key], tuple(flow for flow in below if flow is not None))
+    drawn: dict[str, Flow[J]] = {}
+    path = {root: iter(children[root])}
+    while path:
+        job_key, below = next(reversed(path.items()))
+        child = next((key for key in below if key in jobs and key not in path), None)
+        if child is None:
+            del path[job_key]
+            flows = tuple(drawn[key] for key in children[job_key] if key in drawn)
+            drawn[job_key] = Flow(jobs[job_key], flows)
+        elif child not in drawn:
+            path[child] = iter(children[child])
+    return drawn[root]

@@ -12,9 +12,15 @@ from sandboxq.broker.flow import NewNode
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.broker.relations import OnFailure, Parent
 from sandboxq.errors import UsageError
+from sandboxq.limits import MAX_NESTING, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts
-from sandboxq.queue.checks import checked_text
-from sandboxq.queue.options import AddOptions, checked_name, checked_options, checked_size
+from sandboxq.queue.options import (
+    AddOptions,
+    checked_name,
+    checked_options,
+    checked_size,
+    refuse_own_parent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +75,7 @@ class _Waiting(NamedTuple):
     node: FlowNode
     where: str
     parent: int | None
+    level: int = 1
 
 
 def plan_of(
@@ -92,8 +99,11 @@ def plan_of(
             raise UsageError(message) from error
         drafts.append(draft)
         parent = len(drafts) - 1
+        if each.level > MAX_NESTING:
+            message = f"a flow may have {MAX_NESTING} levels of jobs below each other, not more"
+            raise UsageError(message)
         waiting.extend(
-            _Waiting(child, f"{each.where}.children[{i}]", parent)
+            _Waiting(child, f"{each.where}.children[{i}]", parent, each.level + 1)
             for i, child in enumerate(each.node.get("children") or ())
         )
         _check_number(len(drafts) + len(waiting))
@@ -114,6 +124,7 @@ def _draft(
     if each.parent is None:
         _refuse_policy(node)
         options = checked_options(given, prefix=keys.prefix)
+        refuse_own_parent(options, keys)
     else:
         options = _options_of_child(node, given, drafts[each.parent])
     data = node.get("data")

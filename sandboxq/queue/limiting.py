@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker import limits, meta
 from sandboxq.broker.codec import ms_from_seconds
-from sandboxq.queue.checks import (
+from sandboxq.limits import (
+    LONGEST_WAIT,
     checked_whole,
     positive_seconds,
 )
@@ -41,7 +42,7 @@ class Limiting(OfQueue):
     async def set_global_rate_limit(self, max_jobs: int, duration: float | timedelta) -> None:
         """Let at most so many jobs be claimed in each ``duration``, by all workers together."""
         checked_whole("max_jobs", max_jobs, least=1)
-        duration_ms = ms_from_seconds(positive_seconds("duration", duration))
+        duration_ms = ms_from_seconds(positive_seconds("duration", duration, most=LONGEST_WAIT))
         broker = await self._connected()
         await limits.set_limits(broker, self._keys, max=max_jobs, duration=duration_ms)
 
@@ -56,7 +57,7 @@ class Limiting(OfQueue):
 
     async def rate_limit(self, duration: float | timedelta) -> None:
         """Let no worker claim for so long; Node's heed it if they, or the queue, have a limit."""
-        duration_ms = ms_from_seconds(positive_seconds("duration", duration))
+        duration_ms = ms_from_seconds(positive_seconds("duration", duration, most=LONGEST_WAIT))
         await limits.close_window(await self._connected(), self._keys, duration_ms=duration_ms)
 
     async def rate_limit_ttl(self, max_jobs: int | None = None) -> float:

@@ -13,13 +13,13 @@ from sandboxq.broker import (
     remove,
 )
 from sandboxq.broker.usage import read_usage
-from sandboxq.queue import bulk
-from sandboxq.queue.checks import (
+from sandboxq.limits import (
     checked_flag,
     checked_text,
     checked_whole,
-    seconds_from,
+    waiting_seconds,
 )
+from sandboxq.queue import bulk
 from sandboxq.queue.of_queue import OfQueue
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Operating(OfQueue):
             self._keys,
             job_id,
             reason=who if reason is None else f"{who}: {reason}",
-            grace=seconds_from("grace", grace),
+            grace=waiting_seconds("grace", grace),
             now_ms=self._clock.now_ms(),
         )
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sandboxq.backoff import Backoff, checked_jitter
 from sandboxq.broker.add import PLAIN
 from sandboxq.broker.keys import checked_queue_name
 from sandboxq.broker.relations import ON_FAILURE, Deduplication, Parent, relation_members
+from sandboxq.config import checked_keep
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
-from sandboxq.queue.checks import (
+from sandboxq.limits import (
+    LONGEST_WAIT,
     Duration,
     checked_flag,
     checked_priority,
@@ -26,6 +27,8 @@ from sandboxq.tracing import metadata_from_carrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sandboxq.broker.keys import QueueKeys
 
 # A job's hash is `<prefix>:<queue>:<id>`, what belongs to it `<prefix>:<queue>:<id>:failed` and so
 # on: with these ids they would be the queue's own keys.
@@ -116,17 +119,16 @@ def _backoff(name: str, value: object) -> Backoff:
     return value
 
 
+def _timeout(name: str, value: object) -> float:
+    return positive_seconds(name, value, most=LONGEST_WAIT)
+
+
 def _keep(name: str, value: object) -> Keep:
     if isinstance(value, bool):
         return KEEP_NONE if value else KEEP_ALL
     if not isinstance(value, Keep):
         return Keep(count=checked_whole(name, value))
-    if value.count is not None:
-        checked_whole(f"{name} count", value.count)
-    if value.limit is not None:
-        checked_whole(f"{name} limit", value.limit)
-    age = None if value.age is None else seconds_from(f"{name} age", value.age)
-    return replace(value, age=age)
+    return checked_keep(name, value)
 
 
 def _trace_context(name: str, value: object) -> str:
@@ -163,7 +165,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "backoff": _backoff,
     "lifo": checked_flag,
     "job_id": _job_id,
-    "timeout": positive_seconds,
+    "timeout": _timeout,
     "remove_on_complete": _keep,
     "remove_on_fail": _keep,
     "keep_logs": checked_whole,
@@ -187,6 +189,15 @@ def _check_relations(deduplication: object, parent: object) -> None:
         _check_parent(parent)
     if deduplication is not None:
         _check_deduplication(deduplication)
+
+
+def refuse_own_parent(options: JobOptions, keys: QueueKeys) -> None:
+    """Refuse a job that would wait for itself, and so for ever."""
+    if options.job_id is not None and "parent" in options.extra:
+        parent = options.extra["parent"]
+        if f"{parent['queue']}:{parent['id']}" == keys[options.job_id]:
+            message = f"parent must be another job: {options.job_id!r} would wait for itself"
+            raise UsageError(message)
 
 
 def _check_parent(parent: object) -> None:

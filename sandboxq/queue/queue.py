@@ -14,6 +14,7 @@ from sandboxq.broker.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import BulkAddFailed, QueueError, UsageError
+from sandboxq.limits import checked_flag, checked_place, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
 from sandboxq.queue.by_state import ByState
 from sandboxq.queue.changing import Changing
@@ -22,7 +23,13 @@ from sandboxq.queue.family import Family
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
 from sandboxq.queue.limiting import Limiting
 from sandboxq.queue.operating import Operating
-from sandboxq.queue.options import AddOptions, checked_name, checked_options, checked_size
+from sandboxq.queue.options import (
+    AddOptions,
+    checked_name,
+    checked_options,
+    checked_size,
+    refuse_own_parent,
+)
 from sandboxq.queue.schedulers import (
     Template,
     checked_scheduler_id,
@@ -150,6 +157,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
 
     def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
         checked = checked_options(self._with_defaults(options), prefix=self._keys.prefix)
+        refuse_own_parent(checked, self._keys)
         text, parts = text_and_parts(data, "data")
         checked_size(text, checked_name(name), checked.size_limit)
         new = new_job(name, text, checked)
@@ -204,6 +212,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
 
     async def get_scheduler(self, scheduler_id: str) -> Scheduler | None:
         """Return a scheduler, None when there is none."""
+        checked_text("scheduler id", scheduler_id)
         return await schedulers.scheduler_of(await self._connected(), self._keys, scheduler_id)
 
     async def get_schedulers(
@@ -213,6 +222,9 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
 
         The one that runs last comes first, or last when ``ascending``.
         """
+        checked_place("start", start)
+        checked_place("end", end)
+        checked_flag("ascending", ascending)
         return await schedulers.schedulers_in(
             await self._connected(), self._keys, start=start, end=end, ascending=ascending
         )
@@ -226,6 +238,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
 
         A job of it that waits or is being processed stays, and makes no other.
         """
+        checked_text("scheduler id", scheduler_id)
         return await schedulers.remove(await self._connected(), self._keys, scheduler_id)
 
     # ── custom events ───────────────────────────────────────────────────────

@@ -13,14 +13,16 @@ from sandboxq.broker import (
 )
 from sandboxq.errors import JobNotFound, UsageError
 from sandboxq.job import JobState
-from sandboxq.queue import bulk
-from sandboxq.queue.binary import part_of_data
-from sandboxq.queue.checks import (
+from sandboxq.limits import (
+    checked_flag,
+    checked_place,
     checked_priority,
     checked_text,
     checked_whole,
-    seconds_from,
+    waiting_seconds,
 )
+from sandboxq.queue import bulk
+from sandboxq.queue.binary import part_of_data
 from sandboxq.queue.of_queue import OfQueue
 from sandboxq.queue.prometheus import prometheus_text
 from sandboxq.queue.results import Results
@@ -86,6 +88,8 @@ class Reading(OfQueue):
         Newest first, or oldest first when ``ascending``.
         """
         named = _checked_states(_names(states))
+        _check_places(start, end)
+        checked_flag("ascending", ascending)
         broker = await self._connected()
         found = await jobs.jobs_in(
             broker, self._keys, named, start=start, end=end, ascending=ascending
@@ -130,7 +134,7 @@ class Reading(OfQueue):
     async def result(self, job_id: str, timeout: float | timedelta | None = None) -> Any:
         """Wait for a job to finish and return its value; see QueuedJob.result."""
         checked_text("job_id", job_id)
-        seconds = None if timeout is None else seconds_from("timeout", timeout)
+        seconds = None if timeout is None else waiting_seconds("timeout", timeout)
         broker = await self._connected()
         if self._results is None:
             self._results = Results(broker, self._keys)
@@ -141,16 +145,19 @@ class Reading(OfQueue):
 
         Raises: JobNotFound, BinaryMissing; UsageError when there is none of that name.
         """
+        checked_text("job_id", job_id)
         return await part_of_data(await self._connected(), self._keys, job_id, name)
 
     async def job_binary(self, job_id: str, name: str = WHOLE) -> bytes:
         """Return some bytes of a job's data; see ``job_array``."""
+        checked_text("job_id", job_id)
         found = await part_of_data(await self._connected(), self._keys, job_id, name)
         return bytes(found)
 
     async def logs(self, job_id: str, start: int = 0, end: int = -1) -> list[str]:
         """Return the lines ``start`` to ``end`` (inclusive; -1 is the last) of a job's log."""
         checked_text("job_id", job_id)
+        _check_places(start, end)
         return await jobs.logs_of(await self._connected(), self._keys, job_id, start=start, end=end)
 
     async def get_workers(self) -> list[dict[str, str]]:
@@ -181,6 +188,7 @@ class Reading(OfQueue):
         Workers count only when their metrics are on.
         """
         state = bulk.checked_state(kind, bulk.FINISHED_STATES)
+        _check_places(start, end)
         broker = await self._connected()
         return await meta.metrics_of(broker, self._keys, state, start=start, end=end)
 
@@ -192,6 +200,11 @@ class Reading(OfQueue):
 
 def _names(states: str | Iterable[str]) -> list[str]:
     return [states] if isinstance(states, str) else list(states)
+
+
+def _check_places(start: int, end: int) -> None:
+    checked_place("start", start)
+    checked_place("end", end)
 
 
 def _checked_states(names: Iterable[str]) -> list[JobState]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq import cron
 from sandboxq.errors import UsageError
-from sandboxq.queue.checks import (
+from sandboxq.limits import (
     Duration,
     checked_flag,
     checked_text,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.broker import schedulers
 from sandboxq.broker.codec import json_text, json_value, options_to_wire
 from sandboxq.errors import SchedulerSlotTaken, UsageError
-from sandboxq.queue.checks import checked_text
+from sandboxq.limits import checked_text
 from sandboxq.queue.options import checked_options, checked_size
 from sandboxq.queue.repeat import Repeat
 

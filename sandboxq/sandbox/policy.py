@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 
 from sandboxq.errors import UsageError
+from sandboxq.limits import checked_flag, checked_text, checked_whole, waiting_seconds
 
 NAMES = ("none", "limits", "strict")
 
@@ -16,6 +16,8 @@ FILES = 4096
 FILE_SIZE = 16 << 30
 # What a job has in temporary files at once, deleted ones that are open included.
 SCRATCH = 64 << 30
+# In seconds: below, no job would begin.
+SHORTEST_CPU = 0.001
 # At once, of all that a job starts; a fork bomb is there within a second.
 PROCESSES = 512
 # What ``none`` does not limit, with its default.
@@ -69,6 +71,10 @@ class Policy:
         _check_seconds(self.cpu_seconds)
         for setting in ("read", "write"):
             object.__setattr__(self, setting, _paths(setting, getattr(self, setting)))
+        for setting in ("network", "subprocess", "fresh"):
+            checked_flag(f"policy setting {setting}", getattr(self, setting))
+        if self.user is not None:
+            checked_text("policy setting user", self.user)
         if self.environment is not None:
             object.__setattr__(self, "environment", _names("environment", self.environment))
         limited = [name for name, usual in _LIMITS.items() if getattr(self, name) != usual]
@@ -133,16 +139,12 @@ def _size(count: int) -> str:
 def _check_count(setting: str, value: object) -> None:
     if value is None and setting == "memory":
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        message = f"policy setting {setting} must be a positive integer, not {value!r}"
-        raise UsageError(message)
+    checked_whole(f"policy setting {setting}", value, least=1)
 
 
 def _check_seconds(value: object) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (is_number and math.isfinite(value) and value > 0):  # type: ignore[operator,arg-type]  # a number by then
-        message = f"policy setting cpu_seconds must be a positive number, not {value!r}"
-        raise UsageError(message)
+    if value is not None:
+        waiting_seconds("policy setting cpu_seconds", value, least=SHORTEST_CPU)
 
 
 def _names(setting: str, values: object) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from sandboxq.errors import (
     QueueError,
 )
 from sandboxq.job import Job
+from sandboxq.limits import LONGEST_WAIT, positive_seconds, seconds_from
 from sandboxq.outcome import (
     ChildrenAwaited,
     Completed,
@@ -42,7 +43,6 @@ from sandboxq.outcome import (
     RetryRules,
     decide,
 )
-from sandboxq.queue.checks import positive_seconds, seconds_from
 from sandboxq.worker.claimer import LONGEST_DELAY_WAIT, refusal_of
 from sandboxq.worker.scheduler import SchedulerKeeper
 
@@ -114,8 +114,9 @@ class HeldJob(Job):
 
     async def extend_lock(self, duration: float | timedelta | None = None) -> None:
         """Hold the job for so long from now, by default for the worker's ``lock_duration``."""
-        seconds = None if duration is None else positive_seconds("duration", duration)
-        await self.hand.extend(self, seconds)
+        if duration is not None:
+            duration = positive_seconds("duration", duration, most=LONGEST_WAIT)
+        await self.hand.extend(self, duration)
 
     async def update_progress(self, progress: Any) -> None:
         """Say how far the job is: any JSON."""

@@ -18,8 +18,8 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, JobCancelled, UsageError
+from sandboxq.limits import waiting_seconds
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
-from sandboxq.queue.checks import seconds_from
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
@@ -350,7 +350,7 @@ class Worker:
         if self._by_hand is None:
             message = "the worker was not started"
             raise UsageError(message)
-        return await self._by_hand.next_job(token, seconds_from("timeout", timeout))
+        return await self._by_hand.next_job(token, waiting_seconds("timeout", timeout))
 
     def cancel(
         self, job_id: str, reason: str = "cancelled by its worker", *, grace: float = GRACE
