@@ -21,10 +21,17 @@ _FRESH = 7
 # JavaScript cannot count with, and takes for names.
 _LONGEST_GIVEN = 15
 _ZERO = 48  # ord("0")
+# More attempts, stalls or crashes no job survives; a call has room for so many.
+_MOST_COUNTED = 2**31 - 1
+# Bytes of nonsense that an error shows.
+_SHOWN = 100
 
 
 class ClaimedJob(NamedTuple):
-    """A job as its hash stood after the claim; texts are as in Redis, empty where there is none."""
+    """A job as its hash stood after the claim; texts are as in Redis, empty where there is none.
+
+    ``unreadable`` says which field is nonsense, if one is: such a job is claimed and must fail.
+    """
 
     id: bytes
     name: bytes
@@ -44,6 +51,7 @@ class ClaimedJob(NamedTuple):
     scheduler_id: bytes = b""
     crashes: Crashes = NO_CRASHES
     binary: bytes = b""  # where its arrays and bytes are: see binary.py
+    unreadable: str = ""
 
 
 class Claim(NamedTuple):
@@ -119,6 +127,7 @@ def _claimed_before(row: list[Any]) -> ClaimedJob:
         job_id, name, data, opts, timestamp, priority, delay, made, started, stalled, deferred,
         parent, parent_key, progress, scheduler_id, crashes, binary, history, beside,
     ) = row  # fmt: skip
+    counted = _Counted()
     return ClaimedJob(
         job_id,
         name,
@@ -128,19 +137,46 @@ def _claimed_before(row: list[Any]) -> ClaimedJob:
         priority or b"",
         delay or b"",
         is_plain=False,
-        attempts_made=int(made) if made else 0,
-        attempts_started=int(started),
-        stalled_counter=int(stalled) if stalled else 0,
+        attempts_made=counted.number("atm", made),
+        attempts_started=counted.number("ats", started),
+        stalled_counter=counted.number("stc", stalled),
         deferred_failure=deferred or b"",
         parent=parent or b"",
         parent_key=parent_key or b"",
         progress=progress or b"",
         scheduler_id=scheduler_id or b"",
-        crashes=_crashes(crashes, history, beside) if crashes else NO_CRASHES,
+        crashes=_crashes(counted, crashes, history, beside) if crashes else NO_CRASHES,
         binary=binary or b"",
+        unreadable=counted.complaint,
     )
 
 
-def _crashes(count: bytes, history: bytes | None, beside: bytes | None) -> Crashes:
+def _crashes(
+    counted: _Counted, count: bytes, history: bytes | None, beside: bytes | None
+) -> Crashes:
     text = (history or b"").decode(errors="replace")
-    return crashes_from_facts(int(count), text, int(beside or 0))
+    return crashes_from_facts(
+        counted.number("sq:crashes", count), text, counted.number("sq:beside", beside)
+    )
+
+
+class _Counted:
+    """Reads the counters of one job's hash, and says which is none."""
+
+    def __init__(self) -> None:
+        self.complaint = ""
+
+    def number(self, field: str, text: bytes | None) -> int:
+        """Return the number in a field, 0 for none or nonsense."""
+        try:
+            number = int(text or 0)
+        except ValueError:
+            number = -1
+        if 0 <= number <= _MOST_COUNTED:
+            return number
+        shown = (text or b"")[:_SHOWN].decode(errors="backslashreplace")
+        self.complaint = (
+            f"field {field!r} of the job's hash must be a whole number from 0 to {_MOST_COUNTED}, "
+            f"not {shown!r}: somebody else has written it"
+        )
+        return 0

@@ -8,6 +8,7 @@ An idle worker that was woken by the marker and then asked would start each job 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _COMPARED = 8
 # Two readings of one clock may differ by this.
 _SAME_MS = 1
+# Who is woken before Redis has read what to wait for sleeps on: it is woken again, later and later.
+_FIRST_AGAIN = 0.005
+_LAST_AGAIN = 0.2
 
 
 class WaitingClaim:
@@ -47,7 +51,7 @@ class WaitingClaim:
         self._reader: BlockingReader | None = None
         # How far our clock seemed to be ahead of the server's when it was last asked for its time.
         self._leads_ms: deque[int] = deque(maxlen=_COMPARED)
-        self._is_ending = False
+        self._is_hurried = False
         self.is_waiting = False
 
     async def open(self) -> None:
@@ -61,9 +65,9 @@ class WaitingClaim:
         Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
         """
         reader, marker = await self._opened(), self._keys["marker"]
-        timeout = 0.0 if self._is_ending else timeout
         arguments = ("", *arguments_of(self._claimant, limit, token), self._lead_ms())
         call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
+        timeout = 0.0 if self._is_hurried else timeout
         self.is_waiting = True
         sent_ms = self._clock.now_ms()
         try:
@@ -81,16 +85,19 @@ class WaitingClaim:
             raise error_from_reply(popped) from popped
         return claim
 
-    async def end(self) -> None:
-        """Have ``run`` wait no more, now and later."""
-        self._is_ending = True
-        await self.wake()
-
-    async def wake(self) -> None:
-        """Have a ``run`` that waits claim and return at once."""
-        if self.is_waiting and self._reader is not None:
+    async def hurry(self) -> None:
+        """Have a ``run`` that waits claim and return at once, and none wait until ``calm``."""
+        self._is_hurried = True
+        again = _FIRST_AGAIN
+        while self.is_waiting and self._is_hurried and self._reader is not None:
             with contextlib.suppress(QueueError):
                 await self._reader.unblock()
+            await asyncio.sleep(again)
+            again = min(2 * again, _LAST_AGAIN)
+
+    def calm(self) -> None:
+        """Wait for jobs again."""
+        self._is_hurried = False
 
     async def close(self) -> None:
         """Close the connection; twice is harmless."""

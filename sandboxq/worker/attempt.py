@@ -6,34 +6,42 @@ import enum
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import encode_call
+from sandboxq.job import JobOptions
 from sandboxq.pool.pool import Call
 
 if TYPE_CHECKING:
     from sandboxq.broker.claim import ClaimedJob
-    from sandboxq.job import JobOptions
     from sandboxq.worker.attempt_span import AttemptSpan
 
 
 class AttemptState(enum.Enum):
     """Where an attempt is on its way through the worker."""
 
+    CLAIMED = "claimed"  # held, not in the pool yet: perhaps some of it is still to be read
     RUNNING = "running"  # in the pool: waiting for a child, or in one
+    ANSWERED = "answered"  # its child has returned arrays, which are on their way to Redis
     GIVEN_UP = "given up"  # the worker stops: its child is killed and the job goes back
     ENDED = "ended"  # its outcome waits for Redis to take it
     LOST = "lost"  # somebody else owns the job: whatever its child still says is dropped
 
 
+_DEFAULT_OPTIONS = JobOptions()
+
+
 class Attempt:
-    """A claimed job on its way through the worker."""
+    """A claimed job on its way through the worker.
+
+    ``options`` are the defaults until the job's own have been read.
+    """
 
     __slots__ = ("call", "job", "options", "seconds", "span", "state", "token", "usage")
 
-    def __init__(self, job: ClaimedJob, token: bytes, options: JobOptions) -> None:
+    def __init__(self, job: ClaimedJob, token: bytes) -> None:
         """Hold what the claim returned; the call is made when the job is given to the pool."""
         self.job = job
         self.token = token
-        self.options = options
-        self.state = AttemptState.RUNNING
+        self.options = _DEFAULT_OPTIONS
+        self.state = AttemptState.CLAIMED
         self.seconds = 0.0
         self.usage: tuple[int, int, int, int] | None = None
         self.call: Call | None = None
@@ -67,7 +75,3 @@ def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) 
     attempt.call.timeout = own if own is not None and own > 0 else timeout
     attempt.call.grace = grace
     return attempt.call
-
-
-class HeldJobs(dict[bytes, Attempt]):
-    """The attempts whose locks this worker keeps, by job id: from claim until settled."""

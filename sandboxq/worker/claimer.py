@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import options_from_wire
-from sandboxq.errors import BrokerUnavailable, QueueError, SignatureRefused
-from sandboxq.job import JobOptions
+from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, SignatureRefused
 from sandboxq.outcome import Failed
 from sandboxq.signing import Place, is_signed
 from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
-from sandboxq.worker.attempt import Attempt, AttemptState, call_from_attempt
+from sandboxq.worker.attempt import AttemptState, call_from_attempt
 from sandboxq.worker.attempt_span import begin_span
 from sandboxq.worker.claims import Claims
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.claim import Claim, ClaimedJob
     from sandboxq.pool.call import Call
     from sandboxq.pool.pool import Pool
+    from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
@@ -35,7 +36,7 @@ LONGEST_DELAY_WAIT = 10.0
 # A job that found no child for this long goes back to the queue, where other workers see it.
 PATIENCE = 1.0
 
-_DEFAULT_OPTIONS = JobOptions()
+_log = logging.getLogger("sandboxq.worker")
 
 
 class Mode(enum.Enum):
@@ -81,7 +82,9 @@ class Claimer:
         self._timeout, self._grace = settings.timeout, settings.timeout_grace
         self._tracing = settings.tracing
         self._place = Place(context.keys.prefix, context.keys.queue)
-        self._claims = Claims(context, settler=settler, start=self._start_all)
+        self._claims = Claims(
+            context, settler=settler, start=self._start_all, on_taken_over=self._end_former
+        )
         # The last claim, when it brought less than there was room for: then a marker tells of more.
         self._short: Claim | None = None
         self._is_drained = True  # nothing has come yet
@@ -109,14 +112,20 @@ class Claimer:
         """Whether nothing is claimed until ``resume``."""
         return not self._resumed.is_set()
 
+    @property
+    def resumed(self) -> asyncio.Event:
+        """Set unless it is paused."""
+        return self._resumed
+
     async def pause(self) -> None:
         """Claim no more; what a claim brings that is under way is run."""
         self._resumed.clear()
-        await self._claims.wake()
+        await self._claims.pause()
 
     def resume(self) -> None:
         """Claim again; twice is harmless."""
         self._resumed.set()
+        self._claims.resume()
         self._short = None
 
     @property
@@ -128,7 +137,7 @@ class Claimer:
         """Do one step; return True when a burst has nothing left that it can do."""
         await self._claims.give_back_lost()
         await self._resumed.wait()
-        if mode is Mode.BURST and self._pool.circuit.verdict and not self._held:
+        if mode is Mode.BURST and self._pool.circuit.verdict and self._held.is_empty:
             return True
         limit = self._wanted()
         if not limit:
@@ -175,37 +184,49 @@ class Claimer:
         for call in self._pool.take_back(waiting_longer_than=PATIENCE):
             self._settler.hand_back(call.context)
 
-    def _start_all(self, jobs: list[ClaimedJob], token: str) -> None:
-        token_bytes = token.encode()
+    def _end_former(self, attempt: Attempt) -> None:
+        """End a run whose lock ran out, and whose job was claimed again before that was noticed."""
+        self._telemetry.emit(LocksLost([attempt.job.id.decode(errors="replace")]))
+        self._on_lost(attempt)
+
+    def _start_all(self, attempts: list[Attempt]) -> None:
         if self._telemetry.wants(JobClaimed):
-            for job in jobs:
-                self._telemetry.emit(
-                    JobClaimed(job.id.decode(errors="replace"), job.name.decode(errors="replace"))
-                )
-        calls = [call for job in jobs if (call := self._start(job, token_bytes)) is not None]
+            self._tell_claimed(attempts)
+        calls = []
+        for attempt in attempts:
+            try:
+                call = self._call_of(attempt)
+            except Exception as error:  # noqa: BLE001 - the boundary of one row: the others start
+                _log.exception("job %s cannot be started", attempt.job.id.decode(errors="replace"))
+                reason = f"the job cannot be started: {type(error).__name__}: {error}"
+                self._settler.end(attempt, Failed(reason, is_unrecoverable=True))
+            else:
+                if call is not None:
+                    calls.append(call)
         self._pool.submit_all(calls)
 
-    def _start(self, job: ClaimedJob, token: bytes) -> Call | None:
-        """Hold a job; return its call, unless it is not run or its arrays are still in Redis."""
-        job_id, held = job.id, self._held
-        former = held.get(job_id)
-        if former is not None and former.state is not AttemptState.ENDED:
-            # Its lock ran out and the job was put back, all before the next renewal could tell.
-            self._telemetry.emit(LocksLost([job_id.decode(errors="replace")]))
-            self._on_lost(former)
+    def _tell_claimed(self, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            job = attempt.job
+            self._telemetry.emit(
+                JobClaimed(job.id.decode(errors="replace"), job.name.decode(errors="replace"))
+            )
+
+    def _call_of(self, attempt: Attempt) -> Call | None:
+        """Return the call of a held job, unless it is not run or its arrays are still in Redis."""
+        job = attempt.job
+        if attempt.state is not AttemptState.CLAIMED:
+            return None  # its job stood twice in the queue, or it was given back meanwhile
         try:
-            attempt = Attempt(job, token, options_from_wire(job.opts))
-        except QueueError as error:
-            attempt = Attempt(job, token, _DEFAULT_OPTIONS)
-            held[job_id] = attempt
+            attempt.options = options_from_wire(job.opts)
+        except OptionsUnreadable as error:
             self._settler.end(attempt, Failed(str(error), is_unrecoverable=True))
             return None
-        held[job_id] = attempt
         refusal = refusal_of(job, self._max_started)
         if refusal:
             self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
             return None
-        if self._secret and not is_signed(job.data, self._secret, self._place, job_id):
+        if self._secret and not is_signed(job.data, self._secret, self._place, job.id):
             reason = "refused: nobody with this worker's secret has signed this job for this queue"
             cause = SignatureRefused.__name__
             self._settler.end(attempt, Failed(reason, cause=cause, is_unrecoverable=True))
@@ -216,10 +237,11 @@ class Claimer:
         if job.binary:
             self._porter.fetch(attempt, call)
             return None
+        attempt.state = AttemptState.RUNNING
         return call
 
     async def _is_all_done(self) -> bool:
-        if self._held:
+        if not self._held.is_empty:
             return False
         counts = await self._broker.pipeline(
             [
@@ -261,6 +283,8 @@ def refusal_of(job: ClaimedJob, max_started_attempts: int | None) -> str:
     """Say why a job that was claimed must fail without being run; nothing when it is run."""
     if job.deferred_failure:
         return job.deferred_failure.decode(errors="replace")
+    if job.unreadable:
+        return job.unreadable
     if max_started_attempts is not None and job.attempts_started > max_started_attempts:
         return "job started more than allowable limit"
     return ""

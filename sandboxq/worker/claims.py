@@ -1,51 +1,61 @@
 """Asks Redis for jobs, now or when there are some; what it hands out is never forgotten.
 
+    claim ──reply──► HeldJobs.hold ──► start
+      │                    └─ jobs of schedulers: what follows them is made, then start
+      └──anything else──► token is lost ──► give_back_lost
+
 Each claim has a token of its own: a run that outlives its lock cannot write under that of a later
-run, and what a claim took is found by it when the reply was lost.
+run, and what a claim took is found by it when the reply was lost or could not be read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import uuid
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.claim import Claimant, claim
 from sandboxq.broker.waiting_claim import WaitingClaim
 from sandboxq.errors import BrokerUnavailable, QueueError
-from sandboxq.job import JobOptions
-from sandboxq.worker.attempt import Attempt
+from sandboxq.worker.attempt import AttemptState
 from sandboxq.worker.scheduler import SchedulerKeeper
 from sandboxq.worker.unanswered import give_back_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sandboxq.broker.claim import Claim, ClaimedJob
+    from sandboxq.broker.claim import Claim
+    from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.settler import Settler
+
+_log = logging.getLogger("sandboxq.worker")
 
 # A claim under way when the worker stops is answered at once, or Redis is away.
 LAST_SECONDS = 1.0
 
-_DEFAULT_OPTIONS = JobOptions()
-
 
 class Claims:
-    """The claims of one worker; ``start`` is given the jobs of each, and its token."""
+    """The claims of one worker; ``start`` is given the attempts of each, held already."""
 
     def __init__(
         self,
         context: WorkerContext,
         *,
         settler: Settler,
-        start: Callable[[list[ClaimedJob], str], None],
+        start: Callable[[list[Attempt]], None],
+        on_taken_over: Callable[[Attempt], None],
     ) -> None:
-        """Claim from the queue of this context."""
+        """Claim from the queue of this context.
+
+        ``on_taken_over`` ends the run of an earlier attempt whose job was claimed again.
+        """
         self._context = context
+        self._held = context.held
         self._settler = settler
         self._start = start
+        self._on_taken_over = on_taken_over
         settings = context.settings
         limiter = settings.limiter
         window = None if limiter is None else (limiter.max, limiter.duration_ms)
@@ -88,9 +98,13 @@ class Claims:
         wait = self._waiting_claim.run
         return await self._ask(lambda token: wait(limit=limit, token=token, timeout=timeout))
 
-    async def wake(self) -> None:
-        """Have a claim that waits return at once; the next one waits again."""
-        await self._waiting_claim.wake()
+    async def pause(self) -> None:
+        """Wait for jobs no more: what waits claims and returns at once, until ``resume``."""
+        await self._waiting_claim.hurry()
+
+    def resume(self) -> None:
+        """Wait again."""
+        self._waiting_claim.calm()
 
     async def give_back_lost(self) -> None:
         """Give back what claims took whose reply was lost: nobody else would for long."""
@@ -99,40 +113,78 @@ class Claims:
             del self._lost_tokens[0]
 
     async def close(self) -> None:
-        """Close the connection that waits; twice is harmless."""
-        await self._waiting_claim.close()
+        """Give back what is lost, if Redis is there, and close; twice is harmless."""
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                await self.give_back_lost()
+        except (QueueError, TimeoutError) as error:
+            _log.warning("what a claim took whose answer was lost is not given back: %s", error)
+        finally:
+            await self._waiting_claim.close()
 
     async def _ask(self, ask: Callable[[str], Awaitable[Claim | None]]) -> Claim | None:
         self.number += 1
         token = f"{self._worker_id}:{self.number}"
-        asking = asyncio.ensure_future(self._ask_and_advance(ask(token), token))
-        try:
-            found = await asyncio.shield(asking)
-        except BrokerUnavailable:
-            self._lost_tokens.append(token)
-            raise
-        except asyncio.CancelledError:
-            # Redis may have handed out jobs already: whoever stops the claimer hands them back.
-            # Whatever becomes of the claim, its loop ends.
-            with contextlib.suppress(QueueError, TimeoutError):
+        with self._held.claiming():
+            asking = asyncio.ensure_future(ask(token))
+            try:
+                found = await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                # Redis may have handed out jobs already, and nobody is to start them.
                 await self._end(asking, token)
-            raise
-        if found is not None:
-            self._start(found.jobs, token)
-        return found
+                raise
+            except BaseException:
+                # Whatever it was: nobody has seen what this claim took.
+                self._lost_tokens.append(token)
+                raise
+            if found is not None:
+                await self._take(found, token)
+            return found
 
-    async def _end(self, asking: Awaitable[Claim | None], token: str) -> None:
-        """Take what the claim brings that is under way, without waiting for jobs to come."""
+    async def _end(self, asking: asyncio.Future[Claim | None], token: str) -> None:
+        """Hand back what the claim brings that is under way, without waiting for jobs to come.
+
+        Whatever becomes of the claim, its loop ends.
+        """
         try:
             async with asyncio.timeout(LAST_SECONDS):
-                await self._waiting_claim.end()
+                await self._waiting_claim.hurry()
                 found = await asking
-        except (BrokerUnavailable, TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
-                await give_back_unanswered(self._context, token)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `close` sees to what it took
+            self._lost_tokens.append(token)
             return
         if found is not None:
-            self._start(found.jobs, token)
+            self._hand_back(self._hold(found, token))
+
+    async def _take(self, found: Claim, token: str) -> None:
+        """Hold all that a claim brought before anything else is done with any of it."""
+        attempts = self._hold(found, token)
+        scheduled = [attempt for attempt in attempts if attempt.job.scheduler_id]
+        if not scheduled:
+            self._start(attempts)
+            return
+        self._start([attempt for attempt in attempts if not attempt.job.scheduler_id])
+        try:
+            await self._scheduler_keeper.advance([attempt.job for attempt in scheduled])
+        except BrokerUnavailable:
+            # Unstarted: whoever claims them next keeps their schedulers going.
+            self._hand_back(scheduled)
+        except BaseException:
+            self._hand_back(scheduled)
+            raise
+        else:
+            self._start(scheduled)
+
+    def _hold(self, found: Claim, token: str) -> list[Attempt]:
+        attempts, taken_over = self._held.hold(found.jobs, token.encode())
+        for attempt in taken_over:
+            self._on_taken_over(attempt)
+        return attempts
+
+    def _hand_back(self, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.state is AttemptState.CLAIMED:
+                self._settler.hand_back(attempt)
 
     async def _claim(self, limit: int, token: str) -> Claim:
         context, now_ms = self._context, self._context.clock.now_ms()
@@ -144,19 +196,3 @@ class Claims:
             now_ms=now_ms,
             **self._claimant._asdict(),
         )
-
-    async def _ask_and_advance(self, asking: Awaitable[Claim | None], token: str) -> Claim | None:
-        found = await asking
-        scheduled = [job for job in found.jobs if job.scheduler_id] if found is not None else []
-        if found is None or not scheduled:
-            return found
-        try:
-            await self._scheduler_keeper.advance(scheduled)
-        except BrokerUnavailable:
-            # Back they go, unstarted: whoever claims them next keeps their schedulers going.
-            for job in scheduled:
-                attempt = Attempt(job, token.encode(), _DEFAULT_OPTIONS)
-                self._context.held[job.id] = attempt
-                self._settler.hand_back(attempt)
-            return found._replace(jobs=[job for job in found.jobs if not job.scheduler_id])
-        return found

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sandboxq.clock import Clock
     from sandboxq.config import WorkerSettings
     from sandboxq.telemetry import Telemetry
-    from sandboxq.worker.attempt import HeldJobs
+    from sandboxq.worker.held_jobs import HeldJobs
 
 
 @dataclass(frozen=True, slots=True)

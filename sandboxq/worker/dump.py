@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.call import Call
     from sandboxq.pool.pool import Pool
     from sandboxq.pool.process import Child
-    from sandboxq.worker.attempt import HeldJobs
+    from sandboxq.worker.held_jobs import HeldJobs
 
 # Characters of a stack: as many as fit a hundred frames.
 _MOST_TEXT = 16 * 1024

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
     from sandboxq.pool.pool import Call
     from sandboxq.pool.question import Question
-    from sandboxq.telemetry import Telemetry
     from sandboxq.worker.answers import Answers
     from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
 
@@ -26,12 +26,13 @@ class WorkerListener:
     """The worker's side of the pool: outcomes and reports to the settler, room to the claimer."""
 
     def __init__(
-        self, settler: Settler, answers: Answers, telemetry: Telemetry, room: asyncio.Event
+        self, context: WorkerContext, *, settler: Settler, answers: Answers, room: asyncio.Event
     ) -> None:
         """Set ``room`` whenever the pool may take another call."""
+        self._held = context.held
+        self._telemetry = context.telemetry
         self._settler = settler
         self._answers = answers
-        self._telemetry = telemetry
         self._room = room
         self.porter: Porter  # which delivers to the pool, which has to know this one
 
@@ -41,6 +42,7 @@ class WorkerListener:
         call.blob = None  # its memory is wanted by the next
         self._room.set()
         if attempt.state is AttemptState.LOST:
+            self._held.gone(attempt)
             return
         if attempt.state is AttemptState.GIVEN_UP and not isinstance(outcome, Completed):
             # Handed back together with the others, in the order in which they were claimed.

@@ -50,7 +50,7 @@ class LockKeeper:
             next_beat = max(next_beat + interval, clock())
 
     async def _beat(self, now: float) -> None:
-        held = [(job_id, attempt.token) for job_id, attempt in self._held.items()]
+        held = [(attempt.job.id, attempt.token) for attempt in self._held.values()]
         if not held:
             self._last_beat = now
             return

@@ -15,7 +15,6 @@ from sandboxq.errors import LockLost
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.recycler import Recycling
 from sandboxq.worker.answers import Answers
-from sandboxq.worker.attempt import AttemptState
 from sandboxq.worker.attempt_span import end_span
 from sandboxq.worker.claimer import Claimer
 from sandboxq.worker.ledger import Ledger
@@ -33,8 +32,9 @@ if TYPE_CHECKING:
     from sandboxq.config import WorkerSettings
     from sandboxq.pool.kinds import Kind
     from sandboxq.sandbox.policy import Policy
-    from sandboxq.worker.attempt import Attempt, HeldJobs
+    from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
+    from sandboxq.worker.held_jobs import HeldJobs
 
 
 class Crewing(NamedTuple):
@@ -81,17 +81,16 @@ def parts_of(
     crewing: Crewing,
     *,
     room: asyncio.Event,
-    settled: asyncio.Event,
     secret: bytes | None,
 ) -> Parts:
     """Make the parts of one worker.
 
-    ``room`` is set whenever the pool may take another call, ``settled`` after each batch. With a
-    ``secret`` only jobs signed with it are run.
+    ``room`` is set whenever the pool may take another call. With a ``secret`` only jobs signed with
+    it are run.
     """
-    settler = Settler(context, on_settled=settled.set)
+    settler = Settler(context)
     answers = Answers(context)
-    listener = WorkerListener(settler, answers, context.telemetry, room)
+    listener = WorkerListener(context, settler=settler, answers=answers, room=room)
     pool = _pool(context, crewing, listener)
     on_lost = partial(_give_up_lost, pool, context.held)
     listener.porter = porter = Porter(context, settler, deliver=pool.submit)
@@ -110,7 +109,7 @@ def parts_of(
         answers,
         porter,
         claimer,
-        WindingDown(pool, settler, context.held, room=room, settled=settled),
+        WindingDown(pool, settler, context.held, room=room),
         LockKeeper(context, on_lost=on_lost),
         StalledChecker(context),
         Ledger(context),
@@ -138,12 +137,10 @@ def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) ->
 
 def _give_up_lost(pool: Pool, held: HeldJobs, attempt: Attempt) -> None:
     """End a run whose job belongs to somebody else."""
-    job_id = attempt.job.id.decode(errors="replace")
-    is_running = attempt.state is AttemptState.RUNNING
-    attempt.state = AttemptState.LOST
+    is_running = held.lost(attempt)
     if attempt.span is not None:
         end_span(attempt)
-    del held[attempt.job.id]
     if is_running and attempt.call is not None:
+        job_id = attempt.job.id.decode(errors="replace")
         message = f"renewal of the lock of job {job_id} was refused: another worker owns it now"
         pool.end_call(attempt.call, LockLost(message))

@@ -39,6 +39,8 @@ _MOST_HELD = 1 << 30
 _MOST_KEPT = 256 << 20
 _KEEP_SECONDS = 5.0
 _LEAST_MEMORY = 1 << 20
+# Of these attempts a value is still to be stored.
+_WANTS_VALUE = (AttemptState.ANSWERED, AttemptState.GIVEN_UP)
 
 
 class Memory:
@@ -126,6 +128,7 @@ class Porter:
 
     def store(self, attempt: Attempt, outcome: Unstored) -> None:
         """Write what belongs to a value, then settle it."""
+        attempt.state = AttemptState.ANSWERED
         self._results.append(_Result(attempt, outcome))
         self._wake()
 
@@ -179,13 +182,14 @@ class Porter:
             return
         finally:
             self._fetching -= 1
-        if attempt.state is not AttemptState.RUNNING:
+        if attempt.state is not AttemptState.CLAIMED:
             return
         if call.ending is not None:
             self._settler.end(attempt, failure_from_ending(call.ending, HandedBack()))
         elif self._is_stopping:
             self._settler.hand_back(attempt)
         else:
+            attempt.state = AttemptState.RUNNING
             self._deliver(call)
 
     async def _blob_of(self, reference: Reference) -> Cargo:
@@ -215,7 +219,7 @@ class Porter:
         assert outcome.blob is not None  # noqa: S101 - what makes it unstored
         view = outcome.blob.view
         reference = new_reference(self._keys, len(view), outcome.table)
-        while attempt.state in (AttemptState.RUNNING, AttemptState.GIVEN_UP):
+        while attempt.state in _WANTS_VALUE:
             try:
                 await note(self._broker, self._keys, reference, attempt.job.id)
                 await store(self._broker, reference, [view])
@@ -227,7 +231,7 @@ class Porter:
                 return
             else:
                 break
-        if attempt.state in (AttemptState.RUNNING, AttemptState.GIVEN_UP):
+        if attempt.state in _WANTS_VALUE:
             self._settler.end(attempt, Completed(outcome.value, reference.text()))
 
 

@@ -46,8 +46,6 @@ from sandboxq.worker.attempt import AttemptState
 from sandboxq.worker.attempt_span import end_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sandboxq.outcome import Outcome, Transition
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
@@ -96,8 +94,8 @@ _STATES = {
 class Settler:
     """Keeps every outcome until Redis has taken it or the lock is provably gone."""
 
-    def __init__(self, context: WorkerContext, *, on_settled: Callable[[], None]) -> None:
-        """Settle the jobs that are held; call ``on_settled`` after each batch."""
+    def __init__(self, context: WorkerContext) -> None:
+        """Settle the jobs that are held."""
         self._broker = context.broker
         self._keys = context.keys
         self._settings = context.settings
@@ -109,7 +107,6 @@ class Settler:
         self._rules = RetryRules(
             settings.backoff_strategies, settings.max_started_attempts, settings.max_crashes
         )
-        self._on_settled = on_settled
         self._reports: list[Report] = []
         self._unwritten_bytes = 0
         self._endings: list[Ending] = []
@@ -261,9 +258,9 @@ class Settler:
                     self._fail_instead(attempt, code)
                     continue
                 dropped.setdefault(code, []).append(attempt.job.id.decode(errors="replace"))
-                self._forget(attempt)
+                self._held.settled(attempt)
                 continue
-            self._forget(attempt)
+            self._held.settled(attempt)
             if isinstance(transition, Complete):
                 counts.completed += 1
                 if tells_completions:
@@ -276,13 +273,6 @@ class Settler:
         self._telemetry.emit(counts)
         for code, job_ids in dropped.items():
             self._telemetry.emit(OutcomesDropped(job_ids, _REASONS.get(code, f"code {code}")))
-        self._on_settled()
-
-    def _forget(self, attempt: Attempt) -> None:
-        # A job that was put back may have been claimed again already, under another attempt.
-        job_id = attempt.job.id
-        if self._held.get(job_id) is attempt:
-            del self._held[job_id]
 
     def _fail_instead(self, attempt: Attempt, code: int) -> None:
         reason = _REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))

@@ -23,12 +23,13 @@ from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
-from sandboxq.worker.attempt import AttemptState, HeldJobs
+from sandboxq.worker.attempt import AttemptState
 from sandboxq.worker.by_hand import ByHand
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
 from sandboxq.worker.dump import Dump
+from sandboxq.worker.held_jobs import HeldJobs
 from sandboxq.worker.parts import Crewing, parts_of
 from sandboxq.worker.service import Service
 from sandboxq.worker.stalled_checker import StalledChecker
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 # Seconds that cancelled code has to end by itself.
 GRACE = 5.0
+
+
+_CANCELLABLE = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.ANSWERED)
 
 
 class WorkerState(enum.Enum):
@@ -113,7 +117,6 @@ class Worker:
         self._room = asyncio.Event()
         self._ended = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._settled = asyncio.Event()
         self._failure: Exception | None = None
         self._services: list[Service] = []
         self._claiming: Service | None = None
@@ -177,7 +180,6 @@ class Worker:
             context,
             Crewing(self.processor, self.procs, self.policy, self.kind),
             room=self._room,
-            settled=self._settled,
             secret=self._secret,
         )
         await parts.pool.start(self.settings.start_timeout)
@@ -230,21 +232,21 @@ class Worker:
     async def pause(self) -> None:
         """Claim no more until ``resume``, and return when what was claimed has ended.
 
+        That is when nothing of this worker runs, nothing will that a claim brings which is under
+        way, and all of it is settled. Returns at once when the worker is resumed or has ended.
         Other workers of the queue go on; see Queue.pause for all of them.
         """
         if self._state is not WorkerState.READY:
             message = "the worker was not started, or has stopped: there is nothing to pause"
             raise UsageError(message)
-        await self.parts.claimer.pause()
-        while self._held and self.is_paused:
-            self._settled.clear()
-            await self._settled.wait()
+        claimer = self.parts.claimer
+        await claimer.pause()
+        await self._held.wait_until_idle(unless=claimer.resumed)
 
     def resume(self) -> None:
         """Claim again."""
         if self._parts is not None:
             self._parts.claimer.resume()
-            self._settled.set()
 
     def stop(self) -> None:
         """Claim no more, finish what runs, hand back what does not end in time; end ``run``.
@@ -269,6 +271,7 @@ class Worker:
         self._ended.set()
         # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
         async with contextlib.AsyncExitStack() as closing:
+            closing.callback(self._held.abandon)
             ledger = None if self._parts is None else self._parts.ledger
             for part in (self._broker, self._by_hand, ledger):
                 if part is not None:
@@ -289,7 +292,7 @@ class Worker:
         if self._parts is not None:
             await self._parts.pool.stop(timeout=LAST_WORDS)
             if not self._parts.winding_down.is_over:
-                await self._parts.winding_down.wait_until_settled(LAST_WORDS)
+                await self._held.wait_until_idle(LAST_WORDS)
 
     # ── while it runs ───────────────────────────────────────────────────────
 
@@ -360,8 +363,8 @@ class Worker:
         Its code is told, and killed when it has not ended ``grace`` seconds later; what has not
         begun fails at once. It fails as JobCancelled with ``reason`` and is not tried again.
         """
-        attempt = self._held.get(job_id.encode())
-        if attempt is None or attempt.state is not AttemptState.RUNNING or attempt.call is None:
+        attempt = self._held.get(job_id.encode(errors="surrogateescape"))
+        if attempt is None or attempt.state not in _CANCELLABLE or attempt.call is None:
             return False
         self.pool.cancel_call(attempt.call, JobCancelled(reason), grace=grace)
         return True
