@@ -92,14 +92,25 @@ class FaultProxy:
     The server still gets the command and runs it; its reply is what the client never sees.
     """
 
-    def __init__(self, server: StoppableServer, *, cut_at: bytes, cuts: float = math.inf) -> None:
-        """Cut each connection over which ``cut_at`` is sent, the first ``cuts`` times."""
+    def __init__(
+        self,
+        server: StoppableServer,
+        *,
+        cut_at: bytes = b"",
+        cuts: float = math.inf,
+        delay: float = 0.0,
+    ) -> None:
+        """Cut each connection over which ``cut_at`` is sent, the first ``cuts`` times.
+
+        ``delay`` holds back each reply for so many seconds: a server in the next town.
+        """
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.connections = 0
         self._server_port = server.port
         self._cut_at = cut_at
-        self._cuts_left = cuts
+        self._cuts_left = cuts if cut_at else 0
+        self._delay = delay
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -122,7 +133,7 @@ class FaultProxy:
         self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
-        replies = asyncio.create_task(_pass_on(from_server, to_client))
+        replies = asyncio.create_task(_pass_on(from_server, to_client, self._delay))
         try:
             while request := await from_client.read(65536):
                 if self._cut_at in request and self._cuts_left > 0:
@@ -142,9 +153,12 @@ class FaultProxy:
             to_server.transport.abort()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float
+) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
+            await asyncio.sleep(delay)
             writer.write(data)
             await writer.drain()
 
