@@ -83,6 +83,7 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         b"s",
         Crashes(),
         b"",
+        "",
     )
 
 
@@ -92,7 +93,7 @@ def test_absent_fields_are_empty(case: Case) -> None:
     case.redis.lpush(case.keys["wait"], "1")
     job = case.claim().jobs[0]
     texts = (b"", b"", b"", b"", b"")
-    assert job[2:] == (*texts, False, 0, 1, 0, b"", b"", b"", b"", b"", Crashes(), b"")
+    assert job[2:] == (*texts, False, 0, 1, 0, b"", b"", b"", b"", b"", Crashes(), b"", "")
 
 
 def test_crashes_of_earlier_attempts_are_told(case: Case) -> None:
