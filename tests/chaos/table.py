@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _TITLES = (
     *("campaign", "faults injected", "jobs", "unknown", "lost", "stuck", "reruns"),
-    *("without cause", "excused", "drained (s)", "longest gap (s)", ""),
+    *("without cause", "failed", "excused", "drained (s)", "longest gap (s)", ""),
 )
 _EXAMPLES = 3
 _LONGEST = 700
@@ -37,6 +37,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         faults or "none",
         *map(str, numbers),
         str(verdict.without_cause),
+        str(verdict.failed),
         str(verdict.excused),
         drained,
         f"{verdict.gap:.2f}",

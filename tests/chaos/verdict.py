@@ -60,6 +60,7 @@ class Verdict:
     stuck: int = 0
     reruns: int = 0
     without_cause: int = 0
+    failed: int = 0  # for reasons that a campaign allows
     drained: float | None = None
     gap: float = 0.0
     violations: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -219,8 +220,11 @@ class _Judged:
         reason = self.row.get("failedReason", "")
         if self.entry.kind in {"fail", "late", "bomb", "once"}:
             return
+        self.verdict.failed += 1
         if not any(words in reason for words in self.campaign.may_fail):
             self._note("failed", reason[:200])
+        if "stalled more" in reason and not self.entry.starts:
+            self._note("failed as stalled, and never begun")
 
     def _number(self, name: str) -> int:
         text = self.row.get(name, "0")
