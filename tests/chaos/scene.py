@@ -190,7 +190,8 @@ class Scene:
         processor = HERE / ("async_processor.py" if self.campaign.is_async else "processor.py")
         command = [sys.executable, "-m", "sandboxq", "run", str(processor), *_OPTIONS]
         place = ("--url", self.backend.url, "--prefix", self.backend.prefix)
-        return self._started([*command, *place, *self.campaign.options], is_node=False)
+        seats = ("--concurrency", "20") if self.campaign.is_async else ()
+        return self._started([*command, *place, *seats, *self.campaign.options], is_node=False)
 
     def start_node_worker(self) -> WorkerProcess:
         """Start one more of Node's."""
@@ -292,7 +293,7 @@ class Scene:
         """Ask all that are left to end; return their exit codes."""
         ended = [(worker, worker.end()) for worker in self.gone]
         for worker in self.workers:
-            worker.process.send_signal(signal.SIGCONT)
+            worker.wait_until_ready()  # before, SIGTERM ends it at once
             worker.process.terminate()
         return ended + [(worker, worker.end()) for worker in self.workers]
 

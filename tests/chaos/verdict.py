@@ -194,6 +194,8 @@ class _Judged:
         for name in ("added", "active"):
             if not self.events[name]:
                 self._note(f"no event {name}")
+        if self.events["stalled"] and not self.campaign.may_stall:
+            self._note("stalled, though no worker was gone")
         if self._number("stc") != self.events["stalled"]:
             self._note("stalls miscounted", self._number("stc"))
         if len(self.entry.starts) > self._number("ats"):
