@@ -14,20 +14,21 @@ from sandboxq.sandbox import prctl
 if TYPE_CHECKING:
     from types import FrameType
 
-# By this the fork server tells whose a process is that has daemonised itself.
-CHILD_VARIABLE = "SANDBOXQ_CHILD"
-
 
 def be_born(parent: int) -> None:
-    """Leave the fork server's session and handlers, and die when it does."""
+    """Leave the fork server's session and handlers, and die when it does.
+
+    All that this process starts stays below it, however deep, and whoever ends in between: whose a
+    process is, is the kernel's word and no job's.
+    """
     prctl.die_with_parent()
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
+    prctl.adopt_orphans()
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)
-    os.environ[CHILD_VARIABLE] = str(os.getpid())
     _reseed()
     gc.enable()
 

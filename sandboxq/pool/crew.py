@@ -23,6 +23,7 @@ from sandboxq.pool.process import ChildState
 from sandboxq.pool.restart import RestartDelay
 from sandboxq.pool.seats import SeatKeeper
 from sandboxq.pool.server_keeper import ServerKeeper
+from sandboxq.sandbox.descriptors import require_descriptors
 from sandboxq.sandbox.plan import plan_from_policy
 from sandboxq.sandbox.probe import usable_memory
 from sandboxq.telemetry import ChildDied, ChildReady, ChildRecycled
@@ -127,8 +128,10 @@ class Crew:
         """Have ``size`` children; returns when new ones are ready, not when old ones have left.
 
         Raises:
-            ChildStartFailed: a new child could not start; it is tried again all the same.
+            ChildStartFailed: a new child could not start, and is tried again all the same; or this
+                process may not open enough files for so many.
         """
+        require_descriptors(size - len(self._children))
         self._target = size
         if self.server is not None:
             self.server.limit(size)

@@ -9,9 +9,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from sandboxq.child.birth import CHILD_VARIABLE
 from sandboxq.errors import JobMemoryExceeded, JobProcessesExceeded
-from sandboxq.sandbox.family import children_of, descendants_of, owner_of
+from sandboxq.sandbox.family import children_of, descendants_of, living
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 _INTERVAL = 0.1
 # Libraries are mapped from files: they are resident, but are nobody's appetite.
 _LIBRARIES = 64 << 20
+# A child adopts orphans, and learns of their end only after its job: processes that have ended and
+# are still listed are no appetite either, up to so many for each that may live.
+_ENDED = 4
 # To weigh a process among those that it shares memory with takes up to a millisecond: many of them
 # are weighed in several looks.
 _WEIGHING_SECONDS = 0.005
@@ -59,13 +61,14 @@ class TreeWatch:
 
     def start(self) -> None:
         """Look now, and again and again."""
-        strays = self._strays() if self._policy.name != "none" and self._policy.may_fork else {}
+        if self._policy.name != "none" and self._policy.may_fork:
+            self._sweep()
         for child in self._crew.children:
             child.arena.trim()
             if child.memory is None or not child.pid or child.doom is not None:
                 self._weighings.pop(child.number, None)
                 continue
-            error = self._look(child, child.memory, strays.get(child.pid, []))
+            error = self._look(child, child.memory)
             if error is not None:
                 self._on_exceeded(child, error)
         self._timer = self._loop.call_later(_INTERVAL, self.start)
@@ -76,12 +79,14 @@ class TreeWatch:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self, child: Child, memory: int, strays: list[int]) -> ChildError | None:
+    def _look(self, child: Child, memory: int) -> ChildError | None:
         """Return what a child has too much of, if anything."""
         started: list[int] = []
         if self._policy.may_fork:
             most = self._policy.processes
-            started = strays + descendants_of(child.pid, most=most)
+            started = descendants_of(child.pid, most=_ENDED * most)
+            if len(started) > most:
+                started = living(started)
             if len(started) > most:
                 return _too_many(child, most, len(started))
         resident = self._resident(child, started, memory + _LIBRARIES)
@@ -102,26 +107,16 @@ class TreeWatch:
             del self._weighings[child.number]
         return weighing.total
 
-    def _strays(self) -> dict[int, list[int]]:
-        """Return what has lost its parent, by the child that started it; have the rest ended."""
+    def _sweep(self) -> None:
+        """Have what has no child above it ended: a job has undone what keeps its orphans below."""
         server = self._crew.server
         if server is None:
-            return {}
-        owners = {child.pid for child in self._crew.children if child.pid}
-        found: dict[int, list[int]] = {}
-        ownerless: set[int] = set()
-        for pid in children_of(server.pid):
-            if pid in owners:
-                continue
-            owner = owner_of(pid, owners, CHILD_VARIABLE.encode())
-            if owner:
-                found.setdefault(owner, []).extend([pid, *descendants_of(pid)])
-            else:
-                ownerless.add(pid)
+            return
+        owners = {child.pid for child in self._crew.children}
+        ownerless = {pid for pid in children_of(server.pid) if pid not in owners}
         if ownerless - self._ownerless:  # what outlives a sweep is the server's own: its spare
             server.sweep()
         self._ownerless = ownerless
-        return found
 
 
 class _Weighing:

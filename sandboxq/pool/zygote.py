@@ -4,12 +4,13 @@
                                                                   ▲  SIGCHLD       │
                                                                   └────────────────┘
     load       ─► loaded | refused        spawn + 8 descriptors ─► forked + pidfd
-    sweep      ─► (ends orphans that no child owns)
+    sweep      ─► (ends what is not, or no longer, below a child)
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
 It has one thread, and so may fork at any time: it does so in advance, and most children were a
-spare before (spare.py). Whatever a child starts and leaves behind is
-re-parented to it (PR_SET_CHILD_SUBREAPER) and ended with that child.
+spare before (spare.py). Whatever a child starts stays below that child, which adopts its orphans,
+and becomes the fork server's when the child has ended (PR_SET_CHILD_SUBREAPER): so what the fork
+server has besides its own is left by the dead, and is ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import loader, loop, stacks
 from sandboxq.child.arena import ChildArena
-from sandboxq.child.birth import CHILD_VARIABLE, be_born, take_place
+from sandboxq.child.birth import be_born, take_place
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
@@ -291,16 +292,14 @@ class _Zygote:
             self._remove_scratch(path)
 
     def _sweep(self) -> None:
-        """End the orphans that no living child owns; each death of one calls for the next sweep."""
+        """End what dead children have left; each death of one calls for the next sweep."""
         for pid in family.children_of(os.getpid()):
-            if not self._is_owned(pid):
+            if not self._is_ours(pid):
                 family.kill_all([pid, *family.descendants_of(pid)])
 
-    def _is_owned(self, pid: int) -> bool:
+    def _is_ours(self, pid: int) -> bool:
         is_spare = self._spare is not None and self._spare.pid == pid
-        if is_spare or pid in self._scratch or pid in self._removers:
-            return True
-        return family.owner_of(pid, self._scratch, CHILD_VARIABLE.encode()) > 0
+        return is_spare or pid in self._scratch or pid in self._removers
 
     def _remove_scratch(self, path: str) -> None:
         """Remove a dead child's files, in a process of its own: there may be very many."""

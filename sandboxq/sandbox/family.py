@@ -5,10 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Container
 
 
 def children_of(pid: int) -> list[int]:
@@ -53,33 +49,30 @@ def first_environment(pid: int) -> list[bytes]:
     return _read(f"/proc/{pid}/environ").split(b"\0")
 
 
-def session_of(pid: int) -> int:
-    """Return the session of a process, 0 when it is gone."""
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return 0
+def living(pids: list[int]) -> list[int]:
+    """Return the processes that have not ended; those that wait to be reaped have."""
+    return [pid for pid in pids if _state(pid) not in (b"", b"Z")]
 
 
-def owner_of(pid: int, owners: Container[int], variable: bytes) -> int:
-    """Return which of ``owners`` has started a process whose parent is gone, 0 when none has.
+def has_children() -> bool:
+    """Tell whether there is anything that this process has started, or started and ended.
 
-    It is still in the owner's session, or was started as a program with ``variable=OWNER``.
+    In a child of a pool that is its whole tree: it adopts its orphans. One system call.
     """
-    session = session_of(pid)
-    if session in owners:
-        return session
-    prefix = variable + b"="
-    for each in first_environment(pid):
-        if each.startswith(prefix) and each[len(prefix) :].isdigit():
-            owner = int(each[len(prefix) :])
-            return owner if owner in owners else 0
-    return 0
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def is_stopped(pid: int) -> bool:
     """Tell whether a process was stopped by a signal."""
-    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2][:1] == b"T"
+    return _state(pid) == b"T"
+
+
+def _state(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2][:1]
 
 
 def _read(path: str) -> bytes:
