@@ -59,9 +59,11 @@ class ClusterServers:
         self._used: dict[int, str | bytes] = {}
         self._mapping = asyncio.Lock()
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def send(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
         """Do what Servers says; commands of one slot run in their order."""
-        delivery = _Delivery(commands)
+        delivery = _Delivery(commands, timeout)
         ends_at = asyncio.get_running_loop().time() + self._answer_timeout
         rounds = 0
         try:
@@ -155,7 +157,8 @@ class ClusterServers:
 
     async def _deliver(self, delivery: _Delivery, owner: Owner, places: list[int]) -> None:
         """Send commands to one node, and those that it passes on to whom it names."""
-        answers = await self._lane(owner).exchange([delivery.commands[place] for place in places])
+        commands = [delivery.commands[place] for place in places]
+        answers = await self._lane(owner).exchange(commands, delivery.timeout)
         asked: dict[Owner, list[int]] = {}
         for place, answer in zip(places, answers, strict=True):
             if isinstance(answer, MovedError):
@@ -174,7 +177,7 @@ class ClusterServers:
         Never scripts: they touch more keys than they name, and half of those are still elsewhere.
         """
         commands = [each for i in places for each in (("ASKING",), delivery.commands[i])]
-        answers = await self._lane(owner).exchange(commands)
+        answers = await self._lane(owner).exchange(commands, delivery.timeout)
         for place, answer in zip(places, answers[1::2], strict=True):
             if not isinstance(answer, (AskError, TryAgainError)):
                 delivery.settle(place, answer)
@@ -264,8 +267,9 @@ class ClusterServers:
 class _Delivery:
     """Commands, where they belong, and the replies that have come."""
 
-    def __init__(self, commands: Sequence[Sequence[Argument]]) -> None:
+    def __init__(self, commands: Sequence[Sequence[Argument]], timeout: float | None) -> None:
         self.commands = commands
+        self.timeout = timeout
         # All before the first is sent: a wrong key is refused before anything is written.
         self.slots = [slot_of_command(command) for command in commands]
         self.replies: list[Any] = [None] * len(commands)

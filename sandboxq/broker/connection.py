@@ -137,15 +137,18 @@ class Broker:
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
+        *,
+        timeout: float | None = None,
     ) -> list[Any]:
         """Run one script several times, with the ``(keys, args)`` of each call, in one round trip.
 
+        ``timeout`` is how many seconds of silence are allowed when that is less than usual.
         Raises: BrokerUnavailable, QueueError for the first error reply.
         """
         if not calls:
             return []
         commands = [("EVALSHA", script.sha, len(k), *k, *a) for k, a in calls]
-        replies = await self._exchange(commands)
+        replies = await self._exchange(commands, timeout)
         for _ in range(_LOADS):
             # A call that got NOSCRIPT did not run, so running it again is safe.
             missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -154,7 +157,7 @@ class Broker:
             # EVAL makes the script known to the server that runs it, whichever of a cluster it is.
             first, *others = (commands[i] for i in missed)
             again = [("EVAL", script.text, *first[2:]), *others]
-            for i, result in zip(missed, await self._exchange(again), strict=True):
+            for i, result in zip(missed, await self._exchange(again, timeout), strict=True):
                 replies[i] = result
         await self._check(replies)
         return replies
@@ -247,9 +250,11 @@ class Broker:
 
     # ── inside ──────────────────────────────────────────────────────────────
 
-    async def _exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def _exchange(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
         self._refuse_when_closed()
-        return await self._servers.send(commands)
+        return await self._servers.send(commands, timeout)
 
     def _refuse_when_closed(self) -> None:
         if self.is_closed:

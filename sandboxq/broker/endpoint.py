@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 # Seconds for the TCP or TLS connection and its greeting; socket_connect_timeout in the URL wins.
 CONNECT_TIMEOUT = 5.0
-# Seconds for an answer, unless the URL says socket_timeout: below the default lock duration, so
-# that a network which swallows packets is noticed before the locks of running jobs expire.
+# Seconds of silence while an answer is due, unless the URL says socket_timeout: below the default
+# lock duration, so that a network which swallows packets is noticed before locks expire.
 ANSWER_TIMEOUT = 10.0
+# A connection that nothing goes over is asked whether it lives (man 7 tcp): after so many seconds,
+# so often, and given up after so many answers that did not come.
+_KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
 
 # No server answers sooner; 0 would not mean "no limit" but "at once".
 SHORTEST_TIMEOUT = 0.001
@@ -69,8 +73,13 @@ class Endpoint:
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds to wait for an answer that does not block on purpose."""
+        """Seconds of silence until an answer that does not block on purpose."""
         return float(_arguments(self.url).get("socket_timeout", ANSWER_TIMEOUT))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a network may lie between: a connection over it can die on one side only."""
+        return not self.url.startswith("unix:")
 
     def new_connection(self, client_name: str | None = None) -> Any:
         """Return an unconnected redis-py connection that never retries anything by itself."""
@@ -79,6 +88,8 @@ class Endpoint:
         # Link sets one deadline over a whole exchange, greeting included, instead of redis-py's
         # per read. RESP2, because replies have the same shapes on every server and version.
         arguments.update(socket_timeout=None, socket_connect_timeout=None, protocol=2)
+        if self.is_remote:
+            arguments["socket_keepalive_options"] = _tcp_options(self.answer_timeout)
         return connection_class(**arguments, client_name=client_name)
 
     @property
@@ -127,6 +138,14 @@ def endpoint_from_url(url: str) -> Endpoint:
 def endpoint_of_socket(path: Path) -> Endpoint:
     """Return the endpoint of a Unix socket."""
     return Endpoint(f"unix://{quote(str(path))}")
+
+
+def _tcp_options(silence: float) -> dict[int, int]:
+    """Return what has the kernel notice a peer that is gone, as far as it can be told."""
+    options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": round(silence * 1000)}
+    return {
+        getattr(socket, name): value for name, value in options.items() if hasattr(socket, name)
+    }
 
 
 def _complaint(problem: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.broker.former import FormerConnections
 from sandboxq.broker.link import packed
 from sandboxq.errors import BrokerUnavailable
 
@@ -23,24 +24,30 @@ class Lane:
     """Up to MAX_LINKS connections, each used for one exchange at a time."""
 
     def __init__(self, open_link: Callable[[], Awaitable[Link]], *, answer_timeout: float) -> None:
-        """``open_link`` connects; ``answer_timeout`` is the seconds for one exchange."""
+        """``open_link`` connects; ``answer_timeout`` is how long an exchange may be silent."""
         self._open_link = open_link
         self._answer_timeout = answer_timeout
         self._idle: list[Link] = []
+        self._former = FormerConnections()
         self._room = asyncio.Semaphore(MAX_LINKS)
         self._is_closed = False
 
-    async def exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def exchange(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
         """Send commands in one round trip and return the replies, error replies among them.
 
+        ``timeout`` is how long it may be silent when that is less than usual.
         Raises: BrokerUnavailable when the connection is lost; whether Redis ran them is unknown.
         """
         message = b"".join(map(packed, commands))
+        usual = self._answer_timeout
+        silence = usual if timeout is None else min(usual, timeout)
         async with self._room:
             link = await self._take()
             try:
-                return await link.exchange(
-                    message, replies=len(commands), timeout=self._answer_timeout
+                return await self._former.exchange(
+                    link, message, replies=len(commands), timeout=silence
                 )
             except BrokerUnavailable:
                 # The other connections are hardly better, and the next caller should not have to
@@ -86,8 +93,8 @@ class Lane:
 
     async def _give_back(self, link: Link) -> None:
         if not link.is_open:
-            return
-        if self._is_closed:
+            self._former.note(link)
+        elif self._is_closed:
             await link.drop()
         else:
             self._idle.append(link)

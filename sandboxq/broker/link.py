@@ -20,7 +20,9 @@ from redis.exceptions import (
 )
 
 from sandboxq.broker.bulk_receiver import BulkReceiver, large_message
+from sandboxq.broker.former import WHO, client_from_reply, tell_once
 from sandboxq.broker.loop_binding import LoopBinding
+from sandboxq.broker.silence import Pulse, Silence, hear
 from sandboxq.broker.wire import packer
 from sandboxq.errors import BrokerUnavailable, QueueError
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.bulk_receiver import Buffer
     from sandboxq.broker.endpoint import Endpoint
+    from sandboxq.broker.former import Client
     from sandboxq.broker.wire import Argument
 
 # A connection idle for longer may have been closed by the server without our loop having looked:
@@ -57,7 +60,10 @@ packed = packer()
 
 
 class Link:
-    """One connection. A deadline that passes or a cancelled caller closes it: a reply is due."""
+    """One connection. A deadline that passes or a cancelled caller closes it: a reply is due.
+
+    Deadlines are on silence: whatever comes, or is taken by the peer, starts them anew.
+    """
 
     def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
         """Prepare a connection; nothing is sent before ``open``."""
@@ -65,6 +71,26 @@ class Link:
         self._connection = endpoint.new_connection(client_name)
         self._binding = LoopBinding()
         self._used_at = 0.0
+        self._transport: Any = None
+        self._pulse: Pulse
+        self._tells_client = True
+        # By which its server knows it, once something was exchanged; None where it may not ask.
+        self.client: Client | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it leads to."""
+        return self._endpoint.url
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it can die on one side only."""
+        return self._endpoint.is_remote
+
+    @property
+    def safe(self) -> str:
+        """Where it leads to, for people."""
+        return self._endpoint.safe
 
     @property
     def is_open(self) -> bool:
@@ -87,17 +113,25 @@ class Link:
         except BaseException:
             await self.drop()
             raise
+        self._transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
+        self._pulse = Pulse(self._transport)
+        hear(self._connection._reader, self._pulse)  # noqa: SLF001 - there is no public way to it
         self._touch()
 
     async def exchange(self, message: bytes, *, replies: int, timeout: float) -> list[Any]:
         """Send packed commands and return their replies; an error reply is returned, not raised.
 
-        ``timeout`` is for the whole exchange, in seconds.
+        ``timeout`` is how many seconds of silence are allowed.
         Raises: BrokerUnavailable when the connection is lost; whether Redis ran it is unknown.
         """
+        is_first, self._tells_client = self._tells_client, False
+        if is_first:
+            message = WHO + message
         try:
-            async with asyncio.timeout(timeout):
+            async with Silence(self._pulse, timeout, size=len(message)):
                 await self._connection.send_packed_command([message], check_health=False)
+                if is_first:
+                    self._note_client(await self._reply())
                 answers = [await self._reply() for _ in range(replies)]
         except (RedisError, OSError) as error:
             await self.drop()
@@ -117,7 +151,7 @@ class Link:
         """
         message = large_message(command, parts)
         try:
-            async with asyncio.timeout(timeout):
+            async with Silence(self._pulse, timeout, size=sum(map(len, message))):
                 await self._connection.send_packed_command(message, check_health=False)
                 return await self._reply()
         except (RedisError, OSError) as error:
@@ -136,10 +170,10 @@ class Link:
         used afterwards. Raises: as ``exchange``.
         """
         # redis-py would hold it three times on its way: in its stream, its parser and the reply.
-        transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
-        receiver = BulkReceiver(allocate)
+        transport = self._transport
+        receiver = BulkReceiver(allocate, self._pulse.beat)
         try:
-            async with asyncio.timeout(timeout):
+            async with Silence(self._pulse, timeout):
                 transport.set_protocol(receiver)
                 transport.write(packed(command))
                 return await receiver.reply
@@ -184,6 +218,9 @@ class Link:
         if not self._binding.is_here:
             self._abandon()
             return
+        if self._transport is not None:
+            # Closed politely, it would go on sending what nobody wants any more.
+            self._transport.abort()
         try:
             await self._connection.disconnect(nowait=True)
         except (RedisError, OSError):
@@ -204,6 +241,11 @@ class Link:
             return await self._connection.read_response()
         except ResponseError as error:
             return error
+
+    def _note_client(self, reply: Any) -> None:
+        self.client = client_from_reply(self.url, reply)
+        if isinstance(reply, ResponseError):
+            tell_once(self.safe, str(reply))
 
     def _touch(self) -> None:
         self._used_at = asyncio.get_running_loop().time()

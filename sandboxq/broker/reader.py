@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import AskError, ResponseError, TryAgainError
 
+from sandboxq.broker.former import FormerConnections
 from sandboxq.broker.link import error_from_reply, packed
 from sandboxq.broker.script import load
 from sandboxq.broker.stream_place import look_from_reply
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 # Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
 SHORTEST_BLOCK = 0.002
 # A blocked connection that says nothing for so long after its time is dead (bullmq-wire.md 1.4).
-WATCHDOG_SECONDS = 1.0
+WATCHDOG_SECONDS = 2.0
 # Bounds the memory of one read; what is left comes with the next.
 EVENTS_PER_READ = 1000
 # A silent subscription is asked whether it lives, and has the same time to answer.
-SUBSCRIPTION_SILENCE = 30.0
+SUBSCRIPTION_SILENCE = 10.0
 SUBSCRIPTION_ANSWER = 5.0
 # Seconds before a read is repeated whose slot is on its way to another node of a cluster.
 _MOVING_DELAY = 0.05
@@ -49,9 +50,8 @@ class BlockingReader:
         self._client_name = client_name
         self._key = key
         self._link: Link | None = None
+        self._former = FormerConnections()
         self._is_closed = False
-        # By which Redis knows the connection; None where this user may not ask.
-        self._client_id: int | None = None
 
     async def open(self) -> None:
         """Connect and set the CLIENT name. Raises: BrokerUnavailable."""
@@ -88,11 +88,12 @@ class BlockingReader:
 
     async def unblock(self) -> None:
         """End the wait of another task as if its time were over. Raises: BrokerUnavailable."""
-        if self._client_id is None:
+        client = None if self._link is None else self._link.client
+        if client is None:
             return
         link = await self._broker.open_link(self._key)
         try:
-            message = packed(("CLIENT", "UNBLOCK", self._client_id))
+            message = packed(("CLIENT", "UNBLOCK", client.number))
             await link.exchange(message, replies=1, timeout=WATCHDOG_SECONDS)
         finally:
             await link.drop()
@@ -138,7 +139,11 @@ class BlockingReader:
         while True:
             link = await self._usable_link()
             deadline = seconds + WATCHDOG_SECONDS
-            replies = await link.exchange(message, replies=len(commands), timeout=deadline)
+            try:
+                replies = await link.exchange(message, replies=len(commands), timeout=deadline)
+            finally:
+                if not link.is_open:
+                    self._former.note(link)
             refusal = _first_error(replies, unless)
             if refusal is None:
                 return replies
@@ -168,9 +173,9 @@ class BlockingReader:
             # While it came up; nobody would close it any more.
             await self._link.drop()
             self._refuse_when_closed()
-        ask = packed(("CLIENT", "ID"))
-        (client_id,) = await self._link.exchange(ask, replies=1, timeout=WATCHDOG_SECONDS)
-        self._client_id = client_id if isinstance(client_id, int) else None
+        # Alone, so that ``unblock`` knows by what to call it, and what a former connection holds is
+        # ended before anything is asked for anew.
+        await self._former.exchange(self._link, b"", replies=0, timeout=WATCHDOG_SECONDS)
         return self._link
 
 

@@ -48,10 +48,12 @@ class SentinelServers:
         self._lane = self._new_lane()
         self._lane_goes_to: Endpoint | None = None
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def send(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
         """Do what Servers says."""
         try:
-            return await self._lane.exchange(commands)
+            return await self._lane.exchange(commands, timeout)
         except BrokerUnavailable:
             self._master = None
             raise

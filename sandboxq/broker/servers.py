@@ -31,8 +31,13 @@ class Servers(Protocol):
     def endpoint(self) -> AnyEndpoint:
         """Where they are."""
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Return the replies, error replies among them. Raises: BrokerUnavailable, UsageError."""
+    async def send(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
+        """Return the replies, error replies among them. Raises: BrokerUnavailable, UsageError.
+
+        ``timeout`` is how many seconds of silence are allowed when that is less than usual.
+        """
 
     async def send_to_each(self, command: Sequence[Argument]) -> list[Any]:
         """Return the reply of each master. Raises: BrokerUnavailable."""
@@ -68,9 +73,11 @@ class OneServer:
         self._embedded = embedded
         self._lane = Lane(self._open, answer_timeout=endpoint.answer_timeout)
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def send(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
         """Do what Servers says."""
-        return await self._lane.exchange(commands)
+        return await self._lane.exchange(commands, timeout)
 
     async def send_to_each(self, command: Sequence[Argument]) -> list[Any]:
         """Do what Servers says."""
