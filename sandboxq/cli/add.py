@@ -10,7 +10,8 @@ import click
 
 from sandboxq.backoff import Backoff
 from sandboxq.cli import event_loop
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
 from sandboxq.limits import shown
 from sandboxq.queue.queue import Queue
@@ -88,4 +89,4 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
     elif wait:
         echo_json(value)
     else:
-        click.echo(job_id)
+        echo(job_id)

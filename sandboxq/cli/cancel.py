@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.on_queue import check_exists, run_on_queue
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.options import json_option, prefix_option, url_option
 
 if TYPE_CHECKING:
     from sandboxq.queue.queue import Queue
@@ -41,6 +42,6 @@ def command(
     if as_json:
         echo_json({"job_id": job_id, "worker": worker})
     elif worker is None:
-        click.echo(f"job {job_id} of queue {queue!r} had not begun, and has failed as cancelled")
+        echo(f"job {job_id} of queue {queue!r} had not begun, and has failed as cancelled")
     else:
-        click.echo(f"worker {worker} ends job {job_id} of queue {queue!r}")
+        echo(f"worker {worker} ends job {job_id} of queue {queue!r}")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.on_queue import ask, check_exists, counting, jobs_text, run_on_queue, yes_option
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.queue.bulk import CLEANED_STATES
 
 if TYPE_CHECKING:
@@ -45,4 +46,4 @@ def command(
     if as_json:
         echo_json({"removed": len(removed), "ids": removed})
     else:
-        click.echo(f"removed {jobs_text(len(removed), state)} of queue {queue!r}")
+        echo(f"removed {jobs_text(len(removed), state)} of queue {queue!r}")

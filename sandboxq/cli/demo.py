@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from sandboxq.cli import event_loop
+from sandboxq.cli.exits import end_with_exit_code
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
+from sandboxq.cli.output import STDOUT, Output
 from sandboxq.cli.photographs import SIZE, photographs
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.errors import SandboxqError
+from sandboxq.printable import printable
 from sandboxq.queue.queue import Queue
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import AttemptFailed, Event, JobsClaimed, JobsSettled, Telemetry
@@ -92,19 +94,20 @@ def command(
     photos: int, *, procs: int | Literal["auto"], keep: Path, url: str | None, prefix: str
 ) -> None:
     """Resize large photographs on every core, and say how much faster that is than one."""
-    console = Console(highlight=False, soft_wrap=True)
     children = usable_cores().number if procs == "auto" else procs
-    demo = _Demo(console, keep.resolve(), children=children, url=url, prefix=prefix)
-    event_loop.run(demo.run(photos))
+    output = Output(fileno=STDOUT)
+    demo = _Demo(output, keep.resolve(), children=children, url=url, prefix=prefix)
+    with output.in_charge(), end_with_exit_code():
+        event_loop.run(demo.run(photos))
 
 
 class _Demo:
-    """The steps of the demo, told on ``console``."""
+    """The steps of the demo, told by ``output``."""
 
     def __init__(
-        self, console: Console, folder: Path, *, children: int, url: str | None, prefix: str
+        self, output: Output, folder: Path, *, children: int, url: str | None, prefix: str
     ) -> None:
-        self._console = console
+        self._output = output
         self._folder = folder
         self._children = children
         self._url = url
@@ -126,15 +129,16 @@ class _Demo:
         folder, began = self._folder / "photos", time.monotonic()
         width, height = SIZE
         text = f"{_count(count, 'photograph', 'photographs')} of {width} x {height} pixels"
-        with self._console.status(f"making {text}") as status:
-            ready = 0
+        self._output.show(f"making {text}")
+        ready = 0
 
-            def on_ready() -> None:
-                nonlocal ready
-                ready += 1
-                status.update(f"making {text}: {ready} ready")
+        def on_ready() -> None:
+            nonlocal ready
+            ready += 1
+            self._output.show(f"making {text}: {ready} ready")
 
-            paths = await photographs(folder, count, on_ready=on_ready)
+        paths = await photographs(folder, count, on_ready=on_ready)
+        self._output.show("")
         megabytes = sum(path.stat().st_size for path in paths) / 1e6
         seconds = time.monotonic() - began
         self._say(f"{text}, {megabytes:.0f} MB, ready after {seconds:.1f} s in {folder}")
@@ -179,8 +183,8 @@ class _Demo:
 
     @contextlib.asynccontextmanager
     async def _progress(self, worker: Worker) -> AsyncIterator[None]:
-        if self._console.is_terminal:
-            async with ProgressLine(worker, self._console).shown():
+        if self._output.has_progress:
+            async with ProgressLine(worker, self._output).shown():
                 yield
             return
         telling = asyncio.create_task(self._tell_progress(worker))
@@ -212,7 +216,7 @@ class _Demo:
             self._say(f"{name:<31} {value}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._output.say(f"{printable(text)}\n")
 
 
 def _speed_up(runs: list[_Run]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from sandboxq import __version__
-from sandboxq.cli.options import echo_json, json_option, url_option
+from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.options import json_option, url_option
 from sandboxq.errors import SandboxqError
 from sandboxq.sandbox.mechanisms import mechanisms, missing_for
 from sandboxq.sandbox.policy import NAMES, Policy
@@ -34,7 +35,7 @@ def command(*, url: str | None, as_json: bool) -> None:
     if as_json:
         echo_json(found)
     else:
-        click.echo("\n".join(_lines(found)))
+        echo("\n".join(_lines(found)))
 
 
 def _missing(name: str) -> list[str]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.on_queue import ask, check_exists, counting, jobs_text, run_on_queue, yes_option
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.options import json_option, prefix_option, url_option
 
 if TYPE_CHECKING:
     from sandboxq.queue.queue import Queue
@@ -43,4 +44,4 @@ def command(
     if as_json:
         echo_json({"removed": removed})
     else:
-        click.echo(f"removed {jobs_text(removed)} of queue {queue!r}")
+        echo(f"removed {jobs_text(removed)} of queue {queue!r}")

@@ -12,7 +12,8 @@ from sandboxq.broker.control import ask_for_stacks
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.broker.state import state_of
 from sandboxq.cli import event_loop
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
 from sandboxq.job import JobState
 
@@ -73,11 +74,11 @@ async def _why_nothing(
 
 def _show(answer: dict[str, Any]) -> None:
     head = f"{answer['worker']}: queue {answer['queue']}, pid {answer['pid']}, "
-    click.echo(f"{head}{answer['busy']} of {answer['children']} children busy")
+    echo(f"{head}{answer['busy']} of {answer['children']} children busy")
     for job in answer["jobs"]:
         child = f"child {job['pid']}, running {job['seconds']:.1f} s" if job["pid"] else "waiting"
-        click.echo(f"\njob {job['job_id']}: {child}")
+        echo(f"\njob {job['job_id']}: {child}")
         if job["note"]:
-            click.echo(f"  ({job['note']})")
+            echo(f"  ({job['note']})")
         if job["stack"]:
-            click.echo(job["stack"])
+            echo(job["stack"])

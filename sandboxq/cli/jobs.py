@@ -14,9 +14,11 @@ from rich.text import Text
 
 from sandboxq.broker.codec import options_to_wire
 from sandboxq.broker.jobs import STATES
+from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.on_queue import check_exists, jobs_text, run_on_queue
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
+from sandboxq.printable import printable
 
 if TYPE_CHECKING:
     from sandboxq.job import Job
@@ -107,7 +109,7 @@ def members(job: Job) -> dict[str, Any]:
 
 def _print_list(jobs: list[Job], total: int, *, state: str, queue: str) -> None:
     if not jobs:
-        click.echo(f"{jobs_text(total, state)} in queue {queue!r}")
+        echo(f"{jobs_text(total, state)} in queue {queue!r}")
         return
     table = Table(box=None, pad_edge=False, show_edge=False)
     time, field = _TIMES.get(state, ("added", "timestamp_ms"))
@@ -129,7 +131,7 @@ def _print_list(jobs: list[Job], total: int, *, state: str, queue: str) -> None:
         console = Console(width=_WIDTH_OF_PIPE)
     console.print(table)
     if len(jobs) < total:
-        click.echo(f"{len(jobs):,} of {jobs_text(total, state)}; --skip and --limit show others")
+        echo(f"{len(jobs):,} of {jobs_text(total, state)}; --skip and --limit show others")
 
 
 def _print_one(shown: dict[str, Any]) -> None:
@@ -137,14 +139,14 @@ def _print_one(shown: dict[str, Any]) -> None:
         if value in (None, [], "") or (value == 0 and name not in {"attempts_made", "progress"}):
             continue
         if name.endswith("_ms") and name != "delay_ms":
-            click.echo(f"{name.removesuffix('_ms'):<17} {_time_text(value)}")
+            echo(f"{name.removesuffix('_ms'):<17} {_time_text(value)}")
         elif name in {"stacktrace", "logs"}:
-            click.echo(f"{name}:")
+            echo(f"{name}:")
             for text in value:
-                click.echo("\n".join(f"  {line}" for line in text.splitlines()))
+                echo("\n".join(f"  {line}" for line in text.splitlines()))
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{name:<17} {text}")
+            echo(f"{name:<17} {text}")
 
 
 def _data_text(data: Any) -> str:
@@ -152,7 +154,7 @@ def _data_text(data: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _time_text(time_ms: int) -> str:

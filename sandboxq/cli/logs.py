@@ -1,18 +1,21 @@
-"""What a running worker logs, as text or as JSON, one event a line."""
+"""What a running worker logs, as text or as JSON, one event a line.
+
+Text is printed as it is, made safe for a terminal; JSON holds it as it was.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sandboxq.printable import printable, printable_json
 from sandboxq.telemetry import (
     AttemptFailed,
     BrokerBack,
     BrokerLost,
     ChildDied,
-    ChildRecycled,
     CircuitClosed,
     CircuitOpened,
     Event,
@@ -23,94 +26,118 @@ from sandboxq.telemetry import (
     OutcomesDropped,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+# Level, name of the event, message, fields of a JSON line.
+_Row = tuple[str, str, str, dict[str, Any]]
 
 TEXT = "text"
 JSON = "json"
+_INFO, _WARNING, _ERROR = "INFO", "WARNING", "ERROR"
 
-_log = logging.getLogger("sandboxq")
+# What people want to read of a worker's telemetry; the rest is for counters.
+SHOWN: tuple[type[Event], ...] = (
+    AttemptFailed,
+    BrokerBack,
+    BrokerLost,
+    ChildDied,
+    CircuitClosed,
+    CircuitOpened,
+    JobLine,
+    JobsStalled,
+    LocksLost,
+    LoopBlocked,
+    OutcomesDropped,
+)
 
 
-class _TextFormatter(logging.Formatter):
-    """``2026-11-22T20:41:17Z INFO message``."""
+class Format:
+    """Makes lines of what is logged. Called by the writer thread alone."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
-        self.converter = time.gmtime
+    def __init__(self, log_format: str) -> None:
+        """Make lines of this kind."""
+        self._is_json = log_format == JSON
+        self._formatter = logging.Formatter()
+        self._second = -1
+        self._clock = ""
 
+    def event(self, at: float, event: Event) -> str:
+        """Return the line of an event that happened ``at``, in seconds since 1970."""
+        level, name, message, fields = _row(event)
+        return self._line(at, level, message, {"event": name, **fields})
 
-class _JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the event's own fields beside time, level and message."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.converter = time.gmtime
-
-    def format(self, record: logging.LogRecord) -> str:
-        row: dict[str, Any] = {
-            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
+    def record(self, record: logging.LogRecord) -> str:
+        """Return the lines of a log record, its traceback included."""
+        message, fields = record.getMessage(), getattr(record, "fields", {})
         if record.exc_info:
-            row["exception"] = self.formatException(record.exc_info)
-        return json.dumps(row, ensure_ascii=False, default=str)
+            trace = self._formatter.formatException(record.exc_info)
+            if self._is_json:
+                fields = {**fields, "exception": trace}
+            else:
+                message = f"{message}\n{trace}"
+        return self._line(record.created, record.levelname, message, fields)
+
+    def dropped(self, count: int, why: str) -> str:
+        """Return the line that says that lines are missing here."""
+        lines = "1 line was dropped" if count == 1 else f"{count} lines were dropped"
+        fields = {"event": "lines-dropped", "lines": count}
+        return self._line(time.time(), "WARNING", f"{lines}: {why}", fields)
+
+    def printed(self, text: str) -> str:
+        """Return what was printed, in a log of JSON as rows of it."""
+        if not self._is_json:
+            return printable(text)
+        rows = [self._line(time.time(), "WARNING", line, {}) for line in text.splitlines()]
+        return "".join(rows)
+
+    def _line(self, at: float, level: str, message: str, fields: dict[str, Any]) -> str:
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        if self._is_json:
+            clock = f"{self._clock}.{int((at - second) * 1000):03d}Z"
+            row = {"time": clock, "level": level.lower(), "message": message, **fields}
+            return printable_json(json.dumps(row, ensure_ascii=False, default=str)) + "\n"
+        text = printable(message)
+        if "\n" in text:
+            # Indented, so that text of a job cannot pass for a line of the log.
+            text = text.replace("\n", "\n  ")
+        return f"{self._clock}Z {level:<7} {text}\n"
 
 
-class _LineHandler(logging.Handler):
-    """Gives each formatted line to ``write``, which may have a progress line to keep in place."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        super().__init__()
-        self._write = write
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._write(self.format(record))
-        except (OSError, ValueError):  # who read it is gone: no reason to stop what was logged
-            self.handleError(record)
-
-
-def configure(log_format: str, write: Callable[[str], None]) -> None:
-    """Send everything that sandboxq logs to ``write``, line by line."""
-    handler = _LineHandler(write)
-    handler.setFormatter(_JsonFormatter() if log_format == JSON else _TextFormatter())
-    _log.handlers = [handler]
-    _log.propagate = False
-    _log.setLevel(logging.INFO)
+def size_of_event(event: Event) -> int:
+    """Return about how many characters the line of an event has."""
+    match event:
+        case AttemptFailed(reason=reason) | CircuitOpened(reason=reason):
+            return len(reason)
+        case ChildDied(reason=reason) | OutcomesDropped(reason=reason):
+            return len(reason)
+        case LoopBlocked(stack=stack):
+            return len(stack)
+        case _:
+            return 0
 
 
-def log_event(event: Event) -> None:
-    """Log what people want to read of a worker's telemetry; the rest is for counters."""
-    row = _row(event)
-    if row is None:
-        return
-    level, name, message, fields = row
-    _log.log(level, "%s", message, extra={"fields": {"event": name, **fields}})
-
-
-def _row(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
-    """Return level, event name, message and fields of an event, or None."""
+def _row(event: Event) -> _Row:
+    """Return level, event name, message and fields of an event that is SHOWN."""
     match event:
         case JobLine(job_id, pid, stream, line):
             where = f"job {job_id}" if job_id else f"child {pid}"
             fields = {"job_id": job_id, "child_pid": pid, "stream": stream}
-            return logging.INFO, "line", f"[{where}] {line}", fields
+            return _INFO, "line", f"[{where}] {line}", fields
         case AttemptFailed(job_id, name, reason, next_step, seconds):
             message = f"job {job_id} ({name}) failed {next_step} after {seconds:.3f} s: {reason}"
             fields = {"job_id": job_id, "name": name, "reason": reason, "next_step": next_step}
-            return logging.WARNING, "attempt-failed", message, fields
+            return _WARNING, "attempt-failed", message, fields
         case _:
-            return _children(event) or _trouble(event)
+            row = _children(event) or _trouble(event)
+            return row or (_INFO, "event", str(event), {})
 
 
-def _children(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
+def _children(event: Event) -> _Row | None:
     """Return the row of an event about children."""
     match event:
         case ChildDied(pid, reason):
-            return logging.WARNING, "child-died", f"child {pid} ended: {reason}", {"child_pid": pid}
+            return _WARNING, "child-died", f"child {pid} ended: {reason}", {"child_pid": pid}
         case LoopBlocked(pid, job_id, seconds, waiting, stack):
             who = f"job {job_id}" if job_id else "no job's own code"
             message = (
@@ -119,37 +146,34 @@ def _children(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
             )
             fields = {"child_pid": pid, "job_id": job_id, "seconds": seconds, "waiting": waiting}
             text = f"{message}\n{stack}" if stack else message
-            return logging.WARNING, "loop-blocked", text, {**fields, "stack": stack}
+            return _WARNING, "loop-blocked", text, {**fields, "stack": stack}
         case CircuitOpened(reason, seconds):
             message = f"nothing is claimed for {seconds:g} s: {reason}"
-            return logging.ERROR, "circuit-opened", message, {"seconds": seconds}
+            return _ERROR, "circuit-opened", message, {"seconds": seconds}
         case CircuitClosed(seconds):
             message = f"jobs are claimed again, after {seconds:.1f} s"
-            return logging.INFO, "circuit-closed", message, {"seconds": seconds}
-        case ChildRecycled(pid, why):
-            message = f"child {pid} is replaced {why}"
-            return logging.DEBUG, "child-recycled", message, {"child_pid": pid}
+            return _INFO, "circuit-closed", message, {"seconds": seconds}
         case _:
             return None
 
 
-def _trouble(event: Event) -> tuple[int, str, str, dict[str, Any]] | None:
+def _trouble(event: Event) -> _Row | None:
     """Return the row of an event about locks or Redis."""
     match event:
         case LocksLost(job_ids):
             message = f"locks lost, their runs are ended: {', '.join(job_ids)}"
-            return logging.ERROR, "locks-lost", message, {"job_ids": job_ids}
+            return _ERROR, "locks-lost", message, {"job_ids": job_ids}
         case JobsStalled(job_ids):
             message = f"stalled, back in the queue: {', '.join(job_ids)}"
-            return logging.WARNING, "stalled", message, {"job_ids": job_ids}
+            return _WARNING, "stalled", message, {"job_ids": job_ids}
         case OutcomesDropped(job_ids, reason):
             message = f"outcome dropped, {reason}: {', '.join(job_ids)}"
-            return logging.WARNING, "outcomes-dropped", message, {"job_ids": job_ids}
+            return _WARNING, "outcomes-dropped", message, {"job_ids": job_ids}
         case BrokerLost(reason):
             message = f"Redis is away, waiting for it: {reason}"
-            return logging.ERROR, "broker-lost", message, {}
+            return _ERROR, "broker-lost", message, {}
         case BrokerBack(seconds):
             message = f"Redis is back after {seconds:.1f} s"
-            return logging.INFO, "broker-back", message, {"seconds": seconds}
+            return _INFO, "broker-back", message, {"seconds": seconds}
         case _:
             return None

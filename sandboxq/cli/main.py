@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sandboxq.cli.exits import end_with_exit_code
 from sandboxq.cli.notes import show_notes
 from sandboxq.config import project_settings
-from sandboxq.errors import (
-    BrokerUnavailable,
-    ChildStartFailed,
-    MechanismMissing,
-    ProcessorNotLoaded,
-    SandboxqError,
-    UsageError,
-)
 
 # name → (file, one line for --help). Files are imported on use, so that each command starts fast.
 _COMMANDS = {
@@ -42,17 +34,8 @@ _COMMANDS = {
 }
 
 
-# The exit codes of design.md 6.1, the most special error first.
 # These write a log of their own.
 _WITH_A_LOG = frozenset({"run", "demo"})
-_EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
-    (ProcessorNotLoaded, 3),
-    (UsageError, 2),
-    (BrokerUnavailable, 4),
-    (ChildStartFailed, 6),
-    (MechanismMissing, 6),
-    (SandboxqError, 1),
-]
 
 
 class _LazyGroup(click.Group):
@@ -71,11 +54,8 @@ class _LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours becomes one message and its exit code."""
-        try:
+        with end_with_exit_code():
             return super().invoke(ctx)
-        except SandboxqError as error:
-            click.echo(f"sandboxq: {error}", err=True)
-            sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""

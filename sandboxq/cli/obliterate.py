@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo
 from sandboxq.cli.on_queue import ask, check_exists, counting, jobs_text, run_on_queue, yes_option
 from sandboxq.cli.options import prefix_option, url_option
 from sandboxq.errors import QueueHasActiveJobs
@@ -39,4 +40,4 @@ def command(queue: str, *, force: bool, yes: bool, url: str | None, prefix: str)
         return count - sum((await jobs.counts()).values())
 
     removed = run_on_queue(queue, obliterate, url=url, prefix=prefix)
-    click.echo(f"removed queue {queue!r} and {jobs_text(removed)}")
+    echo(f"removed queue {queue!r} and {jobs_text(removed)}")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from sandboxq.cli import event_loop
 from sandboxq.errors import QueueError
+from sandboxq.printable import printable, printable_line
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ async def check_exists(queue: Queue) -> None:
 def ask(question: str, *, yes: bool) -> None:
     """Ask on a terminal whether to go on, and leave when not; scripts are not asked."""
     if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True, err=True)
+        click.confirm(printable(question), abort=True, err=True)
 
 
 def jobs_text(count: int, kind: str = "") -> str:
@@ -64,11 +66,12 @@ def counting(doing: str) -> Iterator[Callable[[int], None]]:
     Ctrl-C leaves, after saying how far it came.
     """
     counts = [0]
-    with Status(doing, console=Console(stderr=True)) as status:
+    shown = Text(printable_line(doing))  # Text: names are no markup, and no emoji codes
+    with Status(shown, console=Console(stderr=True)) as status:
 
         def show(done: int) -> None:
             counts[0] = done
-            status.update(f"{doing}: {done:,}")
+            status.update(Text(f"{printable_line(doing)}: {done:,}"))
 
         try:
             yield show

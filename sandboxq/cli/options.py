@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -167,8 +166,3 @@ prefix_option = setting(
     "--prefix", default=DEFAULT_PREFIX, show_default=True, help="What all keys start with."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def echo_json(value: Any) -> None:
-    """Print a value as JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False))

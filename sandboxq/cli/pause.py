@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo
 from sandboxq.cli.on_queue import jobs_text, run_on_queue
 from sandboxq.cli.options import prefix_option, url_option
 
@@ -26,4 +27,4 @@ def command(queue: str, *, url: str | None, prefix: str) -> None:
 
     active = run_on_queue(queue, pause, url=url, prefix=prefix)
     still = f"; {jobs_text(active, 'active')} will still finish" if active else ""
-    click.echo(f"queue {queue!r} is paused{still}")
+    echo(f"queue {queue!r} is paused{still}")

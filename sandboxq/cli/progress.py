@@ -6,17 +6,13 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from rich.live import Live
-from rich.text import Text
-
 from sandboxq.errors import BrokerUnavailable
 from sandboxq.pool.circuit import CircuitState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from rich.console import Console
-
+    from sandboxq.cli.output import Output
     from sandboxq.worker.worker import Worker
 
 # Four times a second looks live and costs nothing; Redis is asked once a second.
@@ -28,10 +24,10 @@ RATE_SECONDS = 3
 class ProgressLine:
     """Draws the line while a worker runs."""
 
-    def __init__(self, worker: Worker, console: Console) -> None:
-        """Draw for ``worker`` on ``console``."""
+    def __init__(self, worker: Worker, output: Output) -> None:
+        """Draw for ``worker``; ``output`` keeps it below what is logged."""
         self._worker = worker
-        self._live = Live(console=console, refresh_per_second=FRAMES_PER_SECOND, transient=True)
+        self._output = output
         self._waiting = 0
         self._done_before: list[int] = []
 
@@ -40,10 +36,10 @@ class ProgressLine:
         """Show the line for the duration of the block."""
         drawing = asyncio.create_task(self._draw())
         try:
-            with self._live:
-                yield
+            yield
         finally:
             drawing.cancel()
+            self._output.show("")
             with contextlib.suppress(asyncio.CancelledError):
                 await drawing
 
@@ -52,7 +48,7 @@ class ProgressLine:
         while True:
             if frame % FRAMES_PER_SECOND == 0:
                 await self._count_waiting()
-            self._live.update(Text(self._line(), style="bold", no_wrap=True, overflow="ellipsis"))
+            self._output.show(self._line())
             frame += 1
             await asyncio.sleep(1 / FRAMES_PER_SECOND)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.on_queue import check_exists, counting, jobs_text, run_on_queue
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,4 +44,4 @@ def command(
     if as_json:
         echo_json({"promoted": promoted})
     else:
-        click.echo(f"{jobs_text(promoted, 'delayed')} of queue {queue!r} can run now")
+        echo(f"{jobs_text(promoted, 'delayed')} of queue {queue!r} can run now")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandboxq.cli.echo import echo
 from sandboxq.cli.on_queue import jobs_text, run_on_queue
 from sandboxq.cli.options import prefix_option, url_option
 
@@ -25,4 +26,4 @@ def command(queue: str, *, url: str | None, prefix: str) -> None:
         return sum((await jobs.counts(["waiting", "prioritized"])).values())
 
     waiting = run_on_queue(queue, resume, url=url, prefix=prefix)
-    click.echo(f"queue {queue!r} runs again; {jobs_text(waiting)} to claim")
+    echo(f"queue {queue!r} runs again; {jobs_text(waiting)} to claim")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from sandboxq import __version__
 from sandboxq.cli import event_loop, logs
+from sandboxq.cli.exits import end_with_exit_code
 from sandboxq.cli.options import (
     KeepJobs,
     Limiter,
@@ -26,6 +26,7 @@ from sandboxq.cli.options import (
     setting,
     url_option,
 )
+from sandboxq.cli.output import Output
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.sandbox_options import policy_options, take_policy
 from sandboxq.outcome import MAX_CRASHES
@@ -39,7 +40,6 @@ from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from contextlib import AbstractAsyncContextManager
 
     from sandboxq.config import WorkerSettings
 
@@ -181,25 +181,23 @@ def command(
 ) -> None:  # fmt: skip
     """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
     refuse_unknown_settings(click.get_current_context())
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    logs.configure(log_format, lambda line: console.print(line, markup=False))
-    telemetry = Telemetry()
-    telemetry.subscribe(logs.log_event)
-    if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
-        _warn_of_password(url or "")
-    worker = Worker(
-        queue or queue_from_processor(processor),
-        processor,
-        url=url,
-        prefix=prefix,
-        telemetry=telemetry,
-        tracing=Tracing() if tracing else None,
-        policy=take_policy(options),
-        **options,
-    )
-    is_live = console.is_terminal and log_format == logs.TEXT
-    progress = ProgressLine(worker, console).shown() if is_live else contextlib.nullcontext()
-    event_loop.run(_run(worker, burst=burst, progress=progress))
+    output = Output(log_format)
+    with output.in_charge(), end_with_exit_code():
+        if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
+            _warn_of_password(url or "")
+        telemetry = Telemetry()
+        telemetry.subscribe(output.tell, *logs.SHOWN)
+        worker = Worker(
+            queue or queue_from_processor(processor),
+            processor,
+            url=url,
+            prefix=prefix,
+            telemetry=telemetry,
+            tracing=Tracing() if tracing else None,
+            policy=take_policy(options),
+            **options,
+        )
+        event_loop.run(_run(worker, burst=burst, output=output))
 
 
 def _warn_of_password(url: str) -> None:
@@ -215,11 +213,13 @@ def queue_from_processor(processor: str) -> str:
     return processor.partition(":")[0].rpartition(".")[2]
 
 
-async def _run(worker: Worker, *, burst: bool, progress: AbstractAsyncContextManager[None]) -> None:
+async def _run(worker: Worker, *, burst: bool, output: Output) -> None:
     import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
 
     starting = asyncio.ensure_future(worker.start())
-    _listen_to_signals(worker, starting)
+    _listen_to_signals(worker, starting, output)
+    has_progress = output.has_progress
+    progress = ProgressLine(worker, output).shown() if has_progress else contextlib.nullcontext()
     try:
         await starting
         collect_rarely()
@@ -286,13 +286,13 @@ def _on_time(settings: WorkerSettings) -> list[str]:
     return [f"{label:<10} {', '.join(texts)}" for label, texts in lines if texts]
 
 
-def _listen_to_signals(worker: Worker, starting: Future[None]) -> None:
+def _listen_to_signals(worker: Worker, starting: Future[None], output: Output) -> None:
     import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
 
     loop = asyncio.get_running_loop()
     received: list[signal.Signals] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, number, received, worker, starting)
+        loop.add_signal_handler(number, _on_signal, number, received, worker, starting, output)
 
 
 def _on_signal(
@@ -300,6 +300,7 @@ def _on_signal(
     received: list[signal.Signals],
     worker: Worker,
     starting: Future[None],
+    output: Output,
 ) -> None:
     received.append(number)
     if not starting.done():
@@ -315,4 +316,5 @@ def _on_signal(
         worker.stop()
     else:
         worker.kill()
+        output.flush()
         os._exit(128 + number)

@@ -10,7 +10,8 @@ from sandboxq.broker.connection import Broker
 from sandboxq.broker.control import ask_to_scale
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.cli import event_loop
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
 
 
@@ -30,7 +31,7 @@ def command(queue: str, procs: int, *, url: str | None, prefix: str, as_json: bo
         echo_json(answers)
         return
     for answer in answers:
-        click.echo(f"{answer['worker']}: {answer['procs']} children")
+        echo(f"{answer['worker']}: {answer['procs']} children")
 
 
 async def _scale(keys: QueueKeys, procs: int, *, url: str | None) -> list[dict[str, Any]]:

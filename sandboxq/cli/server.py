@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sandboxq.cli.options import echo_json, json_option
+from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.options import json_option
 from sandboxq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def start(*, as_json: bool) -> None:
     if as_json:
         echo_json(dataclasses.asdict(status))
         return
-    click.echo("\n".join(status_lines(status)))
+    echo("\n".join(status_lines(status)))
 
 
 @command.command()
@@ -89,11 +90,11 @@ def stop(*, as_json: bool) -> None:
         echo_json({"stopped": before.running, **dataclasses.asdict(before)})
         return
     if not before.running:
-        click.echo("not running")
+        echo("not running")
         return
-    click.echo(f"stopped; {size_text(before.data_bytes)} of data stay in {before.directory}")
+    echo(f"stopped; {size_text(before.data_bytes)} of data stay in {before.directory}")
     if before.users:
-        click.echo(f"still in use by {_users(before)}: they wait until it is started again")
+        echo(f"still in use by {_users(before)}: they wait until it is started again")
 
 
 @command.command()
@@ -104,4 +105,4 @@ def status(*, as_json: bool) -> None:
     if as_json:
         echo_json(dataclasses.asdict(now))
         return
-    click.echo("\n".join(status_lines(now)))
+    echo("\n".join(status_lines(now)))

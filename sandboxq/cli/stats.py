@@ -9,7 +9,9 @@ import click
 
 from sandboxq.broker.connection import Broker
 from sandboxq.cli import event_loop
-from sandboxq.cli.options import echo_json, json_option, prefix_option, url_option
+from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.options import json_option, prefix_option, url_option
+from sandboxq.printable import printable_line
 from sandboxq.queue.queue import Queue, queue_names
 
 _MB = 1 << 20
@@ -27,9 +29,9 @@ def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_
     if as_json:
         echo_json(rows)
     elif not rows:
-        click.echo(f"no queues under the prefix {prefix!r}")
+        echo(f"no queues under the prefix {prefix!r}")
     else:
-        click.echo(_table({name: _readable(row) for name, row in rows.items()} if usage else rows))
+        echo(_table({name: _readable(row) for name, row in rows.items()} if usage else rows))
 
 
 async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, Any]]:
@@ -66,7 +68,7 @@ def _readable(row: dict[str, Any]) -> dict[str, str]:
 def _table(counts: dict[str, dict[str, Any]]) -> str:
     """Return rows of queues and columns, as wide as they are: for eyes and for `awk`."""
     rows = [["queue", *next(iter(counts.values()))]]
-    rows += [[name, *map(str, row.values())] for name, row in counts.items()]
+    rows += [[printable_line(name), *map(str, row.values())] for name, row in counts.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows

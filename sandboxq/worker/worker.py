@@ -19,6 +19,7 @@ from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, JobCancelled, UsageError
 from sandboxq.limits import waiting_seconds
+from sandboxq.log_queue import defer_logging
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
@@ -159,6 +160,7 @@ class Worker:
             ChildStartFailed: no child became ready.
 
         """
+        defer_logging()
         self._broker = await Broker.connect(self._url, directory=self._directory)
         try:
             self._broker.refuse_untagged(self.keys.base)
