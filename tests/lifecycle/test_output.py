@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
@@ -59,15 +59,11 @@ def running(url: str, queue: str, *arguments: str, **how: Any) -> Iterator[subpr
 
 
 @contextlib.contextmanager
-def pipe() -> Iterator[tuple[int, int]]:
+def pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Yield both ends of a pipe."""
     near, far = os.pipe()
-    try:
-        yield near, far
-    finally:
-        for fileno in (near, far):
-            with contextlib.suppress(OSError):
-                os.close(fileno)
+    with os.fdopen(near, "rb", 0) as reader, os.fdopen(far, "wb", 0) as writer:
+        yield reader, writer
 
 
 @pytest.mark.parametrize("is_nonblocking", [False, True])
@@ -76,9 +72,8 @@ def test_a_log_that_nobody_reads_stops_no_heartbeat(
 ) -> None:
     """Lock renewal, jobs and SIGTERM work while stderr is blocked; no job runs twice."""
     begun = tmp_path / "begun"
-    with Queue.sync(queue_name, url=server_url) as queue, pipe() as (near, far):
-        os.set_blocking(far, not is_nonblocking)
-        os.set_blocking(near, False)
+    with Queue.sync(queue_name, url=server_url) as queue, pipe() as (_, far):
+        os.set_blocking(far.fileno(), not is_nonblocking)
         long = queue.add("long", {"seconds": 5, "file": str(begun)})
         flood = queue.add("flood", {"lines": 3000})
         with (
@@ -107,12 +102,11 @@ def test_lines_that_found_no_reader_are_counted(
         with running(
             server_url, queue_name, processor, "--procs", "2", stdout=far, stderr=far
         ) as worker:
-            os.close(far)
+            far.close()
             for job in queue.add_bulk([("flood", data) for data in flood]):
                 assert job.result(timeout=60) == 1
             worker.send_signal(signal.SIGTERM)
-            with open(near, "rb", closefd=False) as reader:
-                lines = reader.read().decode().splitlines()
+            lines = near.read().decode().splitlines()
             assert worker.wait(20) == 0
     dropped = [int(line.split()[2]) for line in lines if "lines were dropped: more came" in line]
     printed = sum("] xxx" in line for line in lines)
@@ -127,9 +121,9 @@ def test_a_reader_that_leaves_ends_nothing(
     """``run … | head``: jobs go on, and SIGTERM ends it with exit code 0."""
     with Queue.sync(queue_name, url=server_url) as queue, pipe() as (near, far):
         with running(server_url, queue_name, processor, stdout=far, stderr=far) as worker:
-            os.close(far)
-            os.read(near, 10)
-            os.close(near)
+            far.close()
+            near.read(10)
+            near.close()
             for job in queue.add_bulk([("print", {"lines": 5})] * 5):
                 assert job.result(timeout=30) == 1
             worker.send_signal(signal.SIGTERM)
