@@ -182,21 +182,21 @@ def command(
     """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
     refuse_unknown_settings(click.get_current_context())
     output = Output(log_format)
+    telemetry = Telemetry()
+    telemetry.subscribe(output.tell, *logs.SHOWN)
+    worker = Worker(
+        queue or queue_from_processor(processor),
+        processor,
+        url=url,
+        prefix=prefix,
+        telemetry=telemetry,
+        tracing=Tracing() if tracing else None,
+        policy=take_policy(options),
+        **options,
+    )
     with output.in_charge(), end_with_exit_code():
         if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
-        telemetry = Telemetry()
-        telemetry.subscribe(output.tell, *logs.SHOWN)
-        worker = Worker(
-            queue or queue_from_processor(processor),
-            processor,
-            url=url,
-            prefix=prefix,
-            telemetry=telemetry,
-            tracing=Tracing() if tracing else None,
-            policy=take_policy(options),
-            **options,
-        )
         event_loop.run(_run(worker, burst=burst, output=output))
 
 

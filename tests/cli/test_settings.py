@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from sandboxq.cli.sandbox_options import take_policy
 from sandboxq.config import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 # What no command line can say, and why.
@@ -42,16 +40,6 @@ def policies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Policy]:
     monkeypatch.setattr(run, "take_policy", note)
     monkeypatch.chdir(tmp_path)
     return seen
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Give back the log, which ``run`` sends to its console: other tests read it elsewhere."""
-    log = logging.getLogger("sandboxq")
-    handlers, propagate, level = log.handlers, log.propagate, log.level
-    yield
-    log.handlers, log.propagate = handlers, propagate
-    log.setLevel(level)
 
 
 def _run(*flags: str, **environment: str) -> str:
