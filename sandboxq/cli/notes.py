@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-import click
+from sandboxq.cli.echo import echo_error
 
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"sandboxq: {record.getMessage()}", err=True)
+        echo_error(f"sandboxq: {record.getMessage()}")
 
 
 def show_notes() -> None:
