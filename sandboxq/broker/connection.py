@@ -145,6 +145,32 @@ class Broker:
         ``timeout`` is how many seconds of silence are allowed when that is less than usual.
         Raises: BrokerUnavailable, QueueError for the first error reply.
         """
+        replies = await self._run_scripts(script, calls)
+        await self._check(replies)
+        return replies
+
+    async def try_scripts(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
+    ) -> list[Any]:
+        """Do the same, with a QueueError in the place of each reply that is an error.
+
+        Raises: BrokerUnavailable, also when a server as a whole refuses.
+        """
+        replies = await self._run_scripts(script, calls)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, ResponseError):
+                replies[place] = error = await self._refused(reply)
+                if isinstance(error, BrokerUnavailable):
+                    raise error from reply
+        return replies
+
+    async def _run_scripts(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
+    ) -> list[Any]:
         if not calls:
             return []
         commands = [("EVALSHA", script.sha, len(k), *k, *a) for k, a in calls]
@@ -159,7 +185,6 @@ class Broker:
             again = [("EVAL", script.text, *first[2:]), *others]
             for i, result in zip(missed, await self._exchange(again, timeout), strict=True):
                 replies[i] = result
-        await self._check(replies)
         return replies
 
     async def scan(self, *args: Argument) -> AsyncIterator[list[bytes]]:

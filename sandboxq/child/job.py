@@ -15,6 +15,7 @@ from sandboxq.binary import (
     put_back_views,
     value_at,
 )
+from sandboxq.child.adding import ADD, JobQueue, add_nodes
 from sandboxq.child.frames import (
     DATA,
     LOG,
@@ -28,7 +29,7 @@ from sandboxq.child.values import json_from_value, value_from_json
 from sandboxq.errors import ResultTooLarge, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from sandboxq.binary import Place
     from sandboxq.child.frames import BlobPlace
@@ -245,6 +246,30 @@ class Job:
         self._report(DATA, json_from_value(value, "the data"))
         self._data = value
 
+    def queue(self, name: str) -> JobQueue:
+        """Return a queue of the worker's Redis, to add jobs to: ``job.queue("next").add(…)``."""
+        return JobQueue(name, self._ask_to_add)
+
+    def add(self, name: str, data: Any = None, **options: Any) -> Any:
+        """Add a job to this job's own queue; see JobQueue.add."""
+        return self.queue(self.queue_name).add(name, data, **options)
+
+    def add_flow(
+        self,
+        *,
+        name: str,
+        queue: str,
+        data: Any = None,
+        children: Sequence[Mapping[str, Any]] = (),
+        **options: Any,
+    ) -> Any:
+        """Add a job and those that it waits for, and return the AddedJob of the first.
+
+        ``children`` are written as for FlowProducer.add; limits and errors are those of JobQueue.
+        """
+        root = {"name": name, "queue": queue, "data": data, "opts": options, "children": children}
+        return add_nodes([root], self._ask_to_add, lambda added: added[0])
+
     def children_values(self) -> Any:
         """Return the values of the children that completed, by ``<prefix>:<queue>:<id>``.
 
@@ -281,6 +306,9 @@ class Job:
     @property
     def _questions(self) -> Any:
         return self._link.questions
+
+    def _ask_to_add(self, request: bytes, decode: Callable[[Sequence[bytes]], Any]) -> Any:
+        return self._questions.ask(self._seq, ADD, request, decode)
 
     def _ask(self, question: int, decode: Callable[[list[bytes]], Any]) -> Any:
         """Ask what has one reply."""

@@ -60,7 +60,7 @@ class Questions:
 def refuse_fork(link: Link) -> None:
     """Raise UsageError in a process that the job forked: it would take the answers of the job."""
     if not link.is_ours():
-        message = "a process that the job forked cannot ask for the job's children: ask before"
+        message = "a process that the job forked cannot ask the worker anything: ask before"
         raise UsageError(message)
 
 

@@ -51,6 +51,12 @@ _FLAGS = (
     setting("--network/--no-network", default=False, help="Strict: whether jobs may use it."),
     setting("--subprocess/--no-subprocess", default=False, help="Strict: may jobs start programs."),
     setting("--user", help="Strict: drop to this user; root only."),
+    setting(
+        "--add-to",
+        multiple=True,
+        metavar="QUEUE",
+        help="Strict: a queue that jobs may add to, * for all. May be repeated.",
+    ),
     setting("--fresh/--no-fresh", default=False, help="Strict: a new child for each job."),
 )
 

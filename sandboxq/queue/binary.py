@@ -38,11 +38,19 @@ class Referring(NamedTuple):
     reference: str
 
 
+class JsonText(str):
+    """Data that is JSON text already, and is added as it is."""
+
+    __slots__ = ()
+
+
 def text_and_parts(data: Any, what: str) -> tuple[str, list[Part]]:
     """Return the value as JSON, and the arrays and bytes that it refers to.
 
     Raises: UsageError for what is neither.
     """
+    if type(data) is JsonText:
+        return str(data), []
     try:
         return json_text(data, what), []
     except UsageError:

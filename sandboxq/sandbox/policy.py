@@ -29,7 +29,7 @@ _LIMITS = {
     "processes": PROCESSES,
 }
 # What can be granted only where it was taken away.
-_STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh")
+_STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh", "add_to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Policy:
     ``memory``, ``processes`` and ``scratch`` (temporary files) are of all that a child has started.
 
     ``read``, ``write`` (paths, with all below), ``network``, ``subprocess``, ``user`` (a name to
-    drop to, root only) and ``fresh`` (one child a job) belong to ``strict``. ``environment`` names
+    drop to, root only), ``fresh`` (one child a job) and ``add_to`` (names of queues that jobs may
+    add to, ``*`` for all) belong to ``strict``. ``environment`` names
     variables that a child gets: under ``strict`` besides a few harmless ones, else instead of all.
 
     Raises:
@@ -60,6 +61,7 @@ class Policy:
     environment: tuple[str, ...] | list[str] | None = None
     user: str | None = None
     fresh: bool = False
+    add_to: tuple[str, ...] | list[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; lists become tuples, and paths absolute."""
@@ -75,6 +77,7 @@ class Policy:
             checked_flag(f"policy setting {setting}", getattr(self, setting))
         if self.user is not None:
             checked_text("policy setting user", self.user)
+        object.__setattr__(self, "add_to", _names("add_to", self.add_to))
         if self.environment is not None:
             object.__setattr__(self, "environment", _names("environment", self.environment))
         limited = [name for name, usual in _LIMITS.items() if getattr(self, name) != usual]
@@ -119,6 +122,7 @@ class Policy:
         ]
         grants += [f"user {self.user}"] if self.user else []
         grants += ["one child a job"] if self.fresh else []
+        grants += [f"add jobs to {', '.join(self.add_to)}"] if self.add_to else []
         return ["; ".join(grants)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sandboxq.child.adding import ADD
 from sandboxq.outcome import Completed
 from sandboxq.pool.answer import Unstored
 from sandboxq.telemetry import JobLine
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.answers import Answers
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
+    from sandboxq.worker.job_adds import JobAdds
     from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
 
@@ -26,13 +28,20 @@ class WorkerListener:
     """The worker's side of the pool: outcomes and reports to the settler, room to the claimer."""
 
     def __init__(
-        self, context: WorkerContext, *, settler: Settler, answers: Answers, room: asyncio.Event
+        self,
+        context: WorkerContext,
+        *,
+        settler: Settler,
+        answers: Answers,
+        adds: JobAdds,
+        room: asyncio.Event,
     ) -> None:
         """Set ``room`` whenever the pool may take another call."""
         self._held = context.held
         self._telemetry = context.telemetry
         self._settler = settler
         self._answers = answers
+        self._adds = adds
         self._room = room
         self.porter: Porter  # which delivers to the pool, which has to know this one
 
@@ -63,8 +72,8 @@ class WorkerListener:
         return not self._settler.is_flooded
 
     def on_question(self, question: Question) -> None:
-        """Read the answer from Redis."""
-        self._answers.take(question)
+        """Do in Redis what a running job asks for."""
+        (self._adds if question.kind == ADD else self._answers).take(question)
 
     def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
         """Show what a child printed or logged, and keep it with its job."""

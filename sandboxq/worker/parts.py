@@ -17,6 +17,7 @@ from sandboxq.pool.recycler import Recycling
 from sandboxq.worker.answers import Answers
 from sandboxq.worker.attempt_span import end_span
 from sandboxq.worker.claimer import Claimer
+from sandboxq.worker.job_adds import JobAdds, allowed_queues
 from sandboxq.worker.ledger import Ledger
 from sandboxq.worker.listener import WorkerListener
 from sandboxq.worker.lock_keeper import LockKeeper
@@ -52,6 +53,7 @@ class Parts(NamedTuple):
     pool: Pool
     settler: Settler
     answers: Answers
+    adds: JobAdds
     porter: Porter
     claimer: Claimer
     winding_down: WindingDown
@@ -64,6 +66,7 @@ class Parts(NamedTuple):
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "settler": self.settler.run,
             "answers": self.answers.run,
+            "adds of jobs": self.adds.run,
             "porter": self.porter.run,
             "lock keeper": self.lock_keeper.run,
             "stalled checker": self.stalled_checker.run,
@@ -90,7 +93,8 @@ def parts_of(
     """
     settler = Settler(context)
     answers = Answers(context)
-    listener = WorkerListener(context, settler=settler, answers=answers, room=room)
+    adds = JobAdds(context, allowed_queues(crewing.policy.name, crewing.policy.add_to))
+    listener = WorkerListener(context, settler=settler, answers=answers, adds=adds, room=room)
     pool = _pool(context, crewing, listener)
     on_lost = partial(_give_up_lost, pool, context.held)
     listener.porter = porter = Porter(context, settler, deliver=pool.submit)
@@ -107,6 +111,7 @@ def parts_of(
         pool,
         settler,
         answers,
+        adds,
         porter,
         claimer,
         WindingDown(pool, settler, context.held, room=room),

@@ -1,16 +1,24 @@
 -- Add trees of jobs to any number of queues, all of it or nothing (bullmq-wire.md 3.23).
 --
--- KEYS     base of each queue, `<prefix>:<queue>:`
--- ARGV     now (ms), then for each job, parents before their children: number of its base in KEYS,
+-- KEYS     base of each queue, `<prefix>:<queue>:`; last, when a job that runs adds them, its lock
+-- ARGV     now (ms), the token of that lock or '', then for each job, parents before their children: number of its base in KEYS,
 --          id, '1' when it is the parent of others of this call else '0', name, data (JSON),
 --          opts (JSON), rest ('' or the JSON that add.lua takes)
 -- Returns  the id of each job; or, when nothing was added, {code, number of the job}:
---          -5 its parent does not exist, -7 its id already has another parent
+--          -5 its parent does not exist, -7 its id already has another parent,
+--          -2 there is no such lock, -6 somebody else holds it (number 0)
 -- Events   as of add.lua; waiting-children for a parent; waiting or delayed for a parent whose
 --          children had all completed before
 -- @include add_job
 
 local now = tonumber(ARGV[1])
+local token = ARGV[2]
+if token ~= '' then
+  local holder = call('GET', KEYS[#KEYS])
+  if holder ~= token then
+    return { holder and -6 or -2, 0 }
+  end
+end
 
 -- What is written for a queue that no Node client has seen; they overwrite it with their own.
 local VERSION = 'bullmq:6.7.0'
@@ -47,7 +55,7 @@ local function refusal(job)
 end
 
 local jobs, parents = {}, {}
-for at = 2, #ARGV, 7 do
+for at = 3, #ARGV, 7 do
   local job = job_at(at)
   local code = refusal(job)
   if code then

@@ -1,0 +1,201 @@
+"""Adds what running jobs ask for, under the locks of these jobs, many requests in one round trip.
+
+child ──REQUEST──► pool ──► listener ──take──► run ──► flow.lua, fenced by the job's lock
+▲──────────────RESPONSE──────── Question.answer ◄────────┘
+
+A request comes from user code: it is checked here as a producer's arguments are. Its data is only
+looked at, to see that it is JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sandboxq.backoff import Backoff
+from sandboxq.broker.flow import Fence, NewNode, add_flows
+from sandboxq.broker.relations import Deduplication, Parent
+from sandboxq.child.adding import CLASS_MEMBER, MOST_BYTES, MOST_JOBS, decode_header
+from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
+from sandboxq.job import Keep
+from sandboxq.queue.binary import JsonText
+from sandboxq.queue.flow_plan import plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandboxq.pool.question import Question
+    from sandboxq.worker.context import WorkerContext
+
+_log = logging.getLogger("sandboxq.worker")
+
+# Bounds one round trip; what comes after it waits for the next.
+MOST_REQUESTS = 50
+# What parsing and checking raise for a request that no honest job sends.
+_NOT_UNDERSTOOD = (
+    UsageError,
+    struct.error,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+)
+_OPTION_CLASSES = {each.__name__: each for each in (Backoff, Deduplication, Keep, Parent)}
+# Data is looked at in turns of about so many bytes: some milliseconds of the event loop.
+_BYTES_A_TURN = 1 << 20
+
+
+class _Request(NamedTuple):
+    """A question that was understood: the ids are chosen, so that it may be sent twice."""
+
+    question: Question
+    nodes: list[NewNode]
+    fence: Fence
+
+
+class JobAdds:
+    """A service; while Redis is away the requests wait."""
+
+    def __init__(self, context: WorkerContext, allowed: frozenset[str] | None) -> None:
+        """Add to queues under this worker's prefix, those ``allowed`` if that is not None."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._clock = context.clock
+        self._telemetry = context.telemetry
+        self._allowed = allowed
+        self._asked: list[Question] = []
+        self._ready: list[_Request] = []
+        self._work = asyncio.Event()
+
+    def take(self, question: Question) -> None:
+        """Take the request of a running job."""
+        self._asked.append(question)
+        self._work.set()
+
+    async def run(self) -> None:
+        """Add until cancelled; what lies there already comes first."""
+        while True:
+            while self._asked or self._ready:
+                try:
+                    await self._add_some()
+                except BrokerUnavailable:
+                    await self._broker.wait_until_back(self._telemetry)
+            self._work.clear()
+            await self._work.wait()
+
+    async def _add_some(self) -> None:
+        while self._asked and len(self._ready) < MOST_REQUESTS:
+            await self._understand(self._asked.pop(0))
+        if not self._ready:
+            return
+        batch = self._ready[:MOST_REQUESTS]
+        flows = [(each.nodes, each.fence) for each in batch]
+        results = await add_flows(self._broker, flows, now_ms=self._clock.now_ms())
+        del self._ready[: len(batch)]
+        for each, result in zip(batch, results, strict=True):
+            if isinstance(result, (QueueError, UsageError)):
+                each.question.refuse(str(result))
+            else:
+                each.question.answer([job_id.encode() for job_id in result])
+
+    async def _understand(self, question: Question) -> None:
+        """Check a request; one that makes no sense is refused, whatever it is made of."""
+        try:
+            nodes = await self._nodes_of(question.argument)
+        except _NOT_UNDERSTOOD as error:
+            question.refuse(f"nothing was added: {error}")
+            return
+        except Exception:  # noqa: BLE001 - the job is refused, and the service goes on for others
+            _log.exception("a job's request to add jobs was not understood")
+            question.refuse("nothing was added: the request was not understood")
+            return
+        attempt = question.call.context
+        lock_key = self._keys.base.encode() + question.call.key + b":lock"
+        fence = Fence(lock_key, attempt.token)
+        self._ready.append(_Request(question, nodes, fence))
+
+    async def _nodes_of(self, request: bytes) -> list[NewNode]:
+        if len(request) > 2 * MOST_BYTES:
+            message = f"a request of {len(request)} bytes, the limit is {MOST_BYTES}"
+            raise UsageError(message)
+        header, data = decode_header(request)
+        roots = json.loads(header, object_hook=_option_from)
+        if not isinstance(roots, list):
+            message = "a request must be a list of jobs"
+            raise UsageError(message)
+        await _put_data_in(roots, data)
+        self._check_queues(roots)
+        drafts = plan_of(roots, prefix=self._keys.prefix, queue_defaults=None)
+        return [draft.node() for draft in drafts]
+
+    def _check_queues(self, level: list[Any]) -> None:
+        allowed = self._allowed
+        while level:
+            for node in level:
+                if node.pop("prefix", None) is not None:
+                    message = "a job adds to queues under its worker's prefix: leave out prefix"
+                    raise UsageError(message)
+                if allowed is not None and node.get("queue") not in allowed:
+                    message = (
+                        f"the policy does not let jobs add to queue {node.get('queue')!r}: grant "
+                        "it with Policy(add_to=[…]) or --add-to"
+                    )
+                    raise UsageError(message)
+            level = [child for node in level for child in node.get("children") or ()]
+
+
+async def _put_data_in(roots: list[Any], data: memoryview) -> None:
+    """Replace each length by the data that it stands for, depth first, after looking at it."""
+    waiting, start, looked, count = roots[::-1], 0, 0, 0
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, dict):
+            message = f"a job must be a dict, not {type(node).__name__}"
+            raise UsageError(message)
+        count += 1
+        if count > MOST_JOBS:
+            message = f"one call may add {MOST_JOBS} jobs"
+            raise UsageError(message)
+        size = node.get("data")
+        if not isinstance(size, int) or not 0 < size <= len(data) - start:
+            message = "the data of a job is cut short"
+            raise UsageError(message)
+        text = str(data[start : start + size], "utf-8")
+        start += size
+        looked += size
+        if looked > _BYTES_A_TURN:
+            looked = 0
+            await asyncio.sleep(0)
+        json.loads(text, parse_constant=_refuse_constant)
+        node["data"] = JsonText(text)
+        children = node.get("children")
+        if isinstance(children, list):
+            waiting += children[::-1]
+
+
+def _refuse_constant(name: str) -> None:
+    message = f"{name} is no JSON"
+    raise UsageError(message)
+
+
+def _option_from(plain: dict[str, Any]) -> Any:
+    """Return the option that an object of the header stands for, or the object itself."""
+    if CLASS_MEMBER not in plain:
+        return plain
+    name = plain.pop(CLASS_MEMBER)
+    kind = _OPTION_CLASSES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        message = f"an option of class {name!r}; known are {', '.join(_OPTION_CLASSES)}"
+        raise UsageError(message)
+    return kind(**plain)
+
+
+def allowed_queues(policy_name: str, add_to: Sequence[str]) -> frozenset[str] | None:
+    """Return the queues that jobs under a policy may add to; None: all under the prefix."""
+    if policy_name != "strict" or "*" in add_to:
+        return None
+    return frozenset(add_to)
