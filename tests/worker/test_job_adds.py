@@ -307,7 +307,9 @@ def test_a_request_that_is_sent_again_adds_nothing_twice(server_url: str, queue_
         broker = await Broker.connect(server_url)
         keys = QueueKeys(queue_name)
         await broker.command("SET", keys["7:lock"], "token")
-        nodes = [NewNode(keys, f"id-{i}", has_children=False, job=new_job("n", "{}")) for i in range(3)]
+        nodes = [
+            NewNode(keys, f"id-{i}", has_children=False, job=new_job("n", "{}")) for i in range(3)
+        ]
         flows = [(nodes, Fence(keys["7:lock"].encode(), b"token"))]
         for _ in range(3):
             assert await add_flows(broker, flows, now_ms=1) == [["id-0", "id-1", "id-2"]]
