@@ -145,7 +145,7 @@ class Broker:
         ``timeout`` is how many seconds of silence are allowed when that is less than usual.
         Raises: BrokerUnavailable, QueueError for the first error reply.
         """
-        replies = await self._run_scripts(script, calls)
+        replies = await self._run_scripts(script, calls, timeout)
         await self._check(replies)
         return replies
 
@@ -170,6 +170,7 @@ class Broker:
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
+        timeout: float | None = None,
     ) -> list[Any]:
         if not calls:
             return []
