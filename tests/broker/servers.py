@@ -35,6 +35,7 @@ class StoppableServer:
         self._command = [program or str(binary_path()), "--port", str(self.port)]
         self._command += ["--bind", "127.0.0.1", "--save", "", "--dir", str(directory), *options]
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_frozen = False
 
     def start(self) -> None:
         """Run the server and wait until it listens."""
@@ -66,11 +67,13 @@ class StoppableServer:
         """Let it answer nothing, as a network does that swallows packets."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        self.is_frozen = True
 
     def thaw(self) -> None:
         """Let it go on."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
+        self.is_frozen = False
 
     def __enter__(self) -> Self:
         """Start it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="of faults, instead of each campaign's own")
     parser.add_argument("--keep", type=Path, help="keep logs and ledgers below this folder")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     chosen = _chosen(options.names, options.seconds)
     verdicts = []
     for name, seconds in chosen.items():

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import redis
 
@@ -19,6 +19,8 @@ from tests.sentinel.servers import DATA_PASSWORD, SentinelSet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.chaos.campaigns import Campaign
+
 _FAILOVER_SECONDS = 60.0
 # A disk that is full soon.
 _DISK = "48m"
@@ -28,102 +30,95 @@ class NotHere(Exception):
     """The machine lacks what a campaign needs; the text says what."""
 
 
-class Backend(Protocol):
-    """What a campaign needs of its Redis."""
+class Backend:
+    """One server that loses nothing when it is killed; perhaps behind a proxy."""
 
-    prefix: str
-    proxy: Proxy | None
+    prefix = "bull"
+    password: str | None = None
+    proxy: Proxy | None = None
+
+    def __init__(self, folder: Path, campaign: Campaign) -> None:
+        """Prepare; it keeps its files in ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._stack = contextlib.ExitStack()
+        self._prepare(campaign)
+
+    def _prepare(self, campaign: Campaign) -> None:
+        program = shutil.which(campaign.program) if campaign.program else None
+        self._server = StoppableServer(self.folder, "--appendonly", "yes", program=program)
+        if campaign.is_proxied:
+            self.proxy = Proxy(self._server.port)
 
     @property
     def url(self) -> str:
         """Where producers and workers connect."""
+        return self.proxy.url if self.proxy else self._server.url
 
     def master(self) -> StoppableServer:
         """Return the server that has the queue."""
+        return self._server
 
     def client(self) -> redis.Redis:
         """Return a connection to it, past any proxy; replies are text."""
+        port = self.master().port
+        return redis.Redis(
+            port=port,
+            password=self.password,
+            decode_responses=True,
+            encoding_errors="backslashreplace",
+            socket_timeout=30,
+        )
 
     def fail_over(self) -> None:
         """Make another server the master, as planned, and return when it is."""
-
-    def __enter__(self) -> Self:
-        """Start it."""
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it."""
-
-
-class OneServer:
-    """One server that loses nothing when it is killed; perhaps behind a proxy."""
-
-    prefix = "bull"
-
-    def __init__(self, folder: Path, *, is_proxied: bool = False, program: str = "") -> None:
-        """Prepare; it keeps its file in ``folder``."""
-        found = shutil.which(program) if program else None
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.server = StoppableServer(folder, "--appendonly", "yes", program=found)
-        self.proxy = Proxy(self.server.port) if is_proxied else None
-
-    @property
-    def url(self) -> str:
-        """The proxy's, if there is one."""
-        return self.proxy.url if self.proxy else self.server.url
-
-    def master(self) -> StoppableServer:
-        """Return the one."""
-        return self.server
-
-    def client(self) -> redis.Redis:
-        """Return a connection to it."""
-        return _client(self.server.port)
-
-    def fail_over(self) -> None:
-        """Refuse: there is no other."""
         raise NotImplementedError
 
+    def wait_for_other_master(self, old: StoppableServer) -> None:
+        """Wait until another server has the queue."""
+
+        def has_moved() -> bool:
+            with contextlib.suppress(redis.RedisError, AssertionError):
+                return self.master() is not old
+            return False
+
+        wait_until(has_moved, timeout=_FAILOVER_SECONDS)
+
     def __enter__(self) -> Self:
         """Start it."""
-        self.server.start()
-        if self.proxy:
-            self.proxy.__enter__()
+        self._start(self._stack)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop it."""
+        self._stack.close()
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(self._server)
         if self.proxy:
-            self.proxy.__exit__()
-        self.server.stop()
+            stack.enter_context(self.proxy)
 
 
-class SmallDisk(OneServer):
+class SmallDisk(Backend):
     """One server on a disk of its own that can be filled; root only."""
 
-    def __enter__(self) -> Self:
-        """Mount the disk first."""
+    def _start(self, stack: contextlib.ExitStack) -> None:
         command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(self.folder)]
         if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
             message = "mounting a small disk needs root"
             raise NotHere(message)
-        return super().__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        """Unmount it last."""
-        super().__exit__()
-        subprocess.run(["umount", "-l", str(self.folder)], check=False)
+        stack.callback(subprocess.run, ["umount", "-l", str(self.folder)], check=False)
+        super()._start(stack)
 
 
-class Sentinels:
+class Sentinels(Backend):
     """A master with two replicas and three Sentinels."""
 
-    prefix = "bull"
-    proxy = None
+    password = DATA_PASSWORD
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare."""
-        self._set = SentinelSet(folder)
+    def _prepare(self, campaign: Campaign) -> None:
+        del campaign
+        self._set = SentinelSet(self.folder)
 
     @property
     def url(self) -> str:
@@ -134,33 +129,22 @@ class Sentinels:
         """Return the one that the Sentinels name."""
         return self._set.master()
 
-    def client(self) -> redis.Redis:
-        """Return a connection to the master."""
-        return _client(self.master().port, DATA_PASSWORD)
-
     def fail_over(self) -> None:
         """Ask the Sentinels for it."""
         self._set.fail_over()
 
-    def __enter__(self) -> Self:
-        """Start all."""
-        self._set.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop all."""
-        self._set.stop()
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(self._set)
 
 
-class ClusterOfSix:
+class ClusterOfSix(Backend):
     """Three masters with a replica each."""
 
     prefix = "{bull}"
-    proxy = None
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare."""
-        self._cluster = Cluster(folder)
+    def _prepare(self, campaign: Campaign) -> None:
+        del campaign
+        self._cluster = Cluster(self.folder)
 
     @property
     def url(self) -> str:
@@ -171,50 +155,19 @@ class ClusterOfSix:
         """Return the owner of the queue's slot."""
         return self._cluster.owner(self.prefix)
 
-    def client(self) -> redis.Redis:
-        """Return a connection to that one alone."""
-        return _client(self.master().port)
-
     def fail_over(self) -> None:
         """Ask the replica to take over."""
         old = self._cluster.owner(self.prefix)
         self._cluster.replica_of(old).ask("CLUSTER", "FAILOVER")
-        wait_until(lambda: self._cluster.owner(self.prefix) is not old, timeout=_FAILOVER_SECONDS)
+        self.wait_for_other_master(old)
 
-    def __enter__(self) -> Self:
-        """Start all."""
-        self._cluster.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop all."""
-        self._cluster.stop()
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(self._cluster)
 
 
-BACKENDS: dict[str, Any] = {
-    "one": OneServer,
+BACKENDS = {
+    "one": Backend,
     "small disk": SmallDisk,
     "sentinels": Sentinels,
     "cluster": ClusterOfSix,
 }
-
-
-def wait_for_other_master(backend: Backend, old: StoppableServer) -> None:
-    """Wait until somebody else has the queue."""
-
-    def has_moved() -> bool:
-        with contextlib.suppress(redis.RedisError, AssertionError):
-            return backend.master() is not old
-        return False
-
-    wait_until(has_moved, timeout=_FAILOVER_SECONDS)
-
-
-def _client(port: int, password: str | None = None) -> redis.Redis:
-    return redis.Redis(
-        port=port,
-        password=password,
-        decode_responses=True,
-        encoding_errors="backslashreplace",
-        socket_timeout=30,
-    )

@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq import Queue
-from tests.chaos.backends import SmallDisk, wait_for_other_master
 from tests.chaos.scene import LOCK_SECONDS, QUEUE
 
 if TYPE_CHECKING:
@@ -149,9 +148,7 @@ def kill_client(scene: Scene, rng: random.Random) -> str:
 
 def fill_disk(scene: Scene, rng: random.Random) -> str:
     """Let Redis find no room for its file; on a small disk only."""
-    backend = scene.backend
-    assert isinstance(backend, SmallDisk)
-    filler = backend.folder / "filler"
+    filler = scene.backend.folder / "filler"
     with scene.server_lock:
         _fill(filler)
         scene.pause(rng.choice([1, 3, LOCK_SECONDS + 2]))
@@ -179,7 +176,7 @@ def freeze_master(scene: Scene, _rng: random.Random) -> str:
         old = scene.backend.master()
         old.freeze()
         try:
-            wait_for_other_master(scene.backend, old)
+            scene.backend.wait_for_other_master(old)
             time.sleep(1)
         finally:
             old.thaw()
@@ -194,7 +191,7 @@ def kill_master(scene: Scene, _rng: random.Random) -> str:
         old = scene.backend.master()
         old.kill()
         try:
-            wait_for_other_master(scene.backend, old)
+            scene.backend.wait_for_other_master(old)
             time.sleep(1)
         finally:
             old.start()

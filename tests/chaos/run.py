@@ -8,14 +8,13 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.chaos.backends import BACKENDS, OneServer
+from tests.chaos.backends import BACKENDS
 from tests.chaos.scene import Scene, wait_until_drained
 from tests.chaos.verdict import Verdict, judge, judge_descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.chaos.backends import Backend
     from tests.chaos.campaigns import Campaign
     from tests.chaos.faults import Fault
 
@@ -27,7 +26,7 @@ def run(campaign: Campaign, folder: Path, *, seed: int, seconds: float | None = 
         NotHere: this machine lacks what it needs.
 
     """
-    with _backend(campaign, folder) as backend:
+    with BACKENDS[campaign.backend](folder / "redis", campaign) as backend:
         scene = Scene(campaign, backend, folder, seed=seed)
         try:
             scene.start()
@@ -40,16 +39,6 @@ def run(campaign: Campaign, folder: Path, *, seed: int, seconds: float | None = 
             return verdict
         finally:
             scene.kill_all()
-
-
-def _backend(campaign: Campaign, folder: Path) -> Backend:
-    kind = BACKENDS[campaign.backend]
-    place = folder / "redis"
-    if issubclass(kind, OneServer):
-        backend: Backend = kind(place, is_proxied=campaign.is_proxied, program=campaign.program)
-    else:
-        backend = kind(place)
-    return backend
 
 
 def _inject(scene: Scene, seconds: float) -> None:

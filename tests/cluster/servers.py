@@ -147,7 +147,7 @@ class Cluster:
         self.stop()
 
     def _running(self) -> list[ClusterNode]:
-        return [node for node in self.nodes if node.is_running]
+        return [node for node in self.nodes if node.is_running and not node.is_frozen]
 
     def _knows_all(self, node: ClusterNode) -> bool:
         return f"cluster_known_nodes:{len(self.nodes)}" in node.ask("CLUSTER", "INFO")

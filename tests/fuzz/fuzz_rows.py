@@ -39,6 +39,7 @@ _BOUND_SECONDS = 5.0
 _TWIN_SECONDS = 60.0
 _SHARE_OF_REPLIES = 0.01
 _GOOD, _BAD = 10, 5
+_LONGEST, _LONGEST_LINE = 400, 1500
 _FORBIDDEN = re.compile(r" crashed \(|Traceback \(most recent|Exception in callback")
 
 _FIELDS = (
@@ -139,6 +140,7 @@ class _Room:
         self._seed = seed
         self.rounds = self.bad = 0
         self.found: list[str] = []
+        self._deeds: list[str] = []  # of this round
 
     @property
     def mutated(self) -> int:
@@ -148,6 +150,7 @@ class _Room:
     def play(self) -> None:
         """One round."""
         self.rounds += 1
+        self._deeds.clear()
         self._spoil_queue()
         bad = [(b"bad%d-%d" % (self.rounds, i), self._bad_row()) for i in range(_BAD)]
         good = [b"good%d-%d" % (self.rounds, i) for i in range(_GOOD)]
@@ -155,13 +158,18 @@ class _Room:
         self.bad += len(bad)
         self._say_nonsense()
         self._heal_queue()
-        late = self._late(good)
-        if late:
-            rows = [f"  {job_id!r}: {row!r}"[:600] for job_id, row in bad]
-            head = f"round {self.rounds}, seed {self._seed}: not ended {late}, beside"
-            self.found.append("\n".join([head, *rows, *self._last_words()]))
-        self._look_at_workers(bad)
+        if late := self._late(good):
+            self._tell(f"not ended {late}", *self._last_words())
+        self._look_at_workers()
         self._remove(bad)
+
+    def _tell(self, what: str, *lines: str) -> None:
+        """Add to what was found, with all that was done in this round."""
+        head = f"round {self.rounds}, seed {self._seed}: {what}"
+        self.found.append("\n  ".join([head, *lines, *self._deeds]))
+
+    def _did(self, what: str, *facts: object) -> None:
+        self._deeds.append(f"{what} {' '.join(map(repr, facts))}"[:_LONGEST])
 
     # ── what is written ─────────────────────────────────────────────────────
 
@@ -196,7 +204,9 @@ class _Room:
     def _write(self, good: list[bytes], bad: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         """Put all of one round where they wait, mixed, in one transaction; twins beside them."""
         rng, pipe = self._rng, self._redis.pipeline()
-        ids = good + [job_id for job_id, _ in bad] + [nasty_bytes(rng) for _ in range(2)]
+        ghosts = [nasty_bytes(rng) for _ in range(2)]
+        self._did("ids without a job", *ghosts)
+        ids = good + [job_id for job_id, _ in bad] + ghosts
         rng.shuffle(ids)
         for job_id in good:
             twin = {"name": "x", "data": '{"s":0.005}', "opts": '{"attempts":50}', **_TEXT_TIMES}
@@ -206,11 +216,15 @@ class _Room:
         for job_id, row in bad:
             key = b"bull:q:" + job_id
             if rng.random() < 0.05:
+                self._did("a list instead of a hash", job_id)
                 pipe.rpush(key, "no hash")
             else:
+                self._did("row", job_id, row)
                 pipe.hset(key, mapping=row)
             if rng.random() < 0.1:
-                pipe.rpush(key + rng.choice(_SIDE_KEYS).encode(), nasty_bytes(rng))
+                side = rng.choice(_SIDE_KEYS).encode()
+                self._did("a list", key + side)
+                pipe.rpush(key + side, nasty_bytes(rng))
         for job_id in ids:
             where = rng.choice(["wait", "wait", "wait", "prioritized", "delayed"])
             if where == "wait":
@@ -224,14 +238,18 @@ class _Room:
     def _spoil_queue(self) -> None:
         rng = self._rng
         if rng.random() < 0.3:
-            self._redis.hset("bull:q:meta", rng.choice(_META), nasty_bytes(rng))
+            name, value = rng.choice(_META), nasty_bytes(rng)
+            self._did("meta", name, value)
+            self._redis.hset("bull:q:meta", name, value)
         if rng.random() < 0.3:
             score = rng.choice([0, -1, 1, 1e300, float("inf"), float("-inf"), 2**53])
+            self._did("marker", score)
             self._redis.zadd("bull:q:marker", {nasty_bytes(rng): score, "1": score})
         if rng.random() < 0.2:
-            self._redis.sadd("bull:q:stalled", nasty_bytes(rng))
-        if rng.random() < 0.1:
-            self._redis.lpush("bull:q:active", nasty_bytes(rng))
+            job_id = nasty_bytes(rng)
+            self._did("stalled and active", job_id)
+            self._redis.sadd("bull:q:stalled", job_id)
+            self._redis.lpush("bull:q:active", job_id)
 
     def _heal_queue(self) -> None:
         """Take back what may rightly keep a queue from going on."""
@@ -255,6 +273,7 @@ class _Room:
             if rng.random() < 0.1:
                 del message[name]
         payload = nasty_bytes(rng) if rng.random() < 0.3 else json.dumps(message).encode()
+        self._did("control", payload)
         self._redis.publish("bull::sandboxq:control:q", payload)
 
     # ── what is asked ───────────────────────────────────────────────────────
@@ -276,16 +295,14 @@ class _Room:
         scores = self._redis.zmscore(f"bull:{queue}:completed", ids)
         return sum(score is not None for score in scores)
 
-    def _look_at_workers(self, bad: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    def _look_at_workers(self) -> None:
         for worker in self._workers:
             lines = [line for line in worker.lines if _FORBIDDEN.search(line)]
-            worker.lines.clear() if not lines else None
             if worker.process.poll() is not None:
-                lines.append(f"a worker ended: {worker.process.returncode}")
+                lines.append(f"ended with {worker.process.returncode}")
             if lines:
-                head = f"round {self.rounds}, seed {self._seed}: {len(lines)} lines such as"
-                rows = [f"  {job_id!r}: {row!r}"[:600] for job_id, row in bad]
-                self.found.append("\n".join([head, lines[0][-3000:], *rows]))
+                self._tell(f"{len(lines)} lines in a log, such as", lines[0][-_LONGEST_LINE:])
+            worker.lines.clear()
 
     def _last_words(self) -> list[str]:
         return [line[:500] for worker in self._workers for line in worker.lines[-8:]]
