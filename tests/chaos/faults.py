@@ -38,21 +38,15 @@ class Fault(NamedTuple):
 
 def kill_child(scene: Scene, rng: random.Random) -> str:
     """Kill -9 one child."""
-    worker = scene.a_worker(rng)
-    children = worker.children() if worker else []
-    return "child -9" if children and _send(rng.choice(children), signal.SIGKILL) else ""
+    return "child -9" if _signal_child(scene, rng, signal.SIGKILL) else ""
 
 
 def abort_or_stop_child(scene: Scene, rng: random.Random) -> str:
     """Let one child dump, or stand still for a while."""
-    worker = scene.a_worker(rng)
-    children = worker.children() if worker else []
-    if not children:
-        return ""
-    pid = rng.choice(children)
     if rng.random() < 0.3:
-        return "child ABRT" if _send(pid, signal.SIGABRT) else ""
-    if not _send(pid, signal.SIGSTOP):
+        return "child ABRT" if _signal_child(scene, rng, signal.SIGABRT) else ""
+    pid = _signal_child(scene, rng, signal.SIGSTOP)
+    if not pid:
         return ""
     scene.pause(rng.choice([0.05, 0.3, 2.0]))
     _send(pid, signal.SIGCONT)
@@ -68,20 +62,17 @@ def kill_fork_server(scene: Scene, rng: random.Random) -> str:
 
 def kill_worker(scene: Scene, rng: random.Random) -> str:
     """Kill -9 one coordinator; another worker takes its place."""
-    worker = scene.a_worker(rng)
-    if worker is None:
-        return ""
-    scene.replace(worker, signal.SIGKILL)
-    return "worker -9"
+    return "worker -9" if _replace(scene, rng, signal.SIGKILL) else ""
 
 
 def kill_node_worker(scene: Scene, rng: random.Random) -> str:
     """Kill -9 a worker of Node."""
-    worker = scene.a_worker(rng, is_node=True)
-    if worker is None:
-        return ""
-    scene.replace(worker, signal.SIGKILL)
-    return "Node worker -9"
+    return "Node worker -9" if _replace(scene, rng, signal.SIGKILL, is_node=True) else ""
+
+
+def deploy(scene: Scene, rng: random.Random) -> str:
+    """End one worker by SIGTERM; another takes its place."""
+    return "SIGTERM" if _replace(scene, rng, signal.SIGTERM) else ""
 
 
 def stop_worker_briefly(scene: Scene, rng: random.Random) -> str:
@@ -92,6 +83,25 @@ def stop_worker_briefly(scene: Scene, rng: random.Random) -> str:
 def stop_worker_long(scene: Scene, rng: random.Random) -> str:
     """Let a coordinator stand still for longer than its locks live."""
     return _stop_worker(scene, rng, LOCK_SECONDS + rng.uniform(0.5, 3))
+
+
+def _signal_child(scene: Scene, rng: random.Random, number: signal.Signals) -> int:
+    worker = scene.a_worker(rng)
+    children = worker.children() if worker else []
+    pid = rng.choice(children) if children else 0
+    return pid if pid and _send(pid, number) else 0
+
+
+def _replace(
+    scene: Scene, rng: random.Random, number: signal.Signals, *, is_node: bool = False
+) -> bool:
+    worker = scene.a_worker(rng, is_node=is_node)
+    if worker is None:
+        return False
+    if number == signal.SIGTERM:
+        worker.wait_until_ready()  # before, it ends at once
+    scene.replace(worker, number)
+    return True
 
 
 def _stop_worker(scene: Scene, rng: random.Random, seconds: float) -> str:
@@ -171,32 +181,29 @@ def fail_over(scene: Scene, _rng: random.Random) -> str:
 
 def freeze_master(scene: Scene, _rng: random.Random) -> str:
     """Let the master stand still until another is in its place, and a little longer."""
-
-    def freeze() -> None:
-        old = scene.backend.master()
-        old.freeze()
-        try:
-            scene.backend.wait_for_other_master(old)
-            time.sleep(1)
-        finally:
-            old.thaw()
-
-    return _with_window(scene, freeze, "master STOP")
+    server = scene.backend.master()
+    return _without_master(scene, server.freeze, server.thaw, "master STOP")
 
 
 def kill_master(scene: Scene, _rng: random.Random) -> str:
     """Kill the master, and start it again as a replica."""
+    server = scene.backend.master()
+    return _without_master(scene, server.kill, server.start, "master -9")
 
-    def kill() -> None:
+
+def _without_master(
+    scene: Scene, take: Callable[[], None], give_back: Callable[[], None], name: str
+) -> str:
+    def change() -> None:
         old = scene.backend.master()
-        old.kill()
+        take()
         try:
             scene.backend.wait_for_other_master(old)
             time.sleep(1)
         finally:
-            old.start()
+            give_back()
 
-    return _with_window(scene, kill, "master -9")
+    return _with_window(scene, change, name)
 
 
 def _with_window(scene: Scene, change: Callable[[], None], name: str) -> str:
@@ -236,16 +243,6 @@ def delay(scene: Scene, rng: random.Random) -> str:
 
 
 # ── operators ───────────────────────────────────────────────────────────────
-
-
-def deploy(scene: Scene, rng: random.Random) -> str:
-    """End one worker by SIGTERM; another takes its place."""
-    worker = scene.a_worker(rng)
-    if worker is None:
-        return ""
-    worker.wait_until_ready()
-    scene.replace(worker, signal.SIGTERM)
-    return "SIGTERM"
 
 
 def scale(scene: Scene, rng: random.Random) -> str:
