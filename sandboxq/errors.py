@@ -43,7 +43,12 @@ class QueueError(SandboxqError):
 
 
 class BrokerUnavailable(QueueError):
-    """Redis cannot be reached, or refuses this client (password, database, version)."""
+    """Redis cannot be reached, or refuses this client (password, database, version).
+
+    ``moved`` is how many bytes of an exchange went over the connection before it was lost.
+    """
+
+    moved = 0
 
 
 class JobNotFound(QueueError):

@@ -22,12 +22,17 @@ async def run_batches(
     keys: QueueKeys,
     head: Sequence[Argument],
     rows: Sequence[Sequence[Argument]],
+    *,
+    timeout: float | None = None,
 ) -> list[Any]:
-    """Return the reply of each call; the arguments of one are ``head`` and then its rows, flat."""
+    """Return the reply of each call; the arguments of one are ``head`` and then its rows, flat.
+
+    ``timeout`` is how many seconds of silence are allowed when that is less than usual.
+    """
     calls = []
     for start in range(0, len(rows), BATCH):
         args = list(head)
         for row in rows[start : start + BATCH]:
             args += row
         calls.append(((keys.base,), args))
-    return await broker.scripts(script, calls)
+    return await broker.scripts(script, calls, timeout=timeout)

@@ -37,7 +37,9 @@ def large_message(command: Sequence[bytes | str | float], parts: Sequence[Buffer
 class BulkReceiver(asyncio.BufferedProtocol):
     """Reads one string reply into memory that is asked for once its size is known."""
 
-    def __init__(self, allocate: Callable[[int], memoryview], on_bytes: Callable[[], None]) -> None:
+    def __init__(
+        self, allocate: Callable[[int], memoryview], on_bytes: Callable[[int], None]
+    ) -> None:
         """``allocate`` is called with the size, and never for no reply; ``on_bytes`` each time."""
         self._on_bytes = on_bytes
         self.reply: asyncio.Future[memoryview | None] = asyncio.get_running_loop().create_future()
@@ -61,7 +63,7 @@ class BulkReceiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take note of what has come."""
-        self._on_bytes()
+        self._on_bytes(nbytes)
         if self.reply.done():
             return
         if self._target is None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # More would keep Redis from its other clients for milliseconds.
 MAX_CLAIM = 100
+# No limit of bytes.
+MOST_BYTES = 2**53
 # A job that was never run has so many fields, see lua/includes/claimed.lua.
 _FRESH = 7
 # The ids that a queue gives by counting, as decimal numbers. No client takes such an id for a job
@@ -95,15 +97,34 @@ async def claim(
     if limit < 1:
         return Claim([], 0, 0, is_blocked=False)
     claimant = Claimant(lock_ms, worker_name, limiter)
-    arguments = (now_ms, *arguments_of(claimant, limit, token))
+    return await claim_as(claimant, broker, keys, limit=limit, token=token, now_ms=now_ms)
+
+
+async def claim_as(
+    claimant: Claimant,
+    broker: Broker,
+    keys: QueueKeys,
+    *,
+    limit: int,
+    token: str,
+    now_ms: int,
+    max_bytes: int = MOST_BYTES,
+) -> Claim:
+    """Do what ``claim`` does.
+
+    Jobs that together have more than ``max_bytes`` are not claimed at once, but at least one is.
+    """
+    arguments = (now_ms, *arguments_of(claimant, limit, token, max_bytes))
     return claim_from_reply(await broker.script(load("claim"), (keys.base,), arguments))
 
 
-def arguments_of(claimant: Claimant, limit: int, token: str) -> tuple[Argument, ...]:
+def arguments_of(
+    claimant: Claimant, limit: int, token: str, max_bytes: int
+) -> tuple[Argument, ...]:
     """Return what the script takes behind the time."""
     max_jobs, window_ms = claimant.limiter or ("", "")
     lock_ms, name = claimant.lock_ms, claimant.worker_name
-    return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms)
+    return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms, max_bytes)
 
 
 def claim_from_reply(reply: list[Any]) -> Claim:

@@ -21,11 +21,14 @@ async def extend(
     *,
     lock_ms: int,
     retake: bool = False,
+    timeout: float | None = None,
 ) -> list[bytes]:
     """Make these locks, (job id, token), last ``lock_ms`` from now.
 
+    ``timeout`` is how many seconds of silence are allowed when that is less than usual.
     ``retake`` takes a lock again that has run out, if its job is still active and nobody else's.
     Returns the ids whose lock is missing or somebody else's: those jobs are no longer ours.
     """
-    replies = await run_batches(broker, load("extend"), keys, (lock_ms, int(retake)), held)
+    head = (lock_ms, int(retake))
+    replies = await run_batches(broker, load("extend"), keys, head, held, timeout=timeout)
     return [job_id for reply in replies for job_id in reply]

@@ -93,6 +93,11 @@ class Link:
         return self._endpoint.safe
 
     @property
+    def received(self) -> int:
+        """How many bytes have come of the exchange that is under way, or was the last."""
+        return self._pulse.received
+
+    @property
     def is_open(self) -> bool:
         """Whether the connection was opened and not dropped since."""
         return bool(self._connection.is_connected)
@@ -254,10 +259,15 @@ class Link:
         cause = _first_cause(error)
         if isinstance(cause, TimeoutError):
             message = f"Redis at {self._endpoint.safe} did not answer within {timeout:g} s"
-            raise BrokerUnavailable(message) from error
+            raise self._with_sizes(BrokerUnavailable(message)) from error
         kind = BrokerLoading if isinstance(cause, BusyLoadingError) else BrokerUnavailable
         message = f"Redis at {self._endpoint.safe}: {cause}"
-        raise kind(message) from error
+        raise self._with_sizes(kind(message)) from error
+
+    def _with_sizes(self, error: BrokerUnavailable) -> BrokerUnavailable:
+        if self._transport is not None:
+            error.moved = self._pulse.received + self._pulse.sent
+        return error
 
 
 def error_from_reply(reply: ResponseError) -> QueueError:

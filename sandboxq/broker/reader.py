@@ -86,6 +86,11 @@ class BlockingReader:
         time, popped, reply = await self._ask(seconds, ("TIME",), pop, command, unless=1)
         return time, popped, reply
 
+    @property
+    def received(self) -> int:
+        """How many bytes have come of the answer that is due, or came of the last one."""
+        return 0 if self._link is None else self._link.received
+
     async def unblock(self) -> None:
         """End the wait of another task as if its time were over. Raises: BrokerUnavailable."""
         client = None if self._link is None else self._link.client

@@ -29,22 +29,30 @@ _LOOKS = 4
 class Pulse:
     """When something last moved on a connection."""
 
-    __slots__ = ("_time", "_transport", "_unsent", "at")
+    __slots__ = ("_size", "_time", "_transport", "_unsent", "at", "received")
 
     def __init__(self, transport: Any) -> None:
         """Watch a transport of the running loop."""
         self._time = asyncio.get_running_loop().time
         self._transport = transport
-        self._unsent = 0
+        self._size = self._unsent = 0
+        self.received = 0
         self.at = self._time()
 
-    def beat(self) -> None:
-        """Note that something has come."""
+    @property
+    def sent(self) -> int:
+        """How many bytes of a long message the peer had taken when it was last looked at."""
+        return self._size - self._unsent
+
+    def beat(self, size: int) -> None:
+        """Note that so many bytes have come."""
+        self.received += size
         self.at = self._time()
 
     def start(self, size: int) -> None:
         """Note that ``size`` bytes are about to be sent."""
-        self._unsent = size
+        self._size = self._unsent = size
+        self.received = 0
         self.at = self._time()
 
     def look(self) -> None:
@@ -65,7 +73,7 @@ class HeardStream(asyncio.StreamReader):
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Take what came."""
-        self.pulse.beat()
+        self.pulse.beat(len(data))  # type: ignore[arg-type]  # it is bytes
         super().feed_data(data)
 
 

@@ -59,13 +59,18 @@ class WaitingClaim:
         reader = await self._opened()
         await reader.time()
 
-    async def run(self, *, limit: int, token: str, timeout: float) -> Claim | None:
+    @property
+    def received(self) -> int:
+        """How many bytes of the answer that is due have come."""
+        return 0 if self._reader is None else self._reader.received
+
+    async def run(self, *, limit: int, token: str, timeout: float, max_bytes: int) -> Claim | None:
         """Claim as a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
 
         Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
         """
         reader, marker = await self._opened(), self._keys["marker"]
-        arguments = ("", *arguments_of(self._claimant, limit, token), self._lead_ms())
+        arguments = ("", *arguments_of(self._claimant, limit, token, max_bytes), self._lead_ms())
         call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
         timeout = 0.0 if self._is_hurried else timeout
         self.is_waiting = True

@@ -2,7 +2,7 @@
 
     claim ──reply──► HeldJobs.hold ──► start
       │                    └─ jobs of schedulers: what follows them is made, then start
-      └──anything else──► token is lost ──► give_back_lost
+      └──anything else──► token is lost ──► LostClaims
 
 Each claim has a token of its own: a run that outlives its lock cannot write under that of a later
 run, and what a claim took is found by it when the reply was lost or could not be read.
@@ -15,12 +15,12 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.claim import Claimant, claim
+from sandboxq.broker.claim import Claimant, claim_as
 from sandboxq.broker.waiting_claim import WaitingClaim
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.worker.attempt import AttemptState
+from sandboxq.worker.lost_claims import LostClaims
 from sandboxq.worker.scheduler import SchedulerKeeper
-from sandboxq.worker.unanswered import give_back_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +34,16 @@ _log = logging.getLogger("sandboxq.worker")
 
 # A claim under way when the worker stops is answered at once, or Redis is away.
 LAST_SECONDS = 1.0
+# What one claim brings at most, unless a single job has more: seconds of a slow link, after which
+# the first jobs run while the next are on their way, and no large memory.
+MOST_BYTES = 4 << 20
+# After an answer was lost on its way the next one is to be so many times smaller.
+_SMALLER = 8
+# An answer that was lost with less than that was hardly lost for its size.
+_LARGE = 256 << 10
+# A claim of which so much has come, or that has taken this part of a lock's time, may be long on
+# its way: its locks are renewed meanwhile.
+_RENEW_AFTER = 0.25
 
 
 class Claims:
@@ -69,10 +79,13 @@ class Claims:
             clock=context.clock,
         )
         self._scheduler_keeper = SchedulerKeeper(context)
+        self._time = asyncio.get_running_loop().time
         self._worker_id = str(uuid.uuid4())
         self.number = 0
-        # Claims whose reply was lost: Redis may have handed out jobs.
-        self._lost_tokens: list[str] = []
+        self.lost = LostClaims(context)
+        self._most_bytes = MOST_BYTES
+        # Since when the answer to which token is on its way.
+        self._asked_at: dict[str, float] = {}
 
     @property
     def is_waiting(self) -> bool:
@@ -96,7 +109,11 @@ class Claims:
         None when nothing was claimed, and ``now`` is to be called.
         """
         wait = self._waiting_claim.run
-        return await self._ask(lambda token: wait(limit=limit, token=token, timeout=timeout))
+        return await self._ask(
+            lambda token: wait(
+                limit=limit, token=token, timeout=timeout, max_bytes=self._most_bytes
+            )
+        )
 
     async def pause(self) -> None:
         """Wait for jobs no more: what waits claims and returns at once, until ``resume``."""
@@ -108,9 +125,13 @@ class Claims:
 
     async def give_back_lost(self) -> None:
         """Give back what claims took whose reply was lost: nobody else would for long."""
-        while self._lost_tokens:
-            await give_back_unanswered(self._context, self._lost_tokens[0])
-            del self._lost_tokens[0]
+        await self.lost.give_back()
+
+    def in_transit(self) -> list[str]:
+        """Return the tokens whose jobs are locked already, and long on their way to here."""
+        oldest = self._time() - self._context.settings.lock_duration * _RENEW_AFTER
+        is_idle = self._waiting_claim.is_waiting and self._waiting_claim.received < _LARGE
+        return [] if is_idle else [t for t, since in self._asked_at.items() if since < oldest]
 
     async def close(self) -> None:
         """Give back what is lost, if Redis is there, and close; twice is harmless."""
@@ -127,19 +148,41 @@ class Claims:
         token = f"{self._worker_id}:{self.number}"
         with self._held.claiming():
             asking = asyncio.ensure_future(ask(token))
+            self._asked_at[token] = self._time()
             try:
                 found = await asyncio.shield(asking)
             except asyncio.CancelledError:
                 # Redis may have handed out jobs already, and nobody is to start them.
                 await self._end(asking, token)
                 raise
-            except BaseException:
+            except BaseException as error:
                 # Whatever it was: nobody has seen what this claim took.
-                self._lost_tokens.append(token)
+                self.lost.add(token)
+                self._ask_for_less(error)
                 raise
+            finally:
+                del self._asked_at[token]
+            self._ask_for_more()
             if found is not None:
                 await self._take(found, token)
             return found
+
+    def _ask_for_less(self, error: BaseException) -> None:
+        """Have the next claim bring less when the answer to this one was lost on its way."""
+        if not isinstance(error, BrokerUnavailable) or error.moved < _LARGE:
+            return
+        if self._most_bytes == MOST_BYTES:
+            _log.warning(
+                "the answer to a claim was lost after %.1f MB: fewer jobs are claimed at a time, "
+                "one in the end, until answers arrive again (%s)",
+                error.moved / 1e6,
+                error,
+            )
+        self._most_bytes = max(1, self._most_bytes // _SMALLER)
+
+    def _ask_for_more(self) -> None:
+        if self._most_bytes < MOST_BYTES:
+            self._most_bytes = min(MOST_BYTES, self._most_bytes * 2)
 
     async def _end(self, asking: asyncio.Future[Claim | None], token: str) -> None:
         """Hand back what the claim brings that is under way, without waiting for jobs to come.
@@ -151,7 +194,7 @@ class Claims:
                 await self._waiting_claim.hurry()
                 found = await asking
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `close` sees to what it took
-            self._lost_tokens.append(token)
+            self.lost.add(token)
             return
         if found is not None:
             self._hand_back(self._hold(found, token))
@@ -188,11 +231,12 @@ class Claims:
 
     async def _claim(self, limit: int, token: str) -> Claim:
         context, now_ms = self._context, self._context.clock.now_ms()
-        return await claim(
+        return await claim_as(
+            self._claimant,
             context.broker,
             context.keys,
             limit=limit,
             token=token,
             now_ms=now_ms,
-            **self._claimant._asdict(),
+            max_bytes=self._most_bytes,
         )

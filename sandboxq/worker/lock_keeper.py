@@ -9,12 +9,18 @@ from sandboxq.broker.extend import extend
 from sandboxq.errors import BrokerUnavailable
 from sandboxq.telemetry import HeartbeatSent, LocksLost
 from sandboxq.worker.attempt import AttemptState
+from sandboxq.worker.lost_claims import claimed_under
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
+
+
+# The part of a lock's time for which the answer to a renewal is waited for, but not less seconds.
+_SILENCE = 0.25
+_LEAST_SILENCE = 1.0
 
 
 class LockKeeper:
@@ -24,14 +30,27 @@ class LockKeeper:
     soon as Redis is back. A lock that ran out meanwhile, while nobody took the job, is taken again.
     """
 
-    def __init__(self, context: WorkerContext, *, on_lost: Callable[[Attempt], None]) -> None:
-        """Renew the locks of what is held; call ``on_lost`` for each one that is refused."""
+    def __init__(
+        self,
+        context: WorkerContext,
+        *,
+        on_lost: Callable[[Attempt], None],
+        in_transit: Callable[[], list[str]],
+    ) -> None:
+        """Renew the locks of what is held; call ``on_lost`` for each one that is refused.
+
+        ``in_transit`` returns the tokens of claims whose jobs are long on their way to here.
+        """
+        self._context = context
+        self._in_transit = in_transit
         self._broker = context.broker
         self._keys = context.keys
         self._settings = context.settings
         self._held = context.held
         self._telemetry = context.telemetry
         self._on_lost = on_lost
+        # Long before the locks run out another connection is tried.
+        self._silence = max(_LEAST_SILENCE, self._settings.lock_duration * _SILENCE)
         self._last_beat = 0.0
 
     async def run(self) -> None:
@@ -51,11 +70,20 @@ class LockKeeper:
 
     async def _beat(self, now: float) -> None:
         held = [(attempt.job.id, attempt.token) for attempt in self._held.values()]
+        in_transit = self._in_transit()
+        if in_transit:
+            held += (await claimed_under(self._context, in_transit)).items()
         if not held:
             self._last_beat = now
             return
-        lock_ms = self._settings.lock_ms
-        lost = await extend(self._broker, self._keys, held, lock_ms=lock_ms, retake=True)
+        lost = await extend(
+            self._broker,
+            self._keys,
+            held,
+            lock_ms=self._settings.lock_ms,
+            retake=True,
+            timeout=self._silence,
+        )
         done = asyncio.get_running_loop().time()
         self._telemetry.emit(HeartbeatSent(done - self._last_beat, len(held)))
         self._last_beat = done

@@ -69,6 +69,7 @@ class Parts(NamedTuple):
             "adds of jobs": self.adds.run,
             "porter": self.porter.run,
             "lock keeper": self.lock_keeper.run,
+            "lost claims": self.claimer.claims.lost.run,
             "stalled checker": self.stalled_checker.run,
             "ledger": self.ledger.run,
         }
@@ -115,7 +116,7 @@ def parts_of(
         porter,
         claimer,
         WindingDown(pool, settler, context.held, room=room),
-        LockKeeper(context, on_lost=on_lost),
+        LockKeeper(context, on_lost=on_lost, in_transit=claimer.claims.in_transit),
         StalledChecker(context),
         Ledger(context),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from sandboxq.broker.claim import Claim, claim
+from sandboxq.broker.claim import Claim, Claimant, claim, claim_as
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.extend import extend
 from sandboxq.broker.keys import QueueKeys
@@ -88,6 +88,22 @@ class Case:
             lambda broker: claim(broker, self.keys, limit=limit, now_ms=now_ms, **options)
         )
         self.plain |= {job.id.decode(): job.is_plain for job in result.jobs}
+        return result
+
+    def claim_bytes(self, limit: int, max_bytes: int) -> Claim:
+        """Claim as TOKEN, no more than so many bytes at once."""
+        claimant = Claimant(30_000)
+        result: Claim = self.run(
+            lambda broker: claim_as(
+                claimant,
+                broker,
+                self.keys,
+                limit=limit,
+                token=TOKEN,
+                now_ms=NOW,
+                max_bytes=max_bytes,
+            )
+        )
         return result
 
     def settle(

@@ -22,6 +22,7 @@ class Passage:
         self.client = client
         self.server = server
         self.asked = bytearray()  # what came last from the client
+        self.answered = 0  # how many bytes have come from the server
         self.is_deaf = False  # nothing goes to the server any more
         self.is_mute = False  # nothing comes from it any more
 
@@ -42,6 +43,8 @@ class Proxy:
         """Lead to a server on this loopback port."""
         self._to = port
         self.rate = rate
+        # Cuts each connection over which so many bytes have come from the server; None never.
+        self.cut_after: float | None = None
         self.passages: list[Passage] = []
         self.bytes_to_client = 0
         self.bytes_to_server = 0
@@ -93,6 +96,9 @@ class Proxy:
 
         def on_answer(data: bytes) -> None:
             self.bytes_to_client += len(data)
+            passage.answered += len(data)
+            if self.cut_after is not None and passage.answered > self.cut_after:
+                passage.abort()
 
         await asyncio.gather(
             self._pass_on(reader, to_server, on_question, lambda: passage.is_deaf),

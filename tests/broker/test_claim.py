@@ -321,3 +321,35 @@ def test_a_claim_is_at_most_a_hundred(case: Case) -> None:
     """Redis answers nobody else meanwhile."""
     case.waiting(*map(str, range(120)))
     assert len(case.claim(limit=1000).jobs) == 100
+
+
+def test_bytes_bound_a_claim_and_what_is_too_much_stays_where_it_was(case: Case) -> None:
+    """Eight jobs of megabytes at once never arrive over a slow link, and hold up everybody."""
+    case.waiting("a", "b", "c", data="x" * 1000)
+    case.job("p", data="x" * 1000, priority=3)
+    case.redis.zadd(case.keys["prioritized"], {"p": 3 * P + 7})
+    score = case.redis.zscore(case.keys["prioritized"], "p")
+
+    claim = case.claim_bytes(limit=10, max_bytes=2100)
+
+    assert ids(claim) == ["a", "b"]
+    assert case.items("active") == ["b", "a"]
+    assert case.items("wait") == ["c"]
+    assert case.redis.zscore(case.keys["prioritized"], "p") == score
+    assert case.redis.exists(case.keys["c:lock"], case.keys["p:lock"]) == 0
+    assert case.scores("marker") == {"0": 0.0}
+    # One is always brought, however large it is.
+    assert ids(case.claim_bytes(limit=10, max_bytes=1)) == ["c"]
+    assert ids(case.claim_bytes(limit=10, max_bytes=1)) == ["p"]
+
+
+def test_a_ghost_behind_the_bytes_is_dropped_by_the_next_claim(case: Case) -> None:
+    """An id without a job must not be returned, nor keep others from being claimed."""
+    case.waiting("a", data="x" * 1000)
+    case.redis.lpush(case.keys["wait"], "ghost")
+    case.waiting("b", data="x" * 1000)
+
+    assert ids(case.claim_bytes(limit=10, max_bytes=10)) == ["a"]
+    assert ids(case.claim_bytes(limit=10, max_bytes=10)) == ["b"]
+    assert case.items("active") == ["b", "a"]
+    assert case.items("wait") == []

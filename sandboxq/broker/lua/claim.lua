@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
---          limiter max or '', limiter duration (ms) or '', and where now is '': how many ms the
+--          limiter max or '', limiter duration (ms) or '', how many bytes of names, data and options
+--          the jobs may have together (the first may have more), and where now is '': how many ms the
 --          worker's clock is ahead of the server's, whose time counts then
 -- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is what claimed.lua
 --          reads, with attempts started as after this claim
@@ -17,8 +18,9 @@
 local base = KEYS[1]
 local now, n, token, lock_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local worker_name, limiter_max, limiter_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local bytes_left = tonumber(ARGV[8])
 if now == '' then
-  now = server_now(ARGV[8])
+  now = server_now(ARGV[9])
 end
 
 local queue = open_queue(base)
@@ -31,6 +33,8 @@ local function next_delayed_ms()
   return first[2] and math.floor(tonumber(first[2]) / 4096) or 0
 end
 
+local scores = {}
+
 local function pop(count)
   local ids = call('RPOP', queue.wait, count) or {}
   local missing = count - #ids
@@ -41,16 +45,42 @@ local function pop(count)
     end
     for i = 1, #scored, 2 do
       ids[#ids + 1] = scored[i]
+      scores[#ids] = scored[i + 1]
     end
   end
   return ids
 end
 
--- Takes the lock of one job and returns its fields; nil for an id without a job.
-local function start(id)
+-- Puts back what was popped and not started, from one place on. They are at the head of active.
+local function put_back(ids, first)
+  call('LTRIM', active, #ids - first + 1, -1)
+  for i = #ids, first, -1 do
+    if scores[i] then
+      call('ZADD', queue.prioritized, scores[i], ids[i])
+    else
+      call('RPUSH', queue.wait, ids[i])
+    end
+  end
+end
+
+local function size_of(job)
+  local size = #job[2] + #(job[3] or '') + #(job[4] or '')
+  if job[8] ~= nil then
+    size = size + #(job[14] or '') + #(job[18] or '')
+  end
+  return size
+end
+
+-- Takes the lock of one job and returns its fields; nil for an id without a job, or where it is too
+-- large to go with the others.
+local function start(id, is_first)
   local key = base .. id
   local job = claimed(key, id)
   if not job then
+    return nil
+  end
+  bytes_left = bytes_left - size_of(job)
+  if bytes_left < 0 and not is_first then
     return nil
   end
   local started = '1'
@@ -94,7 +124,11 @@ local jobs, counted = {}, 0
 for i = 1, #ids do
   local id = ids[i]
   -- Ids that begin with `0:` are markers of BullMQ before 5.
-  local job = string.sub(id, 1, 2) ~= '0:' and start(id)
+  local job = string.sub(id, 1, 2) ~= '0:' and start(id, #jobs == 0)
+  if bytes_left < 0 and not job then
+    put_back(ids, i)
+    break
+  end
   if not job then
     call('LREM', active, 1, id)
   else

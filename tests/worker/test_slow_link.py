@@ -1,0 +1,82 @@
+"""Large jobs over a slow link: each is run once, however long its bytes take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandboxq import Queue, Worker
+from tests.broker.proxy import Proxy
+from tests.broker.servers import StoppableServer
+from tests.conftest import run_async, wait_until_async
+
+if TYPE_CHECKING:
+    import pytest
+
+PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
+MB = 1 << 20
+
+
+async def _has_completed(queue: Queue, number: int) -> bool:
+    return (await queue.counts())["completed"] == number
+
+
+def test_jobs_that_take_longer_than_lock_and_deadline_to_arrive(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """They were claimed, dropped, stalled and claimed again for ever; their locks must be kept."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Queue(queue_name, url=server.url) as queue, Proxy(server.port, rate=MB) as proxy:
+            data = {"value": 1, "x": "x" * (3 * MB)}
+            jobs = await queue.add_bulk([("echo", data)] * 4)
+            began = time.monotonic()
+            async with Worker(
+                queue_name,
+                PROCESSOR,
+                url=proxy.url + "?socket_timeout=1",
+                procs=4,
+                lock_duration=1,
+                stalled_interval=0.5,
+            ) as worker:
+                run = asyncio.create_task(worker.run())
+                await wait_until_async(lambda: _has_completed(queue, 4), timeout=60)
+                seconds = time.monotonic() - began
+                worker.stop()
+                await run
+            done = [await queue.get_job(job.id) for job in jobs]
+            assert [job and job.attempts_started for job in done] == [1] * 4
+            assert [job and job.stalled_counter for job in done] == [0] * 4
+            # Each byte came once, and nothing waited for something else for long.
+            assert proxy.bytes_to_client < 4 * 3 * MB * 1.1
+            assert seconds < 4 * 3 * 2.5
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+def test_a_claim_that_is_cut_on_its_way_is_made_for_less(
+    tmp_path: Path, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link that breaks every few megabytes gets one job across at a time, and it is said."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Queue(queue_name, url=server.url) as queue, Proxy(server.port) as proxy:
+            await queue.add_bulk([("echo", {"value": 1, "x": "x" * MB})] * 8)
+            proxy.cut_after = 2 * MB
+            async with Worker(queue_name, PROCESSOR, url=proxy.url, procs=8) as worker:
+                run = asyncio.create_task(worker.run())
+                await wait_until_async(lambda: _has_completed(queue, 8), timeout=60)
+                worker.stop()
+                await run
+            jobs = await queue.get_jobs(["completed"])
+            assert [job.attempts_started for job in jobs] == [1] * 8
+            assert [job.stalled_counter for job in jobs] == [0] * 8
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+    said = [each for each in caplog.records if "answer to a claim was lost" in each.getMessage()]
+    assert len(said) == 1
+    assert "MB" in said[0].getMessage()
