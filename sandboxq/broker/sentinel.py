@@ -4,17 +4,20 @@ send, open_link ──► master known? ──no──► ask all Sentinels, the
                         │
                         ▼  ROLE says master, else forgotten and refused
 connection lost, READONLY ──► forgotten: the next connection asks again
+a Sentinel tells of a promotion (sentinel_watch.py) ──► it is asked; connections to others dropped
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from sandboxq.broker.lane import Lane
 from sandboxq.broker.link import Link, error_from_reply, packed
+from sandboxq.broker.sentinel_watch import SentinelWatch
 from sandboxq.broker.servers import ping, scan_one
 from sandboxq.errors import BrokerUnavailable, QueueError
 
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 # Seconds for one Sentinel to answer: a machine that is gone must not hold up the failover.
 SENTINEL_SECONDS = 2.0
+# For so many seconds an older answer does not count: the Sentinel that leads a failover knows the
+# new master first, and tells the others within a second or two.
+_TOLD_SECONDS = 30.0
 
 
 class _Told(NamedTuple):
@@ -45,6 +51,11 @@ class SentinelServers:
         self.endpoint = endpoint
         self._master: Endpoint | None = None
         self._asking = asyncio.Lock()
+        # The newest answer of a Sentinel, and until when it counts.
+        self._told: _Told | None = None
+        self._told_until = 0.0
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._watch = SentinelWatch(endpoint.sentinels, self._on_news, timeout=SENTINEL_SECONDS)
         self._lane = self._new_lane()
         self._lane_goes_to: Endpoint | None = None
 
@@ -90,11 +101,13 @@ class SentinelServers:
 
     async def close(self) -> None:
         """Do what Servers says."""
+        await self._watch.close()
         await self._lane.close()
 
     async def _open(self, client_name: str | None = None) -> Link:
         master = await self._find()
         link = Link(master, client_name=client_name)
+        self._links.add(link)
         try:
             await link.open()
             await self._refuse_unless_master(link, master)
@@ -118,19 +131,43 @@ class SentinelServers:
             raise BrokerUnavailable(message)
 
     async def _find(self) -> Endpoint:
+        self._watch.start()
         async with self._asking:
             if self._master is None:
-                told = await self._newest_answer()
-                self._master = self.endpoint.data_node.at(told.host, told.port)
-                await self._leave_other_than(self._master)
+                told = self._newest_of([await self._newest_answer()])
+                await self._go_to(told)
+            assert self._master is not None  # noqa: S101 - it was set above
             return self._master
 
-    async def _leave_other_than(self, master: Endpoint) -> None:
-        """Use no connection to an older master again: for a moment it may still take writes."""
-        if master != self._lane_goes_to:
-            old, self._lane = self._lane, self._new_lane()
-            self._lane_goes_to = master
-            await old.close()
+    async def _on_news(self, sentinel: Endpoint) -> None:
+        """Ask a Sentinel that told of a change, and go to the master that it names if it is newer.
+
+        Raises: BrokerUnavailable when it does not answer.
+        """
+        told = await self._ask(sentinel)
+        async with self._asking:
+            if self._told is None or told.epoch > self._told.epoch:
+                await self._go_to(told)
+
+    def _newest_of(self, answers: list[_Told]) -> _Told:
+        if self._told is not None and asyncio.get_running_loop().time() < self._told_until:
+            answers = [*answers, self._told]
+        return max(answers, key=lambda told: told.epoch)
+
+    async def _go_to(self, told: _Told) -> None:
+        """Use this master from now on, and no connection to an older one, which may take writes."""
+        if told != self._told:
+            self._told = told
+            self._told_until = asyncio.get_running_loop().time() + _TOLD_SECONDS
+        self._master = master = self.endpoint.data_node.at(told.host, told.port)
+        if master == self._lane_goes_to:
+            return
+        old, self._lane = self._lane, self._new_lane()
+        self._lane_goes_to = master
+        await old.close()
+        for link in list(self._links):
+            if link.url != master.url:
+                await link.drop()  # whoever waits for a reply gets BrokerUnavailable
 
     def _new_lane(self) -> Lane:
         return Lane(self._open, answer_timeout=self.endpoint.answer_timeout)
@@ -164,16 +201,20 @@ class SentinelServers:
         try:
             async with asyncio.timeout(min(SENTINEL_SECONDS, sentinel.connect_timeout)):
                 await link.open()
-                (reply,) = await link.exchange(
-                    packed(("SENTINEL", "MASTER", name)), replies=1, timeout=SENTINEL_SECONDS
-                )
+                # The address by itself: in a failover it is the promoted one as soon as that is
+                # known, while MASTER still describes the old one, with the new epoch.
+                ask = packed(("SENTINEL", "MASTER", name))
+                ask += packed(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name))
+                reply, address = await link.exchange(ask, replies=2, timeout=SENTINEL_SECONDS)
         except TimeoutError as error:
             message = f"the Sentinel at {sentinel.safe} does not answer"
             raise BrokerUnavailable(message) from error
         finally:
             await link.drop()
-        if isinstance(reply, ResponseError):
-            message = f"the Sentinel at {sentinel.safe} says: {reply}"
-            raise BrokerUnavailable(message) from reply
+        for each in (reply, address):
+            if isinstance(each, ResponseError):
+                message = f"the Sentinel at {sentinel.safe} says: {each}"
+                raise BrokerUnavailable(message) from each
         known = dict(zip(reply[::2], reply[1::2], strict=True))
-        return _Told(int(known[b"config-epoch"]), known[b"ip"].decode(), int(known[b"port"]))
+        host, port = address
+        return _Told(int(known[b"config-epoch"]), host.decode(), int(port))

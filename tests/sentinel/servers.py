@@ -24,8 +24,8 @@ DATA_PASSWORD = "of-data"  # noqa: S105 - an example
 class SentinelSet:
     """One master, two replicas, three Sentinels; passwords of both kinds."""
 
-    def __init__(self, directory: Path) -> None:
-        """Prepare; ``start`` runs them."""
+    def __init__(self, directory: Path, *options: str) -> None:
+        """Prepare servers with these options; ``start`` runs them."""
         auth = ("--requirepass", DATA_PASSWORD, "--masterauth", DATA_PASSWORD)
         quick = ("--repl-diskless-sync-delay", "0", "--loglevel", "warning")
         self.servers: list[StoppableServer] = []
@@ -33,7 +33,7 @@ class SentinelSet:
             folder = directory / f"server-{number}"
             folder.mkdir(parents=True)
             follow = ("--replicaof", f"127.0.0.1 {self.servers[0].port}") if number else ()
-            self.servers.append(StoppableServer(folder, *auth, *quick, *follow))
+            self.servers.append(StoppableServer(folder, *auth, *quick, *follow, *options))
         self._directory = directory
         self._sentinels: list[subprocess.Popen[bytes]] = []
         self.ports: list[int] = []
