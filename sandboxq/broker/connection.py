@@ -28,6 +28,7 @@ from sandboxq.broker.many_hosts import ClusterEndpoint, SentinelEndpoint
 from sandboxq.broker.place import resolve_endpoint
 from sandboxq.broker.reader import BlockingReader, Subscription
 from sandboxq.broker.recovery import Recovery
+from sandboxq.broker.replies import check_replies
 from sandboxq.broker.sentinel import SentinelServers
 from sandboxq.broker.servers import OneServer
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
@@ -280,7 +281,9 @@ class Broker:
         self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
     ) -> list[Any]:
         self._refuse_when_closed()
-        return await self._servers.send(commands, timeout)
+        replies = await self._servers.send(commands, timeout)
+        check_replies(commands, replies)
+        return replies
 
     def _refuse_when_closed(self) -> None:
         if self.is_closed:

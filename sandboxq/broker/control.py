@@ -30,6 +30,9 @@ _ANSWER_TTL = 30
 # Answers come within a millisecond or two; the connection must stay free for others meanwhile.
 _LOOK_SECONDS = 0.005
 
+# Far more than anybody asks.
+_MOST_BYTES = 1 << 20
+
 # What a message asks for: the value of its member ``ask``.
 SCALE = "scale"
 CANCEL = "cancel"
@@ -62,22 +65,45 @@ class DumpRequest(NamedTuple):
 Request = ScaleRequest | CancelRequest | DumpRequest
 
 
-def request_from_payload(payload: bytes) -> Request | None:
-    """Return the request, or None for a message that is not one."""
+def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
+    """Return the request, or None for a message that is not one: anybody may publish.
+
+    An answer goes to no key but those that are for answers.
+    """
     try:
-        message: Any = json.loads(payload)
-        reply_key = str(message["reply_key"])
-        if message["ask"] == SCALE:
-            return ScaleRequest(int(message["procs"]), reply_key)
-        if message["ask"] == CANCEL:
-            grace = float(message["grace"])
-            if math.isfinite(grace) and grace >= 0:
-                return CancelRequest(message["job_id"], str(message["reason"]), grace, reply_key)
-        if message["ask"] == DUMP:
-            return DumpRequest(str(message["target"]), reply_key)
-    except (ValueError, KeyError, TypeError):
+        message: Any = json.loads(payload) if len(payload) <= _MOST_BYTES else None
+        # What has lone surrogates is no key, and no id that Redis gave.
+        json.dumps(message, ensure_ascii=False).encode(errors="surrogateescape")
+    except (ValueError, RecursionError):
         return None
-    return None
+    match message:
+        case {"reply_key": str(reply_key)} if reply_key.startswith(keys.reply_prefix):
+            return _request(message, reply_key)
+        case _:
+            return None
+
+
+def _request(message: dict[str, Any], reply_key: str) -> Request | None:
+    match message:
+        case {"ask": "scale", "procs": int(procs)} if procs is not True:
+            return ScaleRequest(procs, reply_key)
+        case {"ask": "cancel", "job_id": str(job_id), "reason": str(reason), "grace": grace}:
+            seconds = _seconds(grace)
+            return None if seconds is None else CancelRequest(job_id, reason, seconds, reply_key)
+        case {"ask": "dump", "target": str(target)}:
+            return DumpRequest(target, reply_key)
+        case _:
+            return None
+
+
+def _seconds(value: object) -> float | None:
+    if type(value) not in {int, float}:
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]  # mypy does not follow type()
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 async def answer(broker: Broker, request: Request, **members: Any) -> None:

@@ -42,7 +42,7 @@ class Client(NamedTuple):
 
 def client_from_reply(url: str, reply: Any) -> Client | None:
     """Return who CLIENT INFO says we are; None where that is refused."""
-    match = None if isinstance(reply, ResponseError) else _WHO_ANSWER.match(reply)
+    match = _WHO_ANSWER.match(reply) if isinstance(reply, bytes) else None
     return None if match is None else Client(url, match[1], match[2])
 
 

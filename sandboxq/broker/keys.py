@@ -74,7 +74,12 @@ class QueueKeys:
 
     def reply_key(self, unique: str) -> str:
         """List for answers to what was asked over ``control_channel``, in the queue's slot."""
-        return f"{self.prefix}::sandboxq:reply:{self.queue}:{unique}"
+        return f"{self.reply_prefix}{self.queue}:{unique}"
+
+    @property
+    def reply_prefix(self) -> str:
+        """What all such lists under the same prefix start with."""
+        return f"{self.prefix}::sandboxq:reply:"
 
 
 def keys_from_job_key(job_key: str) -> tuple[QueueKeys, str]:

@@ -10,6 +10,7 @@ from redis.exceptions import AskError, ResponseError, TryAgainError
 
 from sandboxq.broker.former import FormerConnections
 from sandboxq.broker.link import error_from_reply, packed
+from sandboxq.broker.replies import check_replies
 from sandboxq.broker.script import load
 from sandboxq.broker.stream_place import look_from_reply
 from sandboxq.errors import BrokerUnavailable, UsageError
@@ -35,7 +36,6 @@ SUBSCRIPTION_ANSWER = 5.0
 _MOVING_DELAY = 0.05
 
 _CLIENT_NAME = re.compile(r"[!-~]+")
-_MESSAGE = b"message"
 
 
 class BlockingReader:
@@ -151,6 +151,7 @@ class BlockingReader:
                     self._former.note(link)
             refusal = _first_error(replies, unless)
             if refusal is None:
+                await self._check(commands, replies)
                 return replies
             await self._broker.heed(refusal)
             error = error_from_reply(refusal)
@@ -160,6 +161,15 @@ class BlockingReader:
                 raise error from refusal
             # The slot is on its way to another node, or there: nothing ran, so ask again.
             await asyncio.sleep(_MOVING_DELAY)
+
+    async def _check(self, commands: Sequence[Sequence[Argument]], replies: list[Any]) -> None:
+        try:
+            check_replies(commands, replies)
+        except BrokerUnavailable:
+            # Perhaps it was the answer to something else, and so is the next one.
+            if self._link is not None:
+                await self._link.drop()
+            raise
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
@@ -239,7 +249,7 @@ class Subscription:
                 push = await self._link.next_push()
         except TimeoutError:
             push = await self._answer_to_ping(self._link)
-        return bytes(push[2]) if push[0] == _MESSAGE else None
+        return _payload_of(push)
 
     async def _answer_to_ping(self, link: Link) -> Any:
         try:
@@ -263,6 +273,14 @@ class Subscription:
             # Else away again; wait_until_back paces the loop in __anext__.
         if self._is_closed and self._link is not None:
             await self._link.drop()
+
+
+def _payload_of(push: Any) -> bytes | None:
+    match push:
+        case [b"message", _, bytes(payload)]:
+            return payload
+        case _:
+            return None
 
 
 def _first_error(replies: list[Any], unless: int | None) -> ResponseError | None:

@@ -74,7 +74,7 @@ class Control:
             await asyncio.shield(subscription.close())
 
     async def _obey(self, payload: bytes) -> None:
-        match request_from_payload(payload):
+        match request_from_payload(payload, self._keys):
             case CancelRequest(job_id, reason, grace) as request:
                 has_it = self._worker.cancel(job_id, reason, grace=grace)
                 await self._answer(request, has_it=has_it)

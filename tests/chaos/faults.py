@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq import Queue
+from sandboxq.broker.keys import QueueKeys
 from tests.chaos.scene import LOCK_SECONDS, QUEUE
 
 if TYPE_CHECKING:
@@ -247,9 +248,10 @@ def delay(scene: Scene, rng: random.Random) -> str:
 
 def scale(scene: Scene, rng: random.Random) -> str:
     """Have more or fewer children, in all workers."""
-    message = json.dumps({"ask": "scale", "procs": rng.randint(1, 4), "reply_key": "chaos:reply"})
+    reply_key = QueueKeys(QUEUE, scene.backend.prefix).reply_key("chaos")
+    message = json.dumps({"ask": "scale", "procs": rng.randint(1, 4), "reply_key": reply_key})
     with contextlib.suppress(Exception), scene.client() as client:
-        client.publish(f"{scene.backend.prefix}::sandboxq:control:{QUEUE}", message)
+        client.publish(QueueKeys(QUEUE, scene.backend.prefix).control_channel, message)
         return "scale"
     return ""
 

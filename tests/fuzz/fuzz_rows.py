@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from sandboxq.broker.keys import QueueKeys
 from tests.broker.servers import StoppableServer
 from tests.chaos.proxy import Proxy
 from tests.conftest import wait_until
@@ -262,7 +263,7 @@ class _Room:
         rng = self._rng
         message = {
             "ask": rng.choice(["scale", "cancel", "dump", nasty_value(rng)]),
-            "reply_key": rng.choice(["fuzz:reply", nasty_value(rng)]),
+            "reply_key": rng.choice([QueueKeys("q").reply_key("fuzz"), nasty_value(rng)]),
             "job_id": nasty_value(rng),
             "reason": nasty_value(rng),
             "grace": nasty_value(rng),
@@ -274,7 +275,7 @@ class _Room:
                 del message[name]
         payload = nasty_bytes(rng) if rng.random() < 0.3 else json.dumps(message).encode()
         self._did("control", payload)
-        self._redis.publish("bull::sandboxq:control:q", payload)
+        self._redis.publish(QueueKeys("q").control_channel, payload)
 
     # ── what is asked ───────────────────────────────────────────────────────
 
@@ -287,13 +288,27 @@ class _Room:
             if self._ended("q", good) == len(good):
                 return []
             time.sleep(0.02)
-        scores = self._redis.zmscore("bull:q:completed", good)
-        late = [job_id for job_id, score in zip(good, scores, strict=True) if score is None]
-        return [f"{each.decode()} {self._redis.hgetall(b'bull:q:' + each)}" for each in late]
+        return [self._whereabouts(job_id) for job_id in good if not self._ended("q", [job_id])]
+
+    def _whereabouts(self, job_id: bytes) -> str:
+        lists = ("wait", "active")
+        places = [each for each in lists if self._redis.lpos(f"bull:q:{each}", job_id) is not None]
+        sets = ("prioritized", "delayed", "failed")
+        places += [
+            each for each in sets if self._redis.zscore(f"bull:q:{each}", job_id) is not None
+        ]
+        key = b"bull:q:" + job_id
+        row, lock = self._redis.hgetall(key), self._redis.get(key + b":lock")
+        return f"{job_id.decode()} in {places}, lock {lock}, {row}"
 
     def _ended(self, queue: str, ids: list[bytes]) -> int:
+        """Return how many completed; those that are gone, a bad job's own rules have removed."""
         scores = self._redis.zmscore(f"bull:{queue}:completed", ids)
-        return sum(score is not None for score in scores)
+        missing = [job_id for job_id, score in zip(ids, scores, strict=True) if score is None]
+        kept = [
+            job_id for job_id in missing if self._redis.exists(f"bull:{queue}:".encode() + job_id)
+        ]
+        return len(ids) - len(kept)
 
     def _look_at_workers(self) -> None:
         for worker in self._workers:

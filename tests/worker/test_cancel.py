@@ -166,11 +166,15 @@ def test_a_worker_cancels_what_it_has(server_url: str, queue_name: str) -> None:
     with_worker(server_url, queue_name, body)
 
 
-def test_nonsense_on_the_channel_disturbs_nobody(server_url: str, queue_name: str) -> None:
-    """Anybody who reaches Redis may publish."""
+def test_nonsense_on_the_channel_disturbs_nobody(
+    server_url: str, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody who reaches Redis may publish; the answer is written to no key but those for it."""
 
     async def body(queue: Queue, worker: Worker) -> None:
         job = await begun(queue, UNTIL_CANCELLED)
+        asked = {"ask": "cancel", "job_id": "0", "reason": "", "grace": 1}
+        asked["reply_key"] = worker.keys.reply_key("x")
         for message in (
             "no json",
             "[]",
@@ -179,9 +183,19 @@ def test_nonsense_on_the_channel_disturbs_nobody(server_url: str, queue_name: st
             json.dumps({"ask": "cancel", "job_id": 7, "reason": "", "grace": 1, "reply_key": "k"}),
             json.dumps({"ask": "scale", "procs": 10**9, "reply_key": "k"}),
             json.dumps({"ask": "dance", "reply_key": "k"}),
+            "[" * 100_000,
+            json.dumps({**asked, "grace": 10**400}),
+            json.dumps({**asked, "job_id": [0.5]}),
+            json.dumps({**asked, "job_id": "\ud800"}),
+            json.dumps({**asked, "ask": "dump", "target": "\ud800"}),
+            json.dumps({**asked, "reply_key": worker.keys["wait"]}),
+            json.dumps({**asked, "reply_key": worker.keys.reply_key("\ud800")}),
+            json.dumps({**asked, "ask": "scale", "procs": 10**400}),
         ):
             await worker.broker.command("PUBLISH", worker.keys.control_channel, message)
         assert await queue.cancel(job.id) == worker.name
+        assert (await queue.counts())["waiting"] == 0
+        assert "crashed" not in caplog.text
 
     with_worker(server_url, queue_name, body)
 
