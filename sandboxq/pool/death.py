@@ -42,7 +42,8 @@ class Death(NamedTuple):
     system: float = 0.0
     note: str = ""
     is_abandoned: bool = False
-    memory_limit: int = 0  # of all children: what the kernel ended this one for, if it did
+    memory_limit: int = 0  # what the kernel ended this one for, if it did
+    is_limit_of_all: bool = False  # of all children together, or of this one
 
 
 def text_of_status(status: int | None) -> str:
@@ -92,9 +93,11 @@ def _out_of_memory(death: Death, pid: int) -> JobMemoryExceeded | None:
     """Return what the kernel ended a child for; None when it did not."""
     if not death.memory_limit:
         return None
+    users = "all children together" if death.is_limit_of_all else "it and all it has started"
     error = JobMemoryExceeded(
-        f"the kernel ended child {pid}: all children together used more than the limit of their "
-        f"control group, {death.memory_limit // _MB} MB; this one had {death.max_rss // _MB} MB"
+        f"the kernel ended child {pid}: {users} used more than the limit of their control group, "
+        f"{death.memory_limit // _MB} MB, with files in memory, pipes and sockets; its process had "
+        f"{death.max_rss // _MB} MB"
     )
     error.facts = {"limit": str(death.memory_limit), "peak": str(death.max_rss)}
     return error

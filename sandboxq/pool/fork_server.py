@@ -24,10 +24,11 @@ from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
-from sandboxq.pool.death import Death, is_kill
+from sandboxq.pool.death import Death
 from sandboxq.pool.zygote import CONTROL_PACKET
 from sandboxq.sandbox import family
 from sandboxq.sandbox.cgroup import Group
+from sandboxq.sandbox.child_group import ChildGroup, child_group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
 from sandboxq.sandbox.probe import usable_memory
 from sandboxq.sandbox.scratch import remove_scratch
@@ -53,6 +54,9 @@ _MOST_OF_MEMORY = 0.95
 _MEMORY_OF_SERVER = 1 << 30
 _TASKS_OF_SERVER = 1024
 _TASKS_OF_A_PROCESS = 4  # the kernel counts threads
+_TASKS_OF_A_CHILD = 256
+# Of one child: libraries, files that it reads and writes, what the kernel has for it.
+_MEMORY_BESIDE = 256 << 20
 # Another user may go through to a directory of its own, and see nothing on the way.
 _PASSABLE = 0o711
 
@@ -114,6 +118,7 @@ class ForkServer:
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
         self.group = Group()
+        self._child_groups: dict[int, ChildGroup] = {}  # by process
         self.scratch = ""
         self.pid = 0
 
@@ -147,15 +152,34 @@ class ForkServer:
         memory = int(usable_memory() * _MOST_OF_MEMORY)
         if policy.memory is not None:
             memory = min(memory, _MEMORY_OF_SERVER + (children + 1) * 2 * policy.memory)
-        tasks = _TASKS_OF_SERVER + (children + 1) * policy.processes * _TASKS_OF_A_PROCESS
+        tasks = _TASKS_OF_SERVER + (children + 1) * self._tasks_granted
         self.group.limit(memory=memory, pids=tasks)
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Ask for a child that follows ``plan`` and gets these descriptors."""
         text = {"op": "spawn", "number": number, "steps": plan.steps, "memory": plan.memory}
         text["policy"] = plan.policy
+        text["limits"] = self._limits_of_a_child(plan)
         text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
         self._send(json.dumps(text).encode(), fds)
+
+    def group_of(self, pid: int) -> ChildGroup | None:
+        """Return the control groups where a child's memory is counted, if there are such."""
+        return self._child_groups.get(pid)
+
+    def _limits_of_a_child(self, plan: Plan) -> dict[str, int]:
+        """Return what the kernel is to refuse to a child and all that it starts.
+
+        More than the watches grant: they say what was too much, and the kernel does not.
+        """
+        if plan.memory is None:
+            return {}
+        memory = plan.memory + _MEMORY_BESIDE + self._order.max_result
+        return {"memory": memory, "pids": _TASKS_OF_A_CHILD + self._tasks_granted}
+
+    @property
+    def _tasks_granted(self) -> int:
+        return self._order.policy.processes * _TASKS_OF_A_PROCESS
 
     def sweep(self) -> None:
         """Have processes ended that lost their parent and that no child owns."""
@@ -319,8 +343,12 @@ class ForkServer:
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         match message["op"]:
             case "forked":
+                group = child_group(self.group.memory_folders, str(message["group"]))
+                if group.paths:
+                    self._child_groups[message["pid"]] = group
                 self._owner.on_forked(message["number"], message["pid"], fds[0])
             case "exit":
+                self._child_groups.pop(message["pid"], None)
                 self._owner.on_exit(message["pid"], self._death(message))
             case "fork-failed":
                 reason = f"the kernel refused to fork: {message['reason']}"
@@ -333,14 +361,15 @@ class ForkServer:
                 self._loaded.set_exception(ProcessorNotLoaded(text))
 
     def _death(self, message: dict[str, Any]) -> Death:
-        status = message["status"]
-        has_run_out = self.group.has_run_out() and is_kill(status)
+        own = message["memory_limit"]
+        of_all = self.group.limits.get("memory", 0)
         return Death(
-            status,
+            message["status"],
             message["max_rss"],
             message["user"],
             message["system"],
-            memory_limit=self.group.limits.get("memory", 0) if has_run_out else 0,
+            memory_limit=0 if own is None else own or of_all,
+            is_limit_of_all=own == 0,
         )
 
     def _on_end(self) -> None:

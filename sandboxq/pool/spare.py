@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sandboxq.sandbox.child_group import ChildGroup
+
 
 class Spare(NamedTuple):
     """The fork server's side."""
 
     pid: int
     socket: socket.socket
+    group: ChildGroup
 
     def give(self, raw: bytes, fds: Sequence[int]) -> bool:
         """Pass an order on; False when the process has ended without having one."""

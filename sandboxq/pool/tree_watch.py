@@ -89,11 +89,26 @@ class TreeWatch:
                 started = living(started)
             if len(started) > most:
                 return _too_many(child, most, len(started))
-        resident = self._resident(child, started, memory + _LIBRARIES)
-        if resident > memory + _LIBRARIES:
+        limit = memory + _LIBRARIES
+        resident = self._resident(child, started, limit)
+        if resident > limit:
             resident -= child.arena.resident()
         resident += child.arena.hidden()
-        return _too_large(child, memory, resident) if resident > memory + _LIBRARIES else None
+        if resident <= limit:
+            resident = self._held(child, limit + child.arena.resident())
+        return _too_large(child, memory, resident) if resident > limit else None
+
+    def _held(self, child: Child, beyond: int) -> int:
+        """Return what a child has also where no process shows it: files in memory, pipes, sockets.
+
+        0 where it is no more than ``beyond``, or where the kernel does not tell.
+        """
+        server = self._crew.server
+        group = server.group_of(child.pid) if server is not None else None
+        if group is None:
+            return 0
+        held = group.held(beyond)
+        return held if held > beyond else 0
 
     def _resident(self, child: Child, started: list[int], limit: int) -> int:
         """Return the bytes of a tree; precisely, and perhaps later, where they may be too many."""

@@ -36,9 +36,12 @@ from sandboxq.child.mark import Mark
 from sandboxq.child.rehearsal import rehearse
 from sandboxq.pool.spare import Spare, open_pair, wait_for_order
 from sandboxq.sandbox import cgroup, family, plan, prctl, scratch
+from sandboxq.sandbox.child_group import new_child_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from sandboxq.sandbox.child_group import ChildGroup
 
 CONTROL_PACKET = 64 * 1024
 # glibc gives large blocks back to the kernel, to fault them in again for the next job, until it has
@@ -108,6 +111,8 @@ class _Zygote:
         self._processor = processor
         self._order = order
         self._scratch: dict[int, str] = {}  # of each living child
+        self._groups: dict[int, ChildGroup] = {}  # likewise
+        self._left_groups: list[ChildGroup] = []  # of dead ones, until they are empty
         self._removers: set[int] = set()  # processes that remove the files of dead ones
         self._spare: Spare | None = None
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -150,8 +155,10 @@ class _Zygote:
         """Have a child for this order, and tell; then have one ready for the next."""
         spare, self._spare = self._spare, None
         try:
-            is_taken = spare is not None and spare.give(raw, fds)
-            pid = spare.pid if spare is not None and is_taken else self._fork(order, list(fds))
+            if spare is not None and spare.give(raw, fds):
+                pid, group = spare.pid, spare.group
+            else:
+                pid, group = self._fork(order, list(fds))
         except OSError as error:
             self._say({"op": "fork-failed", "number": order["number"], "reason": str(error)})
             return
@@ -159,10 +166,11 @@ class _Zygote:
             for fd in fds:
                 os.close(fd)
         self._scratch[pid] = order["scratch"]
+        self._groups[pid] = group
         pidfd = os.pidfd_open(pid)  # nobody else can reap it, so this is the right process
-        text = json.dumps({"op": "forked", "number": order["number"], "pid": pid}).encode()
+        text = {"op": "forked", "number": order["number"], "pid": pid, "group": group.name}
         try:
-            socket.send_fds(self._control, [text], [pidfd])
+            socket.send_fds(self._control, [json.dumps(text).encode()], [pidfd])
         except OSError:
             self._leave()
         os.close(pidfd)
@@ -170,23 +178,25 @@ class _Zygote:
             with contextlib.suppress(OSError):  # the kernel refuses: the next order will hear it
                 self._fork_ahead(order["steps"])
 
-    def _fork(self, order: dict[str, Any], fds: list[int]) -> int:
+    def _fork(self, order: dict[str, Any], fds: list[int]) -> tuple[int, ChildGroup]:
         """Fork a child that has its order. Raises: OSError."""
         _flush()
         parent = os.getpid()
         if self._processor is not None:
             plan.prepare(order["steps"])
+        group = new_child_group(self._order["groups"])
         pid = os.fork()
         if pid == 0:
-            self._be_child(lambda: (order, fds), parent)
+            self._be_child(lambda: (order, fds), parent, group)
         plan.give_away()
-        return pid
+        return pid, group
 
     def _fork_ahead(self, steps: Sequence[Sequence[Any]]) -> None:
         """Fork the next spare, for an order with such steps. Raises: OSError."""
         _flush()
         parent = os.getpid()
         plan.prepare(steps)
+        group = new_child_group(self._order["groups"])
         near, far = open_pair()
         with far:
             try:
@@ -196,12 +206,15 @@ class _Zygote:
                 raise
             if pid == 0:
                 near.close()
-                self._be_child(lambda: _order_for_spare(far, steps), parent)
+                self._be_child(lambda: _order_for_spare(far, steps), parent, group)
         plan.give_away()
-        self._spare = Spare(pid, near)
+        self._spare = Spare(pid, near, group)
 
     def _be_child(
-        self, next_order: Callable[[], tuple[dict[str, Any], list[int]]], parent: int
+        self,
+        next_order: Callable[[], tuple[dict[str, Any], list[int]]],
+        parent: int,
+        group: ChildGroup,
     ) -> None:
         """Live a child's life, from its order on; never returns."""
         code = 1
@@ -211,8 +224,10 @@ class _Zygote:
             os.close(self._wake_w)
             self._control.close()
             be_born(parent)
+            group.enter()
             faulthandler.enable(file=2)
             order, fds = next_order()
+            group.limit(**order["limits"])
             sock, stdout, stderr, memory, cancels, answers, arena, page, tokens = fds
             take_place(stdout=stdout, stderr=stderr)
             mark = Mark(memory)
@@ -273,10 +288,12 @@ class _Zygote:
             self._removers.discard(pid)
             if self._spare is not None and self._spare.pid == pid:
                 self._spare.socket.close()
+                self._left_groups.append(self._spare.group)
                 self._spare = None  # the next order is followed by another
             self._sweep()  # what it had started is ours now
             return
-        path = self._scratch.pop(pid)
+        path, group = self._scratch.pop(pid), self._groups.pop(pid)
+        is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         self._say(
             {
                 "op": "exit",
@@ -285,14 +302,17 @@ class _Zygote:
                 "max_rss": usage.ru_maxrss * 1024,
                 "user": usage.ru_utime,
                 "system": usage.ru_stime,
+                "memory_limit": group.memory_limit_met() if is_killed else None,
             }
         )
+        self._left_groups.append(group)
         self._sweep()
         if path:
             self._remove_scratch(path)
 
     def _sweep(self) -> None:
         """End what dead children have left; each death of one calls for the next sweep."""
+        self._left_groups = [group for group in self._left_groups if not group.end()]
         for pid in family.children_of(os.getpid()):
             if not self._is_ours(pid):
                 family.kill_all([pid, *family.descendants_of(pid)])

@@ -1,24 +1,27 @@
-"""Control groups, where they can be made: what a pool may use, and a kill that nobody escapes.
+"""Control groups, where they can be made: what children may use, and a kill that nobody escapes.
 
-The fork server enters its group once and children are born in it. A group for each child would
-cost it 10 ms, the price of an attach (execution-layer.md, E), where a child is ready in two. So
-these limits are of all children together, above those of each: they hold in the tenth of a second
-between two looks of the watches. Groups lie below the worker's own, whose limits stay in force;
-nothing needs them.
+    <the worker's own>/sandboxq-pool-NAME/   of one pool: limits of all children together
+                          server/            the fork server
+                          c-NAME/            one child, with all that it starts: child_group.py
+
+To enter a group takes some 10 ms when nobody did so lately (the kernel waits for all cores): a
+spare does it, ahead of need. Limits hold in the tenth of a second between two looks of the watches.
+Groups lie below the worker's own, whose limits stay in force; nothing needs them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
 from typing import NamedTuple
 
 from sandboxq.sandbox import family
+from sandboxq.sandbox.ownership import Owned, abandoned, make_owned
 
 _ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-_PREFIX = "sandboxq-"
+_PREFIX = "sandboxq-pool-"
+_SERVER = "server"
 _UNIFIED = ""  # as the kernel calls the controllers of v2
 # What may be limited: its file in v2, in v1, and where the kernel counts what it ended for it.
 _LIMIT_FILES = {
@@ -28,7 +31,6 @@ _LIMIT_FILES = {
 _OOM_FILES = ("memory.events", "memory.oom_control")
 # Of a process that was killed the group is free within milliseconds.
 _LEAVE_SECONDS = 1.0
-_numbers = itertools.count(1)
 
 
 class Home(NamedTuple):
@@ -42,7 +44,7 @@ def homes() -> list[Home]:
     """Return where this process may make groups: below its own, in v2 and for each of v1."""
     own = _own_folders()
     unified = own.pop(_UNIFIED, "")
-    enabled = _read(f"{unified}/cgroup.subtree_control").split() if unified else []
+    enabled = read(f"{unified}/cgroup.subtree_control").split() if unified else []
     found = [Home(unified, tuple(each for each in _LIMIT_FILES if each in enabled))]
     found += [
         Home(own[each], (each,)) for each in _LIMIT_FILES if each in own and each not in enabled
@@ -57,26 +59,41 @@ def detail() -> str:
     return f"writable: {', '.join([*limits, 'kill'])}" if found else "not writable"
 
 
+# Of this process, and not removed yet.
+_own: set[str] = set()
+
+
 class Group:
     """The folders of one pool, one in each hierarchy; none where nothing is writable."""
 
     def __init__(self) -> None:
         """Make them, and remove those of workers that are gone."""
         self._homes: dict[str, Home] = {}
-        self._oom_kills = 0
-        name = f"{_owner_prefix(os.getpid())}{next(_numbers)}"
+        self._owned: dict[str, Owned] = {}
         for home in homes():
-            _sweep(home.path)
-            path = f"{home.path}/{name}"
+            for path in abandoned(home.path, _PREFIX):
+                _remove(path)
             with contextlib.suppress(OSError):
-                os.mkdir(path)  # noqa: PTH102 - text, as all paths here
-                self._homes[path] = home
+                self._make(home)
         self.limits: dict[str, int] = {}
+
+    def _make(self, home: Home) -> None:
+        owned = make_owned(home.path, _PREFIX)
+        self._homes[owned.path], self._owned[owned.path] = home, owned
+        _own.add(owned.path)
+        enabled = " ".join(f"+{name}" for name in home.controllers)
+        write(f"{owned.path}/cgroup.subtree_control", enabled)  # v2; it has no processes of its own
+        os.mkdir(f"{owned.path}/{_SERVER}")  # noqa: PTH102 - as above
 
     @property
     def folders(self) -> list[str]:
         """Where it is; empty when there is no group."""
         return list(self._homes)
+
+    @property
+    def memory_folders(self) -> list[str]:
+        """Where memory is counted."""
+        return [path for path, home in self._homes.items() if "memory" in home.controllers]
 
     def limit(self, **most: int) -> None:
         """Raise the limits of ``memory`` (bytes) and ``pids``, where that is possible.
@@ -85,59 +102,61 @@ class Group:
         """
         for path, home in self._homes.items():
             for name in home.controllers:
-                if most.get(name, 0) > self.limits.get(name, 0) and _set(path, name, most[name]):
+                if most.get(name, 0) > self.limits.get(name, 0) and set_limit(
+                    path, name, most[name]
+                ):
                     self.limits[name] = most[name]
 
     def keep_entered(self, pid: int) -> None:
         """Keep the folders that a process has entered: in others nothing would be limited."""
-        for path in [path for path in self._homes if pid not in _members(path)]:
+        for path in [path for path in self._homes if pid not in members(f"{path}/{_SERVER}")]:
             home = self._homes.pop(path)
-            _remove(path)
+            self._give_back(path)
             for name in home.controllers:
                 self.limits.pop(name, None)
-
-    def has_run_out(self) -> bool:
-        """Tell whether the kernel has ended a process for its memory since this was last asked."""
-        count = sum(_oom_kills(path) for path in self._homes)
-        is_new, self._oom_kills = count > self._oom_kills, count
-        return is_new
 
     def kill(self) -> None:
         """Send SIGKILL to every process in it."""
         for path in self._homes:
-            _kill(path)
+            for folder, _, _ in os.walk(path, topdown=False):
+                kill(folder)
 
     def remove(self) -> None:
         """End what is left in it, and remove it. Blocks for some milliseconds."""
         for path in self._homes:
-            _remove(path)
+            self._give_back(path)
         self._homes = {}
+
+    def _give_back(self, path: str) -> None:
+        _remove(path)
+        _own.discard(path)
+        self._owned.pop(path).give_up()
 
 
 def enter(folders: list[str]) -> None:
-    """Move this process, and what it forks from now on; a folder that refuses is passed over."""
+    """Move this process, a fork server; a folder that refuses is passed over."""
     for folder in folders:
-        _enter(folder)
+        enter_folder(f"{folder}/{_SERVER}")
 
 
 def leave(folders: list[str]) -> None:
     """Move this process out, the last in them, and remove them."""
     for folder in folders:
-        _enter(os.path.dirname(folder))  # noqa: PTH120 - as above
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)  # noqa: PTH106 - as above
+        enter_folder(os.path.dirname(folder))  # noqa: PTH120 - as above
+        for each, _, _ in os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(each)  # noqa: PTH106 - as above
 
 
-def groups_of(pid: int) -> list[str]:
-    """Return the folders that the worker with this process id has made."""
-    prefix = f"{_PREFIX}{pid}-"
-    return [path for home in homes() for path in _ours(home.path) if _name(path).startswith(prefix)]
+def own_groups() -> list[str]:
+    """Return the folders that this process has made and not removed yet."""
+    return sorted(_own)
 
 
 def _own_folders() -> dict[str, str]:
     """Return the folder of this process for each controller, '' being v2."""
     found = {}
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in read("/proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(","):
             roots = _ROOTS if name == _UNIFIED else (f"{_ROOTS[0]}/{name}",)
@@ -148,46 +167,15 @@ def _own_folders() -> dict[str, str]:
     return found
 
 
-def _owner_prefix(pid: int) -> str:
-    return f"{_PREFIX}{pid}-{_started(pid)}-"
+def set_limit(path: str, name: str, most: int) -> bool:
+    """Limit a group, in v2 or v1; tell whether the kernel took it."""
+    return any(write(f"{path}/{file}", str(most)) for file in _LIMIT_FILES[name])
 
 
-def _started(pid: int) -> str:
-    """Return when a process was started, in ticks: numbers are given to others later."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(") ")[2].split()
-    return fields[19] if len(fields) > 19 else ""  # noqa: PLR2004 - proc(5): field 22, from the third
-
-
-def _sweep(home: str) -> None:
-    """Remove groups of workers that were killed, with what lives in them."""
-    for path in _ours(home):
-        pid = _name(path).removeprefix(_PREFIX).partition("-")[0]
-        is_dead = pid.isdigit() and not _name(path).startswith(_owner_prefix(int(pid)))
-        # Members of another pid namespace are 0 here, and so may the worker be one.
-        if is_dead and 0 not in _members(path):
-            _remove(path)
-
-
-def _ours(home: str) -> list[str]:
-    try:
-        names = os.listdir(home)  # noqa: PTH208 - as above
-    except OSError:
-        return []
-    return [f"{home}/{name}" for name in names if name.startswith(_PREFIX)]
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _set(path: str, name: str, most: int) -> bool:
-    return any(_write(f"{path}/{file}", str(most)) for file in _LIMIT_FILES[name])
-
-
-def _kill(path: str) -> None:
+def kill(path: str) -> None:
     """Send SIGKILL to all in a group; v1 has no call for it, and may start more meanwhile."""
-    if not _write(f"{path}/cgroup.kill", "1"):
-        family.kill_all([pid for pid in _members(path) if pid])  # 0 would be our own group
+    if not write(f"{path}/cgroup.kill", "1"):
+        family.kill_all([pid for pid in members(path) if pid])  # 0 would be our own group
 
 
 def _remove(path: str) -> None:
@@ -195,26 +183,29 @@ def _remove(path: str) -> None:
     deadline = time.monotonic() + _LEAVE_SECONDS
     while os.path.isdir(path) and time.monotonic() < deadline:  # noqa: PTH112 - as above
         for folder, _, _ in os.walk(path, topdown=False):
-            _kill(folder)
+            kill(folder)
             with contextlib.suppress(OSError):
                 os.rmdir(folder)  # noqa: PTH106 - as above
         time.sleep(0.002)
 
 
-def _members(path: str) -> list[int]:
-    return [int(pid) for pid in _read(f"{path}/cgroup.procs").split()]
+def members(path: str) -> list[int]:
+    """Return the processes in a group, without those below it; 0 is one of another namespace."""
+    return [int(pid) for pid in read(f"{path}/cgroup.procs").split()]
 
 
-def _oom_kills(path: str) -> int:
-    lines = [line for file in _OOM_FILES for line in _read(f"{path}/{file}").splitlines()]
+def oom_kills(path: str) -> int:
+    """Return how many processes of a group the kernel has ended for want of memory."""
+    lines = [line for file in _OOM_FILES for line in read(f"{path}/{file}").splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
-def _enter(folder: str) -> None:
-    _write(f"{folder}/cgroup.procs", "0")
+def enter_folder(folder: str) -> None:
+    """Move this process, and what it forks from now on."""
+    write(f"{folder}/cgroup.procs", "0")
 
 
-def _write(path: str, text: str) -> bool:
+def write(path: str, text: str) -> bool:
     """Write to a file that is there; tell whether the kernel took it."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -229,7 +220,8 @@ def _write(path: str, text: str) -> bool:
     return True
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """Return the text of a file, nothing when it is not there."""
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is not worth its import here
             return file.read()

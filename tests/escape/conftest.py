@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.sandbox.cgroup import groups_of
+from sandboxq.sandbox.cgroup import own_groups
 from sandboxq.sandbox.family import descendants_of
 from tests.conftest import wait_until
 
@@ -27,7 +27,7 @@ def _traces() -> set[str]:
     found |= {word for word in sockets if word.startswith("@sandboxq-attack")}
     found |= {str(path) for path in Path("/dev/shm").glob("sandboxq-attack*")}
     found |= {str(path) for path in Path(tempfile.gettempdir()).glob("sandboxq-attack*")}
-    return found | set(groups_of(os.getpid()))
+    return found | set(own_groups())
 
 
 @pytest.fixture(autouse=True)

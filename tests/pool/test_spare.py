@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.pool.spare import Spare, open_pair, wait_for_order
+from sandboxq.sandbox.child_group import ChildGroup
 from sandboxq.sandbox.family import children_of
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file, stat_fields
@@ -21,6 +22,7 @@ from tests.pool.desk import lives, open_pool, processor_file, stat_fields
 if TYPE_CHECKING:
     from tests.pool.desk import Desk
 
+_NO_GROUP = ChildGroup(())
 _PROCESSOR = "import os\ndef process(job): return os.getpid()\n"
 
 
@@ -190,7 +192,7 @@ def test_order_is_not_given_to_a_process_that_has_ended() -> None:
         os._exit(0)
     with far:  # as long as this is open the order could be sent
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert not Spare(pid, near).give(b"{}", [])
+        assert not Spare(pid, near, _NO_GROUP).give(b"{}", [])
         os.waitpid(pid, 0)
 
 
@@ -206,7 +208,7 @@ def test_order_arrives_whole() -> None:
         os._exit(0)
     far.close()
     with left, right:
-        assert Spare(pid, near).give(b"order", [left.fileno()])
+        assert Spare(pid, near, _NO_GROUP).give(b"order", [left.fileno()])
         assert right.recv(10) == b"order"
     os.waitpid(pid, 0)
 

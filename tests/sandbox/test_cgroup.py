@@ -23,6 +23,8 @@ from tests.pool.desk import open_pool, processor_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sandboxq.pool.fork_server import ForkServer
+
 _HOMES = cgroup.homes()
 _LIMITED = {name for home in _HOMES for name in home.controllers}
 pytestmark = pytest.mark.skipif(not _HOMES, reason="no cgroup is writable here")
@@ -55,36 +57,44 @@ def process(job):
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """See that no group stays."""
-    before = cgroup.groups_of(os.getpid())
+    before = cgroup.own_groups()
     yield
-    wait_until(lambda: cgroup.groups_of(os.getpid()) == before)
+    wait_until(lambda: cgroup.own_groups() == before)
 
 
-def _squeeze(group: cgroup.Group, name: str, most: int) -> None:
+def _squeeze(folders: list[str], name: str, most: int) -> None:
     """Limit a running group to what a test can reach."""
-    for folder in group.folders:
+    for folder in folders:
         for file in ("memory.max", "memory.limit_in_bytes", "pids.max"):
             path = Path(folder) / file
             if file.startswith(name) and path.exists():
                 path.write_text(str(most))
 
 
-def _members(group: cgroup.Group) -> list[set[int]]:
-    procs = [Path(folder) / "cgroup.procs" for folder in group.folders]
-    return [set(map(int, path.read_text().split())) for path in procs]
+def _folders_of(server: ForkServer, pid: int) -> list[str]:
+    """Return where a child is, in each hierarchy."""
+    found = server.group_of(pid)
+    assert found is not None
+    return [f"{folder}/{found.name}" for folder in server.group.folders]
+
+
+def _members(folders: list[str]) -> list[set[int]]:
+    return [set(cgroup.members(folder)) for folder in folders]
 
 
 def test_children_are_born_in_it(tmp_path: Path) -> None:
-    """Fork server, children and what they start, in each hierarchy; the coordinator in none."""
+    """The fork server in one, each child in one of its own, the coordinator in none."""
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES), size=2) as desk:
             server = desk.pool.crew.server
             assert server is not None
             assert len(server.group.folders) == len(_HOMES)
-            for members in _members(server.group):
-                assert {server.pid, *desk.pool.pids} <= members
-                assert os.getpid() not in members
+            for members in _members([f"{each}/server" for each in server.group.folders]):
+                assert server.pid in members
+                assert not members & {os.getpid(), *desk.pool.pids}
+            for pid in desk.pool.pids:
+                assert all(each == {pid} for each in _members(_folders_of(server, pid)))
 
     run_async(main())
 
@@ -99,7 +109,7 @@ def test_the_kernel_ends_what_outruns_the_watch(tmp_path: Path) -> None:
             server = desk.pool.crew.server
             assert server is not None
             assert server.group.limits["memory"] > 4 << 30
-            _squeeze(server.group, "memory", 150 << 20)
+            _squeeze(server.group.folders, "memory", 150 << 20)
             outcome = await desk.run("eat")
             assert isinstance(outcome, Failed)
             assert (outcome.cause, outcome.is_crash) == ("JobMemoryExceeded", True), outcome
@@ -121,7 +131,7 @@ def test_a_later_sigkill_is_no_lack_of_memory(tmp_path: Path) -> None:
         async with open_pool(path, policy=Policy(memory=2 << 30)) as desk:
             server = desk.pool.crew.server
             assert server is not None
-            _squeeze(server.group, "memory", 150 << 20)
+            _squeeze(server.group.folders, "memory", 150 << 20)
             assert isinstance(await desk.run("eat"), Failed)
             assert (await desk.failure("die")).cause == "JobCrashed"
 
@@ -136,7 +146,7 @@ def test_forks_end_at_the_groups_limit(tmp_path: Path) -> None:
         async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
             server = desk.pool.crew.server
             assert server is not None
-            _squeeze(server.group, "pids", 50)
+            _squeeze(server.group.folders, "pids", 50)
             count = await desk.value("fork")
             assert 10 < count < 50
 
@@ -200,12 +210,10 @@ def test_a_killed_coordinator_leaves_no_group(tmp_path: Path) -> None:
 def test_groups_of_the_dead_are_swept() -> None:
     """When fork server and coordinator die at once, the next start removes what they left."""
     home = Path(_HOMES[0].path)
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
-        pass
-    left = home / f"sandboxq-{gone.pid}-1-1"
-    left.mkdir()
+    left = home / "sandboxq-pool-left"
+    (left / "c-1").mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"]) as stray:
-        (left / "cgroup.procs").write_text(str(stray.pid))
+        (left / "c-1" / "cgroup.procs").write_text(str(stray.pid))
         group = cgroup.Group()
         assert stray.wait(10) == -signal.SIGKILL
         assert not left.exists()
@@ -215,3 +223,111 @@ def test_groups_of_the_dead_are_swept() -> None:
         started = time.monotonic()
         group.remove()
         assert time.monotonic() - started < 1
+
+
+_IN_A_NAMESPACE = """
+import asyncio, os, sys
+from tests.pool.desk import open_pool
+async def main(path):
+    async with open_pool(path) as desk:
+        print(os.getpid(), desk.pool.pids, flush=True)
+        sys.stdin.readline()
+        print(await desk.value(), flush=True)
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a PID namespace")
+def test_a_worker_in_another_pid_namespace_is_left_alone(tmp_path: Path) -> None:
+    """Its processes have other numbers here, or none; what it owns says so itself."""
+    path = str(processor_file(tmp_path, _CHORES))
+    mounts = 'mount -t proc proc /proc; exec "$@"'
+    inside = ["unshare", "--pid", "--fork", "--mount", "--kill-child", "sh", "-c", mounts, "sh"]
+    command = [*inside, sys.executable, "-c", _IN_A_NAMESPACE, path]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        if not first:
+            pytest.skip("no PID namespaces here")
+        for _ in range(3):
+            cgroup.Group().remove()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline().strip() in first
+
+
+_UNSEEN = """
+import os, socket, time
+def process(job):
+    kept = []
+    match job.data:
+        case "memfd":
+            for _ in range(30):
+                fd = os.memfd_create("hidden")
+                os.close(os.dup(fd))
+                for _ in range(10): os.write(fd, bytes(1 << 20))
+                kept.append(fd)
+        case "sockets":
+            for _ in range(1500):
+                near, far = socket.socketpair()
+                near.setblocking(False)
+                try:
+                    while True: near.send(bytes(1 << 16))
+                except BlockingIOError: pass
+                kept += [near, far]
+        case _: return "ran"
+    time.sleep(30)
+"""
+
+
+@needs_memory
+@pytest.mark.parametrize("where", ["memfd", "sockets"])
+def test_memory_that_no_process_shows(tmp_path: Path, where: str) -> None:
+    """Files in memory and full sockets count for the child that made them, and it is ended."""
+    policy = Policy(memory=64 << 20)
+
+    async def main() -> None:
+        path = processor_file(tmp_path, _UNSEEN)
+        async with open_pool(path, policy=policy, max_result=1 << 20) as desk:
+            failure = await desk.failure(where)
+            assert failure.cause == "JobMemoryExceeded", failure
+            assert await desk.value("honest") == "ran"
+
+    run_async(main())
+
+
+@needs_memory
+def test_the_kernel_ends_a_child_at_its_own_limit(tmp_path: Path) -> None:
+    """The neighbour's job does not notice, and whose limit it was is said."""
+
+    async def main() -> None:
+        path = processor_file(tmp_path, _CHORES)
+        async with open_pool(path, size=2, policy=Policy(memory=2 << 30)) as desk:
+            server = desk.pool.crew.server
+            assert server is not None
+            for pid in desk.pool.pids:
+                _squeeze(_folders_of(server, pid), "memory", 100 << 20)
+            failure = await desk.failure("eat")
+            assert (failure.cause, failure.is_crash) == ("JobMemoryExceeded", True), failure
+            assert "it and all it has started" in failure.reason
+            assert failure.facts is not None
+            assert int(failure.facts["limit"]) == 100 << 20
+            assert isinstance(await desk.run("honest"), Completed)
+
+    run_async(main())
+
+
+def test_a_dead_child_leaves_no_group(tmp_path: Path) -> None:
+    """Thousands of children in one pool would be thousands of groups."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
+            server = desk.pool.crew.server
+            assert server is not None
+            for _ in range(3):
+                folders = _folders_of(server, await desk.value("honest"))
+                await desk.run("die")
+                await asyncio.to_thread(wait_until, lambda: not any(map(os.path.exists, folders)))  # noqa: B023 - awaited
+
+    run_async(main())
