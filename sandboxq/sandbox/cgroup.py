@@ -122,15 +122,17 @@ class Group:
                 kill(folder)
 
     def remove(self) -> None:
-        """End what is left in it, and remove it. Blocks for some milliseconds."""
-        for path in self._homes:
+        """End what is left in it, and remove it. Blocks for some milliseconds; twice is harmless."""
+        for path in list(self._homes):
             self._give_back(path)
         self._homes = {}
 
     def _give_back(self, path: str) -> None:
         _remove(path)
         _own.discard(path)
-        self._owned.pop(path).give_up()
+        owned = self._owned.pop(path, None)
+        if owned is not None:
+            owned.give_up()
 
 
 def enter(folders: list[str]) -> None:
