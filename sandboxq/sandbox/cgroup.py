@@ -122,7 +122,7 @@ class Group:
                 kill(folder)
 
     def remove(self) -> None:
-        """End what is left in it, and remove it. Blocks for some milliseconds; twice is harmless."""
+        """End what is left in it, and remove it; twice is harmless. Blocks for milliseconds."""
         for path in list(self._homes):
             self._give_back(path)
         self._homes = {}
