@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sandboxq.broker.cancel import cancel_unless_begun
 from sandboxq.broker.connection import Broker
 from sandboxq.child.functions import RAISED
-from sandboxq.clock import SYSTEM_CLOCK
 from sandboxq.errors import (
     BrokerUnavailable,
     JobCancelled,
@@ -283,8 +282,8 @@ class Calls:
         self._stop_when_idle()
 
     async def _cancel_unless_begun(self, job_id: str) -> None:
-        now_ms = SYSTEM_CLOCK.now_ms()
         try:
+            now_ms = await self._broker.now_ms()
             await cancel_unless_begun(self._broker, self._keys, job_id, reason=_SHUT, now_ms=now_ms)
         except SandboxqError as error:
             _log.debug("cancelling job %s: %s", job_id, error)

@@ -30,7 +30,9 @@ from sandboxq.broker.reader import BlockingReader, Subscription
 from sandboxq.broker.recovery import Recovery
 from sandboxq.broker.replies import check_replies
 from sandboxq.broker.sentinel import SentinelServers
+from sandboxq.broker.server_time import ServerTime, ms_from_time
 from sandboxq.broker.servers import OneServer
+from sandboxq.clock import SYSTEM_CLOCK
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.script import Script
     from sandboxq.broker.servers import Servers
     from sandboxq.broker.wire import Argument
+    from sandboxq.clock import Clock
     from sandboxq.telemetry import Telemetry
 
 _log = logging.getLogger("sandboxq.broker")
@@ -58,9 +61,10 @@ _LOADS = 3
 class Broker:
     """Sends commands and scripts; hands out connections of their own to those who block."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, clock: Clock) -> None:
         """Prepare; ``connect`` is what callers use."""
         self._servers = servers
+        self.time = ServerTime(clock)
         self._binding = LoopBinding()
         self.facts = ServerFacts()
         # Weak, because their owners close them long before the broker, which only sees to the rest.
@@ -69,13 +73,15 @@ class Broker:
         self.is_closed = False
 
     @classmethod
-    async def connect(cls, url: str | None = None, *, directory: Path | None = None) -> Broker:
+    async def connect(
+        cls, url: str | None = None, *, directory: Path | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> Broker:
         """Connect to ``url``, else $SANDBOXQ_URL, else $REDIS_URL, else the embedded server.
 
         ``directory`` is the embedded server's, ``./.sandboxq`` by default.
         Raises: BrokerUnavailable (also for Redis < 6.2, Valkey < 8), UsageError for a wrong URL.
         """
-        broker = cls(_servers_at(*await resolve_endpoint(url, directory=directory)))
+        broker = cls(_servers_at(*await resolve_endpoint(url, directory=directory)), clock)
         try:
             await broker._greet()
         except BaseException:
@@ -197,6 +203,15 @@ class Broker:
         self._refuse_when_closed()
         async for keys in self._servers.scan(args):
             yield keys
+
+    async def now_ms(self) -> int:
+        """Return what the server's clock says, in milliseconds; seldom it has to be asked.
+
+        Raises: BrokerUnavailable.
+        """
+        if self.time.is_stale:
+            await self._ask_for_time()
+        return self.time.now_ms()
 
     # ── keys of a cluster ───────────────────────────────────────────────────
 
@@ -331,9 +346,22 @@ class Broker:
                 _log.warning("Redis at %s hides its version: %s", self.endpoint.safe, error)
                 return [ServerFacts()]
 
+    async def _ask_for_time(self) -> None:
+        asked = self.time.reading()
+        try:
+            server_ms = ms_from_time(await self.command("TIME"))
+        except BrokerUnavailable:
+            raise
+        except QueueError:
+            server_ms = asked.wall_ms  # this user may not ask
+        self.time.note(asked, server_ms)
+
     async def _facts(self) -> list[ServerFacts]:
+        asked = self.time.reading()
         replies = await self.command_to_each("INFO")
         every = [facts_from_info(reply) for reply in replies]
+        if every and every[0].time_ms:
+            self.time.note(asked, every[0].time_ms)
         if any(facts.is_loading for facts in every):
             # INFO is answered all the same; nothing else is.
             message = f"Redis at {self.endpoint.safe} still reads its data from disk"

@@ -24,6 +24,8 @@ class ServerFacts:
     eviction_policy: str = ""
     is_loading: bool = False
     is_cluster: bool = False
+    time_ms: int = 0  # by its clock; 0 where it does not tell
+    uptime: float = float("inf")  # seconds since it was started
 
     @property
     def evicts(self) -> bool:
@@ -47,6 +49,8 @@ def facts_from_info(info: bytes) -> ServerFacts:
         fields.get("maxmemory_policy", ""),
         is_loading=fields.get("loading") == "1",
         is_cluster=mode == "cluster",
+        time_ms=int(fields.get("server_time_usec") or 0) // 1000,
+        uptime=float(fields.get("uptime_in_seconds") or "inf"),
     )
 
 

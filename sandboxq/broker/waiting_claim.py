@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from typing import TYPE_CHECKING
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -18,6 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from sandboxq.broker.claim import arguments_of, claim_from_reply
 from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.script import load
+from sandboxq.broker.server_time import ms_from_time
 from sandboxq.errors import QueueError
 
 if TYPE_CHECKING:
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.broker.reader import BlockingReader
-    from sandboxq.clock import Clock
 
-# The clocks are compared with each claim; of so many comparisons the best counts.
-_COMPARED = 8
-# Two readings of one clock may differ by this.
-_SAME_MS = 1
+# What the claim takes for the time: the server's, when it runs, and nothing ahead of it.
+_BY_SERVER = 0
 # Who is woken before Redis has read what to wait for sleeps on: it is woken again, later and later.
 _FIRST_AGAIN = 0.005
 _LAST_AGAIN = 0.2
@@ -40,24 +37,21 @@ class WaitingClaim:
     """A connection of its own, for one claim at a time."""
 
     def __init__(
-        self, broker: Broker, keys: QueueKeys, *, claimant: Claimant, client_name: str, clock: Clock
+        self, broker: Broker, keys: QueueKeys, *, claimant: Claimant, client_name: str
     ) -> None:
         """Claim from this queue; dashboards find the worker by its ``client_name``."""
         self._broker = broker
         self._keys = keys
         self._claimant = claimant
         self._client_name = client_name
-        self._clock = clock
         self._reader: BlockingReader | None = None
-        # How far our clock seemed to be ahead of the server's when it was last asked for its time.
-        self._leads_ms: deque[int] = deque(maxlen=_COMPARED)
         self._is_hurried = False
         self.is_waiting = False
 
     async def open(self) -> None:
         """Connect under the worker's name, again where that was lost. Raises: BrokerUnavailable."""
         reader = await self._opened()
-        await reader.time()
+        await self._compare_clocks(reader)
 
     @property
     def received(self) -> int:
@@ -70,11 +64,11 @@ class WaitingClaim:
         Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
         """
         reader, marker = await self._opened(), self._keys["marker"]
-        arguments = ("", *arguments_of(self._claimant, limit, token, max_bytes), self._lead_ms())
+        arguments = ("", *arguments_of(self._claimant, limit, token, max_bytes), _BY_SERVER)
         call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
         timeout = 0.0 if self._is_hurried else timeout
         self.is_waiting = True
-        sent_ms = self._clock.now_ms()
+        asked = self._broker.time.reading()
         try:
             time, popped, reply = await reader.pop_marker_and_run(marker, timeout, call)
         except QueueError as error:
@@ -83,7 +77,7 @@ class WaitingClaim:
             raise
         finally:
             self.is_waiting = False
-        self._compare_clocks(sent_ms, time)
+        self._broker.time.note(asked, ms_from_time(time))
         claim = claim_from_reply(reply)
         if isinstance(popped, ResponseError) and not claim.jobs:
             # Nothing waited: who goes on as if it had would ask without end.
@@ -113,16 +107,8 @@ class WaitingClaim:
     async def _opened(self) -> BlockingReader:
         if self._reader is None:
             self._reader = await self._broker.blocking(self._client_name, self._keys["marker"])
-            sent_ms = self._clock.now_ms()
-            self._compare_clocks(sent_ms, await self._reader.time())
         return self._reader
 
-    def _compare_clocks(self, sent_ms: int, server_time: list[bytes]) -> None:
-        """Take what TIME answered to a command that was sent at ``sent_ms`` of our clock."""
-        seconds, microseconds = map(int, server_time)
-        self._leads_ms.append(sent_ms - (seconds * 1000 + microseconds // 1000))
-
-    def _lead_ms(self) -> int:
-        # Whatever held the question up on its way makes our clock seem behind.
-        lead_ms = max(self._leads_ms, default=0)
-        return lead_ms if abs(lead_ms) > _SAME_MS else 0
+    async def _compare_clocks(self, reader: BlockingReader) -> None:
+        asked = self._broker.time.reading()
+        self._broker.time.note(asked, ms_from_time(await reader.time()))

@@ -55,6 +55,7 @@ def _redis(url: str | None) -> dict[str, Any]:
 
 async def _asked(url: str) -> dict[str, Any]:
     from sandboxq.broker.connection import Broker  # noqa: PLC0415 - `doctor` answers without a client
+    from sandboxq.broker.server_time import clock_warning  # noqa: PLC0415 - as below
 
     broker = await Broker.connect(url)
     try:
@@ -62,7 +63,12 @@ async def _asked(url: str) -> dict[str, Any]:
         detail = f"{facts.kind} {facts.version}, eviction {facts.eviction_policy or 'unknown'}"
         if facts.evicts:
             detail += ": jobs may be lost when memory is full, set maxmemory-policy noeviction"
-        return {"endpoint": broker.endpoint.safe, "ok": not facts.evicts, "detail": detail}
+        await broker.now_ms()
+        warning = clock_warning(broker.time.lead_ms)
+        if warning:
+            detail += f"; {warning}"
+        is_fine = not facts.evicts and not warning
+        return {"endpoint": broker.endpoint.safe, "ok": is_fine, "detail": detail}
     finally:
         await broker.close()
 

@@ -35,7 +35,8 @@ class Changing(OfQueue):
         """Let a delayed job wait so long from now. Raises: JobNotFound, JobNotInState."""
         checked_text("job_id", job_id)
         delay_ms = ms_from_seconds(seconds_from("delay", delay))
-        broker, now_ms = await self._connected(), self._clock.now_ms()
+        broker = await self._connected()
+        now_ms = await broker.now_ms()
         await change.change_delay(broker, self._keys, job_id, delay_ms=delay_ms, now_ms=now_ms)
 
     async def change_priority(self, job_id: str, priority: int, *, lifo: bool = False) -> None:

@@ -98,7 +98,7 @@ class Connected(LoopBound):
             await self._close_abandoned()
 
     async def _open(self) -> None:
-        broker = await Broker.connect(self._url)
+        broker = await Broker.connect(self._url, clock=self._clock)
         try:
             self._refuse_when_closed()
         except UsageError:

@@ -172,8 +172,8 @@ class FlowProducer(Connected):
         plan = plan_of(roots, prefix=self._prefix, queue_defaults=queue_defaults)
         if not plan:
             return []
-        now_ms = self._clock.now_ms()
         broker = await self._connected()
+        now_ms = await broker.now_ms()
         wanted = [(draft.keys, draft.job, draft.parts) for draft in plan]
         new, stored = await with_stored_parts(broker, wanted)
         nodes = [draft._replace(job=job).node() for draft, job in zip(plan, new, strict=True)]

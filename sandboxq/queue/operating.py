@@ -71,13 +71,14 @@ class Operating(OfQueue):
         if reason is not None:
             checked_text("reason", reason)
         who = f"cancelled by {socket.gethostname()}:{os.getpid()}"
+        broker = await self._connected()
         return await cancel.cancel(
-            await self._connected(),
+            broker,
             self._keys,
             job_id,
             reason=who if reason is None else f"{who}: {reason}",
             grace=waiting_seconds("grace", grace),
-            now_ms=self._clock.now_ms(),
+            now_ms=await broker.now_ms(),
         )
 
     async def obliterate(self, *, force: bool = False) -> None:
@@ -126,12 +127,13 @@ class Operating(OfQueue):
 
         ``limit`` is how many at most. Locked jobs and the next iterations of schedulers stay.
         """
+        broker = await self._connected()
         return await bulk.clean(
-            await self._connected(),
+            broker,
             self._keys,
             state,
             grace=grace,
-            now_ms=self._clock.now_ms(),
+            now_ms=await broker.now_ms(),
             limit=limit,
             progress=progress,
         )
@@ -154,11 +156,12 @@ class Operating(OfQueue):
         resets = bulk.checked_resets(
             reset_attempts_made=reset_attempts_made, reset_attempts_started=reset_attempts_started
         )
+        broker = await self._connected()
         return await bulk.retry_jobs(
-            await self._connected(),
+            broker,
             self._keys,
             state,
-            until_ms=self._clock.now_ms() if until_ms is None else until_ms,
+            until_ms=await broker.now_ms() if until_ms is None else until_ms,
             limit=limit,
             resets=resets,
             progress=progress,

@@ -145,8 +145,8 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
 
     async def _add(self, entries: Iterable[BulkEntry]) -> list[QueuedJob | QueueError]:
         drafts = [self._draft(*entry) for entry in entries]
-        now_ms = self._clock.now_ms()
         broker = await self._connected()
+        now_ms = await broker.now_ms()
         wanted = [(self._keys, draft.new, draft.parts) for draft in drafts]
         new, _ = await with_stored_parts(broker, wanted)
         results = await add(broker, self._keys, new, now_ms=now_ms)
@@ -190,13 +190,12 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         the options delay, job_id, timestamp_ms, parent and deduplication.
         Raises: SchedulerSlotTaken when jobs of an earlier scheduler have all of its next times.
         """
-        now_ms = self._clock.now_ms()
         named = checked_scheduler_id(scheduler_id) if name is None else name
         template = Template(named, data, options, keys=self._keys, defaults=self._defaults)
+        broker = await self._connected()
+        now_ms = await broker.now_ms()
         new = new_scheduler(scheduler_id, repeat, template, now_ms=now_ms)
-        job_id, delay_ms = await upsert_scheduler(
-            await self._connected(), self._keys, new, repeat, now_ms=now_ms
-        )
+        job_id, delay_ms = await upsert_scheduler(broker, self._keys, new, repeat, now_ms=now_ms)
         return QueuedJob(
             id=job_id,
             name=template.name,

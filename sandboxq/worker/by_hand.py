@@ -139,7 +139,6 @@ class ByHand:
         self._broker = context.broker
         self._keys = context.keys
         self._settings = settings = context.settings
-        self._clock = context.clock
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
         self._scheduler_keeper = SchedulerKeeper(context)
@@ -180,7 +179,7 @@ class ByHand:
             self._broker,
             self._keys,
             [Settlement(job.id.encode(), job.token.encode(), transition)],
-            now_ms=self._clock.now_ms(),
+            now_ms=await self._broker.now_ms(),
             metrics_points=self._settings.metrics_points,
         )
         self._check(job, code)
@@ -220,7 +219,7 @@ class ByHand:
             limit=1,
             token=token,
             lock_ms=self._settings.lock_ms,
-            now_ms=self._clock.now_ms(),
+            now_ms=await self._broker.now_ms(),
             worker_name=self._settings.name,
             limiter=None if limiter is None else (limiter.max, limiter.duration_ms),
         )
@@ -242,7 +241,7 @@ class ByHand:
         with contextlib.suppress(QueueError):
             jobs = (await claiming).jobs
             rows = [Settlement(job.id, token.encode(), HandBack()) for job in jobs]
-            await settle(self._broker, self._keys, rows, now_ms=self._clock.now_ms())
+            await settle(self._broker, self._keys, rows, now_ms=await self._broker.now_ms())
 
     async def _taken_or_given_back(
         self, found: Claim, claimed: ClaimedJob, token: str
@@ -276,7 +275,7 @@ class ByHand:
             await asyncio.sleep(min(found.rate_limit_ms / 1000, left))
             return
         if found.next_delayed_ms:
-            due = (found.next_delayed_ms - self._clock.now_ms()) / 1000
+            due = (found.next_delayed_ms - await self._broker.now_ms()) / 1000
             left = min(left, max(due, 0.001), LONGEST_DELAY_WAIT)
         if self._reader is None:
             self._reader = await self._broker.blocking(self._keys.client_name, self._keys["marker"])
@@ -296,7 +295,7 @@ class ByHand:
             if not score:
                 return
             # That of a delayed job says when it is due; until then others may come.
-            due = (score - self._clock.now_ms()) / 1000
+            due = (score - await self._broker.now_ms()) / 1000
             ends_at = min(ends_at, clock() + due)
             left = ends_at - clock()
 

@@ -69,7 +69,6 @@ class Claimer:
         self._keys = context.keys
         self._settings = context.settings
         self._held = context.held
-        self._clock = context.clock
         self._telemetry = context.telemetry
         self._pool = pool
         self._porter = porter
@@ -273,7 +272,7 @@ class Claimer:
         drain_delay = self._settings.drain_delay
         if not last.next_delayed_ms:
             return drain_delay
-        due = (last.next_delayed_ms - self._clock.now_ms()) / 1000
+        due = (last.next_delayed_ms - self._broker.time.now_ms()) / 1000
         # Node's workers may end what is active without a marker, and others may claim then.
         longest = drain_delay if last.is_blocked else LONGEST_DELAY_WAIT
         return min(max(due, 0.001), longest)

@@ -76,7 +76,6 @@ class Claims:
             context.keys,
             claimant=self._claimant,
             client_name=f"{name}:w:{settings.name}" if settings.name else name,
-            clock=context.clock,
         )
         self._scheduler_keeper = SchedulerKeeper(context)
         self._time = asyncio.get_running_loop().time
@@ -230,13 +229,13 @@ class Claims:
                 self._settler.hand_back(attempt)
 
     async def _claim(self, limit: int, token: str) -> Claim:
-        context, now_ms = self._context, self._context.clock.now_ms()
+        context = self._context
         return await claim_as(
             self._claimant,
             context.broker,
             context.keys,
             limit=limit,
             token=token,
-            now_ms=now_ms,
+            now_ms=await context.broker.now_ms(),
             max_bytes=self._most_bytes,
         )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.clock import Clock
     from sandboxq.config import WorkerSettings
     from sandboxq.telemetry import Telemetry
     from sandboxq.worker.held_jobs import HeldJobs
@@ -22,5 +21,4 @@ class WorkerContext:
     keys: QueueKeys
     settings: WorkerSettings
     held: HeldJobs
-    clock: Clock
     telemetry: Telemetry

@@ -64,7 +64,6 @@ class JobAdds:
         """Add to queues under this worker's prefix, those ``allowed`` if that is not None."""
         self._broker = context.broker
         self._keys = context.keys
-        self._clock = context.clock
         self._telemetry = context.telemetry
         self._allowed = allowed
         self._asked: list[Question] = []
@@ -94,7 +93,7 @@ class JobAdds:
             return
         batch = self._ready[:MOST_REQUESTS]
         flows = [(each.nodes, each.fence) for each in batch]
-        results = await add_flows(self._broker, flows, now_ms=self._clock.now_ms())
+        results = await add_flows(self._broker, flows, now_ms=await self._broker.now_ms())
         del self._ready[: len(batch)]
         for each, result in zip(batch, results, strict=True):
             if isinstance(result, (QueueError, UsageError)):

@@ -93,4 +93,5 @@ async def _give_back(context: WorkerContext, tokens: Collection[str]) -> None:
     if not found:
         return
     in_order = [Settlement(job_id, found[job_id], HandBack()) for job_id in reversed(found)]
-    await settle(context.broker, context.keys, in_order, now_ms=context.clock.now_ms())
+    now_ms = await context.broker.now_ms()
+    await settle(context.broker, context.keys, in_order, now_ms=now_ms)

@@ -35,7 +35,6 @@ class SchedulerKeeper:
         """Make jobs in the queue of this context."""
         self._broker = context.broker
         self._keys = context.keys
-        self._clock = context.clock
         self._strategy = context.settings.repeat_strategy
 
     async def advance(self, claimed: Sequence[ClaimedJob]) -> None:
@@ -44,7 +43,7 @@ class SchedulerKeeper:
         Raises: BrokerUnavailable; what follows some of them may have been made, and nothing is
         made twice.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = await self._broker.now_ms()
         strategy = self._strategy
         iterations = [each for job in claimed if (each := _iteration(job, now_ms, strategy))]
         for _ in range(MOST_SLOTS):

@@ -100,7 +100,6 @@ class Settler:
         self._keys = context.keys
         self._settings = context.settings
         self._held = context.held
-        self._clock = context.clock
         self._telemetry = context.telemetry
         settings = context.settings
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
@@ -239,7 +238,7 @@ class Settler:
             self._broker,
             self._keys,
             settlements,
-            now_ms=self._clock.now_ms(),
+            now_ms=await self._broker.now_ms(),
             metrics_points=self._settings.metrics_points,
             retake=True,
         )

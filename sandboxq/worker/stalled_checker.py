@@ -25,7 +25,6 @@ class StalledChecker:
         self._broker = context.broker
         self._keys = context.keys
         self._settings = context.settings
-        self._clock = context.clock
         self._telemetry = context.telemetry
         self._sweep_at = FIRST_PAGE
 
@@ -44,7 +43,7 @@ class StalledChecker:
         stalled = await recover_stalled(
             self._broker,
             self._keys,
-            now_ms=self._clock.now_ms(),
+            now_ms=await self._broker.now_ms(),
             interval_ms=round(self._settings.stalled_interval * 1000),
             max_stalled_count=self._settings.max_stalled_count,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 from sandboxq import signing
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.server_time import warn_of_clock
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, JobCancelled, UsageError
@@ -161,9 +162,10 @@ class Worker:
 
         """
         defer_logging()
-        self._broker = await Broker.connect(self._url, directory=self._directory)
+        self._broker = await Broker.connect(self._url, directory=self._directory, clock=self._clock)
         try:
             self._broker.refuse_untagged(self.keys.base)
+            warn_of_clock(self._broker.time)
             await self._start_parts(self._broker)
         except BaseException:
             await self.close()
@@ -171,9 +173,7 @@ class Worker:
         self.telemetry.emit(WorkerReady(self.name))
 
     async def _start_parts(self, broker: Broker) -> None:
-        context = WorkerContext(
-            broker, self.keys, self.settings, self._held, self._clock, self.telemetry
-        )
+        context = WorkerContext(broker, self.keys, self.settings, self._held, self.telemetry)
         self._by_hand = ByHand(context)
         if not self.processor:
             self._start_service("stalled checker", StalledChecker(context).run)
