@@ -258,6 +258,28 @@ class Broker:
         self._refuse_when_closed()
         await self._recovery.wait(telemetry)
 
+    @property
+    def seconds_since_return(self) -> float:
+        """How long ago Redis was back from an absence that somebody here noticed, or started."""
+        return self._recovery.seconds_since_return
+
+    async def wait_for_return(self, timeout: float) -> None:
+        """Return when Redis is back from an absence, or after ``timeout`` seconds."""
+        await self._recovery.wait_for_return(timeout)
+
+    async def uptime(self) -> float:
+        """Return for how many seconds the server has run; inf where it does not tell.
+
+        Of several masters the one that was started last counts. Raises: BrokerUnavailable.
+        """
+        try:
+            replies = await self.command_to_each("INFO", "server")
+        except BrokerUnavailable:
+            raise
+        except QueueError:
+            return float("inf")
+        return min(facts_from_info(reply).uptime for reply in replies)
+
     async def close(self) -> None:
         """Close every connection and release the embedded server; may be called twice.
 
@@ -318,6 +340,7 @@ class Broker:
     async def _greet(self) -> None:
         every = await self._first_answer()
         self.facts = every[0]
+        self._recovery.note_uptime(min(facts.uptime for facts in every))
         for facts in every:
             check_version(facts)
         if isinstance(self._servers, OneServer) and self.facts.is_cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ class Recovery:
         self._calm: asyncio.TimerHandle | None = None
         self._relapses = 0
         self._back_at = float("-inf")
+        self._returned = asyncio.Event()
 
     async def wait(self, telemetry: Telemetry | None = None) -> None:
         """Return once Redis answers. BrokerLost and BrokerBack reach each ``telemetry`` once.
@@ -66,6 +68,21 @@ class Recovery:
         if self._absence is not None:
             # Shielded, because one cancelled caller must not end the wait of the others.
             await asyncio.shield(self._absence)
+
+    @property
+    def seconds_since_return(self) -> float:
+        """How long ago Redis answered again after somebody had missed it; inf: never so far."""
+        return time.monotonic() - self._back_at
+
+    def note_uptime(self, seconds: float) -> None:
+        """Take note of how long ago the server was started: it was away until then."""
+        self._back_at = max(self._back_at, time.monotonic() - seconds)
+
+    async def wait_for_return(self, timeout: float) -> None:
+        """Return when Redis answers again after an absence, or after ``timeout`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._returned.wait()
 
     def stop(self) -> None:
         """Give up: everybody who waits gets BrokerUnavailable."""
@@ -120,6 +137,8 @@ class Recovery:
 
     def _end(self) -> None:
         self._back_at = time.monotonic()
+        self._returned.set()  # for those who wait for it now, not for the next
+        self._returned = asyncio.Event()
         absence, self._absence = self._absence, None
         self._loop_task = None
         if absence is not None and not absence.done():

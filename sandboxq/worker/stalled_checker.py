@@ -5,11 +5,10 @@ In the same rhythm it removes arrays and bytes whose job is gone (broker/binary.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.binary import FIRST_PAGE, sweep
-from sandboxq.broker.stalled import recover_stalled
+from sandboxq.broker.stalled import put_off_stalled, recover_stalled
 from sandboxq.errors import BrokerUnavailable
 from sandboxq.telemetry import JobsStalled
 
@@ -17,8 +16,15 @@ if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
 
 
+# A link that breaks all the time must not keep this worker from checking for ever.
+_MOST_TIMES = 10
+
+
 class StalledChecker:
-    """Runs the two-phase check at start and every ``stalled_interval`` seconds."""
+    """Runs the two-phase check at start and every ``stalled_interval`` seconds.
+
+    After an absence of Redis not before all workers had time to renew.
+    """
 
     def __init__(self, context: WorkerContext) -> None:
         """Check the worker's queue."""
@@ -27,16 +33,37 @@ class StalledChecker:
         self._settings = context.settings
         self._telemetry = context.telemetry
         self._sweep_at = FIRST_PAGE
+        # In which every worker that lives has renewed its locks.
+        settings = context.settings
+        self._grace = min(settings.lock_duration, settings.stalled_interval)
+        self._times_put_off = 0
 
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
             try:
-                await self._check()
+                pause = await self._put_off()
+                if not pause:
+                    await self._check()
+                    pause = self._settings.stalled_interval
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
-                continue
-            await asyncio.sleep(self._settings.stalled_interval)
+            else:
+                await self._broker.wait_for_return(pause)
+
+    async def _put_off(self) -> float:
+        """Return for how many seconds nobody is to check, since Redis is only just back."""
+        left = self._grace - self._broker.seconds_since_return
+        if left <= 0 or self._times_put_off >= _MOST_TIMES:
+            self._times_put_off = 0
+            return 0.0
+        self._times_put_off += 1
+        for_ms = round((self._grace - await self._broker.uptime()) * 1000)
+        if for_ms > 0:
+            # It was away for all, not for this worker alone: this holds for Node's workers too.
+            now_ms = await self._broker.now_ms()
+            await put_off_stalled(self._broker, self._keys, now_ms=now_ms, for_ms=for_ms)
+        return left
 
     async def _check(self) -> None:
         _, self._sweep_at = await sweep(self._broker, self._keys, self._sweep_at)
@@ -46,6 +73,7 @@ class StalledChecker:
             now_ms=await self._broker.now_ms(),
             interval_ms=round(self._settings.stalled_interval * 1000),
             max_stalled_count=self._settings.max_stalled_count,
+            is_server_time=True,
         )
         if stalled:
             self._telemetry.emit(

@@ -138,15 +138,18 @@ class Case:
         self.redis.delete(self.keys["stalled-check"])
         return self.recover_guarded(max_stalled_count=max_stalled_count)
 
-    def recover_guarded(self, *, max_stalled_count: int = 1) -> list[str]:
+    def recover_guarded(
+        self, *, max_stalled_count: int = 1, now_ms: int = NOW, is_server_time: bool = False
+    ) -> list[str]:
         """Ask for a stalled pass."""
         ids = self.run(
             lambda broker: recover_stalled(
                 broker,
                 self.keys,
-                now_ms=NOW,
+                now_ms=now_ms,
                 interval_ms=30_000,
                 max_stalled_count=max_stalled_count,
+                is_server_time=is_server_time,
             )
         )
         return [job_id.decode() for job_id in ids]

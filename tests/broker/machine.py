@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -260,13 +261,18 @@ class QueueMachine(ServerMachine):
     def stalled_pass(self, max_stalls: int) -> None:
         """Look for jobs that nobody renews; in which order they come back is nobody's promise."""
         self.run(self.broker.command("DEL", self.keys["stalled-check"]))
-        limits = {"interval_ms": LOCK_MS, "max_stalled_count": max_stalls}
-        now = self.model.now
-        found = self.run(recover_stalled(self.broker, self.keys, now_ms=now, **limits))
+        check = partial(
+            recover_stalled,
+            self.broker,
+            self.keys,
+            now_ms=self.model.now,
+            interval_ms=LOCK_MS,
+            max_stalled_count=max_stalls,
+        )
+        found = self.run(check())
         recovered = [job_id.decode() for job_id in found]
         assert self.model.stalled(max_stalls, recovered) == set(recovered)
-        again = self.run(recover_stalled(self.broker, self.keys, now_ms=now, **limits))
-        assert again == []
+        assert self.run(check()) == []
 
     # ── operators and time ──────────────────────────────────────────────────
 

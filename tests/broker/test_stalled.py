@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,3 +135,25 @@ def test_an_id_without_a_job_that_is_dropped_lets_others_in(case: Case) -> None:
 
     assert case.items("active") == []
     assert case.scores("marker") == {"0": 0.0}
+
+
+def test_the_next_pass_of_the_same_worker_finds_its_time_come(case: Case) -> None:
+    """It set the guard for just as long as it slept, and skipped every third check."""
+    case.active("1")
+    assert case.recover_guarded() == []
+    assert case.redis.pttl(case.keys["stalled-check"]) < 29_500
+
+
+def test_a_call_that_was_held_up_does_nothing(case: Case) -> None:
+    """Redis stood still, or the network: nobody could renew, and all would be taken for dead."""
+    case.active("1")
+    case.recover()
+    case.redis.delete(case.keys["1:lock"], case.keys["stalled-check"])
+
+    late = time.time_ns() // 1_000_000 - 5_000
+    assert case.recover_guarded(now_ms=late, is_server_time=True) == []
+    assert case.items("active") == ["1"]
+    assert case.redis.exists(case.keys["stalled-check"]) == 0
+
+    now = time.time_ns() // 1_000_000
+    assert case.recover_guarded(now_ms=now, is_server_time=True) == ["1"]

@@ -2,16 +2,23 @@
 -- and has no lock, then note who is active now.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
--- ARGV     now (ms), interval (ms) in which one pass runs, how often a job may stall
+-- ARGV     now (ms), for how long (ms) no other pass is made, how often a job may stall, '1' where now
+--          is by the server's clock: a call that was held up for seconds does nothing then
 -- Returns  the ids taken back, at most 1000; more stay noted for the next pass
 -- Events   waiting, stalled
 -- @include chunks
 -- @include markers
+-- @include server_now
 
 local base = KEYS[1]
 local now, interval_ms, max_stalled = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local MAX_RECOVERED = 1000
+-- Redis stood still, or the network did, and nobody could renew meanwhile.
+local HELD_UP = 2000
 
+if ARGV[4] == '1' and tonumber(server_now('0')) - tonumber(now) > HELD_UP then
+  return {}
+end
 if not call('SET', base .. 'stalled-check', now, 'PX', interval_ms, 'NX') then
   return {}
 end
