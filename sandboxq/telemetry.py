@@ -263,7 +263,9 @@ class Telemetry:
         for listener in self._listeners_of(type(event)):
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001 - around a telemetry handler
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - around a telemetry handler, which must end nothing
                 _log.exception("a telemetry listener failed")
 
     def _listeners_of(self, kind: type[Event]) -> list[Callable[[Event], None]]:

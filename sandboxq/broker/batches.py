@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.marks import Mark
     from sandboxq.broker.script import Script
     from sandboxq.broker.wire import Argument
 
@@ -23,15 +24,19 @@ async def run_batches(
     head: Sequence[Argument],
     rows: Sequence[Sequence[Argument]],
     *,
+    mark: Mark | None = None,
     timeout: float | None = None,
 ) -> list[Any]:
     """Return the reply of each call; the arguments of one are ``head`` and then its rows, flat.
 
-    ``timeout`` is how many seconds of silence are allowed when that is less than usual.
+    With a ``mark`` its key and the call's entry come behind the head. ``timeout`` is how many
+    seconds of silence are allowed when that is less than usual.
     """
     calls = []
     for start in range(0, len(rows), BATCH):
         args = list(head)
+        if mark is not None:
+            args += (mark.key, mark.entry(start // BATCH))
         for row in rows[start : start + BATCH]:
             args += row
         calls.append(((keys.base,), args))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import AskError, ResponseError, TryAgainError
 
-from sandboxq.binary import pieces_of, table_text
+from sandboxq.binary import MOST_BYTES, pieces_of, table_text
 from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.script import load
 from sandboxq.errors import BinaryMissing
@@ -67,10 +67,13 @@ def reference_from_text(text: str) -> Reference:
     """Return what ``Reference.text`` wrote. Raises: BinaryMissing when it is something else."""
     try:
         key, size, table = text.split("\n", 2)
-        return Reference(key, int(size), table)
-    except ValueError as error:
+        reference = Reference(key, int(size), table)
+    except ValueError:
+        reference = None
+    if reference is None or not 0 <= reference.size <= MOST_BYTES:
         message = f"{text!r:.200} does not say where arrays and bytes are"
-        raise BinaryMissing(message) from error
+        raise BinaryMissing(message)
+    return reference
 
 
 def new_reference(keys: QueueKeys, size: int, table: str) -> Reference:

@@ -68,6 +68,8 @@ async def update(
     """
     row = Report(job_id.encode(), _NO_TOKEN, kind, payload.encode(), keep_logs)
     (code,) = await report(broker, keys, [row])
+    if isinstance(code, QueueError):
+        raise code
     _check(code, keys, job_id)
 
 

@@ -123,8 +123,8 @@ async def ask_to_cancel(broker: Broker, keys: QueueKeys, request: CancelRequest)
     """Tell the workers of the queue; return the name of the one that has the job, if any does."""
     members = {"job_id": request.job_id, "reason": request.reason, "grace": request.grace}
     async for answered in _ask(broker, [keys], CANCEL, members):
-        if answered["has_it"]:
-            return str(answered["worker"])
+        if answered.get("has_it"):
+            return str(answered.get("worker"))
     return None
 
 
@@ -159,7 +159,17 @@ async def _ask(
         if reply is None:
             await asyncio.sleep(_LOOK_SECONDS)
             continue
-        yield json.loads(reply)
+        if (answered := _answer_from(reply)) is not None:
+            yield answered
         told -= 1
         if not told:
             deadline = clock() + lateness
+
+
+def _answer_from(reply: bytes) -> dict[str, Any] | None:
+    """Return what a worker answered; None for what is no answer: anybody may push."""
+    try:
+        answered = json.loads(reply)
+    except (ValueError, RecursionError):
+        return None
+    return answered if isinstance(answered, dict) else None

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 async def extend(
     broker: Broker,
     keys: QueueKeys,
-    held: Sequence[tuple[bytes, bytes]],
+    held: Sequence[tuple[bytes, bytes, int | bytes]],
     *,
     lock_ms: int,
     retake: bool = False,
     timeout: float | None = None,
 ) -> list[bytes]:
-    """Make these locks, (job id, token), last ``lock_ms`` from now.
+    """Make these locks last ``lock_ms`` from now: job id, token, attempts started (b"": unknown).
 
     ``timeout`` is how many seconds of silence are allowed when that is less than usual.
-    ``retake`` takes a lock again that has run out, if its job is still active and nobody else's.
+    ``retake`` takes a lock again that has run out, if its job is still active and nobody else has
+    claimed it since.
     Returns the ids whose lock is missing or somebody else's: those jobs are no longer ours.
     """
     head = (lock_ms, int(retake))

@@ -72,6 +72,10 @@ class QueueKeys:
         """The hash of what the queue's jobs have used, outside its keys (design.md 6.4)."""
         return f"{self.prefix}::sandboxq:usage:{self.queue}"
 
+    def mark_key(self, unique: str) -> str:
+        """Return the key of one writer's marks (marks.py), outside the queue's keys."""
+        return f"{self.prefix}::sandboxq:mark:{self.queue}:{unique}"
+
     def reply_key(self, unique: str) -> str:
         """List for answers to what was asked over ``control_channel``, in the queue's slot."""
         return f"{self.reply_prefix}{self.queue}:{unique}"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.broker.batches import run_batches
+from redis.exceptions import ResponseError
+
+from sandboxq.broker.batches import BATCH, run_batches
+from sandboxq.broker.link import error_from_reply
+from sandboxq.broker.marks import NO_MARK, marked
 from sandboxq.broker.script import load
 
 if TYPE_CHECKING:
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.marks import Mark
+    from sandboxq.errors import QueueError
 
 
 class Report(NamedTuple):
@@ -28,10 +34,26 @@ class Report(NamedTuple):
     keep_logs: int = 0
 
 
-async def report(broker: Broker, keys: QueueKeys, reports: Sequence[Report]) -> list[int]:
+async def report(
+    broker: Broker, keys: QueueKeys, reports: Sequence[Report], *, mark: Mark = NO_MARK
+) -> list[int | QueueError]:
     """Write these reports in order; return one code for each.
 
-    0; or -1: no such job, -2: it has no lock, -6: somebody else's lock, and nothing was written.
+    0; or -1: no such job, -2: it has no lock, -6: somebody else's lock, and nothing was written; or
+    why Redis could not write this one.
     """
-    replies = await run_batches(broker, load("report"), keys, (), reports)
-    return [code for reply in replies for code in reply]
+    replies = await run_batches(broker, load("report"), keys, (), reports, mark=mark)
+    return [
+        code if isinstance(code, int) else error_from_reply(ResponseError(code.decode()))
+        for reply in replies
+        for code in reply
+    ]
+
+
+async def reported(broker: Broker, mark: Mark, reports: Sequence[Report]) -> list[bool]:
+    """Tell which of these were dealt with by a ``report`` with this mark whose reply was lost.
+
+    Raises: BrokerUnavailable.
+    """
+    calls = await marked(broker, mark)
+    return [place // BATCH in calls for place in range(len(reports))]

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from sandboxq.broker.batches import BATCH
+from sandboxq.broker.marks import NO_MARK, marked
 from sandboxq.broker.script import load
 from sandboxq.job import KEEP_ALL
 from sandboxq.outcome import (
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.marks import Mark
     from sandboxq.broker.wire import Argument
     from sandboxq.job import Keep
     from sandboxq.outcome import Failed
 
 # How many old jobs one finishing job removes, where its options do not say it.
 DEFAULT_KEEP_LIMIT = 1000
+# Beyond this Lua's numbers are no integers any more.
+_MOST = 2**53
 _TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
 
 
@@ -49,6 +53,7 @@ class Settlement(NamedTuple):
     transition: Transition
     usage: tuple[int, int, int, int] | None = None
     is_plain: bool = False
+    started: int | None = None
 
 
 async def settle(
@@ -59,6 +64,7 @@ async def settle(
     now_ms: int,
     metrics_points: int = 0,
     retake: bool = False,
+    mark: Mark = NO_MARK,
 ) -> list[int]:
     """Write how these attempts ended; return one code for each, 0 or why it was refused.
 
@@ -66,14 +72,16 @@ async def settle(
     have failed; -3: not active (its lock is gone). Settling an attempt twice changes nothing.
     What is handed back must come in the order in which it was claimed; it returns to the front of
     its queue in that order. ``metrics_points`` is how many minutes of metrics to keep; 0: none.
-    ``retake`` settles a job too whose lock has run out, if it is still active and nobody else's.
+    ``retake`` settles a job too whose lock has run out, if it is still active and was not claimed
+    again. ``mark`` tells ``settled`` what was done when the reply is lost.
     """
     order = _placing_order(settlements)
     rows = settlements if order is None else [settlements[index] for index in order]
+    head = (now_ms, metrics_points, int(retake), mark.key)
     calls: list[tuple[Sequence[str], Sequence[Argument]]] = []
     for start in range(0, len(rows), BATCH):
         runs = _runs(rows[start : start + BATCH])
-        calls.append(((keys.base,), [now_ms, metrics_points, int(retake), *runs]))
+        calls.append(((keys.base,), [*head, mark.entry(start // BATCH), *runs]))
     replies = await broker.scripts(load("settle"), calls)
     in_order = [code for reply in replies for code in reply]
     if order is None:
@@ -81,6 +89,23 @@ async def settle(
     codes = [0] * len(settlements)
     for index, code in zip(order, in_order, strict=True):
         codes[index] = code
+    return codes
+
+
+async def settled(
+    broker: Broker, mark: Mark, settlements: Sequence[Settlement]
+) -> list[int | None]:
+    """Return the codes of what a ``settle`` with this mark did whose reply was lost or an error.
+
+    None for those with which nothing was done. Raises: BrokerUnavailable.
+    """
+    order = _placing_order(settlements) or range(len(settlements))
+    codes: list[int | None] = [None] * len(settlements)
+    for call, text in (await marked(broker, mark)).items():
+        places = order[call * BATCH : (call + 1) * BATCH]
+        known = [int(code) for code in text.rstrip("!").split(",") if code]
+        for place, code in zip(places, known if text else [0] * len(places), strict=False):
+            codes[place] = code
     return codes
 
 
@@ -99,7 +124,7 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int] | None:
 def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
     """Return the script's arguments: what neighbours have in common is sent once."""
     arguments: list[Any] = []
-    last: tuple[str | bytes, ...] = ()
+    last: tuple[str | bytes | int, ...] = ()
     length = 0
     for settlement in settlements:
         common, own = _row(settlement)
@@ -111,17 +136,18 @@ def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
     return arguments
 
 
-def _row(settlement: Settlement) -> tuple[tuple[str | bytes, ...], tuple[bytes, ...]]:
-    """Return (kind, token, rule), and what is the attempt's own: (id, text, usage)."""
-    job_id, token, transition, usage, is_plain = settlement
+def _row(settlement: Settlement) -> tuple[tuple[str | bytes | int, ...], tuple[bytes, ...]]:
+    """Return (kind, token, rule, attempt), and what is the attempt's own: (id, text, usage)."""
+    job_id, token, transition, usage, is_plain, number = settlement
+    started: bytes | int = b"" if number is None else number
     used = b"" if usage is None else b"%d %d %d %d" % usage
     if isinstance(transition, Complete):
         keep, reference = transition.keep, transition.reference
         rule = "" if keep is KEEP_ALL else _keep_rule(keep)
         if reference:
-            return ("c", token, f"{rule}\n{reference}"), (job_id, transition.value, used)
+            return ("c", token, f"{rule}\n{reference}", started), (job_id, transition.value, used)
         kind = "C" if is_plain and keep.count != 0 else "c"
-        return (kind, token, rule), (job_id, transition.value, used)
+        return (kind, token, rule, started), (job_id, transition.value, used)
     match transition:
         case Fail():
             kind, (text, rule) = "f", failure_row(transition)
@@ -135,7 +161,7 @@ def _row(settlement: Settlement) -> tuple[tuple[str | bytes, ...], tuple[bytes, 
         case _:
             kind, rule = _move(transition)
             text, used = b"", b""
-    return (kind, token, rule), (job_id, text, used)
+    return (kind, token, rule, started), (job_id, text, used)
 
 
 def _move(transition: Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:
@@ -162,7 +188,7 @@ def _keep_rule(keep: Keep) -> str:
     if keep.count is None and keep.age is None:
         return ""
     count = -1 if keep.count is None else keep.count
-    age_ms = -1 if keep.age is None else round(keep.age * 1000)
+    age_ms = -1 if keep.age is None else round(min(keep.age * 1000, _MOST))
     return f"{count} {age_ms} {DEFAULT_KEEP_LIMIT if keep.limit is None else keep.limit}"
 
 

@@ -7,8 +7,9 @@ child ──REQUEST──► pool ──► listener ──take──► run ─
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.children import commands_of
 from sandboxq.child.frames import decode_page
@@ -16,11 +17,11 @@ from sandboxq.dependencies import ALL, PAGE, VALUES, Page
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sandboxq.broker.children import Command
     from sandboxq.pool.question import Question
     from sandboxq.worker.context import WorkerContext
+
+_log = logging.getLogger("sandboxq.worker")
 
 # Bounds one round trip; what comes after it waits for the next.
 MOST_QUESTIONS = 100
@@ -42,57 +43,64 @@ class Answers:
         self._keys = context.keys
         self._telemetry = context.telemetry
         self._asked: list[_Asked] = []
+        self._most = MOST_QUESTIONS
         self._work = asyncio.Event()
 
     def take(self, question: Question) -> None:
         """Take a question of a running job; what makes no sense is refused at once."""
         job_id = question.call.key.decode(errors="replace")
         try:
-            page = _page_from(question)
-        except (UsageError, struct.error) as error:
+            commands = commands_of(self._keys, job_id, question.kind, _page_from(question))
+        except (UsageError, ValueError, struct.error) as error:
             question.refuse(f"the question is not understood: {error}")
             return
-        commands = commands_of(self._keys, job_id, question.kind, page)
         self._asked.append(_Asked(question, commands))
         self._work.set()
 
     async def run(self) -> None:
         """Answer until cancelled."""
         while True:
-            await self._work.wait()
+            # First what lies there: whoever ran before this may have left it.
             self._work.clear()
             while self._asked:
                 try:
                     await self._answer_some()
                 except BrokerUnavailable:
                     await self._broker.wait_until_back(self._telemetry)
+            await self._work.wait()
 
     async def _answer_some(self) -> None:
-        batch = self._asked[:MOST_QUESTIONS]
+        batch = self._asked[: self._most]
         try:
-            await self._answer(batch)
+            replies = iter(
+                await self._broker.pipeline([each for asked in batch for each in asked.commands])
+            )
         except BrokerUnavailable:
+            self._most = max(1, len(batch) // 2)
             raise
-        except QueueError:
+        except Exception as error:  # noqa: BLE001 - one of many may be the cause: fewer, then alone
+            self._most = max(1, len(batch) // 2)
+            if len(batch) > 1:
+                return
+            _refuse(batch[0].question, error)
+        else:
+            self._most = min(2 * self._most, MOST_QUESTIONS)
             for asked in batch:
-                await self._answer_alone(asked)
+                _answer(asked.question, [next(replies) for _ in asked.commands])
         del self._asked[: len(batch)]
 
-    async def _answer(self, batch: Sequence[_Asked]) -> None:
-        replies = iter(
-            await self._broker.pipeline([each for asked in batch for each in asked.commands])
-        )
-        for asked in batch:
-            mine = [next(replies) for _ in asked.commands]
-            asked.question.answer(mine)
 
-    async def _answer_alone(self, asked: _Asked) -> None:
-        try:
-            await self._answer([asked])
-        except BrokerUnavailable:
-            raise
-        except QueueError as error:
-            asked.question.refuse(str(error))
+def _answer(question: Question, replies: list[Any]) -> None:
+    try:
+        question.answer(replies)
+    except Exception as error:  # noqa: BLE001 - one answer that cannot be sent is no harm to others
+        _refuse(question, error)
+
+
+def _refuse(question: Question, error: Exception) -> None:
+    if not isinstance(error, QueueError):
+        _log.error("job %r asked what cannot be answered", question.call.key, exc_info=error)
+    question.refuse(str(error))
 
 
 def _page_from(question: Question) -> Page | None:

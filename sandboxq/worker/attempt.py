@@ -25,27 +25,31 @@ class AttemptState(enum.Enum):
     LOST = "lost"  # somebody else owns the job: whatever its child still says is dropped
 
 
-_DEFAULT_OPTIONS = JobOptions()
+DEFAULT_OPTIONS = JobOptions()
 
 
 class Attempt:
     """A claimed job on its way through the worker.
 
-    ``options`` are the defaults until the job's own have been read.
+    ``options`` are the defaults until the job's own have been read; ``refusals`` is how often Redis
+    has refused its outcome alone.
     """
 
-    __slots__ = ("call", "job", "options", "seconds", "span", "state", "token", "usage")
+    __slots__ = (
+        "call", "job", "options", "refusals", "seconds", "span", "state", "token", "usage",
+    )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, token: bytes) -> None:
         """Hold what the claim returned; the call is made when the job is given to the pool."""
         self.job = job
         self.token = token
-        self.options = _DEFAULT_OPTIONS
+        self.options = DEFAULT_OPTIONS
         self.state = AttemptState.CLAIMED
         self.seconds = 0.0
         self.usage: tuple[int, int, int, int] | None = None
         self.call: Call | None = None
         self.span: AttemptSpan | None = None
+        self.refusals = 0
 
 
 def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) -> Call:

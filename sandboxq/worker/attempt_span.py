@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import json_value
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from sandboxq.outcome import Failed, Transition
     from sandboxq.tracing import ProcessSpan, Tracing
     from sandboxq.worker.attempt import Attempt
+
+_log = logging.getLogger("sandboxq.worker")
 
 
 class AttemptSpan:
@@ -33,16 +36,20 @@ class AttemptSpan:
 
 
 def begin_span(attempt: Attempt, tracing: Tracing, queue: str, worker: str) -> None:
-    """Begin the span of an attempt whose options could be read."""
+    """Begin the span of an attempt whose options could be read; without one the job runs too."""
     job = attempt.job
-    span = tracing.start_process(
-        queue,
-        job_id=job.id.decode(errors="replace"),
-        job_name=job.name.decode(errors="replace"),
-        worker=worker,
-        metadata=attempt.options.trace_context,
-    )
-    attempt.span = AttemptSpan(span)
+    try:
+        span = tracing.start_process(
+            queue,
+            job_id=job.id.decode(errors="replace"),
+            job_name=job.name.decode(errors="replace"),
+            worker=worker,
+            metadata=attempt.options.trace_context,
+        )
+    except Exception:  # noqa: BLE001 - whose spans these are must not end a job
+        _log.exception("no span for job %s", job.id.decode(errors="replace"))
+    else:
+        attempt.span = AttemptSpan(span)
 
 
 def end_span(attempt: Attempt, transition: Transition | None = None) -> None:
@@ -50,7 +57,13 @@ def end_span(attempt: Attempt, transition: Transition | None = None) -> None:
     held, attempt.span = attempt.span, None
     if held is None:
         return
-    made = attempt.job.attempts_made
+    try:
+        _end(held, attempt.job.attempts_made, transition)
+    except Exception:  # noqa: BLE001 - as above
+        _log.exception("the span of job %s was lost", attempt.job.id.decode(errors="replace"))
+
+
+def _end(held: AttemptSpan, made: int, transition: Transition | None) -> None:
     match transition:
         case Complete():
             held.span.end(attempts_made=made + 1, event="job completed", failure=None)

@@ -43,7 +43,11 @@ from sandboxq.outcome import (
     RetryRules,
     decide,
 )
+from sandboxq.telemetry import JobClaimed, JobProgressed, JobsClaimed
+from sandboxq.worker.announcer import Announcer
+from sandboxq.worker.attempt import Attempt
 from sandboxq.worker.claimer import LONGEST_DELAY_WAIT, refusal_of
+from sandboxq.worker.lost_claims import claimed_under, give_back
 from sandboxq.worker.scheduler import SchedulerKeeper
 
 if TYPE_CHECKING:
@@ -55,6 +59,10 @@ if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
 
 # What the scripts answer (bullmq-wire.md 3.1).
+_NOT_FOUND = -1
+_FAILED_CHILD = -9
+# The caller has the job still.
+_HELD_ON = (-4, _FAILED_CHILD)
 _ERRORS: dict[int, tuple[type[QueueError], str]] = {
     -1: (JobNotFound, "does not exist any more"),
     -2: (LockMissing, "has no lock: it has ended, or was found stalled"),
@@ -74,24 +82,32 @@ class HeldJob(Job):
     """
 
     token: str
-    claimed: ClaimedJob = field(repr=False, compare=False)
+    attempt: Attempt = field(repr=False, compare=False)
     hand: ByHand = field(repr=False, compare=False)
+    claimed_at: float = field(repr=False, compare=False)
 
-    async def move_to_completed(self, value: Any) -> None:
-        """End the job with a JSON value.
+    async def move_to_completed(self, value: Any, *, fetch_next: bool = False) -> HeldJob | None:
+        """End the job with a JSON value; with ``fetch_next`` return the next one, if one waits.
 
-        Raises: JobPendingChildren, JobHasFailedChildren.
+        It is claimed under the same token. Raises: JobPendingChildren, JobHasFailedChildren.
         """
-        await self.hand.settle(self, Completed(json_text(value, "the value").encode()))
+        outcome = Completed(json_text(value, "the value").encode())
+        return await self.hand.settle_and_go_on(self, outcome, fetch_next=fetch_next)
 
-    async def move_to_failed(self, error: BaseException | str) -> None:
-        """Count a failed attempt: the job is tried again as its options say, or has failed."""
+    async def move_to_failed(
+        self, error: BaseException | str, *, fetch_next: bool = False
+    ) -> HeldJob | None:
+        """Count a failed attempt: the job is tried again as its options say, or has failed.
+
+        With ``fetch_next`` the next job is returned, as by ``move_to_completed``.
+        """
         if isinstance(error, str):
-            await self.hand.settle(self, Failed(error))
-            return
-        reason, stack, cause, flags = failure_from(error)
-        is_final = bool(flags & UNRECOVERABLE)
-        await self.hand.settle(self, Failed(reason, stack, cause, is_unrecoverable=is_final))
+            failure = Failed(error)
+        else:
+            reason, stack, cause, flags = failure_from(error)
+            is_final = bool(flags & UNRECOVERABLE)
+            failure = Failed(reason, stack, cause, is_unrecoverable=is_final)
+        return await self.hand.settle_and_go_on(self, failure, fetch_next=fetch_next)
 
     async def move_to_delayed(self, seconds: float | timedelta) -> None:
         """Let the job run again after so long; no attempt counts."""
@@ -105,7 +121,7 @@ class HeldJob(Job):
     async def move_to_waiting_children(self) -> bool:
         """Let the job wait for its children; False, and it is held on, when none is pending.
 
-        Raises: JobHasFailedChildren.
+        Raises: JobHasFailedChildren, whatever else is pending.
         """
         if not await self.hand.has_pending_children(self):
             return False
@@ -136,15 +152,21 @@ class ByHand:
 
     def __init__(self, context: WorkerContext) -> None:
         """Work on the queue of this context, by its settings."""
+        self._context = context
         self._broker = context.broker
         self._keys = context.keys
         self._settings = settings = context.settings
+        self._telemetry = context.telemetry
+        self._announcer = Announcer(context.telemetry)
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
         self._scheduler_keeper = SchedulerKeeper(context)
         self._reader: BlockingReader | None = None
         # What was claimed for callers who were cancelled, on its way back.
         self._giving_back: set[asyncio.Task[None]] = set()
+        # Claims whose reply was lost, and what callers have got: a token may be used for both.
+        self._lost_tokens: list[str] = []
+        self._given: dict[bytes, str] = {}
 
     async def next_job(self, token: str | None, timeout: float) -> HeldJob | None:
         """Claim a job under ``token``; wait for one for at most so many seconds."""
@@ -152,6 +174,7 @@ class ByHand:
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
         while True:
+            await self._give_back_lost()
             found = await self._claim(token)
             for job in found.jobs:
                 held = await self._taken_or_given_back(found, job, token)
@@ -167,32 +190,59 @@ class ByHand:
 
     async def settle(self, job: HeldJob, outcome: Outcome) -> None:
         """Write how the job goes on."""
+        job.attempt.seconds = asyncio.get_running_loop().time() - job.claimed_at
+        self._check(job.id, await self._settled(job.attempt, outcome))
+
+    async def settle_and_go_on(
+        self, job: HeldJob, outcome: Outcome, *, fetch_next: bool
+    ) -> HeldJob | None:
+        """Write how the job goes on; return the next job if that is wanted and one waits."""
+        await self.settle(job, outcome)
+        return await self.next_job(job.token, 0.0) if fetch_next else None
+
+    async def _settled(self, attempt: Attempt, outcome: Outcome) -> int:
         transition = decide(
             outcome,
-            job.opts,
-            attempts_made=job.claimed.attempts_made,
-            attempts_started=job.claimed.attempts_started,
+            attempt.options,
+            attempts_made=attempt.job.attempts_made,
+            attempts_started=attempt.job.attempts_started,
             retention=self._retention,
             rules=self._rules,
         )
         (code,) = await settle(
             self._broker,
             self._keys,
-            [Settlement(job.id.encode(), job.token.encode(), transition)],
+            [Settlement(attempt.job.id, attempt.token, transition)],
             now_ms=await self._broker.now_ms(),
             metrics_points=self._settings.metrics_points,
         )
-        self._check(job, code)
+        if code not in _HELD_ON:
+            self._given.pop(attempt.job.id, None)
+        if not code:
+            self._announcer.tell_settled([(attempt, transition)])
+        return code
 
     async def has_pending_children(self, job: HeldJob) -> bool:
-        """Tell whether a child of the job has not ended."""
-        return bool(await self._broker.command("EXISTS", self._keys[f"{job.id}:dependencies"]))
+        """Tell whether a child of the job has not ended.
+
+        Raises: as Node does, JobNotFound or JobHasFailedChildren.
+        """
+        key = self._keys[job.id]
+        names = (key, f"{key}:unsuccessful", f"{key}:dependencies")
+        exists, has_failed, is_pending = await self._broker.pipeline(
+            [("EXISTS", name) for name in names]
+        )
+        if not exists:
+            self._check(job.id, _NOT_FOUND)
+        if has_failed:
+            self._check(job.id, _FAILED_CHILD)
+        return bool(is_pending)
 
     async def extend(self, job: HeldJob, seconds: float | None) -> None:
         """Renew the job's lock."""
         lock_ms = self._settings.lock_ms if seconds is None else ms_from_seconds(seconds)
-        pair = (job.id.encode(), job.token.encode())
-        if await extend(self._broker, self._keys, [pair], lock_ms=lock_ms):
+        lock = (job.attempt.job.id, job.attempt.token, b"")
+        if await extend(self._broker, self._keys, [lock], lock_ms=lock_ms):
             message = f"job {job.id} is not locked by {job.token!r} any more"
             raise LockMissing(message)
 
@@ -200,13 +250,17 @@ class ByHand:
         """Write progress, data or a log line."""
         keep_logs = job.opts.keep_logs or 0
         payload = text.encode("utf-8", "backslashreplace")
-        row = Report(job.id.encode(), job.token.encode(), kind, payload, keep_logs)
+        row = Report(job.attempt.job.id, job.attempt.token, kind, payload, keep_logs)
         (code,) = await report(self._broker, self._keys, [row])
-        self._check(job, code)
+        self._check(job.id, code)
+        if kind == "progress":
+            self._telemetry.emit(JobProgressed(job.id, payload))
 
     async def close(self) -> None:
-        """Close the connection that waits; twice is harmless."""
+        """Give back what nobody has got, and close the connection that waits; twice is harmless."""
         await asyncio.gather(*self._giving_back)
+        with contextlib.suppress(QueueError):
+            await self._give_back_lost()
         if self._reader is not None:
             reader, self._reader = self._reader, None
             await reader.close()
@@ -230,6 +284,18 @@ class ByHand:
             # What Redis hands out all the same nobody would know of until it is found stalled.
             self._give_back_soon(claiming, token)
             raise
+        except BaseException:
+            self._lost_tokens.append(token)
+            raise
+
+    async def _give_back_lost(self) -> None:
+        """Give back what claims took whose reply was lost, or could not be read."""
+        while self._lost_tokens:
+            token = self._lost_tokens[0]
+            found = await claimed_under(self._context, [token])
+            mine = [job_id for job_id in reversed(found) if self._given.get(job_id) != token]
+            await give_back(self._context, [(job_id, token.encode()) for job_id in mine])
+            del self._lost_tokens[0]
 
     def _give_back_soon(self, claiming: asyncio.Future[Claim], token: str) -> None:
         """Give back what a claim took, or takes; its caller does not wait for that."""
@@ -256,19 +322,23 @@ class ByHand:
 
     async def _taken(self, claimed: ClaimedJob, token: str) -> HeldJob | None:
         """Return the job as its caller gets it; None when it had to fail, or is gone already."""
-        job = await job_of(self._broker, self._keys, claimed.id.decode())
-        if job is None:
-            return None
-        members = {each.name: getattr(job, each.name) for each in fields(Job)}
-        held = HeldJob(**members, token=token, claimed=claimed, hand=self)
+        attempt = Attempt(claimed, token.encode())
         if claimed.scheduler_id:
             # When that cannot be, whoever claims it next keeps its scheduler going.
             await self._scheduler_keeper.advance([claimed])
-        refusal = refusal_of(claimed, self._settings.max_started_attempts) or _unreadable(claimed)
-        if not refusal:
-            return held
-        await self.settle(held, Failed(refusal, is_unrecoverable=True))
-        return None
+        refusal = refusal_of(claimed, self._settings.max_started_attempts) or _read(attempt)
+        if refusal:
+            await self._settled(attempt, Failed(refusal, is_unrecoverable=True))
+            return None
+        job = await job_of(self._broker, self._keys, claimed.id.decode())
+        if job is None:
+            return None
+        self._telemetry.emit(JobsClaimed(1))
+        self._telemetry.emit(JobClaimed(job.id, job.name))
+        self._given[claimed.id] = token
+        members = {each.name: getattr(job, each.name) for each in fields(Job)}
+        now = asyncio.get_running_loop().time()
+        return HeldJob(**members, token=token, attempt=attempt, hand=self, claimed_at=now)
 
     async def _wait(self, found: Claim, left: float) -> None:
         if found.rate_limit_ms:
@@ -299,16 +369,22 @@ class ByHand:
             ends_at = min(ends_at, clock() + due)
             left = ends_at - clock()
 
-    def _check(self, job: HeldJob, code: int) -> None:
+    def _check(self, job_id: str, code: int | QueueError) -> None:
+        if isinstance(code, QueueError):
+            raise code
         if code:
             kind, what = _ERRORS.get(code, (QueueError, f"was refused with code {code}"))
-            message = f"job {job.id} of queue {self._keys.queue} {what}"
+            message = f"job {job_id} of queue {self._keys.queue} {what}"
             raise kind(message)
 
 
-def _unreadable(claimed: ClaimedJob) -> str:
+def _read(attempt: Attempt) -> str:
+    """Read the job's options; return why it cannot be given to anybody, or nothing."""
     try:
-        options_from_wire(claimed.opts)
+        attempt.job.id.decode()
+        attempt.options = options_from_wire(attempt.job.opts)
     except OptionsUnreadable as error:
         return str(error)
+    except UnicodeDecodeError:
+        return f"the job's id {attempt.job.id!r} is not UTF-8"
     return ""

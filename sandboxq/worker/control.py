@@ -14,6 +14,7 @@ from sandboxq.broker.control import (
     request_from_payload,
 )
 from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
+from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
@@ -25,6 +26,9 @@ _log = logging.getLogger("sandboxq.worker")
 
 # More children than this is a slip of the finger, not a wish.
 MOST_PROCS = 1024
+# Bytes of a message that are shown, and how many requests are worked on at once.
+_MOST_SHOWN = 200
+_MOST_TASKS = 32
 
 
 class Controlled(Protocol):
@@ -47,10 +51,13 @@ class Control:
     def __init__(self, broker: Broker, keys: QueueKeys, worker: Controlled, dump: Dump) -> None:
         """Pass on to ``worker`` and ``dump`` what is asked."""
         self._dump = dump
-        self._dumping: set[asyncio.Task[None]] = set()
         self._broker = broker
         self._keys = keys
         self._worker = worker
+        self._seldom = Seldom()
+        # What takes a while: who cancels must not wait for a dump, or for children that start.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scaling = asyncio.Lock()
 
     async def run(self) -> None:
         """Obey until cancelled; return when this user may not listen: jobs run without that."""
@@ -67,42 +74,45 @@ class Control:
         subscription = await self._broker.subscribe(self._keys.control_channel)
         try:
             async for payload in subscription:
-                await self._obey(payload)
+                self._obey(payload)
         finally:
-            for task in self._dumping:
+            for task in self._tasks:
                 task.cancel()
             await asyncio.shield(subscription.close())
 
-    async def _obey(self, payload: bytes) -> None:
-        match request_from_payload(payload, self._keys):
-            case CancelRequest(job_id, reason, grace) as request:
-                has_it = self._worker.cancel(job_id, reason, grace=grace)
-                await self._answer(request, has_it=has_it)
-            case DumpRequest() as request:
-                # It may take two seconds: who cancels or scales meanwhile must not wait for it.
-                task = asyncio.create_task(self._tell_stacks(request))
-                self._dumping.add(task)
-                task.add_done_callback(self._dumping.discard)
-            case ScaleRequest(procs) as request if 1 <= procs <= MOST_PROCS:
-                await self._scale(request)
-            case _:
-                what = payload[:200]
-                _log.warning("a message on the control channel is not understood: %r", what)
+    def _obey(self, payload: bytes) -> None:
+        request = request_from_payload(payload, self._keys)
+        what = repr(payload[:_MOST_SHOWN])
+        if request is None or (
+            isinstance(request, ScaleRequest) and not 1 <= request.procs <= MOST_PROCS
+        ):
+            self._seldom.warn("a message on the control channel is not understood", what)
+        elif len(self._tasks) >= _MOST_TASKS:
+            self._seldom.warn("too much is asked over the control channel at once, left out", what)
+        else:
+            task = asyncio.create_task(self._answered(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _tell_stacks(self, request: DumpRequest) -> None:
-        await self._answer(request, **await self._dump.rows(request.target))
-
-    async def _scale(self, request: ScaleRequest) -> None:
+    async def _answered(self, request: Request) -> None:
         try:
-            procs = await self._worker.scale(request.procs)
+            members = await self._done(request)
+            await answer(self._broker, request, worker=self._worker.name, **members)
         except ChildStartFailed as error:
             # The text has the user's frames; ours would say nothing.
             _log.error("a new child could not start; it is tried again: %s", error)
-            return
-        await self._answer(request, procs=procs)
-
-    async def _answer(self, request: Request, **members: Any) -> None:
-        try:
-            await answer(self._broker, request, worker=self._worker.name, **members)
         except QueueError as error:
-            _log.warning("%r was obeyed, but the answer was not taken: %s", request, error)
+            self._seldom.warn("a request was obeyed, but the answer was not taken", error)
+        except Exception as error:  # noqa: BLE001 - the boundary of one request
+            self._seldom.warn("a request could not be obeyed", f"{request!r:.200}: {error!r}")
+
+    async def _done(self, request: Request) -> dict[str, Any]:
+        """Do what is asked; return what the answer says of it."""
+        match request:
+            case CancelRequest(job_id, reason, grace):
+                return {"has_it": self._worker.cancel(job_id, reason, grace=grace)}
+            case DumpRequest(target):
+                return await self._dump.rows(target)
+            case ScaleRequest(procs):
+                async with self._scaling:
+                    return {"procs": await self._worker.scale(procs)}

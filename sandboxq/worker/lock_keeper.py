@@ -57,8 +57,8 @@ class LockKeeper:
         """Beat until cancelled."""
         clock = asyncio.get_running_loop().time
         interval = self._settings.heartbeat_interval
-        self._last_beat = clock()
-        next_beat = self._last_beat + interval
+        # At once: who ran before this may not have come to it.
+        next_beat = self._last_beat = clock()
         while True:
             await asyncio.sleep(max(0.0, next_beat - clock()))
             try:
@@ -69,10 +69,14 @@ class LockKeeper:
             next_beat = max(next_beat + interval, clock())
 
     async def _beat(self, now: float) -> None:
-        held = [(attempt.job.id, attempt.token) for attempt in self._held.values()]
+        held: list[tuple[bytes, bytes, int | bytes]] = [
+            (attempt.job.id, attempt.token, attempt.job.attempts_started)
+            for attempt in self._held.values()
+        ]
         in_transit = self._in_transit()
         if in_transit:
-            held += (await claimed_under(self._context, in_transit)).items()
+            found = await claimed_under(self._context, in_transit)
+            held += [(job_id, token, b"") for job_id, token in found.items()]
         if not held:
             self._last_beat = now
             return
@@ -87,7 +91,7 @@ class LockKeeper:
         done = asyncio.get_running_loop().time()
         self._telemetry.emit(HeartbeatSent(done - self._last_beat, len(held)))
         self._last_beat = done
-        self._drop(lost, dict(held))
+        self._drop(lost, {job_id: token for job_id, token, _ in held})
 
     def _drop(self, lost: list[bytes], tokens: dict[bytes, bytes]) -> None:
         # An attempt that was settled, or whose outcome is on its way, has not lost its lock but
@@ -96,7 +100,7 @@ class LockKeeper:
             attempt
             for job_id in lost
             if (attempt := self._held.get(job_id))
-            and attempt.token == tokens[job_id]
+            and attempt.token == tokens.get(job_id)
             and attempt.state is not AttemptState.ENDED
         ]
         if not gone:

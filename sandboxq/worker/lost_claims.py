@@ -7,16 +7,19 @@ command may still be on its way, or wait in Redis behind a connection that is de
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.settle import Settlement, settle
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.outcome import HandBack
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sandboxq.worker.context import WorkerContext
+
+_log = logging.getLogger("sandboxq.worker")
 
 # A claim puts its jobs in front of the active list; what others have claimed since is before them.
 _LOOK_AT = 2000
@@ -54,7 +57,7 @@ class LostClaims:
     async def run(self) -> None:
         """Look again for a while after each loss, until cancelled."""
         while True:
-            await self._work.wait()
+            # First what lies there: whoever ran before this may have left it.
             self._work.clear()
             while self._watched:
                 await asyncio.sleep(_LOOK_EVERY)
@@ -62,6 +65,7 @@ class LostClaims:
                     await self._look_again()
                 except BrokerUnavailable:
                     await self._context.broker.wait_until_back(self._context.telemetry)
+            await self._work.wait()
 
     async def _look_again(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -92,6 +96,24 @@ async def _give_back(context: WorkerContext, tokens: Collection[str]) -> None:
     found = await claimed_under(context, tokens)
     if not found:
         return
-    in_order = [Settlement(job_id, found[job_id], HandBack()) for job_id in reversed(found)]
+    await give_back(context, [(job_id, found[job_id]) for job_id in reversed(found)])
+
+
+async def give_back(context: WorkerContext, jobs: Sequence[tuple[bytes, bytes]]) -> None:
+    """Put jobs back where they were, by id and token, in the order in which they were claimed.
+
+    One that Redis refuses is left to the stalled check. Raises: BrokerUnavailable.
+    """
+    rows = [Settlement(job_id, token, HandBack()) for job_id, token in jobs]
     now_ms = await context.broker.now_ms()
-    await settle(context.broker, context.keys, in_order, now_ms=now_ms)
+    try:
+        await settle(context.broker, context.keys, rows, now_ms=now_ms)
+    except BrokerUnavailable:
+        raise
+    except QueueError as error:
+        if len(jobs) > 1:
+            for each in reversed(jobs):  # the one that was claimed first comes in front in the end
+                await give_back(context, [each])
+            return
+        ((job_id, _),) = jobs
+        _log.error("job %s cannot be given back: %s", job_id.decode(errors="replace"), error)

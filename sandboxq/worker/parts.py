@@ -47,6 +47,11 @@ class Crewing(NamedTuple):
     kind: Kind
 
 
+# Without these nothing can be done: jobs that are claimed would never end, or run twice. So is the
+# claimer, which the worker starts.
+VITAL = frozenset({"settler", "lock keeper"})
+
+
 class Parts(NamedTuple):
     """The parts, each with its loop if it has one: see ``loops``."""
 

@@ -11,6 +11,7 @@ would cost more than the transfer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import mmap
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +23,7 @@ from sandboxq.pool.death import failure_from_ending
 from sandboxq.worker.attempt import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sandboxq.broker.binary import Reference
     from sandboxq.pool.answer import Unstored
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.settler import Settler
+
+_log = logging.getLogger("sandboxq.worker")
 
 # A small blob must not wait for a large one; more at once only share the same Redis.
 _CARRIERS = 2
@@ -112,14 +115,15 @@ class Porter:
         self._results: deque[_Result] = deque()
         self._memory = Memory()
         self._held = 0
-        self._fetching = 0
+        # Those whose blob is being read.
+        self._fetching: dict[Attempt, None] = {}
         self._event = asyncio.Event()
         self._is_stopping = False
 
     @property
     def pending(self) -> int:
         """How many claimed jobs are not in the pool yet."""
-        return len(self._waiting) + self._fetching
+        return len(self._waiting) + len(self._fetching)
 
     def fetch(self, attempt: Attempt, call: Call) -> None:
         """Read what belongs to a claimed job, then deliver its call."""
@@ -133,15 +137,14 @@ class Porter:
         self._wake()
 
     def take_back(self) -> list[Attempt]:
-        """Fetch no more; return the attempts that were not fetched."""
+        """Deliver no more; return the attempts that are not in the pool, in their order."""
         self._is_stopping = True
-        attempts = [attempt for attempt, _ in self._waiting]
+        attempts = [*self._fetching, *(attempt for attempt, _ in self._waiting)]
         self._waiting.clear()
         return attempts
 
     async def run(self) -> None:
         """Carry until cancelled."""
-        self._fetching = 0
         async with asyncio.TaskGroup() as carriers:
             for _ in range(_CARRIERS):
                 carriers.create_task(self._carry())
@@ -152,11 +155,23 @@ class Porter:
     async def _carry(self) -> None:
         while True:
             if self._results:
-                await self._store(*self._results.popleft())
+                result = self._results.popleft()
+                await self._carried(result.attempt, self._store(*result))
             elif self._waiting and self._has_room(self._waiting[0][0]):
-                await self._fetch(*self._waiting.popleft())
+                attempt, call = self._waiting.popleft()
+                await self._carried(attempt, self._fetch(attempt, call))
             else:
                 await self._rest()
+
+    async def _carried(self, attempt: Attempt, carrying: Awaitable[None]) -> None:
+        """Carry for one job; whatever becomes of that, it ends and the next one is carried."""
+        try:
+            await carrying
+        except Exception as error:  # noqa: BLE001 - the boundary of one job
+            job_id = attempt.job.id.decode(errors="replace")
+            _log.error("the arrays and bytes of job %s", job_id, exc_info=error)
+            reason = f"its arrays and bytes cannot be carried: {type(error).__name__}: {error}"
+            self._settler.end(attempt, Failed(reason, cause=type(error).__name__))
 
     async def _rest(self) -> None:
         self._event.clear()
@@ -172,7 +187,9 @@ class Porter:
     # ── to the pool ──
 
     async def _fetch(self, attempt: Attempt, call: Call) -> None:
-        self._fetching += 1
+        if not self._is_wanted(attempt, call):
+            return
+        self._fetching[attempt] = None
         try:
             reference = reference_from_text(attempt.job.binary.decode(errors="replace"))
             call.blob = await self._blob_of(reference)
@@ -181,16 +198,22 @@ class Porter:
             self._settler.end(attempt, failure)
             return
         finally:
-            self._fetching -= 1
+            del self._fetching[attempt]
+        if self._is_wanted(attempt, call):
+            attempt.state = AttemptState.RUNNING
+            self._deliver(call)
+
+    def _is_wanted(self, attempt: Attempt, call: Call) -> bool:
+        """Tell whether a job is still to be run; see to it that it ends if that was asked for."""
         if attempt.state is not AttemptState.CLAIMED:
-            return
+            return False  # lost, or given back
         if call.ending is not None:
             self._settler.end(attempt, failure_from_ending(call.ending, HandedBack()))
         elif self._is_stopping:
             self._settler.hand_back(attempt)
         else:
-            attempt.state = AttemptState.RUNNING
-            self._deliver(call)
+            return True
+        return False
 
     async def _blob_of(self, reference: Reference) -> Cargo:
         def into(view: memoryview) -> Callable[[int], memoryview]:

@@ -14,7 +14,7 @@ _log = logging.getLogger("sandboxq.worker")
 # A loop that crashed is started again after this long, twice as long each time in a row.
 FIRST_RESTART = 0.1
 LONGEST_RESTART = 5.0
-# So many crashes in a row are no passing trouble: the worker gives up.
+# So many crashes in a row are no passing trouble: a worker gives up that cannot do without it.
 MOST_CRASHES = 6
 # A loop that ran this long before it crashed starts counting anew.
 STEADY_SECONDS = 60.0
@@ -23,15 +23,16 @@ STEADY_SECONDS = 60.0
 class Service:
     """Runs one loop as a task. May be stopped before it was started, and twice.
 
-    A crash of the loop is logged and the loop is started again with growing delays; after
-    MOST_CRASHES in a row ``on_failure`` is told, who stops the worker.
+    A crash of the loop is logged and the loop is started again with growing delays: each loop does
+    first what its predecessor has left. After MOST_CRASHES in a row ``on_failure`` is told, who
+    stops the worker; without it the service is tried for ever.
     """
 
     def __init__(
         self,
         name: str,
         loop: Callable[[], Awaitable[None]],
-        on_failure: Callable[[Exception], None],
+        on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         """Prepare the service ``name``; nothing runs yet."""
         self.name = name
@@ -62,14 +63,25 @@ class Service:
             try:
                 await self._loop()
             except Exception as error:  # noqa: BLE001 - the service's boundary: logged, counted, restarted
-                if self._is_stopping:  # its last words failed
-                    _log.warning("%s: %s", self.name, error)
-                    return
-                crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
-                _log.error("%s crashed (%d in a row)", self.name, crashes, exc_info=error)
-                if crashes >= MOST_CRASHES:
-                    self._on_failure(error)
-                    return
-                await asyncio.sleep(min(LONGEST_RESTART, FIRST_RESTART * 2**crashes))
+                crash = error
+            except asyncio.CancelledError as error:
+                if _is_being_cancelled():
+                    raise
+                # Something in it has raised it by itself: nobody wants the service to end.
+                crash = RuntimeError(f"cancelled from within: {error!r}")
             else:
                 return
+            if self._is_stopping:  # its last words failed
+                _log.warning("%s: %s", self.name, crash)
+                return
+            crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
+            _log.error("%s crashed (%d in a row)", self.name, crashes, exc_info=crash)
+            if self._on_failure is not None and crashes >= MOST_CRASHES:
+                self._on_failure(crash)
+                return
+            await asyncio.sleep(min(LONGEST_RESTART, FIRST_RESTART * 2 ** min(crashes, 16)))
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

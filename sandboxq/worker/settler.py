@@ -3,63 +3,48 @@
 pool ──report──► reports ─┐
      ──outcome─► endings ─┴─► flush: report script, then settle script ──► Redis
                     ▲           │ Redis away: everything is kept and sent again
-                    └───────────┘
+                    └───────────┘ an error: in halves, until what is refused stands alone
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.broker.report import Report, report
-from sandboxq.broker.settle import Settlement, settle
-from sandboxq.errors import BrokerUnavailable, QueueError
-from sandboxq.job import Usage, UsageTotals, usage_from_measure
+from sandboxq.broker.marks import Mark
+from sandboxq.broker.report import Report
+from sandboxq.broker.settle import Settlement, settle, settled
+from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, QueueError
 from sandboxq.outcome import (
     AwaitChildren,
     Complete,
     Completed,
-    Fail,
     Failed,
-    HandBack,
     HandedBack,
-    LimitRate,
-    Postpone,
     Retention,
-    RetryLater,
-    RetryNow,
     RetryRules,
     complete,
     decide,
 )
-from sandboxq.telemetry import (
-    NOTHING_USED,
-    AttemptFailed,
-    JobCompleted,
-    JobMoved,
-    JobProgressed,
-    JobsSettled,
-    OutcomesDropped,
-)
-from sandboxq.worker.attempt import AttemptState
+from sandboxq.telemetry import JobProgressed
+from sandboxq.worker.announcer import Announcer
+from sandboxq.worker.attempt import DEFAULT_OPTIONS, AttemptState
 from sandboxq.worker.attempt_span import end_span
+from sandboxq.worker.reports import MOST_TRIES, Reports, say_refused
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome, Transition
+    from sandboxq.worker.announcer import Ending
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
 
-    # An attempt with the transition that its outcome led to.
-    Ending = tuple[Attempt, Transition]
-
 _log = logging.getLogger("sandboxq.worker")
 
-# A flood of log rows is written in round trips of so many, so that none takes too long.
-MOST_REPORTS = 1000
-# While more than this waits for Redis, children that report are not read: their code waits.
-MOST_UNWRITTEN = 20_000
-MOST_UNWRITTEN_BYTES = 32 << 20
+# One round trip settles no more: the rest waits for the next.
+MOST_ENDINGS = 10_000
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
 PENDING_CHILDREN = -4
@@ -78,45 +63,43 @@ _REFUSED_COMPLETION = {
 }
 
 
-# Where a job is afterwards, in BullMQ's words.
-_STATES = {
-    Complete: "completed",
-    Fail: "failed",
-    RetryNow: "retried",
-    RetryLater: "delayed",
-    Postpone: "delayed",
-    HandBack: "waiting",
-    LimitRate: "waiting",
-    AwaitChildren: "waiting-children",
-}
+class _Sent(NamedTuple):
+    """An exchange of which it is not known what Redis did with it."""
+
+    endings: list[Ending]
+    settlements: list[Settlement]
 
 
 class Settler:
-    """Keeps every outcome until Redis has taken it or the lock is provably gone."""
+    """Keeps every outcome until Redis has taken it, or the lock is provably gone."""
 
     def __init__(self, context: WorkerContext) -> None:
         """Settle the jobs that are held."""
         self._broker = context.broker
         self._keys = context.keys
-        self._settings = context.settings
+        self._settings = settings = context.settings
         self._held = context.held
         self._telemetry = context.telemetry
-        settings = context.settings
+        self._announcer = Announcer(context.telemetry)
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._rules = RetryRules(
             settings.backoff_strategies, settings.max_started_attempts, settings.max_crashes
         )
-        self._reports: list[Report] = []
-        self._unwritten_bytes = 0
+        worker_id = str(uuid.uuid4())
+        self._reports = Reports(context, context.keys.mark_key(f"{worker_id}:reports"))
+        self._mark = Mark(context.keys.mark_key(f"{worker_id}:endings"), 0)
         self._endings: list[Ending] = []
+        self._most = MOST_ENDINGS
+        self._unsure: _Sent | None = None
         self._work = asyncio.Event()
+
+    # ── what comes in ──
 
     def report(self, attempt: Attempt, kind: str, payload: bytes) -> None:
         """Take progress, a log row or new data of a running attempt."""
         if attempt.state is AttemptState.RUNNING:
             keep_logs = attempt.options.keep_logs or 0
-            self._unwritten_bytes += len(payload)
-            self._reports.append(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
+            self._reports.add(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
             if kind == "progress" and self._telemetry.wants(JobProgressed):
                 self._telemetry.emit(
                     JobProgressed(attempt.job.id.decode(errors="replace"), payload)
@@ -126,11 +109,12 @@ class Settler:
     @property
     def is_flooded(self) -> bool:
         """Whether more reports wait for Redis than should be held."""
-        is_large = self._unwritten_bytes > MOST_UNWRITTEN_BYTES
-        return is_large or len(self._reports) > MOST_UNWRITTEN
+        return self._reports.is_flooded
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Take the outcome of an attempt and decide what follows from it."""
+        """Take the outcome of an attempt, and decide what follows; a second one is dropped."""
+        if attempt.state is AttemptState.ENDED or attempt.state is AttemptState.LOST:
+            return
         attempt.state = AttemptState.ENDED
         # The call knows its attempt: left as a ring, both would wait for the garbage collector.
         attempt.call = None
@@ -139,52 +123,69 @@ class Settler:
             transition = complete(outcome, attempt.options, self._retention)
         else:
             transition = self._decided(attempt, outcome)
+        self._add(attempt, transition)
+
+    def hand_back(self, attempt: Attempt) -> None:
+        """Give back a job that never started."""
+        self.end(attempt, HandedBack())
+
+    def _add(self, attempt: Attempt, transition: Transition) -> None:
         self._endings.append((attempt, transition))
         self._work.set()
         if attempt.span is not None:
             end_span(attempt, transition)
 
     def _decided(self, attempt: Attempt, outcome: Outcome) -> Transition:
-        return decide(
-            outcome,
-            attempt.options,
-            attempts_made=attempt.job.attempts_made,
-            attempts_started=attempt.job.attempts_started,
-            crashes=attempt.job.crashes,
-            retention=self._retention,
-            rules=self._rules,
-        )
+        job = attempt.job
+        try:
+            return decide(
+                outcome,
+                attempt.options,
+                attempts_made=job.attempts_made,
+                attempts_started=job.attempts_started,
+                crashes=job.crashes,
+                retention=self._retention,
+                rules=self._rules,
+            )
+        except Exception as error:  # noqa: BLE001 - the boundary of one row: it must end somehow
+            _log.exception("job %s: no way to go on", job.id.decode(errors="replace"))
+            reason = f"what follows from its outcome cannot be decided: {error}"
+            failure = Failed(reason, cause=type(error).__name__, is_unrecoverable=True)
+            return decide(failure, DEFAULT_OPTIONS, attempts_made=0, retention=self._retention)
 
-    def hand_back(self, attempt: Attempt) -> None:
-        """Give back a job that never started."""
-        self.end(attempt, HandedBack())
+    # ── what goes out ──
 
     async def run(self) -> None:
         """Flush whenever there is something to write, until cancelled."""
         while True:
-            await self._work.wait()
+            # First what lies there: whoever ran before this may have left it.
             self._work.clear()
             await self.flush()
+            await self._work.wait()
 
     async def flush(self) -> None:
         """Write all that has been collected; while Redis is away, wait for it."""
-        while self._reports or self._endings:
+        while self._reports.rows or self._endings:
             try:
                 await self._flush_batch()
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
 
+    async def close(self) -> None:
+        """Take away the marks."""
+        with contextlib.suppress(QueueError):
+            await self._broker.command("UNLINK", self._mark.key, self._reports.mark_key)
+
     async def _flush_batch(self) -> None:
-        # Both are taken before the first await: an outcome never overtakes its attempt's reports.
-        is_flood = len(self._reports) > MOST_REPORTS
+        await self._reports.catch_up()
+        await self._catch_up()
+        # Both are taken before they are sent: an outcome never overtakes its attempt's reports.
+        is_flood = len(self._reports.rows) > self._reports.most
         endings = self._endings_before_flood() if is_flood else self._endings[:]
-        reports = self._reports[:MOST_REPORTS]
-        if reports:
-            await self._write_reports(reports)
+        if self._reports.rows and not await self._reports.write():
+            return
         if endings:
-            codes = await self._settle(endings)
-            del self._endings[: len(endings)]
-            self._conclude(endings, codes)
+            await self._settle(endings[: self._most])
 
     def _endings_before_flood(self) -> list[Ending]:
         """Put first what was reported by ended attempts; return the endings that it completes.
@@ -192,156 +193,120 @@ class Settler:
         One job that reports without end must not hold up how others end.
         """
         ended = {_run_of(ending) for ending in self._endings}
-        self._reports.sort(key=lambda each: (each.job_id, each.token) not in ended)
-        unwritten = {(each.job_id, each.token) for each in self._reports[MOST_REPORTS:]}
+        rows = self._reports.rows
+        rows.sort(key=lambda each: (each.job_id, each.token) not in ended)
+        unwritten = {(each.job_id, each.token) for each in rows[self._reports.most :]}
         self._endings.sort(key=lambda ending: _run_of(ending) in unwritten)
         return [ending for ending in self._endings if _run_of(ending) not in unwritten]
 
-    async def _write_reports(self, reports: list[Report]) -> None:
-        try:
-            await report(self._broker, self._keys, reports)
-        except BrokerUnavailable:
-            raise
-        except QueueError:
-            # Progress and log rows are not worth an outcome: said, and gone.
-            _log.exception("Redis refused %d progress and log rows", len(reports))
-        del self._reports[: len(reports)]
-        self._unwritten_bytes -= sum(len(each.payload) for each in reports)
-
-    async def _settle(self, endings: list[Ending]) -> list[int]:
+    async def _settle(self, endings: list[Ending]) -> None:
         settlements = [
             Settlement(
-                attempt.job.id, attempt.token, transition, attempt.usage, attempt.job.is_plain
+                attempt.job.id,
+                attempt.token,
+                transition,
+                attempt.usage,
+                attempt.job.is_plain,
+                attempt.job.attempts_started,
             )
             for attempt, transition in endings
         ]
+        self._unsure = _Sent(endings, settlements)
+        self._mark = self._mark._replace(number=self._mark.number + 1)
         try:
-            return await self._send(settlements)
+            codes = await settle(
+                self._broker,
+                self._keys,
+                settlements,
+                now_ms=await self._broker.now_ms(),
+                metrics_points=self._settings.metrics_points,
+                retake=True,
+                mark=self._mark,
+            )
+        except BrokerUnavailable:
+            self._most = max(1, len(endings) // 2)
+            raise
+        except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
+            self._most = max(1, len(endings) // 2)
+            say_refused(f"{len(endings)} outcomes", error)
+            if len(endings) == 1:
+                self._try_again_or_fail(endings[0], error)
+            return
+        self._unsure = None
+        self._most = min(2 * self._most, MOST_ENDINGS)
+        del self._endings[: len(endings)]
+        self._conclude(endings, codes)
+
+    async def _catch_up(self) -> None:
+        """Conclude what was settled by an exchange whose reply was lost, or an error."""
+        if self._unsure is None:
+            return
+        endings, settlements = self._unsure
+        codes = await self._known_codes(settlements)
+        self._unsure = None
+        known = [
+            (each, code) for each, code in zip(endings, codes, strict=True) if code is not None
+        ]
+        if known:
+            gone = {id(ending) for ending, _ in known}
+            self._endings = [ending for ending in self._endings if id(ending) not in gone]
+            self._conclude([ending for ending, _ in known], [code for _, code in known])
+
+    async def _known_codes(self, settlements: list[Settlement]) -> list[int | None]:
+        try:
+            return await settled(self._broker, self._mark, settlements)
         except BrokerUnavailable:
             raise
-        except QueueError:
-            _log.exception("Redis refused a batch of %d outcomes; trying one by one", len(endings))
-        return [await self._settle_alone(settlement) for settlement in settlements]
+        except QueueError as error:
+            _log.warning("what was settled before the connection broke is unknown: %s", error)
+            return [None] * len(settlements)
 
-    async def _settle_alone(self, settlement: Settlement) -> int:
-        """Settle one job; when Redis refuses it, leave the job to the stalled check."""
-        try:
-            return (await self._send([settlement]))[0]
-        except BrokerUnavailable:
-            raise
-        except QueueError:
-            _log.exception("job %s cannot be settled", settlement.job_id.decode(errors="replace"))
-            return -3
-
-    async def _send(self, settlements: list[Settlement]) -> list[int]:
-        return await settle(
-            self._broker,
-            self._keys,
-            settlements,
-            now_ms=await self._broker.now_ms(),
-            metrics_points=self._settings.metrics_points,
-            retake=True,
-        )
+    def _try_again_or_fail(self, ending: Ending, error: Exception) -> None:
+        """Send a refused outcome again, then in its place that it was refused, then nothing."""
+        attempt, _ = ending
+        attempt.refusals += 1
+        if attempt.refusals % MOST_TRIES:
+            return
+        self._unsure = None
+        self._endings.remove(ending)
+        if attempt.refusals == MOST_TRIES:
+            # Without its options: they may be the cause.
+            attempt.options = DEFAULT_OPTIONS
+            self._fail_instead(attempt, f"its outcome cannot be stored: {error}", type(error))
+            return
+        self._held.settled(attempt)
+        self._announcer.tell_dropped({f"Redis refuses it: {error}": [attempt]})
 
     def _conclude(self, endings: list[Ending], codes: list[int]) -> None:
         """Forget what was settled, take up again what must fail, and tell who listens."""
-        counts = JobsSettled()
-        dropped: dict[int, list[str]] = {}
-        tells_moves = self._telemetry.wants(JobMoved)
-        tells_completions = self._telemetry.wants(JobCompleted)
-        for (attempt, transition), code in zip(endings, codes, strict=True):
-            if code != SETTLED:
-                if code in _REFUSED_COMPLETION and isinstance(
-                    transition, (Complete, AwaitChildren)
-                ):
-                    self._fail_instead(attempt, code)
-                    continue
-                dropped.setdefault(code, []).append(attempt.job.id.decode(errors="replace"))
-                self._held.settled(attempt)
-                continue
+        if any(codes):
+            endings = self._sort_out(endings, codes)
+        for attempt, _ in endings:
             self._held.settled(attempt)
-            if isinstance(transition, Complete):
-                counts.completed += 1
-                if tells_completions:
-                    self._tell_completion(attempt, transition.value)
+        self._announcer.tell_settled(endings)
+
+    def _sort_out(self, endings: list[Ending], codes: list[int]) -> list[Ending]:
+        """Return what was settled, after seeing to the rest."""
+        taken: list[Ending] = []
+        dropped: dict[str, list[Attempt]] = {}
+        for ending, code in zip(endings, codes, strict=True):
+            attempt, transition = ending
+            if code == SETTLED:
+                taken.append(ending)
+            elif code in _REFUSED_COMPLETION and isinstance(transition, (Complete, AwaitChildren)):
+                reason = _REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))
+                self._fail_instead(attempt, reason, JobHasFailedChildren)
             else:
-                self._count(attempt, transition, counts)
-            if tells_moves:
-                self._tell_move(attempt, transition)
-        counts.usage = _total(endings, counts.crashes)
-        self._telemetry.emit(counts)
-        for code, job_ids in dropped.items():
-            self._telemetry.emit(OutcomesDropped(job_ids, _REASONS.get(code, f"code {code}")))
+                self._held.settled(attempt)
+                dropped.setdefault(_REASONS.get(code, f"code {code}"), []).append(attempt)
+        self._announcer.tell_dropped(dropped)
+        return taken
 
-    def _fail_instead(self, attempt: Attempt, code: int) -> None:
-        reason = _REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))
-        failure = Failed(reason, cause="JobHasFailedChildren", is_unrecoverable=True)
-        self.end(attempt, failure)
-
-    def _count(self, attempt: Attempt, transition: Transition, counts: JobsSettled) -> None:
-        match transition:
-            case HandBack(is_crash=is_crash):
-                counts.handed_back += 1
-                counts.crashes += is_crash
-            case Postpone() | AwaitChildren() | LimitRate():
-                counts.moved += 1
-            case Fail(failure):
-                counts.failed += 1
-                counts.crashes += failure.is_crash
-                self._tell_failure(attempt, failure, "for good")
-            case RetryNow(failure):
-                counts.retried += 1
-                counts.crashes += failure.is_crash
-                self._tell_failure(attempt, failure, "and tries again now")
-            case RetryLater(failure, _, delay_ms):
-                counts.retried += 1
-                counts.crashes += failure.is_crash
-                self._tell_failure(attempt, failure, f"and tries again in {delay_ms / 1000:g} s")
-
-    def _tell_move(self, attempt: Attempt, transition: Transition) -> None:
-        job = attempt.job
-        job_id, name = job.id.decode(errors="replace"), job.name.decode(errors="replace")
-        state = _STATES[type(transition)]
-        self._telemetry.emit(JobMoved(job_id, name, state, attempt.seconds))
-
-    def _tell_completion(self, attempt: Attempt, value: bytes) -> None:
-        job = attempt.job
-        name = job.name.decode(errors="replace")
-        self._telemetry.emit(
-            JobCompleted(
-                job.id.decode(errors="replace"), name, value, attempt.seconds, _usage_of(attempt)
-            )
-        )
-
-    def _tell_failure(self, attempt: Attempt, failure: Failed, next_step: str) -> None:
-        job = attempt.job
-        event = AttemptFailed(
-            job.id.decode(errors="replace"),
-            job.name.decode(errors="replace"),
-            failure.reason,
-            next_step,
-            attempt.seconds,
-            failure.cause,
-            _usage_of(attempt),
-        )
-        self._telemetry.emit(event)
+    def _fail_instead(self, attempt: Attempt, reason: str, cause: type[Exception]) -> None:
+        failure = Failed(reason, cause=cause.__name__, is_unrecoverable=True)
+        self._add(attempt, self._decided(attempt, failure))
 
 
 def _run_of(ending: Ending) -> tuple[bytes, bytes]:
     attempt, _ = ending
     return attempt.job.id, attempt.token
-
-
-def _usage_of(attempt: Attempt) -> Usage | None:
-    return None if attempt.usage is None else usage_from_measure(attempt.usage)
-
-
-def _total(endings: list[Ending], crashes: int) -> UsageTotals:
-    """Return what the attempts of a batch have used, those that were measured."""
-    measures = [used for attempt, _ in endings if (used := attempt.usage) is not None]
-    if not measures:
-        return NOTHING_USED
-    walls, users, systems, peaks = zip(*measures, strict=True)
-    return UsageTotals(
-        len(measures), crashes, sum(walls) / 1e6, sum(users) / 1e6, sum(systems) / 1e6, max(peaks)
-    )

@@ -32,7 +32,7 @@ from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
 from sandboxq.worker.dump import Dump
 from sandboxq.worker.held_jobs import HeldJobs
-from sandboxq.worker.parts import Crewing, parts_of
+from sandboxq.worker.parts import VITAL, Crewing, parts_of
 from sandboxq.worker.service import Service
 from sandboxq.worker.stalled_checker import StalledChecker
 from sandboxq.worker.tally import Tally
@@ -176,7 +176,8 @@ class Worker:
         context = WorkerContext(broker, self.keys, self.settings, self._held, self.telemetry)
         self._by_hand = ByHand(context)
         if not self.processor:
-            self._start_service("stalled checker", StalledChecker(context).run)
+            if not self.settings.skip_stalled_check:
+                self._start_service("stalled checker", StalledChecker(context).run)
             return
         parts = self._parts = parts_of(
             context,
@@ -192,7 +193,7 @@ class Worker:
         self._state = WorkerState.READY
 
     def _start_service(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        service = Service(name, loop, self._fail)
+        service = Service(name, loop, self._fail if name in VITAL else None)
         service.start()
         self._services.append(service)
 
@@ -274,10 +275,13 @@ class Worker:
         # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(self._held.abandon)
-            ledger = None if self._parts is None else self._parts.ledger
-            for part in (self._broker, self._by_hand, ledger):
-                if part is not None:
-                    closing.push_async_callback(part.close)
+            if self._broker is not None:
+                closing.push_async_callback(self._broker.close)
+            if self._by_hand is not None:
+                closing.push_async_callback(self._by_hand.close)
+            if self._parts is not None:
+                closing.push_async_callback(self._parts.settler.close)
+                closing.push_async_callback(self._parts.ledger.close)
             for service in reversed(self._services):
                 closing.push_async_callback(service.stop)
             if self._parts is not None:

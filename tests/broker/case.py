@@ -119,12 +119,16 @@ class Case:
         return codes
 
     def extend(
-        self, *held: tuple[str, str], lock_ms: int = 30_000, retake: bool = False
+        self,
+        *held: tuple[str, str],
+        lock_ms: int = 30_000,
+        retake: bool = False,
+        started: int | bytes = b"",
     ) -> list[str]:
         """Renew (id, token) pairs; returns the lost ids."""
-        pairs = [(job_id.encode(), token.encode()) for job_id, token in held]
+        rows = [(job_id.encode(), token.encode(), started) for job_id, token in held]
         lost = self.run(
-            lambda broker: extend(broker, self.keys, pairs, lock_ms=lock_ms, retake=retake)
+            lambda broker: extend(broker, self.keys, rows, lock_ms=lock_ms, retake=retake)
         )
         return [job_id.decode() for job_id in lost]
 

@@ -235,8 +235,8 @@ class QueueMachine(ServerMachine):
         """Renew locks."""
         named = [(self.pick(pick), whose) for pick, whose in drafts]
         held = [(job_id, self.token(job_id, whose)) for job_id, whose in named]
-        pairs = [(job_id.encode(), token.encode()) for job_id, token in held]
-        lost = self.run(extend(self.broker, self.keys, pairs, lock_ms=LOCK_MS))
+        rows = [(job_id.encode(), token.encode(), b"") for job_id, token in held]
+        lost = self.run(extend(self.broker, self.keys, rows, lock_ms=LOCK_MS))
         assert [job_id.decode() for job_id in lost] == self.model.extend(held)
 
     @precondition(lambda self: self.model.locks)

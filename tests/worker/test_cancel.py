@@ -196,6 +196,7 @@ def test_nonsense_on_the_channel_disturbs_nobody(
         assert await queue.cancel(job.id) == worker.name
         assert (await queue.counts())["waiting"] == 0
         assert "crashed" not in caplog.text
+        assert not [each for each in worker._services if each._task is None or each._task.done()]
 
     with_worker(server_url, queue_name, body)
 

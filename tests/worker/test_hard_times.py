@@ -232,7 +232,7 @@ def test_a_flood_of_reports_while_redis_is_away_is_held_back(
             await wait_until_async(lambda: _has_reported(worker))
             server.freeze()
             await asyncio.sleep(1.5)
-            held = worker.parts.settler._unwritten_bytes
+            held = worker.parts.settler._reports.unwritten_bytes
             server.thaw()
             assert held < 40 << 20  # of 100 MB
             assert await job.result(timeout=30) == "said"
@@ -240,7 +240,7 @@ def test_a_flood_of_reports_while_redis_is_away_is_held_back(
             await run
 
     async def _has_reported(worker: Worker) -> bool:
-        return worker.parts.settler._unwritten_bytes > 0
+        return worker.parts.settler._reports.unwritten_bytes > 0
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))

@@ -1,17 +1,20 @@
 -- Write up to 100 reports of running jobs (bullmq-wire.md 3.17), each only under its run's lock.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
--- ARGV     five for each report: id, token ('0' asks for no lock), kind (progress, data, log), payload,
---          log lines to keep (0: all)
--- Returns  one integer for each: 0, -1 no such job, -2 no lock, -6 lock of another
+-- ARGV     the key and the entry of the mark to leave, see mark.lua; then five for each report: id, token
+--          ('0' asks for no lock), kind (progress, data, log), payload, log lines to keep (0: all)
+-- Returns  one for each: 0, -1 no such job, -2 no lock, -6 lock of another, or the text of the error that
+--          kept it from being written
 -- Events   progress
+-- @include mark
 -- @include queue
 
 local base = KEYS[1]
+local mark_key, mark_entry, FIRST = ARGV[1], ARGV[2], 3
 local queue = open_queue(base)
 
 local lock_keys = {}
-for at = 1, #ARGV, 5 do
+for at = FIRST, #ARGV, 5 do
   lock_keys[#lock_keys + 1] = base .. ARGV[at] .. ':lock'
 end
 local locks = call('MGET', unpack(lock_keys))
@@ -31,18 +34,24 @@ local function write(id, key, kind, payload, keep_logs)
   end
 end
 
-local codes = {}
-for i = 1, #lock_keys do
-  local at = 5 * i - 4
+local function report(at, lock)
   local id, token = ARGV[at], ARGV[at + 1]
   local key = base .. id
   if call('HEXISTS', key, 'name') == 0 then
-    codes[i] = -1
-  elseif locks[i] ~= token and token ~= '0' then
-    codes[i] = locks[i] and -6 or -2
-  else
-    write(id, key, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
-    codes[i] = 0
+    return -1
   end
+  if lock ~= token and token ~= '0' then
+    return lock and -6 or -2
+  end
+  write(id, key, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+  return 0
 end
+
+-- Keys of one job that are of another type, or a number that is none, are no harm to the next.
+local codes = {}
+for i = 1, #lock_keys do
+  local is_done, code = pcall(report, FIRST + 5 * (i - 1), locks[i])
+  codes[i] = is_done and code or type(code) == 'table' and code.err or tostring(code)
+end
+leave_mark(mark_key, mark_entry, '')
 return codes

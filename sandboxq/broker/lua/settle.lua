@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), data points of metrics to keep (0: none), '1' to settle without a lock too where
---          that has run out while nobody took the job from active, else '0'; then runs of attempts that
---          end alike, of each run:
+--          that has run out while nobody took the job from active, else '0'; the key and the entry of
+--          the mark to leave, see mark.lua; then runs of attempts that end alike, of each run:
 --            kind   c complete, C complete a plain job (see finish.lua), f fail, r retry now,
 --                   d retry later, h hand back, p postpone, w await children,
 --                   l limit the rate of the queue
@@ -11,6 +11,8 @@
 --            rule   c C: see retention.lua, and after a line break what `sq:result` is to be, see
 --                   binary.lua; f r d: JSON, see failure.lua; h: '1' when it had begun;
 --                   p l: ms
+--            ats    attempts started as the claim has told: where the lock is gone, that of a later
+--                   claim is not settled by an earlier one; '' asks nothing
 --            n      how many attempts follow; three for each:
 --              id     of the job
 --              text   c C: the value, JSON; f r d: the failed reason; h: '' or sq: fields to write,
@@ -24,6 +26,7 @@
 -- @include active
 -- @include close_batch
 -- @include finish
+-- @include mark
 -- @include moves
 -- @include retry
 
@@ -32,6 +35,7 @@ local MANY = 4
 
 local base = KEYS[1]
 local now, metrics_points, retakes = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+local mark_key, mark_entry, FIRST = ARGV[4], ARGV[5], 6
 local queue = open_queue(base)
 local batch = new_batch(queue, now)
 local transitions = {
@@ -48,11 +52,11 @@ local transitions = {
 local ARGV, last = ARGV, #ARGV
 local keys, lock_keys, children_keys = {}, {}, {}
 local attempts, with_children, has_plain = 0, 0, false
-local at = 4
+local at = FIRST
 while at < last do
-  local kind, past = ARGV[at], at + 4 + 3 * ARGV[at + 3]
+  local kind, past = ARGV[at], at + 5 + 3 * ARGV[at + 4]
   has_plain = has_plain or kind == 'C'
-  for row = at + 4, past - 1, 3 do
+  for row = at + 5, past - 1, 3 do
     local key = base .. ARGV[row]
     attempts = attempts + 1
     keys[attempts] = key
@@ -77,7 +81,7 @@ if with_children > 0 and attempts >= MANY then
   take_oldest(batch, attempts)
 end
 
-local function refusal(kind, id, key, job, lock, token)
+local function refusal(kind, id, key, job, lock, token, started)
   if not job[1] and call('EXISTS', key) == 0 then
     return -1
   end
@@ -95,13 +99,14 @@ local function refusal(kind, id, key, job, lock, token)
   if lock == token or token == '0' then
     return 0
   end
-  if not lock and retakes and is_active(batch, id) then
+  if not lock and retakes and (started == '' or job[1] == started) and is_active(batch, id) then
     return 0
   end
   return lock and -6 or -2
 end
 
 local codes, was_settled, current_id = {}, {}, nil
+local is_all_settled = true
 local unlocked_keys, unlocked_ids, unlocked = batch.unlocked_keys, batch.unlocked_ids, 0
 
 local function note_settled(i, id, token)
@@ -113,10 +118,10 @@ local function note_settled(i, id, token)
   end
 end
 
-local function settle_one(i, kind, token, id, text, rule, usage)
+local function settle_one(i, kind, token, started, id, text, rule, usage)
   local key = keys[i]
   local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
-  local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token)
+  local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token, started)
   if code == 0 then
     current_id = id
     code = transitions[kind](batch, id, key, job, text, rule, usage)
@@ -125,9 +130,9 @@ local function settle_one(i, kind, token, id, text, rule, usage)
   return code
 end
 
-local function settle_plain(i, token, id, text, rule, usage)
+local function settle_plain(i, token, started, id, text, rule, usage)
   if batch.has_children or not are_as_claimed or was_settled[id] or locks[i] ~= token then
-    return settle_one(i, 'c', token, id, text, rule, usage)
+    return settle_one(i, 'c', token, started, id, text, rule, usage)
   end
   current_id = id
   local code = complete_plain(batch, id, keys[i], text, rule, usage)
@@ -136,17 +141,19 @@ local function settle_plain(i, token, id, text, rule, usage)
 end
 
 local function settle_all()
-  local i, at = 0, 4
+  local i, at = 0, FIRST
   while at < last do
-    local kind, token, rule, past = ARGV[at], ARGV[at + 1], ARGV[at + 2], at + 4 + 3 * ARGV[at + 3]
-    for row = at + 4, past - 1, 3 do
+    local kind, token, rule, started = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local past = at + 5 + 3 * ARGV[at + 4]
+    for row = at + 5, past - 1, 3 do
       i = i + 1
       local id, text, usage = ARGV[row], ARGV[row + 1], ARGV[row + 2]
       if kind == 'C' then
-        codes[i] = settle_plain(i, token, id, text, rule, usage)
+        codes[i] = settle_plain(i, token, started, id, text, rule, usage)
       else
-        codes[i] = settle_one(i, kind, token, id, text, rule, usage)
+        codes[i] = settle_one(i, kind, token, started, id, text, rule, usage)
       end
+      is_all_settled = is_all_settled and codes[i] == 0
     end
     at = past
   end
@@ -160,6 +167,8 @@ if not is_done and current_id and not call('LPOS', queue.active, current_id) the
   call('LPUSH', queue.active, current_id)
 end
 close_batch(batch, metrics_points)
+-- Nothing stands for all zeros; of a script that failed there are the codes of those before.
+leave_mark(mark_key, mark_entry, is_done and is_all_settled and '' or table.concat(codes, ',') .. (is_done and '' or '!'))
 if not is_done then
   return type(problem) == 'table' and problem or redis.error_reply(tostring(problem))
 end

@@ -4,7 +4,8 @@
 -- ARGV     cursor, '0' to begin; how many to look at
 -- Returns  { next cursor, '0' at the end; how many were removed }
 -- Events   none
--- One that is written for the result of a running job is named by no field yet: its job has a lock.
+-- One that is written for the result of a running job is named by no field yet: its job has a lock, or is
+-- active still, where Redis was away for longer than the lock.
 -- @include binary
 
 local base = KEYS[1]
@@ -16,7 +17,7 @@ local function is_wanted(key, id)
       return true
     end
   end
-  return call('EXISTS', base .. id .. ':lock') == 1
+  return call('EXISTS', base .. id .. ':lock') == 1 or call('LPOS', base .. 'active', id)
 end
 
 local removed = 0

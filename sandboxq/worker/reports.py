@@ -1,0 +1,140 @@
+"""What running jobs have reported and Redis does not have yet: progress, log rows, new data.
+
+Settler.report ──► add ──► write ──► Redis
+                             │ the reply is lost, or an error: half as many the next time,
+                             └─ and first it is asked what was written (broker/marks.py)
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sandboxq.broker.marks import Mark
+from sandboxq.broker.report import report, reported
+from sandboxq.errors import BrokerUnavailable, QueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandboxq.broker.report import Report
+    from sandboxq.worker.context import WorkerContext
+
+_log = logging.getLogger("sandboxq.worker")
+
+# A flood of log rows is written in round trips of so many, so that none takes too long.
+MOST_REPORTS = 1000
+# While more than this waits for Redis, children that report are not read: their code waits.
+MOST_UNWRITTEN = 20_000
+MOST_UNWRITTEN_BYTES = 32 << 20
+# What alone is refused so often, whatever the error, is given up.
+MOST_TRIES = 3
+
+
+class Reports:
+    """Keeps every report until Redis has taken it, or never will."""
+
+    def __init__(self, context: WorkerContext, mark_key: str) -> None:
+        """Begin with none; ``mark_key`` is for the marks of this worker's reports."""
+        self._broker = context.broker
+        self._keys = context.keys
+        self._mark = Mark(mark_key, 0)
+        self.unwritten_bytes = 0
+        self._most = MOST_REPORTS
+        self._tries = 0
+        # Of these it is not known whether Redis has them.
+        self._unsure: list[Report] = []
+        self.rows: list[Report] = []
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether more wait for Redis than should be held."""
+        return self.unwritten_bytes > MOST_UNWRITTEN_BYTES or len(self.rows) > MOST_UNWRITTEN
+
+    @property
+    def mark_key(self) -> str:
+        """The key of the marks."""
+        return self._mark.key
+
+    @property
+    def most(self) -> int:
+        """How many the next round trip writes."""
+        return self._most
+
+    def add(self, row: Report) -> None:
+        """Take one, to be written behind those that were taken before."""
+        self.unwritten_bytes += len(row.payload)
+        self.rows.append(row)
+
+    async def catch_up(self) -> None:
+        """Find out which reports were written whose reply was lost. Raises: BrokerUnavailable."""
+        if not self._unsure:
+            return
+        known = await self._known(self._unsure)
+        self._drop([row for row, is_known in zip(self._unsure, known, strict=True) if is_known])
+        self._unsure = []
+
+    async def write(self) -> bool:
+        """Write the oldest, as many as one round trip should take; tell whether that is done.
+
+        Raises: BrokerUnavailable; then ``catch_up`` goes before the next try.
+        """
+        rows = self._unsure = self.rows[: self._most]
+        self._mark = self._mark._replace(number=self._mark.number + 1)
+        try:
+            codes = await report(self._broker, self._keys, rows, mark=self._mark)
+        except BrokerUnavailable:
+            self._halve(rows)
+            raise
+        except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
+            say_refused(f"{len(rows)} progress and log rows", error)
+            self._halve(rows)
+            self._tries += 1
+            if len(rows) > 1 or self._tries < MOST_TRIES:
+                return False
+        else:
+            self._say_refused(rows, codes)
+            self._most = min(2 * self._most, MOST_REPORTS)
+        self._tries = 0
+        self._unsure = []
+        self._drop(rows)
+        return True
+
+    async def _known(self, rows: list[Report]) -> list[bool]:
+        try:
+            return await reported(self._broker, self._mark, rows)
+        except BrokerUnavailable:
+            raise
+        except QueueError as error:
+            _log.warning("what was written before the connection broke is unknown: %s", error)
+            return [False] * len(rows)
+
+    def _halve(self, rows: list[Report]) -> None:
+        self._most = max(1, len(rows) // 2)
+
+    def _say_refused(self, rows: list[Report], codes: Sequence[int | QueueError]) -> None:
+        # Progress and log rows are not worth an outcome: said, and gone.
+        errors = [
+            (row, code) for row, code in zip(rows, codes, strict=True) if code.__class__ is not int
+        ]
+        if errors:
+            row, error = errors[0]
+            job_id = row.job_id.decode(errors="replace")
+            _log.error(
+                "Redis refused %d of %d progress and log rows, the first of job %s: %s",
+                len(errors), len(rows), job_id, error,
+            )  # fmt: skip
+
+    def _drop(self, rows: list[Report]) -> None:
+        if rows == self.rows[: len(rows)]:
+            del self.rows[: len(rows)]
+        else:
+            gone = set(map(id, rows))
+            self.rows = [row for row in self.rows if id(row) not in gone]
+        self.unwritten_bytes -= sum(len(row.payload) for row in rows)
+
+
+def say_refused(what: str, error: Exception) -> None:
+    """Log that something was not written; where that is no answer of Redis, with the trace."""
+    trace = None if isinstance(error, QueueError) else error
+    _log.error("%s were not written; trying fewer: %s", what, error, exc_info=trace)
