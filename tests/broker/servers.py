@@ -111,7 +111,7 @@ class FaultProxy:
         self.url = f"redis://127.0.0.1:{self.port}"
         self.connections = 0
         self._server_port = server.port
-        self._cut_at = cut_at
+        self.cut_at = cut_at
         self._cuts_left = cuts if cut_at else 0
         self._delay = delay
         self._tasks: list[asyncio.Task[None]] = []
@@ -139,7 +139,7 @@ class FaultProxy:
         replies = asyncio.create_task(_pass_on(from_server, to_client, self._delay))
         try:
             while request := await from_client.read(65536):
-                if self._cut_at in request and self._cuts_left > 0:
+                if self.cut_at in request and self._cuts_left > 0:
                     self._cuts_left -= 1
                     replies.cancel()
                     to_client.transport.abort()
