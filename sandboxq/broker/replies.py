@@ -10,6 +10,7 @@ Checked are the commands and scripts that workers live by; the rest is read by w
 from __future__ import annotations
 
 import functools
+from itertools import chain
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,15 @@ _BYTES_OR_INTEGERS = frozenset({bytes, int})
 _INTEGERS = frozenset({int})
 # Of a job that was never run; others have more (lua/includes/claimed.lua).
 _FRESH = 7
+_FRESH_ONLY = frozenset({_FRESH})
+_LISTS = frozenset({list})
 _SHOWN = 100
 
 
 def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]) -> None:
     """Raise BrokerUnavailable for the first reply that is no answer to its command.
 
-    Errors are answers. Costs about 0.4 µs for each job of a claim, and 1 µs for each command.
+    Errors are answers. Costs about 0.3 µs for each job of a claim, and 1 µs for each command.
     """
     for command, reply in zip(commands, replies, strict=True):
         check = _checks().get(command[1] if command[0] == "EVALSHA" else command[0])
@@ -130,12 +133,19 @@ def _is_entry(command: Sequence[Argument], entry: Any) -> bool:
 
 def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:
     is_claim = type(reply) is list and len(reply) == 4 and type(reply[0]) is list  # noqa: PLR2004 - see claim.lua
-    return is_claim and _INTEGERS.issuperset(map(type, reply[1:])) and all(map(_is_row, reply[0]))
-
-
-def _is_row(row: Any) -> bool:
-    if type(row) is not list:
+    if not is_claim or not _INTEGERS.issuperset(map(type, reply[1:])):
         return False
+    rows = reply[0]
+    if not _LISTS.issuperset(map(type, rows)):
+        return False
+    # Nearly always all are fresh, which is seen without a call for each.
+    is_fresh = _FRESH_ONLY.issuperset(map(len, rows))
+    return (is_fresh and _BYTES.issuperset(map(type, chain.from_iterable(rows)))) or all(
+        map(_is_row, rows)
+    )
+
+
+def _is_row(row: list[Any]) -> bool:
     if len(row) == _FRESH:
         return _BYTES.issuperset(map(type, row))
     is_longer = len(row) > _FRESH and _BYTES_OR_NONE.issuperset(map(type, row))
