@@ -39,7 +39,8 @@ async function work() {
 async function produce() {
   let stopped = false;
   process.on("SIGTERM", () => (stopped = true));
-  const queue = new Queue(orders.queue, { connection });
+  const streams = { events: { maxLen: 10_000_000 } }; // all are counted in the end
+  const queue = new Queue(orders.queue, { connection, streams });
   for (let i = 1; !stopped; i++) {
     const names = Array.from({ length: 10 }, (_, j) => `nap-node-${i * 10 + j}`);
     for (const u of names) note("adds", "T", u, "nap", now());

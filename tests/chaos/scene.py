@@ -187,11 +187,14 @@ class Scene:
 
     def start_worker(self) -> WorkerProcess:
         """Start one more of ours."""
+        return self._started(self._command(), is_node=False)
+
+    def _command(self) -> list[str]:
         processor = HERE / ("async_processor.py" if self.campaign.is_async else "processor.py")
         command = [sys.executable, "-m", "sandboxq", "run", str(processor), *_OPTIONS]
         place = ("--url", self.backend.url, "--prefix", self.backend.prefix)
         seats = ("--concurrency", "20") if self.campaign.is_async else ()
-        return self._started([*command, *place, *seats, *self.campaign.options], is_node=False)
+        return [*command, *place, *seats, *self.campaign.options]
 
     def start_node_worker(self) -> WorkerProcess:
         """Start one more of Node's."""
@@ -296,6 +299,13 @@ class Scene:
             worker.wait_until_ready()  # before, SIGTERM ends it at once
             worker.process.terminate()
         return ended + [(worker, worker.end()) for worker in self.workers]
+
+    def left_files(self) -> list[str]:
+        """Return what is left of temporary files once another worker has begun and ended."""
+        if any(self.temporary.iterdir()):
+            worker = self._started([*self._command(), "--burst"], is_node=False)
+            worker.end()
+        return [path.name for path in self.temporary.iterdir()]
 
     def kill_all(self) -> None:
         """Leave nothing running, whatever went wrong."""

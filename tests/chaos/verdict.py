@@ -319,8 +319,8 @@ def _judge_processes(
 ) -> None:
     for pid, command in scene.left_processes():
         verdict.note("process left over", pid, command)
-    for path in scene.temporary.iterdir():
-        verdict.note("temporary file left over", path.name)
+    for name in scene.left_files():
+        verdict.note("temporary file left over", name)
     for worker, code in ended:
         if not worker.was_hurt:
             if code != 0:
