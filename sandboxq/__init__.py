@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sandboxq.config import RateLimit
     from sandboxq.dependencies import Dependencies
     from sandboxq.errors import (
+        AddInterrupted,
         BinaryMissing,
         BrokerUnavailable,
         BulkAddFailed,
@@ -96,6 +97,7 @@ _HOMES = {
     "Backoff": "sandboxq.backoff",
     "BinaryMissing": "sandboxq.errors",
     "BrokerUnavailable": "sandboxq.errors",
+    "AddInterrupted": "sandboxq.errors",
     "BulkAddFailed": "sandboxq.errors",
     "CancelNotHeard": "sandboxq.errors",
     "ChildError": "sandboxq.errors",
@@ -176,6 +178,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AddInterrupted",
     "AddOptions",
     "Backoff",
     "BinaryMissing",

@@ -23,10 +23,6 @@ class UsageError(SandboxqError, ValueError):
     """An argument, option or setting is wrong; nothing was written."""
 
 
-class TooLarge(UsageError):
-    """The arrays and bytes of a job are more than Redis can hold in one value."""
-
-
 class PayloadTooLarge(UsageError):
     """A function and its arguments are larger than may travel through a queue."""
 
@@ -49,6 +45,43 @@ class BrokerUnavailable(QueueError):
     """
 
     moved = 0
+
+
+class TooLarge(UsageError, QueueError):
+    """Data, arrays or another value are more than this Redis takes in one; nothing was written."""
+
+
+class AddInterrupted(BrokerUnavailable):
+    """Redis went away in the middle of an add.
+
+    ``results`` has the job, or the error, of each entry that Redis answered for, from the first on;
+    ``added`` has the ids of these jobs. Of the next ``unknown`` entries nobody knows: all of them
+    were added or some or none; ``unknown_ids`` has the ids that they have then, where these are not
+    given by Redis (flows, all or none of which was added). What comes after was not sent.
+    """
+
+    def __init__(
+        self,
+        results: Sequence[object],
+        *,
+        unknown: int,
+        total: int,
+        why: object,
+        unknown_ids: Sequence[str] = (),
+    ) -> None:
+        """Say what is known of how many."""
+        self.results: list[Any] = list(results)
+        self.unknown = unknown
+        self.unknown_ids = list(unknown_ids)
+        super().__init__(
+            f"{len(self.results)} of {total} jobs were answered for (see `results` and `added`), "
+            f"the next {unknown} may have been added, the rest was not sent: {why}"
+        )
+
+    @property
+    def added(self) -> list[str]:
+        """The ids of the jobs that were added."""
+        return [getattr(job, "id", job) for job in self.results if not isinstance(job, Exception)]
 
 
 class JobNotFound(QueueError):

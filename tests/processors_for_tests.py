@@ -30,6 +30,10 @@ def _echo(_job: Any, data: Any) -> Any:
     return data.get("value")
 
 
+def _large(_job: Any, data: Any) -> str:
+    return "x" * int(data["size"])
+
+
 def _sleep(_job: Any, data: Any) -> str:
     time.sleep(data["seconds"])
     return "slept"
@@ -132,6 +136,7 @@ _ACTIONS = {
     "until-cancelled": _until_cancelled,
     "move": _move,
     "echo": _echo,
+    "large": _large,
     "sleep": _sleep,
     "stay": _stay,
     "mark": _mark,

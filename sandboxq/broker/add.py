@@ -7,19 +7,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.batches import run_batches
 from sandboxq.broker.codec import json_text, ms_from_seconds, options_to_wire
+from sandboxq.broker.lane import LEAST_LIMIT
 from sandboxq.broker.relations import parent_link
 from sandboxq.broker.script import load
-from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, QueueError
+from sandboxq.errors import (
+    AddInterrupted,
+    BrokerUnavailable,
+    ParentCannotBeReplaced,
+    ParentNotFound,
+    QueueError,
+    TooLarge,
+)
 from sandboxq.job import JobOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
 
 # So many jobs are packed and answered in one round trip: 20 script calls, about 20 milliseconds.
 JOBS_PER_TRIP = 2000
+# And so many bytes: of what is on its way when a link breaks nobody knows what became of it.
+BYTES_PER_TRIP = 4 << 20
+# As many characters may have so many bytes that a server may be set to refuse them.
+_PERHAPS_TOO_LARGE = LEAST_LIMIT // 4
 
 # The options of a job that asks for nothing: most jobs share them, and their text.
 PLAIN = JobOptions()
@@ -72,16 +84,52 @@ async def add(
 ) -> list[str | QueueError]:
     """Add the jobs in order and return, for each, its id or why it was not added.
 
-    Raises: BrokerUnavailable when Redis goes away; some of the jobs may have been added then.
-    UsageError when a parent is in another slot of a cluster; nothing was added then.
+    Raises: AddInterrupted when Redis goes away, with the ids and errors up to there.
+    UsageError when a parent is in another slot of a cluster, TooLarge; nothing was added then.
     """
     refuse_far_parents(broker, ((keys, job) for job in jobs))
-    results: list[bytes | int] = []
-    for first in range(0, len(jobs), JOBS_PER_TRIP):
-        trip = jobs[first : first + JOBS_PER_TRIP]
-        for reply in await run_batches(broker, load("add"), keys, (now_ms,), trip):
-            results += reply
-    return [_id_or_error(result, job) for result, job in zip(results, jobs, strict=True)]
+    await refuse_too_large(broker, jobs)
+    results: list[str | QueueError] = []
+    for trip in _trips(jobs):
+        try:
+            replies = await run_batches(broker, load("add"), keys, (now_ms,), trip)
+        except BrokerUnavailable as error:
+            raise AddInterrupted(results, unknown=len(trip), total=len(jobs), why=error) from error
+        answers = [each for reply in replies for each in reply]
+        results += [_id_or_error(each, job) for each, job in zip(answers, trip, strict=True)]
+    return results
+
+
+async def refuse_too_large(broker: Broker, jobs: Iterable[NewJob]) -> None:
+    """Raise TooLarge when Redis would refuse a part of these jobs for its size."""
+    for job in jobs:
+        for what, text in zip(NewJob._fields, job, strict=True):
+            if len(text) > _PERHAPS_TOO_LARGE:
+                await _refuse_above_limit(broker, job, what, text)
+
+
+async def _refuse_above_limit(broker: Broker, job: NewJob, what: str, text: str) -> None:
+    size, limit = len(text.encode()), await broker.most_bytes()
+    if size > limit:
+        message = (
+            f"job {job.name!r:.100} has {size} bytes of {what}: this Redis takes {limit} in one "
+            "value (proto-max-bulk-len)"
+        )
+        raise TooLarge(message)
+
+
+def _trips(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Take the jobs apart into what is sent at once: at least one, and not too much."""
+    first = size = 0
+    for place, job in enumerate(jobs):
+        weight = len(job.data) + len(job.opts) + len(job.rest)
+        is_full = place - first == JOBS_PER_TRIP or size + weight > BYTES_PER_TRIP
+        if is_full and place > first:
+            yield jobs[first:place]
+            first, size = place, 0
+        size += weight
+    if first < len(jobs):
+        yield jobs[first:]
 
 
 def refuse_far_parents(broker: Broker, jobs: Iterable[tuple[QueueKeys, NewJob]]) -> None:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from redis.exceptions import AskError, ResponseError, TryAgainError
 
 from sandboxq.binary import MOST_BYTES, pieces_of, table_text
+from sandboxq.broker.lane import LEAST_LIMIT
 from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.script import load
-from sandboxq.errors import BinaryMissing
+from sandboxq.errors import BinaryMissing, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -108,9 +109,17 @@ async def store_all(
 async def store(broker: Broker, reference: Reference, pieces: Sequence[Buffer]) -> None:
     """Write a blob, for PROVISIONAL_MS until a job names it.
 
-    Raises: BrokerUnavailable; QueueError when Redis refuses.
+    Raises: BrokerUnavailable; TooLarge, QueueError when Redis refuses.
     """
     command = ("PSETEX", reference.key, str(PROVISIONAL_MS))
+    if reference.size > LEAST_LIMIT:
+        limit = await broker.most_bytes()
+        if reference.size > limit:
+            message = (
+                f"arrays and bytes of {reference.size} bytes are more than the {limit} that this "
+                "Redis takes in one value (proto-max-bulk-len)"
+            )
+            raise TooLarge(message)
     if reference.size <= _SMALL:
         await broker.command(*command, b"".join(pieces))
         return

@@ -22,6 +22,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from sandboxq.broker.cluster import ClusterServers
 from sandboxq.broker.facts import ServerFacts, check_not_in_cluster, check_version, facts_from_info
+from sandboxq.broker.lane import LIMIT_QUESTION, USUAL_LIMIT, limit_from_reply
 from sandboxq.broker.link import BrokerLoading, error_from_reply
 from sandboxq.broker.loop_binding import LoopBinding
 from sandboxq.broker.many_hosts import ClusterEndpoint, SentinelEndpoint
@@ -67,6 +68,8 @@ class Broker:
         self.time = ServerTime(clock)
         self._binding = LoopBinding()
         self.facts = ServerFacts()
+        # What ``most_bytes`` was answered last.
+        self.value_limit = USUAL_LIMIT
         # Weak, because their owners close them long before the broker, which only sees to the rest.
         self._readers: weakref.WeakSet[BlockingReader | Subscription] = weakref.WeakSet()
         self._recovery = Recovery(servers.probe)
@@ -212,6 +215,17 @@ class Broker:
         if self.time.is_stale:
             await self._ask_for_time()
         return self.time.now_ms()
+
+    async def most_bytes(self) -> int:
+        """Return how many bytes one value may have. Raises: BrokerUnavailable."""
+        try:
+            replies = await self.command_to_each(*LIMIT_QUESTION)
+        except BrokerUnavailable:
+            raise
+        except QueueError:
+            return self.value_limit
+        self.value_limit = min(map(limit_from_reply, replies))
+        return self.value_limit
 
     # ── keys of a cluster ───────────────────────────────────────────────────
 

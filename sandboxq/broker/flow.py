@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.add import refuse_far_parents
+from sandboxq.broker.add import refuse_far_parents, refuse_too_large
 from sandboxq.broker.script import load
 from sandboxq.errors import (
+    AddInterrupted,
+    BrokerUnavailable,
     LockMissing,
     ParentCannotBeReplaced,
     ParentNotFound,
@@ -45,10 +47,19 @@ class Fence(NamedTuple):
 async def add_flow(broker: Broker, nodes: Sequence[NewNode], *, now_ms: int) -> list[str]:
     """Add the jobs, parents before their children, in one script call; return their ids.
 
-    Raises: ParentNotFound, ParentCannotBeReplaced, UsageError when the queues are in different
-    slots of a cluster; nothing was added then.
+    Raises: ParentNotFound, ParentCannotBeReplaced, TooLarge, UsageError when the queues are in
+    different slots of a cluster; nothing was added then. AddInterrupted when Redis goes away: all
+    or none of it was added.
     """
-    reply = await broker.script(load("flow"), *_call_of(broker, nodes, None, now_ms))
+    call = _call_of(broker, nodes, None, now_ms)
+    await refuse_too_large(broker, (node.job for node in nodes))
+    try:
+        reply = await broker.script(load("flow"), *call)
+    except BrokerUnavailable as error:
+        ids = [node.id for node in nodes]
+        raise AddInterrupted(
+            [], unknown=len(ids), total=len(ids), why=error, unknown_ids=ids
+        ) from error
     result = _ids_or_refusal(reply, nodes)
     if isinstance(result, QueueError):
         raise result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.former import FormerConnections
 from sandboxq.broker.link import packed
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.errors import BrokerUnavailable, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 # Commands beyond so many at once wait for each other: Redis runs them one by one anyway, and ten
 # thousand concurrent adds must not become ten thousand connections.
 MAX_LINKS = 16
+
+
+# What one value may have at most, unless the server says otherwise (proto-max-bulk-len): whoever
+# sends more is cut off without an answer. No server can be set to less than a megabyte.
+USUAL_LIMIT = 512 << 20
+LEAST_LIMIT = 1 << 20
+LIMIT_QUESTION = ("CONFIG", "GET", "proto-max-bulk-len")
+
+
+def limit_from_reply(reply: Any) -> int:
+    """Return what LIMIT_QUESTION was answered with; USUAL_LIMIT where it may not be asked."""
+    is_told = isinstance(reply, list) and len(reply) > 1
+    return int(reply[1]) if is_told else USUAL_LIMIT
 
 
 class Lane:
@@ -31,6 +44,7 @@ class Lane:
         self._former = FormerConnections()
         self._room = asyncio.Semaphore(MAX_LINKS)
         self._is_closed = False
+        self._limit: int | None = None
 
     async def exchange(
         self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
@@ -39,8 +53,11 @@ class Lane:
 
         ``timeout`` is how long it may be silent when that is less than usual.
         Raises: BrokerUnavailable when the connection is lost; whether Redis ran them is unknown.
+        TooLarge when the server would not read one of them; none ran then.
         """
         message = b"".join(map(packed, commands))
+        if len(message) > LEAST_LIMIT:
+            await self._refuse_too_large(commands)
         usual = self._answer_timeout
         silence = usual if timeout is None else min(usual, timeout)
         async with self._room:
@@ -50,12 +67,28 @@ class Lane:
                     link, message, replies=len(commands), timeout=silence
                 )
             except BrokerUnavailable:
+                self._limit = None  # the server may be another now
                 # The other connections are hardly better, and the next caller should not have to
                 # find out one by one.
                 await self.drop_idle()
                 raise
             finally:
                 await self._give_back(link)
+
+    async def _refuse_too_large(self, commands: Sequence[Sequence[Argument]]) -> None:
+        sizes = (_size_of(argument) for command in commands for argument in command)
+        largest = max(sizes, default=0)
+        if largest <= LEAST_LIMIT:
+            return
+        if self._limit is None:
+            (reply,) = await self.exchange([LIMIT_QUESTION])
+            self._limit = limit_from_reply(reply)
+        if largest > self._limit:
+            message = (
+                f"a value of {largest} bytes is more than the {self._limit} that this Redis takes "
+                "in one (proto-max-bulk-len)"
+            )
+            raise TooLarge(message)
 
     async def exchange_anew(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Do the same over a new connection, past the queue of those that may hang for seconds."""
@@ -98,3 +131,11 @@ class Lane:
             await link.drop()
         else:
             self._idle.append(link)
+
+
+def _size_of(argument: Argument) -> int:
+    if isinstance(argument, bytes):
+        return len(argument)
+    # Only where it matters it is encoded for this.
+    is_large = isinstance(argument, str) and 4 * len(argument) > LEAST_LIMIT
+    return len(argument.encode()) if isinstance(argument, str) and is_large else 0

@@ -13,7 +13,7 @@ from sandboxq.broker import (
 from sandboxq.broker.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.clock import SYSTEM_CLOCK, Clock
-from sandboxq.errors import BulkAddFailed, QueueError, UsageError
+from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError, UsageError
 from sandboxq.limits import checked_flag, checked_place, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
 from sandboxq.queue.by_state import ByState
@@ -39,7 +39,7 @@ from sandboxq.queue.schedulers import (
 from sandboxq.queue.traced import add_bulk_traced, add_traced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sandboxq.binary import Part
     from sandboxq.broker.connection import Broker
@@ -127,8 +127,8 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
     async def add_bulk(self, entries: Iterable[BulkEntry]) -> list[QueuedJob]:
         """Add many jobs in order; each is ``(name, data)`` or ``(name, data, options)``.
 
-        Raises: BulkAddFailed when single jobs were refused. When BrokerUnavailable comes in the
-        middle, the jobs before it may have been added.
+        Raises: BulkAddFailed when single jobs were refused; AddInterrupted, a BrokerUnavailable,
+        when Redis goes away meanwhile. Both tell what was added.
         """
         checked = [_checked_entry(place, entry) for place, entry in enumerate(entries)]
         if self._tracing is None:
@@ -149,11 +149,18 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         now_ms = await broker.now_ms()
         wanted = [(self._keys, draft.new, draft.parts) for draft in drafts]
         new, _ = await with_stored_parts(broker, wanted)
-        results = await add(broker, self._keys, new, now_ms=now_ms)
-        return [
-            result if isinstance(result, QueueError) else self._added(result, draft, now_ms)
-            for result, draft in zip(results, drafts, strict=True)
-        ]
+
+        def jobs_of(results: Sequence[Any]) -> list[QueuedJob | QueueError]:
+            return [
+                result if isinstance(result, QueueError) else self._added(result, draft, now_ms)
+                for result, draft in zip(results, drafts, strict=False)
+            ]
+
+        try:
+            return jobs_of(await add(broker, self._keys, new, now_ms=now_ms))
+        except AddInterrupted as error:
+            error.results = list(jobs_of(error.results))
+            raise
 
     def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
         checked = checked_options(self._with_defaults(options), prefix=self._keys.prefix)

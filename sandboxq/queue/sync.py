@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from sandboxq.queue.job import members_of
+from sandboxq.errors import AddInterrupted, BulkAddFailed
+from sandboxq.queue.job import QueuedJob, members_of
 from sandboxq.queue.sync_by_state import SyncByState
 from sandboxq.queue.sync_changing import SyncChanging
 from sandboxq.queue.sync_family import SyncFamily
@@ -36,7 +37,13 @@ class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiti
 
     def add_bulk(self, entries: Iterable[BulkEntry]) -> list[SyncJob]:
         """See Queue.add_bulk."""
-        return [self._bound(job) for job in self._run(self._queue.add_bulk(entries))]
+        try:
+            return [self._bound(job) for job in self._run(self._queue.add_bulk(entries))]
+        except (AddInterrupted, BulkAddFailed) as error:
+            error.results = [
+                self._bound(each) if isinstance(each, QueuedJob) else each for each in error.results
+            ]
+            raise
 
     def upsert_scheduler(
         self,

@@ -140,7 +140,8 @@ def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) ->
         recycling=Recycling(
             settings.max_jobs_per_child, settings.max_rss_per_child, settings.max_child_age
         ),
-        max_result=settings.max_result,
+        # What Redis would not take is refused where it is made, with words.
+        max_result=min(settings.max_result, context.broker.value_limit),
         max_block=settings.max_block,
         kind=crewing.kind,
     )

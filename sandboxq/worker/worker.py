@@ -166,6 +166,7 @@ class Worker:
         try:
             self._broker.refuse_untagged(self.keys.base)
             warn_of_clock(self._broker.time)
+            await self._broker.most_bytes()
             await self._start_parts(self._broker)
         except BaseException:
             await self.close()

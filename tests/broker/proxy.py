@@ -22,6 +22,7 @@ class Passage:
         self.client = client
         self.server = server
         self.asked = bytearray()  # what came last from the client
+        self.sent = 0  # how many bytes have come from the client
         self.answered = 0  # how many bytes have come from the server
         self.is_deaf = False  # nothing goes to the server any more
         self.is_mute = False  # nothing comes from it any more
@@ -45,6 +46,8 @@ class Proxy:
         self.rate = rate
         # Cuts each connection over which so many bytes have come from the server; None never.
         self.cut_after: float | None = None
+        # The same of bytes that have come from the client; they were passed on.
+        self.cut_after_asking: float | None = None
         self.passages: list[Passage] = []
         self.bytes_to_client = 0
         self.bytes_to_server = 0
@@ -77,11 +80,12 @@ class Proxy:
             if asked in each.asked and not each.client.transport.is_closing()
         ]
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._to)
         passage = Passage(writer, to_server)
         self.passages.append(passage)
@@ -92,7 +96,10 @@ class Proxy:
 
         def on_question(data: bytes) -> None:
             passage.asked[:] = data
+            passage.sent += len(data)
             self.bytes_to_server += len(data)
+            if self.cut_after_asking is not None and passage.sent > self.cut_after_asking:
+                passage.abort_client()
 
         def on_answer(data: bytes) -> None:
             self.bytes_to_client += len(data)
