@@ -15,20 +15,26 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sandboxq import BrokerUnavailable, Queue, Repeat
 from sandboxq.sandbox.family import children_of
 from tests.chaos.ledger import Ledger
 from tests.chaos.producer import Orders
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
 
+    from sandboxq.queue.sync import SyncQueue
     from tests.chaos.backends import Backend
     from tests.chaos.campaigns import Campaign
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 QUEUE = "q"
+_BEAT = Repeat(every=0.5)
+_TRIES = 20
 LOCK_SECONDS = 5.0
 _READY_SECONDS = 90.0
 _EXIT_SECONDS = 90.0
@@ -180,6 +186,7 @@ class Scene:
             self.start_node_worker()
         for worker in self.workers:
             worker.wait_until_ready()
+        self._schedule(lambda queue: queue.upsert_scheduler("beat", _BEAT, name="nap"))
         self.start_producer()
         if self.campaign.node_workers:
             self._start_node_producer()
@@ -233,6 +240,16 @@ class Scene:
                 subprocess.Popen(command, cwd=cwd, env=self._environment(), stdout=log, stderr=log)
             )
 
+    def _schedule(self, change: Callable[[SyncQueue], object]) -> None:
+        """Change the scheduler, where there is one: its jobs are named by their ids."""
+        if "delay" not in self.campaign.kinds or self.campaign.node_workers:
+            return
+        with Queue.sync(QUEUE, url=self.backend.url, prefix=self.backend.prefix) as queue:
+            for _ in range(_TRIES):
+                with contextlib.suppress(BrokerUnavailable):
+                    change(queue)
+                    return
+
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
@@ -282,7 +299,8 @@ class Scene:
     # ── ending ──────────────────────────────────────────────────────────────
 
     def stop_producers(self) -> None:
-        """Let them finish their last add."""
+        """Let them finish their last add; nothing is scheduled any more."""
+        self._schedule(lambda queue: queue.remove_scheduler("beat"))
         for producer in self.producers:
             producer.terminate()
         for producer in self.producers:
@@ -303,7 +321,9 @@ class Scene:
     def left_files(self) -> list[str]:
         """Return what is left of temporary files once another worker has begun and ended."""
         if any(self.temporary.iterdir()):
-            worker = self._started([*self._command(), "--burst"], is_node=False)
+            worker = self.start_worker()
+            worker.wait_until_ready()
+            worker.process.terminate()
             worker.end()
         return [path.name for path in self.temporary.iterdir()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ from tests.chaos.backends import Backend
 from tests.chaos.campaigns import ALL
 from tests.chaos.scene import Scene, wait_until_drained
 from tests.chaos.verdict import Verdict, judge
+from tests.conftest import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def test_what_was_planted_is_found(tmp_path: Path) -> None:
         scene = Scene(campaign, backend, tmp_path, seed=1)
         try:
             scene.start()
-            time.sleep(1)
+            wait_until(lambda: len(scene.ledger().acknowledged) > 60, timeout=60)
             scene.stop_producers()
             verdict = Verdict("planted", drained=wait_until_drained(scene, 60))
             ended = scene.stop_workers()
