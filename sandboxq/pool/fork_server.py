@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ import sandboxq
 from sandboxq.binary import MOST_BYTES
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.config import REDIS_WITHHELD
-from sandboxq.errors import ProcessorNotLoaded
+from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
 from sandboxq.pool.zygote import CONTROL_PACKET
@@ -31,6 +32,7 @@ from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.child_group import ChildGroup, child_group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
 from sandboxq.sandbox.probe import usable_memory
+from sandboxq.sandbox.ownership import Owned, make_owned
 from sandboxq.sandbox.scratch import remove_scratch
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.pool")
 
+# Of the folder with the private directories of one fork server's children, in the temporary folder.
+SCRATCH_PREFIX = "sandboxq-scratch-"
 _POOL_VARIABLE = "SANDBOXQ_POOL"
 # The -P keeps a json.py in the working directory from being imported in place of the real one.
 _PROGRAM = (
@@ -118,8 +122,10 @@ class ForkServer:
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
         self.group = Group()
+        self._secret = secrets.token_bytes(16)
         self._child_groups: dict[int, ChildGroup] = {}  # by process
         self.scratch = ""
+        self._owned_scratch: Owned | None = None
         self.pid = 0
 
     async def start(self, timeout: float) -> Loaded:
@@ -186,8 +192,9 @@ class ForkServer:
         self._send(b'{"op": "sweep"}', [])
 
     def scratch_of(self, number: int) -> str:
-        """Return the path of a child's private directory."""
-        return f"{self.scratch}/{number}"
+        """Return the path of a child's private directory, which no job can guess."""
+        token = hashlib.blake2b(b"%d" % number, key=self._secret, digest_size=12).hexdigest()
+        return f"{self.scratch}/{token}"
 
     def shut(self) -> None:
         """Close the control socket: the zygote kills everything below it, and leaves."""
@@ -240,6 +247,9 @@ class ForkServer:
         self.group.remove()
         if self.scratch:
             remove_scratch(self.scratch)
+        owned, self._owned_scratch = self._owned_scratch, None
+        if owned is not None:
+            owned.give_up()
 
     @property
     def _is_serving(self) -> bool:
@@ -274,10 +284,24 @@ class ForkServer:
             pipe.close_far()
         self._loop.add_reader(self._pidfd, self._on_end)
         self._loop.add_reader(near.fileno(), self._on_control)
-        self.scratch = tempfile.mkdtemp(prefix="sandboxq-")
+        if self._order.policy.name != "none":
+            self._make_scratch()
+        self._send(json.dumps(self._load_order()).encode(), [])
+
+    def _make_scratch(self) -> None:
+        """Make the folder of the children's private directories. Raises: ChildStartFailed."""
+        try:
+            owned = make_owned(tempfile.gettempdir(), SCRATCH_PREFIX)
+        except OSError as error:
+            message = (
+                f"children need a folder for their temporary files, and there is none: "
+                f"{error.strerror or error}. What helps: TMPDIR set to a folder that user "
+                f"{os.geteuid()} may write to, a tmpfs on /tmp, or the policy 'none'"
+            )
+            raise ChildStartFailed(message) from error
+        self.scratch, self._owned_scratch = owned.path, owned
         if self._order.policy.user is not None:
             Path(self.scratch).chmod(_PASSABLE)
-        self._send(json.dumps(self._load_order()).encode(), [])
 
     def _load_order(self) -> dict[str, Any]:
         return {
