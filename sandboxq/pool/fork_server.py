@@ -26,13 +26,13 @@ from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
-from sandboxq.pool.zygote import CONTROL_PACKET
+from sandboxq.pool.orders import PACKET, encode_order
 from sandboxq.sandbox import family
 from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.child_group import ChildGroup, child_group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
-from sandboxq.sandbox.probe import usable_memory
 from sandboxq.sandbox.ownership import Owned, make_owned
+from sandboxq.sandbox.probe import usable_memory
 from sandboxq.sandbox.scratch import remove_scratch
 
 if TYPE_CHECKING:
@@ -104,6 +104,30 @@ class ServerOwner(Protocol):
         """Take a line that was printed while the processor was imported."""
 
 
+class _Parcel(NamedTuple):
+    """An order that is to be sent: its packet, its descriptors, and those of them that are ours."""
+
+    raw: bytes
+    fds: list[int]
+    own: list[int]
+
+    def send(self, control: socket.socket) -> None:
+        """Send it whole, or raise OSError."""
+        fds = array.array("i", self.fds)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if self.fds else []
+        control.sendmsg([self.raw], rights)
+
+    def kept(self) -> _Parcel:
+        """Return it with copies of descriptors, whose numbers may be others' when it is sent."""
+        copies = [os.dup(fd) for fd in self.fds if fd not in self.own]
+        return _Parcel(self.raw, [*copies, *self.own], [*copies, *self.own])
+
+    def close(self) -> None:
+        """Give back what is its own."""
+        for fd in self.own:
+            os.close(fd)
+
+
 class ForkServer:
     """One zygote process."""
 
@@ -117,7 +141,7 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
-        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._outbox: deque[_Parcel] = deque()
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
@@ -167,7 +191,7 @@ class ForkServer:
         text["policy"] = plan.policy
         text["limits"] = self._limits_of_a_child(plan)
         text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
-        self._send(json.dumps(text).encode(), fds)
+        self._send(text, fds)
 
     def group_of(self, pid: int) -> ChildGroup | None:
         """Return the control groups where a child's memory is counted, if there are such."""
@@ -189,7 +213,7 @@ class ForkServer:
 
     def sweep(self) -> None:
         """Have processes ended that lost their parent and that no child owns."""
-        self._send(b'{"op": "sweep"}', [])
+        self._send({"op": "sweep"}, [])
 
     def scratch_of(self, number: int) -> str:
         """Return the path of a child's private directory, which no job can guess."""
@@ -204,6 +228,7 @@ class ForkServer:
             self._loop.remove_writer(self._control.fileno())
             self._control.close()
             self._control = None
+            self._drop_orders()
 
     async def close(self) -> None:
         """Shut, and wait until the zygote is gone; what hangs is killed."""
@@ -286,7 +311,7 @@ class ForkServer:
         self._loop.add_reader(near.fileno(), self._on_control)
         if self._order.policy.name != "none":
             self._make_scratch()
-        self._send(json.dumps(self._load_order()).encode(), [])
+        self._send(self._load_order(), [])
 
     def _make_scratch(self) -> None:
         """Make the folder of the children's private directories. Raises: ChildStartFailed."""
@@ -325,32 +350,37 @@ class ForkServer:
         environment[REDIS_WITHHELD] = "1"
         return environment
 
-    def _send(self, raw: bytes, fds: list[int]) -> None:
-        self._outbox.append((raw, fds))
+    def _send(self, order: dict[str, Any], fds: list[int]) -> None:
+        raw, beside = encode_order(order)
+        self._outbox.append(_Parcel(raw, [*fds, *beside], beside))
         if len(self._outbox) == 1:
             self._flush()
+        if self._outbox and self._outbox[-1].raw is raw:
+            self._outbox[-1] = self._outbox[-1].kept()
 
     def _flush(self) -> None:
         if self._control is None:
             return
         while self._outbox:
-            raw, fds = self._outbox[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             try:
-                self._control.sendmsg([raw], rights)
+                self._outbox[0].send(self._control)
             except BlockingIOError:
                 self._loop.add_writer(self._control.fileno(), self._flush)
                 return
             except OSError:
-                self._outbox.clear()  # it is gone; its pidfd says so
+                self._drop_orders()  # it is gone; its pidfd says so
                 return
-            self._outbox.popleft()
+            self._outbox.popleft().close()
         self._loop.remove_writer(self._control.fileno())
+
+    def _drop_orders(self) -> None:
+        while self._outbox:
+            self._outbox.popleft().close()
 
     def _on_control(self) -> None:
         while self._control is not None:
             try:
-                raw, fds, _, _ = socket.recv_fds(self._control, CONTROL_PACKET, 1)
+                raw, fds, _, _ = socket.recv_fds(self._control, PACKET, 1)
             except BlockingIOError:
                 return
             except ConnectionError:

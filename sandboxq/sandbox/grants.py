@@ -79,7 +79,7 @@ def visible_entries(folder: str) -> list[str]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Tell whether a file beside sources is none: pyproject.toml may say where Redis is, and how."""
+    """Tell whether a file beside sources is none: pyproject.toml may hold Redis's password."""
     return name.startswith(".") or name == "pyproject.toml"
 
 
