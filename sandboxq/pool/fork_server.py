@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -145,6 +146,7 @@ class ForkServer:
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
+        self._cleaning = threading.Lock()
         self.group = Group()
         self._secret = secrets.token_bytes(16)
         self._child_groups: dict[int, ChildGroup] = {}  # by process
@@ -264,17 +266,17 @@ class ForkServer:
 
     def clean(self) -> None:
         """End what is left of this server's children anywhere, and remove its files. Blocks."""
-        for _ in range(20):  # one generation may start the next meanwhile
-            left = family.processes_with(self._marker.encode()) if self._is_orphaned() else []
-            if not left:
-                break
-            family.kill_all(left)
-        self.group.remove()
-        if self.scratch:
-            remove_scratch(self.scratch)
-        owned, self._owned_scratch = self._owned_scratch, None
-        if owned is not None:
-            owned.give_up()
+        with self._cleaning:  # whoever comes second waits for the first, which may be cancelled
+            for _ in range(20):  # one generation may start the next meanwhile
+                left = family.processes_with(self._marker.encode()) if self._is_orphaned() else []
+                if not left:
+                    break
+                family.kill_all(left)
+            self.group.remove()
+            if self._owned_scratch is not None:
+                remove_scratch(self.scratch)
+                self._owned_scratch.give_up()
+                self._owned_scratch = None
 
     @property
     def _is_serving(self) -> bool:
