@@ -130,9 +130,9 @@ class _Desk:
 
     def on_question(self, question: ChildQuestion) -> None: ...
 
-    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+    def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         del call, pid, stream
-        print(line)
+        print(*lines, sep="\n")
 
     def on_room(self) -> None: ...
 

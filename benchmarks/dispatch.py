@@ -102,7 +102,7 @@ class Caller:
         """Refuse: these jobs do nothing."""
         raise NotImplementedError
 
-    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+    def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         """Refuse: these jobs do nothing."""
         raise NotImplementedError
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Characters that wait to be written; a line counts some more for the objects around it.
 MOST_CHARACTERS = 16 << 20
-_OVERHEAD = 250
+OVERHEAD = 250
 # What jobs print may take so much of it: then there is room for what the worker says.
 MOST_FOR_JOBS = MOST_CHARACTERS * 3 // 4
 # What is written at once.
@@ -45,9 +45,9 @@ class Gap:
 
     __slots__ = ("count",)
 
-    def __init__(self) -> None:
-        """Count from one."""
-        self.count = 1
+    def __init__(self, count: int) -> None:
+        """Count the lines."""
+        self.count = count
 
 
 class LogQueue:
@@ -64,15 +64,15 @@ class LogQueue:
         self._gap: Gap | None = None
         self._thread: threading.Thread | None = None
 
-    def put(self, item: object, size: int, *, most: int = MOST_CHARACTERS) -> None:
+    def put(self, item: object, size: int, *, lines: int = 1, most: int = MOST_CHARACTERS) -> None:
         """Queue an item of about ``size`` characters, unless more than ``most`` wait already."""
-        size += _OVERHEAD
+        size += OVERHEAD
         with self._counting:
             if self._size + size > most and self._pending:
                 if self._gap is not None:
-                    self._gap.count += 1
+                    self._gap.count += lines
                     return
-                self._gap = item = Gap()
+                self._gap = item = Gap(lines)
                 size = 0
             elif self._gap is not None:
                 self._gap = None

@@ -157,6 +157,18 @@ class JobLine(Event):
 
 
 @dataclass(slots=True)
+class JobLines(JobEvent):
+    """Lines that came at once, each a JobLine too: for those who take many.
+
+    ``job_id`` is empty outside a job.
+    """
+
+    child_pid: int
+    stream: str
+    lines: list[str]
+
+
+@dataclass(slots=True)
 class ChildReady(Event):
     """A child can take calls."""
 

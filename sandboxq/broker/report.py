@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Report(NamedTuple):
     """Something that the run which holds ``token`` says of its job.
 
-    ``kind`` is ``progress`` or ``data`` (payload: JSON text) or ``log`` (payload: one line).
+    ``kind`` is ``progress`` or ``data`` (payload: JSON text), ``log`` (payload: one row of
+    the log) or ``lines`` (payload: several, with newlines between them).
     ``keep_logs`` is how many log lines stay; 0: all.
     """
 

@@ -71,6 +71,10 @@ IS_ASYNC = 1
 STREAMS = ("stdout", "stderr", "logging")
 STDOUT, STDERR, LOGGING = range(3)
 
+# Lines that a `def` processor prints go through the pipe of fd 1, each behind MARK, the numbers of
+# its stream and its call, and TEXT: the kernel gathers them, the coordinator reads many at once.
+MARK, TEXT = b"\x00", b"\x01"
+
 # ── detail of MOVE ──
 TO_DELAYED, TO_WAIT, TO_WAITING_CHILDREN, TO_RATE_LIMIT = range(4)
 

@@ -124,7 +124,7 @@ class Link(Inbox):
         self.has_spoken = False
         self._pid = os.getpid()
         # A message of several packets must not be mixed with one of another thread.
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self.answers = Inbox(answers)
         self.questions: Questions | AsyncQuestions = Questions(self, self.answers)
 
@@ -152,10 +152,10 @@ class Link(Inbox):
         try:
             if len(payload) <= CHUNK_SIZE:
                 header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)
-                with self._lock:
+                with self.lock:
                     self._insist(self._socket.send, header + payload)
                 return
-            with self._lock:
+            with self.lock:
                 header = REPLY.pack(kind, flags | MORE, detail, microseconds, seq, *usage)
                 self._send_chunks(header, payload)
         except (BrokenPipeError, ConnectionResetError):
@@ -170,7 +170,7 @@ class Link(Inbox):
     def send_whole(self, packet: memoryview) -> None:
         """Send a packet that has its header."""
         try:
-            with self._lock:
+            with self.lock:
                 self._insist(self._socket.send, packet)
         except (BrokenPipeError, ConnectionResetError):
             self.leave()

@@ -65,6 +65,7 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
         interrupts.ignore()
         live_async(link, processor, settings, capture)
         return
+    capture.use_pipe()
     soft = interrupts.Interrupts(link.cancels)
     soft.install(link)
     if not start(link, processor.setup):

@@ -166,7 +166,7 @@ class _Demo:
         await queue.add_bulk([("resize", data, {}) for data in jobs])
         self._say(f"{len(jobs)} jobs on {_count(children, 'child', 'children')} …")
         run, telemetry = _Run(children), Telemetry()
-        telemetry.subscribe(run)
+        telemetry.subscribe(run, JobsClaimed, JobsSettled, AttemptFailed)
         async with (
             Worker(
                 queue.name, processor, procs=children, url=self._url, prefix=self._prefix,

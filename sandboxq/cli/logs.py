@@ -19,7 +19,7 @@ from sandboxq.telemetry import (
     CircuitClosed,
     CircuitOpened,
     Event,
-    JobLine,
+    JobLines,
     JobsStalled,
     LocksLost,
     LoopBlocked,
@@ -41,7 +41,7 @@ SHOWN: tuple[type[Event], ...] = (
     ChildDied,
     CircuitClosed,
     CircuitOpened,
-    JobLine,
+    JobLines,
     JobsStalled,
     LocksLost,
     LoopBlocked,
@@ -61,8 +61,25 @@ class Format:
 
     def event(self, at: float, event: Event) -> str:
         """Return the line of an event that happened ``at``, in seconds since 1970."""
+        if isinstance(event, JobLines):
+            return self._printed_lines(at, event)
         level, name, message, fields = _row(event)
         return self._line(at, level, message, {"event": name, **fields})
+
+    def _printed_lines(self, at: float, event: JobLines) -> str:
+        """Return the lines of a job: tens of thousands a second, so few steps for each."""
+        where = f"job {event.job_id}" if event.job_id else f"child {event.child_pid}"
+        if self._is_json:
+            fields = {
+                "event": "line", "job_id": event.job_id, "child_pid": event.child_pid,
+                "stream": event.stream,
+            }  # fmt: skip
+            return "".join(
+                [self._line(at, _INFO, f"[{where}] {line}", fields) for line in event.lines]
+            )
+        head = self._line(at, _INFO, f"[{where}] ", {})[:-1]
+        text = printable("\n".join(event.lines)).replace("\n", f"\n{head}")
+        return f"{head}{text}\n"
 
     def record(self, record: logging.LogRecord) -> str:
         """Return the lines of a log record, its traceback included."""
@@ -120,10 +137,6 @@ def size_of_event(event: Event) -> int:
 def _row(event: Event) -> _Row:
     """Return level, event name, message and fields of an event that is SHOWN."""
     match event:
-        case JobLine(job_id, pid, stream, line):
-            where = f"job {job_id}" if job_id else f"child {pid}"
-            fields = {"job_id": job_id, "child_pid": pid, "stream": stream}
-            return _INFO, "line", f"[{where}] {line}", fields
         case AttemptFailed(job_id, name, reason, next_step, seconds):
             message = f"job {job_id} ({name}) failed {next_step} after {seconds:.3f} s: {reason}"
             fields = {"job_id": job_id, "name": name, "reason": reason, "next_step": next_step}

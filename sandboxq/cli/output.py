@@ -23,9 +23,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.cli import logs
-from sandboxq.log_queue import MOST_FOR_JOBS, Gap, LogQueue, QueueingHandler, size_of
+from sandboxq.log_queue import MOST_FOR_JOBS, OVERHEAD, Gap, LogQueue, QueueingHandler, size_of
 from sandboxq.printable import printable_line
-from sandboxq.telemetry import JobLine
+from sandboxq.telemetry import JobLines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,8 +111,10 @@ class Output:
 
     def tell(self, event: Event) -> None:
         """Log an event of a worker's telemetry."""
-        if isinstance(event, JobLine):
-            self._queue.put((time.time(), event), len(event.line), most=MOST_FOR_JOBS)
+        if isinstance(event, JobLines):
+            size = sum(map(len, event.lines)) + OVERHEAD // 4 * len(event.lines)
+            item = (time.time(), event)
+            self._queue.put(item, size, lines=len(event.lines), most=MOST_FOR_JOBS)
         else:
             self._queue.put((time.time(), event), logs.size_of_event(event))
 
@@ -306,7 +308,11 @@ def _log_unraisable(found: Any) -> None:
 
 
 def _lines(item: Any) -> int:
-    return item.count if isinstance(item, Gap) else int(item is not _REDRAW)
+    if isinstance(item, Gap):
+        return item.count
+    if isinstance(item, tuple) and isinstance(item[1], JobLines):
+        return len(item[1].lines)
+    return int(item is not _REDRAW)
 
 
 def _name(thing: object) -> str:

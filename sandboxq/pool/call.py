@@ -71,8 +71,8 @@ class PoolListener(Protocol):
     def on_question(self, question: Question) -> None:
         """Take what a running call wants to know; see that it is answered."""
 
-    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
-        """Take a line that a child printed or logged; ``call`` is None outside a job."""
+    def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
+        """Take lines that a child printed or logged; ``call`` is None outside a job."""
 
     def on_room(self) -> None:
         """Hear that ``Pool.room`` may have grown."""

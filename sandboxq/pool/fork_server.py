@@ -476,9 +476,10 @@ class ForkServer:
         """Take every line: imports print little, and are over soon."""
         return True
 
-    def on_piped_line(self, stream: str, line: str) -> None:
-        """Take a line that the import printed."""
-        self._owner.on_server_line(self.pid, stream, line)
+    def on_piped_lines(self, stream: str, lines: list[bytes]) -> None:
+        """Take lines that the import printed."""
+        for line in lines:
+            self._owner.on_server_line(self.pid, stream, line.decode("utf-8", "replace"))
 
 
 def _user_lines(stacks: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from sandboxq.child.output import LINES_LIMIT, TOO_MANY_LINES
+from sandboxq.child.frames import MARK, STREAMS, TEXT
+from sandboxq.child.output import LINE_SIZE, LINES_LIMIT, TOO_MANY_LINES
 from sandboxq.pool.capture import OutputPipe
 
 if TYPE_CHECKING:
@@ -69,25 +70,54 @@ class Lines:
         call = self._call()
         return (call.lines if call else self.unclaimed) <= LINES_LIMIT
 
-    def on_piped_line(self, stream: str, line: str) -> None:
-        """Take a line from fd 1 or 2."""
-        if stream == "stderr":
-            self._tail = [*self._tail[1 - _STDERR_TAIL :], line]
-        self.take(self._call(), stream, line)
+    def is_behind(self) -> bool:
+        """Tell whether lines were read that were not passed on."""
+        return self._stdout.is_behind() or self._stderr.is_behind()
 
-    def take(self, call: Call | None, stream: str, line: str) -> None:
-        """Count a line, and pass it on unless there were too many."""
-        weight = 1 + len(line) // _LONG_LINE
-        if call is None:
-            self.unclaimed += weight
-            count = self.unclaimed
+    def on_piped_lines(self, stream: str, lines: list[bytes]) -> None:
+        """Take lines from fd 1 or 2; marked ones say whose and of which stream they are."""
+        last = b""
+        texts: list[bytes] = []
+        for line in lines:
+            mark, text = b"", line
+            if line[:1] == MARK:
+                mark, _, text = line.partition(TEXT)
+            if mark != last:
+                self._take_marked(last, stream, texts)
+                last, texts = mark, []
+            texts.append(text)
+        self._take_marked(last, stream, texts)
+
+    def _take_marked(self, mark: bytes, stream: str, lines: list[bytes]) -> None:
+        """Take lines that have the same mark; without a mark they are those of whoever runs."""
+        if not lines:
+            return
+        texts = b"\n".join(lines).decode("utf-8", "replace").split("\n")
+        number = mark[2:]
+        if number.isdigit():
+            stream = STREAMS[min(mark[1] - ord("0"), len(STREAMS) - 1)]
+            call = self._child.flying.get(int(number))
         else:
-            call.lines += weight
-            count = call.lines
-        if count <= LINES_LIMIT:
-            self._owner.on_line(self._child, call, stream, line)
-        elif count - weight <= LINES_LIMIT:
-            self._owner.on_line(self._child, call, stream, TOO_MANY_LINES)
+            call = self._call()
+            if stream == "stderr":
+                self._tail = [*self._tail, *texts][-_STDERR_TAIL:]
+        self.take(call, stream, texts)
+
+    def take(self, call: Call | None, stream: str, lines: list[str]) -> None:
+        """Count lines, and pass them on unless there were too many."""
+        weight = len(lines)
+        if max(map(len, lines)) >= _LONG_LINE:
+            lines = _cut(lines)
+            weight = sum(map(_weight, lines))
+        if call is None:
+            before, self.unclaimed = self.unclaimed, self.unclaimed + weight
+        else:
+            before, call.lines = call.lines, call.lines + weight
+        if before > LINES_LIMIT:
+            return
+        if before + weight > LINES_LIMIT:
+            lines = _fitting(lines, LINES_LIMIT - before)
+        self._owner.on_lines(self._child, call, stream, lines)
 
     def close(self) -> None:
         """Stop reading; twice is harmless."""
@@ -96,3 +126,27 @@ class Lines:
 
     def _call(self) -> Call | None:
         return self._child.flying.get(self._writer) or self._child.running_call()
+
+
+def _weight(line: str) -> int:
+    return 1 + len(line) // _LONG_LINE
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """Return the lines in pieces that a dashboard can show."""
+    return [
+        line[start : start + LINE_SIZE]
+        for line in lines
+        for start in range(0, len(line) or 1, LINE_SIZE)
+    ]
+
+
+def _fitting(lines: list[str], room: int) -> list[str]:
+    """Return as many lines as there is room for, and the one that says that there were more."""
+    kept = []
+    for line in lines:
+        room -= _weight(line)
+        if room < 0:
+            break
+        kept.append(line)
+    return [*kept, TOO_MANY_LINES]

@@ -327,7 +327,7 @@ class Pool:
 
     def on_import_line(self, pid: int, stream: str, line: str) -> None:
         """Pass on a line that was printed while the processor was imported."""
-        self._listener.on_line(None, pid, stream, line)
+        self._listener.on_lines(None, pid, stream, [line])
 
     def on_child_leaving(self, child: Child) -> None:
         """Take back what a child that is retired has not read."""

@@ -82,8 +82,8 @@ class ChildOwner(Protocol):
     def on_readable(self, child: Child) -> None:
         """Read the child's channel."""
 
-    def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
-        """Take a line that the child wrote."""
+    def on_lines(self, child: Child, call: Call | None, stream: str, lines: list[str]) -> None:
+        """Take lines that the child wrote."""
 
 
 class Child:

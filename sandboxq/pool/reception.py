@@ -148,11 +148,13 @@ class Reception:
         elif kind in _REPORTS:
             call = child.flying.get(seq)
             self._has_reported = True
+            if kind == LOG:
+                child.lines.drain(seq)  # what it has printed before comes before
             if call is not None:
                 self._listener.on_report(call, _REPORTS[kind], payload)
         elif kind == LINE:
             stream = STREAMS[min(detail, len(STREAMS) - 1)]
-            child.lines.take(child.flying.get(seq), stream, payload.decode("utf-8", "replace"))
+            child.lines.take(child.flying.get(seq), stream, [payload.decode("utf-8", "replace")])
         else:
             if kind == READY:
                 child.user_us, child.system_us = spent[1:3]  # of its birth and setup()
@@ -202,9 +204,9 @@ class Reception:
             question = Question(child, call, kind=kind, number=number, argument=argument)
             self._listener.on_question(question)
 
-    def on_line(self, child: Child, call: Call | None, stream: str, line: str) -> None:
-        """Pass on a captured line."""
-        self._listener.on_line(call, child.pid, stream, line)
+    def on_lines(self, child: Child, call: Call | None, stream: str, lines: list[str]) -> None:
+        """Pass on captured lines."""
+        self._listener.on_lines(call, child.pid, stream, lines)
 
     def on_answers(self, child: Child, packet: bytes) -> None:
         """Take the answers of jobs of microseconds: values, and nothing else.
@@ -247,7 +249,7 @@ class Reception:
     def _on_answer(
         self, child: Child, outcome: Outcome, flags: int, spent: Spent, seq: int
     ) -> None:
-        if flags & HAS_OUTPUT:
+        if flags & HAS_OUTPUT or child.lines.is_behind():
             child.lines.drain(seq)  # while it is known whose it is
         call = child.forget(seq)
         if call is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sandboxq.child.adding import ADD
 from sandboxq.outcome import Completed
 from sandboxq.pool.answer import Unstored
-from sandboxq.telemetry import JobLine
+from sandboxq.telemetry import JobLine, JobLines
 from sandboxq.worker.attempt import AttemptState
 
 if TYPE_CHECKING:
@@ -75,13 +75,18 @@ class WorkerListener:
         """Do in Redis what a running job asks for."""
         (self._adds if question.kind == ADD else self._answers).take(question)
 
-    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+    def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         """Show what a child printed or logged, and keep it with its job."""
-        job_id = ""
+        job_id, telemetry = "", self._telemetry
         if call is not None:
             job_id = call.key.decode(errors="replace")
-            self._settler.report(call.context, "log", line.encode(errors="replace"))
-        self._telemetry.emit(JobLine(job_id, pid, stream, line))
+            text = "\n".join(lines)
+            self._settler.report(call.context, "lines", text.encode(errors="replace"))
+        if telemetry.wants(JobLines):
+            telemetry.emit(JobLines(job_id, pid, stream, lines))
+        if telemetry.wants(JobLine):
+            for line in lines:
+                telemetry.emit(JobLine(job_id, pid, stream, line))
 
     def on_room(self) -> None:
         """Wake the claimer."""

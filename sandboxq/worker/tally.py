@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from sandboxq.job import UsageTotals
 from sandboxq.telemetry import (
     ChildDied,
@@ -30,6 +32,11 @@ class Tally:
         self.heartbeats = 0
         # Seconds between two renewals of all locks, at its worst.
         self.longest_gap = 0.0
+
+    # What it counts: others are not even passed to it, and lines may be many.
+    KINDS: ClassVar[tuple[type[Event], ...]] = (
+        JobsSettled, HeartbeatSent, LocksLost, ChildDied, ChildRecycled,
+    )  # fmt: skip
 
     def __call__(self, event: Event) -> None:
         """Add one event."""

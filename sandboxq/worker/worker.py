@@ -110,7 +110,7 @@ class Worker:
         self._secret = signing.checked_secret(self.settings.secret) if is_of_functions else None
         self.telemetry = telemetry or Telemetry()
         self.tally = Tally()
-        self.telemetry.subscribe(self.tally)
+        self.telemetry.subscribe(self.tally, *Tally.KINDS)
         self.cores = usable_cores()
         self._url = url
         self._directory = directory

@@ -41,7 +41,7 @@ class Listener:
     def on_outcome(self, call, outcome, seconds): print(outcome, flush=True)
     def wants_reports(self): return True
     def on_report(self, call, kind, payload): print(payload.decode(), flush=True)
-    def on_line(self, call, pid, stream, line): pass
+    def on_lines(self, call, pid, stream, lines): pass
     def on_room(self): pass
 async def main():
     pool = Pool(sys.argv[1], size=2, listener=Listener(), queue_name="q", telemetry=Telemetry())

@@ -114,10 +114,10 @@ class Desk:
         """Remember; the test answers."""
         self.questions.append(question)
 
-    def on_line(self, call: Call | None, pid: int, stream: str, line: str) -> None:
+    def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         """Remember."""
         assert pid > 0
-        self.lines.append((call.key if call else None, stream, line))
+        self.lines += [(call.key if call else None, stream, line) for line in lines]
 
     def on_room(self) -> None:
         """Nothing waits for room here."""

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     the key and the entry of the mark to leave, see mark.lua; then five for each report: id, token
---          ('0' asks for no lock), kind (progress, data, log), payload, log lines to keep (0: all)
+--          ('0' asks for no lock), kind (progress, data, log, lines), payload, log lines to keep (0: all)
 -- Returns  one for each: 0, -1 no such job, -2 no lock, -6 lock of another, or the text of the error that
 --          kept it from being written
 -- Events   progress
@@ -19,9 +19,23 @@ for at = FIRST, #ARGV, 5 do
 end
 local locks = call('MGET', unpack(lock_keys))
 
-local function write(id, key, kind, payload, keep_logs)
+local function rows_of(kind, payload)
   if kind == 'log' then
-    call('RPUSH', key .. ':logs', payload)
+    return { payload }
+  end
+  local rows = {}
+  for row in string.gmatch(payload .. '\n', '(.-)\n') do
+    rows[#rows + 1] = row
+  end
+  return rows
+end
+
+local function write(id, key, kind, payload, keep_logs)
+  if kind == 'log' or kind == 'lines' then
+    local rows = rows_of(kind, payload)
+    for start = 1, #rows, 1000 do
+      call('RPUSH', key .. ':logs', unpack(rows, start, math.min(start + 999, #rows)))
+    end
     if keep_logs ~= '0' then
       call('LTRIM', key .. ':logs', -tonumber(keep_logs), -1)
     end
