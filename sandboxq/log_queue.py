@@ -35,9 +35,10 @@ _FLOOD = 32
 _GATHER_SECONDS = 0.01
 # While lines were lost, the writer is called so often without new ones, to say it.
 _RETRY_SECONDS = 0.5
-# At the end: how long nothing may move, and how long all of it may take.
+# At the end: how long a reader may be asleep, and how long all of it may take: a busy disk was seen
+# to block a write for more than a second.
 FLUSH_PATIENCE = 1.0
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 10.0
 
 
 class Gap:
@@ -90,10 +91,10 @@ class LogQueue:
         """Tell whether this is the writer thread."""
         return threading.current_thread() is self._thread
 
-    def flush(self, patience: float = FLUSH_PATIENCE, most: float = FLUSH_SECONDS) -> bool:
-        """Wait, ``most`` seconds in all, until all is written; False when it was not.
+    def flush(self, is_read: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until all is written, FLUSH_SECONDS in all; False when it was not.
 
-        Gives up when nothing moves for ``patience`` seconds: nobody reads.
+        Gives up when nothing has moved for FLUSH_PATIENCE and ``is_read`` says that nobody reads.
         """
         began = moved_at = time.monotonic()
         seen = self._pending
@@ -102,7 +103,9 @@ class LogQueue:
             if self._pending < seen:
                 moved_at = now
             seen = self._pending
-            if now - moved_at > patience or now - began > most:
+            if now - began > FLUSH_SECONDS:
+                return False
+            if now - moved_at > FLUSH_PATIENCE and not is_read():
                 return False
             time.sleep(0.002)
         return True

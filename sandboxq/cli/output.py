@@ -89,7 +89,14 @@ class _Descriptor:
                 room.register(self._fileno, select.POLLOUT)
                 room.poll()
 
+    def has_room(self) -> bool:
+        """Tell whether something can be written: a file always, a pipe unless it is full."""
+        room = select.poll()
+        room.register(self._fileno, select.POLLOUT)
+        return bool(room.poll(0))
+
     def close(self) -> None:
+        """Give back the descriptor."""
         os.close(self._fileno)
 
 
@@ -134,7 +141,7 @@ class Output:
 
     def flush(self) -> bool:
         """Wait for a bounded time until all is written; False when it was not."""
-        return self._queue.flush()
+        return self._queue.flush(lambda: all(way.has_room() for way in self._ways.values()))
 
     @contextlib.contextmanager
     def in_charge(self) -> Iterator[None]:
