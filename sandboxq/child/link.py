@@ -13,6 +13,7 @@ from sandboxq.child.frames import (
     CHUNK_SIZE,
     HEADER,
     HEADER_SIZE,
+    LOG,
     MORE,
     NOT_MEASURED,
     PACKET_SIZE,
@@ -122,6 +123,8 @@ class Link(Inbox):
         self.tokens = -1  # an eventfd: which of those calls may begin
         # Set by whatever is sent: what a call has said must not be overtaken by its answer.
         self.has_spoken = False
+        # The call that has sent a log row: what it prints then goes the same way, to come after it.
+        self.logged = 0
         self._pid = os.getpid()
         # A message of several packets must not be mixed with one of another thread.
         self.lock = threading.Lock()
@@ -149,6 +152,8 @@ class Link(Inbox):
     ) -> None:
         """Send one message; when the coordinator is gone there is nothing left to do but leave."""
         self.has_spoken = True
+        if kind == LOG:
+            self.logged = seq
         try:
             if len(payload) <= CHUNK_SIZE:
                 header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)

@@ -115,7 +115,7 @@ class Capture:
                 elif count == LINES_LIMIT + 1:
                     pieces.append(TOO_MANY_LINES.encode())
         self._counts[seq] = count
-        if self._pipe >= 0:
+        if self._pipe >= 0 and self._link.logged != seq:
             self._write_to_pipe(stream, seq, pieces)
             return
         for payload in pieces:

@@ -285,3 +285,40 @@ def test_logging_of_a_python_worker_blocks_no_loop(
             stdout=subprocess.PIPE, stderr=far, timeout=60, check=False,
         )  # fmt: skip
     assert done.stdout == b"True\n"
+
+
+MANY = """
+import os, sys
+
+def process(job):
+    for number in range(job.data):
+        print(job.id, "out", number)
+        if number % 50 == 0:
+            job.log(f"{job.id} row {number}")
+            print(job.id, "err", number, file=sys.stderr)
+    os.write(1, f"{job.id} raw\\n".encode())
+    print(job.id, "tail", end="")
+"""
+
+
+def test_lines_belong_to_the_job_that_printed_them(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """Many at a time, of jobs that follow each other at once, in the order of the prints."""
+    path = tmp_path / "many.py"
+    path.write_text(MANY)
+    sizes = [0, 1, 700, 3, 2000, 1] * 5
+    with Queue.sync(queue_name, url=server_url) as queue:
+        jobs = queue.add_bulk([("many", size) for size in sizes])
+        with running(
+            server_url, queue_name, str(path), "--burst", "--procs", "2", stderr=subprocess.DEVNULL
+        ) as worker:
+            assert worker.wait(60) == 0
+        for job, size in zip(jobs, sizes, strict=True):
+            rows = [row for row in job.logs() if not row.endswith("raw")]
+            wanted = []
+            for number in range(size):
+                wanted.append(f"{job.id} out {number}")
+                if number % 50 == 0:
+                    wanted += [f"{job.id} row {number}", f"{job.id} err {number}"]
+            assert rows == [*wanted, f"{job.id} tail"]
