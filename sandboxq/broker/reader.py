@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,19 @@ if TYPE_CHECKING:
 SHORTEST_BLOCK = 0.002
 # A blocked connection that says nothing for so long after its time is dead (bullmq-wire.md 1.4).
 WATCHDOG_SECONDS = 2.0
-# Bounds the memory of one read; what is left comes with the next.
+# Bound the memory of one read; what is left comes with the next. Bytes can only be asked for by
+# what the entries of the last read had.
 EVENTS_PER_READ = 1000
+BYTES_PER_READ = 2 << 20
+# A read that is lost with more than this was perhaps lost for its size.
+_LARGE = 256 << 10
 # A silent subscription is asked whether it lives, and has the same time to answer.
 SUBSCRIPTION_SILENCE = 10.0
 SUBSCRIPTION_ANSWER = 5.0
 # Seconds before a read is repeated whose slot is on its way to another node of a cluster.
 _MOVING_DELAY = 0.05
+
+_log = logging.getLogger("sandboxq.broker")
 
 _CLIENT_NAME = re.compile(r"[!-~]+")
 
@@ -52,6 +59,8 @@ class BlockingReader:
         self._link: Link | None = None
         self._former = FormerConnections()
         self._is_closed = False
+        self._events_per_read = EVENTS_PER_READ
+        self._has_told_loss = False
 
     async def open(self) -> None:
         """Connect and set the CLIENT name. Raises: BrokerUnavailable."""
@@ -111,7 +120,7 @@ class BlockingReader:
         Raises: BrokerUnavailable when the connection is lost; the next call connects again.
         """
         seconds = max(timeout, SHORTEST_BLOCK)
-        (reply,) = await self._ask(seconds, _xread(key, last_id, seconds))
+        (reply,) = await self._read(seconds, (), key, last_id)
         return _events_from_reply(reply)
 
     async def look_and_read_events(
@@ -125,7 +134,7 @@ class BlockingReader:
         # Both in one round trip, hence EVAL: a server that did not know the script would only say
         # so when the read is over.
         look = ("EVAL", load("events_look").text, 1, key)
-        looked, reply = await self._ask(seconds, look, _xread(key, last_id, seconds))
+        looked, reply = await self._read(seconds, (look,), key, last_id)
         return look_from_reply(looked), _events_from_reply(reply)
 
     async def close(self) -> None:
@@ -133,6 +142,37 @@ class BlockingReader:
         self._is_closed = True
         if self._link is not None:
             await self._link.drop()
+
+    async def _read(
+        self, seconds: float, before: Sequence[Sequence[Argument]], key: str, last_id: str
+    ) -> list[Any]:
+        """Return the replies of some commands and then of XREAD, which brings not too much."""
+        count, block_ms = self._events_per_read, round(seconds * 1000)
+        read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", key, last_id)
+        try:
+            replies = await self._ask(seconds, *before, read)
+        except BrokerUnavailable as error:
+            if error.moved > _LARGE:
+                self._read_less(error)
+            raise
+        self._has_told_loss = False
+        if replies[-1]:
+            average = self.received / len(replies[-1][0][1])
+            # After a loss it grows again, but step by step.
+            wanted = min(EVENTS_PER_READ, 2 * count, int(BYTES_PER_READ / average))
+            self._events_per_read = max(1, wanted)
+        return replies
+
+    def _read_less(self, error: BrokerUnavailable) -> None:
+        self._events_per_read = max(1, self._events_per_read // 8)
+        if not self._has_told_loss:
+            self._has_told_loss = True
+            _log.warning(
+                "events were lost on their way after %.1f MB and are read again, %d at a time: %s",
+                error.moved / 1e6,
+                self._events_per_read,
+                error,
+            )
 
     async def _ask(
         self, seconds: float, *commands: Sequence[Argument], unless: int | None = None
@@ -290,11 +330,6 @@ def _first_error(replies: list[Any], unless: int | None) -> ResponseError | None
         if place != unless and isinstance(reply, ResponseError)
     )
     return next(errors, None)
-
-
-def _xread(key: str, last_id: str, seconds: float) -> tuple[Argument, ...]:
-    block_ms = round(seconds * 1000)
-    return ("XREAD", "COUNT", EVENTS_PER_READ, "BLOCK", block_ms, "STREAMS", key, last_id)
 
 
 def _events_from_reply(reply: Any) -> list[tuple[str, dict[str, str]]]:

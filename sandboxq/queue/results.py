@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from sandboxq import errors
 from sandboxq.broker import events
 from sandboxq.broker.codec import json_value
+from sandboxq.broker.reader import SHORTEST_BLOCK
 from sandboxq.broker.state import endings_of
+from sandboxq.broker.stream_place import id_from_text
 from sandboxq.errors import (
     BrokerUnavailable,
     ChildError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.broker.reader import BlockingReader
     from sandboxq.broker.state import Ending
+    from sandboxq.broker.stream_place import EntryId
 
 _log = logging.getLogger("sandboxq.queue.results")
 
@@ -65,6 +68,9 @@ class Results:
         self._keys = keys
         self._waiters: dict[str, list[asyncio.Future[Any]]] = {}
         self._unpolled: set[str] = set()
+        # The last entry that was read; and those who are gone, with the last entry there was then.
+        self._position: EntryId | None = None
+        self._gone: dict[str, EntryId] = {}
         self._reader: BlockingReader | None = None
         self._reader_is_in_place = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
@@ -130,6 +136,7 @@ class Results:
         if not waiting:
             self._waiters.pop(job_id, None)
             self._unpolled.discard(job_id)
+            self._gone.pop(job_id, None)
 
     def _succeed(self, job_id: str, value: Any) -> None:
         for future in self._waiters.pop(job_id, []):
@@ -175,9 +182,12 @@ class Results:
             is_wanted = bool(self._waiters)
             try:
                 position = await self._read_once(position)
+                self._position = id_from_text(position)
+                self._give_up_gone()
             except BrokerUnavailable:
                 # The stream may have lost what it had; then an old position would mean nothing.
-                position = None
+                position = self._position = None
+                self._gone.clear()
                 self._reader_is_in_place.clear()
                 await self._broker.wait_until_back()
                 recheck_at = 0.0
@@ -192,9 +202,16 @@ class Results:
             )
         if position is None:
             position = await events.last_event_id(self._broker, self._keys)
+            self._position = id_from_text(position)
             self._reader_is_in_place.set()
         key = self._keys["events"]
-        for entry_id, fields in await self._reader.read_events(key, position, READ_SECONDS):
+        gone = list(self._gone)
+        seconds = SHORTEST_BLOCK if gone else READ_SECONDS
+        entries = await self._reader.read_events(key, position, seconds)
+        if not entries:
+            # All there was has been read: nothing told of these.
+            self._give_up(gone)
+        for entry_id, fields in entries:
             position = entry_id
             if self._on_active is not None and fields.get("event") == events.ACTIVE:
                 self._on_active(fields.get("jobId", ""))
@@ -234,17 +251,35 @@ class Results:
 
     async def _resolve_missing(self, job_ids: list[str]) -> None:
         """Find what the stream still says of jobs that were removed when they finished."""
+        last = id_from_text(await events.last_event_id(self._broker, self._keys))
         endings = await events.endings_in_stream(self._broker, self._keys, job_ids)
         for job_id in job_ids:
             fields = endings.get(job_id)
             if fields is None:
-                message = f"job {job_id} does not exist in queue {self._keys.queue}"
-                self._fail([job_id], message, JobNotFound)
+                # A busy stream is trimmed while it is searched backwards. The reader, who follows
+                # it from before, may have the entry still before it.
+                self._gone[job_id] = last
             elif fields["event"] == events.COMPLETED:
                 value = fields.get("returnvalue", "").encode(errors="replace")
                 self._complete(job_id, value, fields.get(events.RESULT, ""))
             else:
                 self._fail([job_id], fields.get("failedReason", ""), JobFailed)
+        self._give_up_gone()
+        if self._gone and self._reader is not None:
+            # It waits for what comes next, and this may be all that there was.
+            await self._reader.unblock()
+
+    def _give_up_gone(self) -> None:
+        """Give up those of whom no entry, up to the last there was, tells how they ended."""
+        at = self._position
+        if at is not None:
+            self._give_up([job_id for job_id, last in self._gone.items() if last <= at])
+
+    def _give_up(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            if self._gone.pop(job_id, None) is not None:
+                message = f"job {job_id} does not exist in queue {self._keys.queue}"
+                self._fail([job_id], message, JobNotFound)
 
     # ── how a job ended ─────────────────────────────────────────────────────
 

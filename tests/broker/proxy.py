@@ -8,7 +8,7 @@ from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 # Small, so that what is on its way is in this file and not in the kernel.
 _BUFFER = 64 << 10
@@ -26,6 +26,15 @@ class Passage:
         self.answered = 0  # how many bytes have come from the server
         self.is_deaf = False  # nothing goes to the server any more
         self.is_mute = False  # nothing comes from it any more
+        self.answers_pass = asyncio.Event()  # cleared, what comes from the server waits here
+        self.answers_pass.set()
+        self.is_stepwise = False  # cleared again after each piece that passed
+
+    async def gate(self) -> None:
+        """Wait until an answer may pass."""
+        await self.answers_pass.wait()
+        if self.is_stepwise:
+            self.answers_pass.clear()
 
     def abort(self) -> None:
         """Close both sides at once."""
@@ -108,8 +117,10 @@ class Proxy:
                 passage.abort()
 
         await asyncio.gather(
-            self._pass_on(reader, to_server, on_question, lambda: passage.is_deaf),
-            self._pass_on(from_server, writer, on_answer, lambda: passage.is_mute),
+            self._pass_on(reader, to_server, on_question, lambda: passage.is_deaf, gate=_open),
+            self._pass_on(
+                from_server, writer, on_answer, lambda: passage.is_mute, gate=passage.gate
+            ),
         )
 
     async def _pass_on(
@@ -118,13 +129,19 @@ class Proxy:
         writer: asyncio.StreamWriter,
         note: Callable[[bytes], None],
         is_swallowed: Callable[[], bool],
+        gate: Callable[[], Coroutine[None, None, None]],
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_BUFFER):
                 note(data)
+                await gate()
                 if self.rate is not None:
                     await asyncio.sleep(len(data) / self.rate)
                 if not is_swallowed() and not writer.transport.is_closing():
                     writer.write(data)
                     await writer.drain()
             return
+
+
+async def _open() -> None:
+    """Let pass."""

@@ -18,6 +18,7 @@ from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.queue import custom_events
 from sandboxq.queue.queue import Queue
 from sandboxq.queue.sync_events import SyncQueueEvents
+from tests.broker.proxy import Proxy
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
 from tests.queue.bench import completed, failed, finish
@@ -502,3 +503,46 @@ def test_events_closed_while_they_connect_end(bench: Bench) -> None:
             await events.connect()
 
     run_async(main())
+
+
+def test_events_of_many_bytes_over_a_slow_link(tmp_path: Path, queue_name: str) -> None:
+    """A page of a thousand events was read in one go, or dropped and read again for ever."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Proxy(server.port, rate=4 << 20) as proxy:
+            queue = Queue(queue_name, url=server.url)
+            async with queue, QueueEvents(queue_name, proxy.url + "?socket_timeout=1") as events:
+                text = "x" * 20_000
+                for number in range(600):
+                    await queue.publish_event("mine", {"n": number, "text": text})
+                for number in range(600):
+                    event = await events.read(20)
+                    assert event is not None
+                    assert event.fields["n"] == str(number)
+                assert proxy.bytes_to_client < 600 * 20_000 * 1.2
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+def test_events_that_are_cut_on_their_way_are_read_in_smaller_pieces(
+    tmp_path: Path, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link that breaks every megabyte brings them all the same, each once."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Proxy(server.port) as proxy:
+            queue = Queue(queue_name, url=server.url)
+            async with queue, QueueEvents(queue_name, proxy.url) as events:
+                text = "x" * 20_000
+                for number in range(120):
+                    await queue.publish_event("mine", {"n": number, "text": text})
+                proxy.cut_after = 1 << 20
+                for number in range(120):
+                    event = await events.read(20)
+                    assert event is not None
+                    assert event.fields["n"] == str(number)
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+    assert "events were lost on their way" in caplog.text

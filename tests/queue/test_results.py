@@ -18,11 +18,15 @@ from sandboxq.errors import (
     UsageError,
 )
 from sandboxq.job import KEEP_NONE
-from tests.conftest import wait_until_async
+from sandboxq.queue.queue import Queue
+from tests.broker.proxy import Passage, Proxy
+from tests.broker.servers import StoppableServer
+from tests.conftest import run_async, wait_until_async
 from tests.queue.bench import completed, failed, finish
 
 if TYPE_CHECKING:
-    from sandboxq.queue.queue import Queue
+    from pathlib import Path
+
     from tests.queue.bench import Bench
 
 SECONDS = 10.0
@@ -259,3 +263,55 @@ def test_the_reader_goes_to_rest_and_wakes_up(bench: Bench) -> None:
             await wait_until_async(is_at_rest)
 
     bench.run(body)
+
+
+def test_an_entry_that_is_on_its_way_counts_though_the_stream_has_lost_it(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """16 of 3,000 were told that their job does not exist: the stream was trimmed meanwhile."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Proxy(server.port) as proxy, Queue(queue_name, proxy.url) as queue:
+            other, job = await queue.add_bulk([("other", 0), ("job", 1)])
+            waiting = asyncio.create_task(other.result(30))
+            await wait_until_async(lambda: _is_read(proxy))
+            (reader,) = proxy.living(b"XREAD")
+            reader.answers_pass.clear()
+            reader.is_stepwise = True
+            await finish(server.url, queue_name, completed(b"1"), completed(b'"v"', KEEP_NONE))
+            # The read that was under way ended with the first entry; the next brings the others.
+            before = reader.answered
+            reader.answers_pass.set()
+            await wait_until_async(lambda: _has_answered(reader, before))
+            broker = await queue._connected()
+            await broker.command("XTRIM", queue.keys["events"], "MAXLEN", "=", 0)
+
+            result = asyncio.create_task(job.result(30))
+            await wait_until_async(lambda: _is_polled(proxy))
+            assert not result.done()
+            reader.is_stepwise = False
+            reader.answers_pass.set()
+            assert await result == "v"
+            assert await waiting == 1
+
+            # What no entry tells of is told at once, also when the stream was emptied.
+            gone = await queue.add("gone", 1)
+            await gone.remove()
+            await broker.command("XTRIM", queue.keys["events"], "MAXLEN", "=", 0)
+            with pytest.raises(JobNotFound):
+                await gone.result(30)
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+async def _is_read(proxy: Proxy) -> bool:
+    return len(proxy.living(b"XREAD")) == 1
+
+
+async def _has_answered(passage: Passage, before: int) -> bool:
+    return passage.answered > before + 200
+
+
+async def _is_polled(proxy: Proxy) -> bool:
+    return bool(proxy.living(b"XREVRANGE"))
