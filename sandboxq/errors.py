@@ -254,8 +254,8 @@ class MechanismMissing(SandboxError):
     """The machine lacks a mechanism that the policy needs; it is never silently skipped."""
 
 
-class SandboxViolation(SandboxError):
-    """The job tried what its policy forbids."""
+class SandboxViolation(SandboxError, ChildError):
+    """The job tried what its policy forbids, or its child broke the protocol with its worker."""
 
 
 # ── raised by processors, to steer the worker ───────────────────────────────

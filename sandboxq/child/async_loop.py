@@ -105,7 +105,7 @@ class _Desk:
     def _answering_by_turns(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         """Send the answers of a turn of the loop together; a job alone has no use for it."""
         link, held = self._link, HeldInTurn(self._link, loop.call_soon)
-        if self._settings.concurrency > 1:
+        if self._settings.concurrency > 1 and self._settings.policy != "strict":
             link.held, link.meter = held, TurnMeter(link.meter, loop.call_soon)
         try:
             yield

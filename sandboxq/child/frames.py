@@ -166,6 +166,14 @@ def _sizes(count: int) -> struct.Struct:
     return struct.Struct(f"<H{count}I")
 
 
+BLOB_HEAD_SIZE = _BLOB.size
+
+
+def table_size(head: memoryview) -> int:
+    """Return the length of the table behind the head of a value's arrays and bytes."""
+    return int(_BLOB.unpack_from(head)[2])
+
+
 class BlobPlace(NamedTuple):
     """Where in the arena the arrays and bytes of a call or a value are, and the table of them."""
 

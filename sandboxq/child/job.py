@@ -19,14 +19,13 @@ from sandboxq.child.adding import ADD, JobQueue, add_nodes
 from sandboxq.child.frames import (
     DATA,
     LOG,
-    MESSAGE_LIMIT,
     PROGRESS,
     CallFields,
     decode_call,
     encode_page,
 )
 from sandboxq.child.values import json_from_value, value_from_json
-from sandboxq.errors import ResultTooLarge, UsageError
+from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -322,12 +321,7 @@ class Job:
         return self._unpacked
 
     def _report(self, kind: int, payload: bytes) -> None:
-        if len(payload) > MESSAGE_LIMIT:
-            message = (
-                f"{len(payload)} bytes are more than the {MESSAGE_LIMIT} that a message may have"
-            )
-            raise ResultTooLarge(message)
-        self._link.send(kind, self._seq, payload)
+        self._link.reports.send(kind, self._seq, payload)
         self._link.resume()
 
 

@@ -9,6 +9,7 @@ import threading
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child.frames import (
     CHUNK_SIZE,
     HEADER,
@@ -21,6 +22,7 @@ from sandboxq.child.frames import (
     Usage,
 )
 from sandboxq.child.questions import Questions
+from sandboxq.child.reports import Reports
 from sandboxq.child.usage import Meter, ThreadMeter
 
 if TYPE_CHECKING:
@@ -129,6 +131,8 @@ class Link(Inbox):
         # A message of several packets must not be mixed with one of another thread.
         self.lock = threading.Lock()
         self.answers = Inbox(answers)
+        self.budgets = DEFAULT_BUDGETS
+        self.reports = Reports(self)
         self.questions: Questions | AsyncQuestions = Questions(self, self.answers)
 
     def is_ours(self) -> bool:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.binary import blob_size, pieces_of, table_text
+from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.child import interrupts, output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
@@ -53,10 +54,12 @@ class Settings(NamedTuple):
     memory: int | None
     max_result: int = MESSAGE_LIMIT
     policy: str = "none"
+    budgets: Budgets = DEFAULT_BUDGETS
 
 
 def live(link: Link, processor: Processor, settings: Settings) -> None:
     """Run calls until the coordinator retires this child or is gone."""
+    link.budgets = settings.budgets
     capture = output.Capture(link)
     output.install(capture)
     if processor.is_async:
@@ -231,6 +234,8 @@ def tell_failure(
         os.write(2, failure_from(error).stack.encode("utf-8", "backslashreplace"))
         os._exit(1)
     move = move_from(error)
+    if move is not None and not move.is_within(settings.budgets):
+        error, move = move.refusal(settings.budgets), None
     if move is not None:
         flags = _end(link, seq, capture)
         payload = encode_move(move.duration_ms)
@@ -259,6 +264,7 @@ def tell_failure(
 def _end(link: Link, seq: int, capture: output.Capture) -> int:
     """Forget a call; return the flags that its answer has however it ended."""
     capture.end(seq)
+    link.reports.end(seq)
     flags = HAS_OUTPUT if link.has_pipes and output.has_unread_output() else 0
     if link.cancels.told and link.cancels.forget(seq):
         flags |= CANCEL_TOLD

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.child.frames import (
     LONGEST_MS,
@@ -11,7 +11,10 @@ from sandboxq.child.frames import (
     TO_WAIT,
     TO_WAITING_CHILDREN,
 )
-from sandboxq.errors import DelayedError, RateLimitError
+from sandboxq.errors import DelayedError, RateLimitError, UsageError
+
+if TYPE_CHECKING:
+    from sandboxq.budgets import Budgets
 
 # By the names of classes: a processor may define its own, so that it needs no sandboxq.
 _TARGETS = {
@@ -31,6 +34,18 @@ class Move(NamedTuple):
 
     target: int
     duration_ms: int = 0
+
+    def is_within(self, budgets: Budgets) -> bool:
+        """Tell whether a job may ask for that; how long it waits itself is its own affair."""
+        limited = self.target == TO_RATE_LIMIT
+        return not limited or self.duration_ms <= budgets.rate_limit * 1000
+
+    def refusal(self, budgets: Budgets) -> UsageError:
+        """Return why it may not."""
+        return UsageError(
+            f"RateLimitError({self.duration_ms / 1000:g}) is more than the {budgets.rate_limit:g} s"
+            " that a job may have its queue rest (max_rate_limit of the worker)"
+        )
 
 
 def move_from(error: BaseException) -> Move | None:

@@ -14,6 +14,7 @@ from sandboxq.child.frames import (
     decode_move,
 )
 from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Postponed, RateLimited
+from sandboxq.pool.breach import Breach
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
@@ -31,14 +32,15 @@ class Unstored(Completed):
 def completed_from_frame(payload: bytes, arena: Arena, *, most: int) -> Unstored | None:
     """Return the value in a DONE with HAS_BLOB; None when it is larger than ``most`` bytes.
 
-    Raises: struct.error when it is no such frame.
+    Raises: struct.error when it is no such frame, Breach when the value cannot be there.
     """
     place, value = decode_blob(payload)
     if place.size > most:
         return None
     blob = arena.result(place.offset, place.size)
     if blob is None:
-        return None
+        message = "told of a value beyond the memory for values"
+        raise Breach(message)
     return Unstored(value, blob=blob, table=place.table.decode("utf-8", "replace"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
@@ -16,10 +15,13 @@ from sandboxq.child.frames import (
     MESSAGE_LIMIT,
     MORE,
     PACKET_SIZE,
+    PING,
     REPLY,
     REPLY_SIZE,
     numbers_of,
 )
+from sandboxq.pool.breach import Breach
+from sandboxq.pool.long_message import LongMessage
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 # Packets for one child before the others have their turn.
 _PACKETS_A_TURN = 32
-# Bytes for one child before the others have their turn: half a millisecond of copying.
-_BYTES_A_TURN = 512 * 1024
+# Bytes for one child before the others have their turn: milliseconds of looking at JSON.
+_BYTES_A_TURN = PACKET_SIZE
 
 _DONT_WAIT = socket.MSG_DONTWAIT
 # The child has died, which its pidfd tells; only where its end is not held here.
@@ -43,14 +45,6 @@ Spent = tuple[int, int, int, int]
 
 # What the socket of a dead child can still hold: a live one that writes on is not waited for.
 _LAST_PACKETS = 1024
-
-
-class Breach(Exception):
-    """A child did what no child does that runs our code; the text says what."""
-
-
-class Flooded(Breach):
-    """The child sent a message above the limit."""
 
 
 class _Outgoing:
@@ -73,12 +67,13 @@ class Channel:
 
     __slots__ = (
         "_far",
+        "_limit",
+        "_long",
         "_loop",
         "_near",
         "_on_answers",
+        "_on_shut",
         "_outbox",
-        "_partial",
-        "_partial_size",
         "_receiver",
     )
 
@@ -87,20 +82,25 @@ class Channel:
         loop: asyncio.AbstractEventLoop,
         receiver: Callable[..., None],
         on_answers: Callable[[bytes], None] | None = None,
+        *,
+        limit: Callable[[int], int] | None = None,
+        on_shut: Callable[[], None] | None = None,
     ) -> None:
         """Open a pair; ``receiver`` gets kind, flags, detail, Spent, seq and payload.
 
-        ``on_answers`` gets packets of several answers.
+        ``on_answers`` gets packets of several answers, ``limit`` says how many bytes a message of
+        a kind may have. ``on_shut`` hears, later, that the child takes nothing any more.
         """
         self._loop = loop
         self._receiver = receiver
         self._on_answers = on_answers or _ignore
+        self._limit = limit or _no_limit
+        self._on_shut = on_shut
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The near end only: the child shares the flags of the far one and needs it blocking.
         self._near.settimeout(0)
         self._outbox: deque[_Outgoing] = deque()
-        self._partial: BytesIO | None = None
-        self._partial_size = 0
+        self._long: LongMessage | None = None
 
     def fileno(self) -> int:
         """Return the descriptor to watch for replies."""
@@ -122,7 +122,7 @@ class Channel:
             except BlockingIOError:
                 pass
             except _GONE:
-                return
+                self._hear_of_shut()
             else:
                 return
         self._outbox.append(_Outgoing(kind, seq, payload))
@@ -133,8 +133,8 @@ class Channel:
         """Pass on the messages that are there; True when there are perhaps more.
 
         Raises:
-            Flooded: the child sent more than a message may hold.
-            Breach: nothing can come any more, though the child's end is open here.
+            Breach: what came is no message, is longer than its kind may be, or nothing can come
+                any more though the child's end is open here.
         """
         receive = self._near.recv
         size = 0
@@ -144,18 +144,20 @@ class Channel:
             except OSError:  # nothing there, or the listener has closed us meanwhile
                 return False
             if not packet:
-                message = "it has shut down its socket"
+                message = "has shut down its socket, or sent nothing at all"
                 raise Breach(message)
             size += len(packet)
-            if packet[0] == ANSWERS:
+            if packet[0] == ANSWERS and self._long is None:
                 self._on_answers(packet)
                 continue
             kind, flags, detail, microseconds, seq, user, system, peak = _unpack(packet)
             spent = microseconds, user, system, peak
-            if flags & MORE or self._partial is not None:
-                payload = self._gather(packet, flags)
-                if payload is not None:
-                    self._receiver(kind, flags, detail, spent, seq, payload)
+            if flags & MORE or self._long is not None:
+                long = self._long or LongMessage(kind, flags, seq, self._limit(kind))
+                long.add(kind, seq, memoryview(packet)[REPLY_SIZE:])
+                self._long = long if flags & MORE else None
+                if self._long is None:
+                    self._receiver(kind, flags, detail, spent, seq, long.whole())
             else:
                 self._receiver(kind, flags, detail, spent, seq, packet[REPLY_SIZE:])
             if size > _BYTES_A_TURN:
@@ -168,26 +170,36 @@ class Channel:
             if not self.receive():
                 return
 
-    def take_unread(self) -> set[int]:
-        """Read back what the child has not read, and return the numbers of those calls.
+    def waiting(self) -> int:
+        """Return how many messages wait here until the child has read what was sent before."""
+        return len(self._outbox)
+
+    def backlog(self) -> int:
+        """Return how many bytes do."""
+        return sum(len(message.view) - message.position for message in self._outbox)
+
+    def take_unread(self) -> tuple[set[int], int]:
+        """Read back what the child has not read: numbers of calls, and how many PINGs.
 
         A message of which the child has read a part is among them: it drops that part.
         """
         taken: set[int] = set()
+        pings = sum(message.kind == PING for message in self._outbox)
         for message in self._outbox:
             taken.update(_calls_in(message.kind, message.seq, message.view))
         self._stop_writing()
         while True:
             try:
                 packet = self._far.recv(PACKET_SIZE, _DONT_WAIT)
-            except BlockingIOError:
+            except OSError:  # nothing is left; or this process is being closed
                 break
             if not packet:
                 break
             kind, _, _, _, seq = HEADER.unpack_from(packet)
+            pings += kind == PING
             taken.update(_calls_in(kind, seq, packet[HEADER_SIZE:]))
         taken.discard(0)
-        return taken
+        return taken, pings
 
     def close(self) -> None:
         """Close both ends; twice is harmless."""
@@ -195,19 +207,6 @@ class Channel:
             self._stop_writing()
             self._near.close()
             self._far.close()
-
-    def _gather(self, packet: bytes, flags: int) -> bytes | None:
-        if self._partial is None:
-            self._partial, self._partial_size = BytesIO(), 0
-        self._partial_size += len(packet) - REPLY_SIZE
-        if self._partial_size > MESSAGE_LIMIT:
-            raise Flooded
-        self._partial.write(memoryview(packet)[REPLY_SIZE:])
-        if flags & MORE:
-            return None
-        payload = self._partial.getvalue()  # shares the buffer: nothing is copied
-        self._partial = None
-        return payload
 
     def _on_writable(self) -> None:
         try:
@@ -219,7 +218,12 @@ class Channel:
         except BlockingIOError:
             return
         except _GONE:
-            self._stop_writing()
+            self._loop.remove_writer(self._near.fileno())
+            self._hear_of_shut()
+
+    def _hear_of_shut(self) -> None:
+        if self._on_shut is not None:
+            self._loop.call_soon(self._on_shut)
 
     def _send_chunk(self, message: _Outgoing) -> None:
         end = message.position + CHUNK_SIZE
@@ -243,3 +247,7 @@ def _calls_in(kind: int, seq: int, payload: bytes | memoryview) -> Sequence[int]
 
 def _ignore(_: bytes) -> None:
     """No calls are sent here."""
+
+
+def _no_limit(_: int) -> int:
+    return MESSAGE_LIMIT

@@ -97,8 +97,14 @@ class Deadlines:
         if not self._has_begun(child, call, now):
             return now + call.timeout
         due = call.begun_at + call.timeout
-        if now < due:
-            return due
+        return due if now < due else self._end_late(child, call, now, due)
+
+    def _end_late(self, child: Child, call: Call, now: float, due: float) -> float:
+        """Have a call end whose time is up, unless its child has not even read it."""
+        if child in self._pool.crew.ready:
+            self._pool.placement.unsend(child)
+            if call.seq not in child.flying:
+                return inf  # it was not even read: it is sent to another
         error = _late(child, call, now, is_killed=False)
         self.ask_to_end(child, call, error, due + call.grace - now)
         return inf
@@ -106,17 +112,25 @@ class Deadlines:
     def _has_begun(self, child: Child, call: Call, now: float) -> bool:
         """Tell whether the clock of a call runs, and since when: ``call.begun_at``.
 
-        Waiting behind another call does not count. Where the child denies for a whole timeout that
-        it has begun what it has read, the clock is started all the same.
+        Waiting behind another call does not count. Where a child runs one call at a time it runs
+        since it was sent, or since the answer to the one before was heard. The jobs of an event
+        loop wait for each other: where they are trusted so far, their child tells when each began.
+        Where it denies that for a whole timeout, the clock is started all the same.
         """
         if call.begun_at:
+            return True
+        if child.concurrency == 1:
+            if next(iter(child.flying.values())) is call:
+                call.begun_at = max(call.sent_at, child.progress_at)
+            return bool(call.begun_at)
+        if child.is_strict:
+            call.begun_at = call.sent_at
             return True
         if child.has_begun(call):
             call.begun_at = _begin_of(child, call, now)
             return True
-        is_first = next(iter(child.flying.values())) is call or child.concurrency > 1
-        waited = now - max(call.sent_at, child.progress_at)
-        if is_first and waited > (call.timeout or 0.0) and child in self._pool.crew.ready:
+        waited = now - call.sent_at
+        if waited > (call.timeout or 0.0) and child in self._pool.crew.ready:
             self._pool.placement.unsend(child)
             if call.seq in child.flying:
                 call.begun_at = now
@@ -144,8 +158,6 @@ class Deadlines:
 
 
 def _begin_of(child: Child, call: Call, now: float) -> float:
-    if child.concurrency == 1:
-        return max(call.sent_at, child.progress_at)
     begun_at = child.begun_at(call)
     return call.sent_at if begun_at is None else min(max(call.sent_at, begun_at), now)
 

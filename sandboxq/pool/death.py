@@ -15,6 +15,7 @@ from sandboxq.errors import (
     JobMemoryExceeded,
     JobProcessesExceeded,
     JobScratchExceeded,
+    SandboxViolation,
 )
 from sandboxq.outcome import Failed
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 _MB = 1 << 20
 # Of the reasons for which we end children, those for which the job is to blame as for a crash.
-_CRASHES = (JobCrashed, JobMemoryExceeded, JobProcessesExceeded, JobScratchExceeded)
+_CRASHES = (
+    *(JobCrashed, JobMemoryExceeded, JobProcessesExceeded, JobScratchExceeded),
+    SandboxViolation,
+)
 # The first line of what faulthandler writes when a signal ends Python.
 _FATAL = "Fatal Python error"
 _OUR_FOLDER = str(Path(__file__).parent.parent)

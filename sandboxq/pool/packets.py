@@ -31,9 +31,10 @@ class Packets:
 
     __slots__ = ("_mark", "_seen", "_told", "are_revoked", "last", "tokens")
 
-    def __init__(self, mark: Mark) -> None:
-        """Begin with none."""
-        self.tokens = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+    def __init__(self, mark: Mark, *, are_allowed: bool = True) -> None:
+        """Begin with none. Where they are not allowed, nothing here is shared or believed."""
+        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
+        self.tokens = os.eventfd(0, flags) if are_allowed else -1
         self._mark = mark
         self.last = 0  # the last call that was sent in a packet with others
         self.are_revoked = False
@@ -47,6 +48,8 @@ class Packets:
 
     def revoke(self, most: int) -> int:
         """Take the tokens, ``most`` if there are so many; that many calls do not begin any more."""
+        if self.tokens < 0:
+            return 0
         token = [bytearray(_COUNT.size)]
         for count in range(most):
             try:
@@ -62,6 +65,8 @@ class Packets:
 
     def take_stale(self) -> bytes:
         """Return answers that were held back at the last look too, once; they stay there."""
+        if self.tokens < 0:
+            return b""
         held, seen = self._mark.held(), self._seen
         self._seen = held
         if held != seen or held == self._told or not self._mark.holds():
@@ -71,7 +76,7 @@ class Packets:
 
     def take_all(self) -> bytes:
         """Return the answers that a dead child has held back."""
-        return self._mark.read_held(self._mark.held())
+        return self._mark.read_held(self._mark.held()) if self.tokens >= 0 else b""
 
     def close(self) -> None:
         """Give back the descriptor; twice is harmless."""

@@ -6,7 +6,6 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sandboxq.child.frames import PING
 from sandboxq.pool.depth import TASKS_PACKET, average_with, depth, packet, reserve
 
 if TYPE_CHECKING:
@@ -35,12 +34,15 @@ class Placement:
         on_spent: Callable[[], None],
         on_timed: Callable[[Call], None],
         on_packed: Callable[[], None],
+        may_send_ahead: bool = True,
     ) -> None:
         """Send to the children in ``ready``, a list that its owner changes.
 
         ``on_spent`` hears that a child was given the last call that it may have, ``on_timed`` that
-        a call with a timeout was sent, ``on_packed`` that several went into one packet.
+        a call with a timeout was sent, ``on_packed`` that several went into one packet. Unless it
+        ``may_send_ahead``, no child holds a call that it does not run.
         """
+        self._may_send_ahead = may_send_ahead
         self._on_spent = on_spent
         self._on_timed = on_timed
         self._on_packed = on_packed
@@ -83,7 +85,8 @@ class Placement:
 
     def adjust(self) -> None:
         """Decide anew how much to hold ahead."""
-        self._each = self._concurrency + depth(self._average) - 1
+        ahead = depth(self._average) - 1 if self._may_send_ahead else 0
+        self._each = self._concurrency + ahead
         self._packet, self._enough = self._packing()
         self._reserve_limit = reserve(self._average, self._concurrency * len(self._ready))
 
@@ -138,7 +141,7 @@ class Placement:
         """Move what a child has not begun back into the reserve, in its place."""
         calls = child.take_back()
         if child.is_stuck:
-            child.channel.send(PING, 0)  # the one before was perhaps read back too
+            child.ping()
         if calls:
             self.put_back(calls)
 

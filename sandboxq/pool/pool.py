@@ -13,6 +13,7 @@ place, the reserve or one child's ``flying``, until its outcome is told.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from sandboxq.binary import MOST_BYTES
 from sandboxq.errors import (
     ChildError,
     ChildStartFailed,
+    JobCrashed,
+    SandboxViolation,
     UsageError,
 )
 from sandboxq.outcome import Completed, HandedBack
@@ -42,6 +45,7 @@ from sandboxq.sandbox.prctl import hide_memory
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome
+    from sandboxq.pool.breach import Breach
     from sandboxq.pool.death import Death
     from sandboxq.pool.process import Child
     from sandboxq.telemetry import Telemetry
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Pool", "PoolListener"]
 
 _MB = 1 << 20
+_log = logging.getLogger("sandboxq.pool")
 
 
 class Pool:
@@ -132,6 +137,7 @@ class Pool:
             on_spent=self._crew.replace_spent,
             on_timed=self._deadlines.expect,
             on_packed=self._packet_watch.expect,
+            may_send_ahead=not self._terms.is_strict,
         )
         self.circuit = Circuit(
             self._loop,
@@ -358,6 +364,17 @@ class Pool:
             self.unsend(child)
         self.crew.leave(child)
         child.kill()
+
+    def end_breach(self, child: Child, breach: Breach) -> None:
+        """Kill a child that said or did what none does that runs our code."""
+        if child.doom is not None:
+            return
+        kind = SandboxViolation if self._terms.is_strict else JobCrashed
+        text = f"child {child.pid} {breach}: no honest child does so, and it was ended"
+        victim = child.running_call() or child.call_on_loop()
+        if victim is None:
+            _log.error("%s", text)
+        self.doom(child, kind(text), victim)
 
     def end_soon(self, child: Child, call: Call, error: ChildError) -> None:
         """Tell a running call that it is to end, and kill its child after the call's grace."""

@@ -17,6 +17,7 @@ from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
 from sandboxq.child.frames import (
     CALL,
     CALLS,
+    PING,
     RESPONSE,
     RETIRE,
     STACKS_WANTED,
@@ -28,7 +29,9 @@ from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.child.mark import Mark, open_mark
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
-from sandboxq.pool.channel import Breach, Channel
+from sandboxq.pool.boundary import Boundary
+from sandboxq.pool.breach import Breach
+from sandboxq.pool.channel import Channel
 from sandboxq.pool.lines import Lines
 from sandboxq.pool.packets import Packets
 from sandboxq.pool.stack_page import StackPage
@@ -82,6 +85,9 @@ class ChildOwner(Protocol):
     def on_readable(self, child: Child) -> None:
         """Read the child's channel."""
 
+    def on_shut(self, child: Child) -> None:
+        """Hear that the child takes nothing any more."""
+
     def on_lines(self, child: Child, call: Call | None, stream: str, lines: list[str]) -> None:
         """Take lines that the child wrote."""
 
@@ -101,6 +107,7 @@ class Child:
         "_owner",
         "answered",
         "arena",
+        "boundary",
         "can_pack",
         "channel",
         "concurrency",
@@ -112,8 +119,10 @@ class Child:
         "flying",
         "has_ended",
         "is_async",
+        "is_deaf",
         "is_early",
         "is_paused",
+        "is_strict",
         "is_stuck",
         "lines",
         "memory",
@@ -151,6 +160,7 @@ class Child:
         """Open socket and pipes; the process comes later. ``memory`` is the grant, in bytes."""
         self.number = number
         self.concurrency = terms.concurrency
+        self.is_strict = terms.is_strict
         self.memory = memory
         self.state = ChildState.STARTING
         self.pid = 0
@@ -163,6 +173,7 @@ class Child:
         self.is_early = False
         self.is_async = False
         self.can_pack = False  # told with READY
+        self.is_deaf = False  # it lives, and reads nothing
         self.is_paused = False  # not read while its reports wait for Redis
         self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
         self.start_failure = ""
@@ -178,14 +189,25 @@ class Child:
         self._asked, self._asked_at = 0, 0.0  # whether its event loop turns
         self._loop = loop
         self._owner = owner
+        self._open(terms)
+        loop.add_reader(self.channel.fileno(), self._on_readable)
+
+    def _open(self, terms: Terms) -> None:
+        """Open everything that it shares with its process. Raises: OSError, with nothing open."""
+        loop, owner = self._loop, self._owner
         with ExitStack() as opened:  # closes what there is when descriptors run out
+            self.boundary = Boundary(self, owner, terms)
             self.channel = Channel(
-                loop, partial(owner.on_message, self), partial(owner.on_answers, self)
+                loop,
+                self.boundary.take,
+                self.boundary.take_answers,
+                limit=self.boundary.limit,
+                on_shut=partial(owner.on_shut, self),
             )
             opened.callback(self.channel.close)
             self._answers = Channel(loop, _hear_nothing)
             opened.callback(self._answers.close)
-            self.arena = Arena(memory, terms.max_result)
+            self.arena = Arena(self.memory, terms.max_result)
             opened.callback(self.arena.close)
             self.page = StackPage()
             opened.callback(self.page.close)
@@ -196,22 +218,22 @@ class Child:
             self._far_cancels_fd, self._cancels_fd = open_cancels()
             opened.callback(os.close, self._far_cancels_fd)
             opened.callback(os.close, self._cancels_fd)
-            self.packets = Packets(self._mark)
+            self.packets = Packets(self._mark, are_allowed=not terms.is_strict)
             opened.callback(self.packets.close)
             self.lines = Lines(self, owner, loop)
             opened.pop_all()
-        loop.add_reader(self.channel.fileno(), self._on_readable)
 
     def far_filenos(self) -> list[int]:
         """Return what the process needs.
 
         Socket, stdout, stderr, mark, pipe of cancelled calls, socket of answers, arena,
-        page of stacks, tokens of calls in packets.
+        page of stacks; where calls may share packets, their tokens.
         """
         pipes = self.lines.far_filenos()
         marks = [self._mark_fd, self._far_cancels_fd]
-        last = [self._answers.far_fileno(), self.arena.fd, self.page.fd, self.packets.tokens]
-        return [self.channel.far_fileno(), *pipes, *marks, *last]
+        last = [self._answers.far_fileno(), self.arena.fd, self.page.fd]
+        tokens = [self.packets.tokens] if self.packets.tokens >= 0 else []
+        return [self.channel.far_fileno(), *pipes, *marks, *last, *tokens]
 
     def close_far(self) -> None:
         """Close our copies of the pipes' far ends, so that they end with the process."""
@@ -263,7 +285,9 @@ class Child:
     def take_back(self) -> list[Call]:
         """Return the calls that it does not begin any more: not read, or without a token."""
         packed = sum(call.is_packed for call in self.flying.values())
-        unread = [self.forget(seq) for seq in self.channel.take_unread()]
+        numbers, pings = self.channel.take_unread()
+        self.boundary.forget_pings(pings)
+        unread = [self.forget(seq) for seq in numbers]
         calls = [call for call in unread if call is not None]
         left = self.packets.revoke(packed) - sum(call.is_packed for call in calls)
         latest = self._mark.latest()
@@ -312,12 +336,24 @@ class Child:
 
     def answer(self, seq: int, payload: bytes) -> None:
         """Send the answer to a question of a running call, unless the child has died."""
+        self.boundary.answer_question()
         if self._answers.fileno() >= 0:
             self._answers.send(RESPONSE, seq, payload)
 
+    def unread_answers(self) -> int:
+        """Return how many answers to its questions wait here, as it does not read."""
+        return self._answers.waiting()
+
     def ask_for_stacks(self) -> None:
         """Have an event loop tell where its jobs are, to ``on_stacks``."""
+        self.boundary.ask_for_stacks()
         self._answers.send(STACKS_WANTED, 0)
+
+    def ping(self) -> None:
+        """Ask for a PONG, unless one is owed already."""
+        if not self.boundary.owes_pong:
+            self.boundary.ping()
+            self.channel.send(PING, 0)
 
     def kill(self) -> None:
         """End the process now; its group and orphans are ended by the fork server."""
@@ -352,19 +388,33 @@ class Child:
         latest = self._mark.latest()
         return next((call for seq, call in self.flying.items() if seq > latest), None)
 
+    def owes(self) -> object:
+        """Return what tells one debt from the next: a PONG, or the begin of a call; None: nothing.
+
+        Some of the calls are begun, or none: an event loop begins in the order of their numbers.
+        """
+        first = next(iter(self.flying), 0)
+        if first > self._mark.latest():
+            return first, self.channel.backlog()
+        return 0 if self.boundary.owes_pong and not first else None
+
     def latest(self) -> int:
         """Return the number of the call that was begun last, as far as the process tells."""
         return self._mark.latest()
 
     def has_begun(self, call: Call) -> bool:
-        """Tell whether the user's code was reached by a call that the process has read."""
-        return call.seq <= self._mark.latest()
+        """Tell whether the user's code was reached by a call that the process has read.
+
+        Where jobs are perhaps hostile, what one of them wrote into the mark counts only against
+        its child: when that is ended because it seems to begin nothing.
+        """
+        return (self.is_strict and not self.is_deaf) or call.seq <= self._mark.latest()
 
     def read_last_words(self) -> None:
         """Take the answers that a process that is dead had sent, and its output."""
         with suppress(Breach, struct.error):  # no answer that can be used
             self.channel.receive_last()
-        with suppress(struct.error):
+        with suppress(Breach, struct.error):
             self._owner.on_answers(self, self.packets.take_all())
         self.lines.drain()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from sandboxq.child.frames import (
     IS_ASYNC,
     LINE,
     LOG,
-    MESSAGE_LIMIT,
     MICROSECONDS_LIMIT,
     MOVE,
     OUT_OF_MEMORY,
@@ -38,8 +38,9 @@ from sandboxq.child.frames import (
 from sandboxq.errors import JobCrashed, ResultTooLarge
 from sandboxq.outcome import Completed
 from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
-from sandboxq.pool.channel import Breach, Flooded
+from sandboxq.pool.breach import Breach
 from sandboxq.pool.death import failure_from_ending
+from sandboxq.pool.json_text import COMMON, check_json
 from sandboxq.pool.question import Question
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 # A child that reports faster than Redis takes it waits so long before it is read again.
 _PAUSE = 0.05
+_log = logging.getLogger("sandboxq.pool")
 _CUT = struct.error("an answer ends behind its packet")
 _unpack = REPLY.unpack_from
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
@@ -82,14 +84,13 @@ class Reception:
         answered = child.answered
         try:
             receive()
-        except Flooded:
-            self._pool.doom(child, ResultTooLarge(f"a message of more than {MESSAGE_LIMIT} bytes"))
-            self._loop.remove_reader(child.channel.fileno())
         except Breach as breach:
-            self._pool.doom(child, JobCrashed(f"child {child.pid} was ended: {breach}"))
-            self._loop.remove_reader(child.channel.fileno())
+            self._end(child, breach)
         except struct.error:
-            self._pool.doom(child, JobCrashed(f"child {child.pid} sent what is no message"))
+            self._end(child, Breach("sent what is no message"))
+        except Exception as error:  # noqa: BLE001 - whatever it was that a child sent, others go on
+            _log.exception("child %d sent what could not be handled", child.pid)
+            self._end(child, Breach(f"sent what could not be handled ({error!r})"))
         if self._has_reported:
             self._has_reported = False
             if not self._listener.wants_reports():
@@ -99,9 +100,21 @@ class Reception:
         if child.answered == answered:
             return
         child.lines.unclaimed = 0
+        child.progress_at = self._loop.time()
         self._pool.crew.see_off(child)
         self._pool.recycler.answered(child)
         self._go_on(child)
+
+    def _end(self, child: Child, breach: Breach) -> None:
+        """End a child that has broken the protocol, and hear it no more."""
+        if child.channel.fileno() >= 0:
+            self._loop.remove_reader(child.channel.fileno())
+        self._pool.end_breach(child, breach)
+
+    def on_shut(self, child: Child) -> None:
+        """Hear that a child takes nothing any more, and perhaps lives on."""
+        if not child.has_ended and child.channel.fileno() >= 0:
+            self._end(child, Breach("has shut down its socket"))
 
     def _read_on(self, child: Child) -> None:
         """Read a child again, unless reports still wait for Redis; until then its code waits."""
@@ -114,8 +127,7 @@ class Reception:
             self._loop.call_later(_PAUSE, self._read_on, child)
 
     def _go_on(self, child: Child) -> None:
-        """Give new calls to a child that got on."""
-        child.progress_at = self._loop.time()
+        """Give new calls to a child that reads on."""
         child.is_stuck = child.packets.are_revoked
         self._pool.placement.adjust()
         self._pool.placement.pump()
@@ -174,7 +186,7 @@ class Reception:
             self._on_request(child, detail, seq, payload)
         elif kind == READY:
             child.is_async = detail == IS_ASYNC
-            child.can_pack = child.packs_calls
+            child.can_pack = child.packs_calls and not child.is_strict
             self._pool.crew.ready_now(child)
         elif kind == PONG:
             self._go_on(child)
@@ -226,6 +238,9 @@ class Reception:
                 return
             call = flying.pop(seq, None)
             if call is not None:  # else it was taken from where it was held back
+                value = packet[start:end]
+                if value not in COMMON:
+                    check_json(value)
                 if call.blob is not None:
                     child.arena.free(call)
                 child.answered += 1
@@ -233,7 +248,7 @@ class Reception:
                 child.user_us, child.system_us = user, system
                 count += 1
                 total += microseconds
-                tell(call, Completed(packet[start:end]), microseconds / 1_000_000)
+                tell(call, Completed(value), microseconds / 1_000_000)
             start = end
         if count:
             self._pool.placement.measure(total / count / 1_000_000, count=count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sandboxq.binary import MOST_BYTES
+from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.pool.kinds import Kind
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ class Terms(NamedTuple):
     policy: Policy
     max_result: int = MOST_BYTES  # of a job's value, in bytes
     kind: Kind = Kind.PROCESS
+    budgets: Budgets = DEFAULT_BUDGETS
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether jobs are perhaps hostile: nothing is sent ahead, and no memory believed."""
+        return self.policy.name == "strict"
 
 
 class CrewOwner(Protocol):

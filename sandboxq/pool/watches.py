@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.pool.cpu_watch import CpuWatch
+from sandboxq.pool.deaf_watch import DeafWatch
 from sandboxq.pool.loop_watch import LoopWatch
 from sandboxq.pool.scratch_watch import ScratchWatch
 from sandboxq.pool.tree_watch import TreeWatch
@@ -37,7 +38,10 @@ class Watches:
         self._pool = pool
         crew, policy = pool.crew, terms.policy
         tree = TreeWatch(loop, crew, self._end, policy=policy)
-        self._watches: list[TreeWatch | ScratchWatch | CpuWatch | LoopWatch] = [tree]
+        self._watches: list[TreeWatch | ScratchWatch | CpuWatch | LoopWatch | DeafWatch] = [
+            tree,
+            DeafWatch(loop, pool),
+        ]
         if policy.name != "none":
             self._watches.append(ScratchWatch(loop, crew, self._end, policy))
         if policy.cpu_seconds is not None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from sandboxq.child.cancels import Cancels, open_cancels
-from sandboxq.child.frames import CALL, CHUNK_SIZE, DONE, MESSAGE_LIMIT, NOT_MEASURED, REPLY
+from sandboxq.child.frames import CALL, CHUNK_SIZE, DONE, LOG, MESSAGE_LIMIT, NOT_MEASURED, REPLY
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark, open_mark
-from sandboxq.pool.channel import Channel, Flooded
+from sandboxq.pool.breach import Flooded
+from sandboxq.pool.channel import Channel
 from tests.conftest import run_async
 
 
@@ -70,12 +71,12 @@ def test_messages_of_every_size_arrive_whole(size: int) -> None:
         pair.channel.send(CALL, 1, payload)
         pair.channel.send(CALL, 2, b"next")
         assert await pair.read(2) == [(CALL, 1, payload), (CALL, 2, b"next")]
-        sending = pair.loop.run_in_executor(None, pair.link.send, DONE, 1, payload)
+        sending = pair.loop.run_in_executor(None, pair.link.send, LOG, 1, payload)
         while not pair.received:
             pair.channel.receive()
             await asyncio.sleep(0)
         await sending
-        assert pair.received == [(DONE, 0, 0, (0, 0, 0, 0), 1, payload)]
+        assert pair.received == [(LOG, 0, 0, (0, 0, 0, 0), 1, payload)]
         pair.close()
 
     run_async(main())
@@ -104,7 +105,7 @@ def test_a_child_waits_for_a_coordinator_that_is_behind(size: int) -> None:
         pair = _Pair()
         os.set_blocking(pair.socket.fileno(), False)  # uvloop does so to what it watches
         before = _fill(pair.link)
-        sending = pair.loop.run_in_executor(None, pair.link.send, DONE, before + 1, bytes(size))
+        sending = pair.loop.run_in_executor(None, pair.link.send, LOG, before + 1, bytes(size))
         await asyncio.wait([sending], timeout=0.1)
         while not sending.done():
             pair.channel.receive()
@@ -138,7 +139,7 @@ def test_what_is_taken_back_is_exactly_what_was_not_read() -> None:
         for seq in range(1, 101):
             pair.channel.send(CALL, seq, bytes(10_000))  # some in the socket, some behind it
         read = {seq for _, seq, _ in await pair.read(7)}
-        assert pair.channel.take_unread() == set(range(1, 101)) - read
+        assert pair.channel.take_unread() == (set(range(1, 101)) - read, 0)
         pair.channel.send(CALL, 101, b"new")
         assert await pair.read(1) == [(CALL, 101, b"new")]
         pair.close()
@@ -155,7 +156,7 @@ def test_half_read_message_is_dropped_when_the_rest_is_taken_back() -> None:
         await asyncio.sleep(0.01)
         with suppress(BlockingIOError):
             pair.link.receive_now()  # reads all that is there, which is not all of the message
-        assert pair.channel.take_unread() == {1}
+        assert pair.channel.take_unread() == ({1}, 0)
         again = os.urandom(2 * CHUNK_SIZE)
         pair.channel.send(CALL, 2, again)
         assert await pair.read(1) == [(CALL, 2, again)]
@@ -201,4 +202,4 @@ def test_flood_above_the_limit_is_refused() -> None:
 def _header() -> bytes:
     from sandboxq.child.frames import MORE, REPLY
 
-    return REPLY.pack(DONE, MORE, 0, 0, 1, 0, 0, 0)
+    return REPLY.pack(LOG, MORE, 0, 0, 1, 0, 0, 0)
