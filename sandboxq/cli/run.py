@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from sandboxq import __version__
 from sandboxq.cli import event_loop, logs
 from sandboxq.cli.exits import end_with_exit_code
+from sandboxq.cli.init_process import stay_behind_as_init
 from sandboxq.cli.options import (
     KeepJobs,
     Limiter,
@@ -181,6 +182,7 @@ def command(
 ) -> None:  # fmt: skip
     """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
     refuse_unknown_settings(click.get_current_context())
+    stay_behind_as_init()
     output = Output(log_format)
     telemetry = Telemetry()
     telemetry.subscribe(output.tell, *logs.SHOWN)

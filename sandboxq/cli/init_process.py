@@ -1,0 +1,64 @@
+"""What the first process of a container owes to all others, when that is us.
+
+    PID 1, this file: reaps orphans, passes signals on ──fork──► the worker
+
+Orphans of the whole container become children of PID 1, and stay zombies until it waits for them.
+A worker that waited for any child would take the ends of its own from those who wait for them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_PASSED_ON = frozenset(
+    {
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGCONT,
+    }
+)
+_FROM_KERNEL = 0x80  # SI_KERNEL: a terminal's, which all processes in front of it have had
+_FIRST = 1
+
+
+def stay_behind_as_init() -> None:
+    """Go on in a new process if this one is the first of its PID namespace.
+
+    Call it while there is one thread. PID 1 ends with the exit code of the worker.
+    """
+    if os.getpid() != _FIRST:
+        return
+    awaited = _PASSED_ON | {signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    worker = os.fork()
+    if worker == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    status = None
+    while status is None:
+        received = signal.sigwaitinfo(awaited)
+        if received.si_signo == signal.SIGCHLD:
+            status = _reap(worker)
+        elif received.si_code != _FROM_KERNEL:
+            os.kill(worker, received.si_signo)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _reap(worker: int) -> int | None:
+    """Wait for all that have ended; return the status of the worker if it is among them."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if not pid:
+            return found
+        if pid == worker:
+            found = status
