@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
+from sandboxq.broker.embedded import DIRECTORY, server_status, start_server, stop_server
 from tests.broker.servers import StoppableServer
 from tests.chaos.proxy import Proxy
 from tests.cluster.servers import Cluster
@@ -17,13 +20,16 @@ from tests.conftest import wait_until
 from tests.sentinel.servers import DATA_PASSWORD, SentinelSet
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.chaos.campaigns import Campaign
 
 _FAILOVER_SECONDS = 60.0
 # A disk that is full soon.
 _DISK = "48m"
+_TEXT: Any = {
+    "decode_responses": True,
+    "encoding_errors": "backslashreplace",
+    "socket_timeout": 30,
+}
 
 
 class NotHere(Exception):
@@ -51,8 +57,13 @@ class Backend:
             self.proxy = Proxy(self._server.port)
 
     @property
-    def url(self) -> str:
-        """Where producers and workers connect."""
+    def cwd(self) -> Path | None:
+        """Where workers and producers must be started, if that matters."""
+        return None
+
+    @property
+    def url(self) -> str | None:
+        """Where producers and workers connect; None: where they are told nothing."""
         return self.proxy.url if self.proxy else self._server.url
 
     def master(self) -> StoppableServer:
@@ -61,14 +72,7 @@ class Backend:
 
     def client(self) -> redis.Redis:
         """Return a connection to it, past any proxy; replies are text."""
-        port = self.master().port
-        return redis.Redis(
-            port=port,
-            password=self.password,
-            decode_responses=True,
-            encoding_errors="backslashreplace",
-            socket_timeout=30,
-        )
+        return redis.Redis(port=self.master().port, password=self.password, **_TEXT)
 
     def fail_over(self) -> None:
         """Make another server the master, as planned, and return when it is."""
@@ -103,12 +107,42 @@ class SmallDisk(Backend):
     """One server on a disk of its own that can be filled; root only."""
 
     def _start(self, stack: contextlib.ExitStack) -> None:
+        self._mount(stack)
+        super()._start(stack)
+
+    def _mount(self, stack: contextlib.ExitStack) -> None:
         command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(self.folder)]
         if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
             message = "mounting a small disk needs root"
             raise NotHere(message)
         stack.callback(subprocess.run, ["umount", "-l", str(self.folder)], check=False)
-        super()._start(stack)
+
+
+class Embedded(SmallDisk):
+    """The server that workers start for themselves, in a directory on a small disk."""
+
+    url = None
+    cwd = Path()  # set below
+
+    def _prepare(self, campaign: Campaign) -> None:
+        del campaign
+        self.cwd = self.folder
+
+    def client(self) -> redis.Redis:
+        """Return a connection to its socket."""
+        status = server_status(self.folder / DIRECTORY)
+        return redis.Redis(unix_socket_path=status.socket, **_TEXT)
+
+    def kill(self) -> None:
+        """Kill it; its users start it again."""
+        pid = server_status(self.folder / DIRECTORY).pid
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        self._mount(stack)
+        start_server(self.folder / DIRECTORY)
+        stack.callback(stop_server, self.folder / DIRECTORY)
 
 
 class Sentinels(Backend):
@@ -168,6 +202,7 @@ class ClusterOfSix(Backend):
 BACKENDS = {
     "one": Backend,
     "small disk": SmallDisk,
+    "embedded": Embedded,
     "sentinels": Sentinels,
     "cluster": ClusterOfSix,
 }

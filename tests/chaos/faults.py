@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq import Queue
 from sandboxq.broker.keys import QueueKeys
+from tests.chaos.backends import Embedded
 from tests.chaos.scene import LOCK_SECONDS, QUEUE
 
 if TYPE_CHECKING:
@@ -145,6 +146,19 @@ def restart_redis(scene: Scene, rng: random.Random) -> str:
         time.sleep(rng.choice([0.1, 1, LOCK_SECONDS + 1]))
         server.start()
     return "redis -9"
+
+
+def kill_embedded(scene: Scene, rng: random.Random) -> str:
+    """Kill -9 the embedded server, perhaps while it finds no room; its users start it again."""
+    backend = scene.backend
+    assert isinstance(backend, Embedded)
+    filler = backend.folder / "filler"
+    if is_full := rng.random() < 0.5:
+        _fill(filler)
+    backend.kill()
+    scene.pause(rng.choice([1, LOCK_SECONDS + 2]))
+    filler.unlink(missing_ok=True)
+    return "embedded -9, ENOSPC" if is_full else "embedded -9"
 
 
 def kill_client(scene: Scene, rng: random.Random) -> str:

@@ -30,7 +30,7 @@ _ATTEMPTS = 20
 class Orders:
     """What a producer is told, as JSON in its only argument."""
 
-    url: str
+    url: str | None
     prefix: str
     queue: str
     ledger: str

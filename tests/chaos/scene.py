@@ -49,7 +49,7 @@ class WorkerProcess:
     """A worker of either language; its log goes through a pipe that a fault may block."""
 
     def __init__(
-        self, command: list[str], *, log: Path, env: dict[str, str], is_node: bool
+        self, command: list[str], *, log: Path, cwd: Path, env: dict[str, str], is_node: bool
     ) -> None:
         """Start it in a session of its own."""
         self.is_node = is_node
@@ -62,7 +62,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=env,
-            cwd=log.parent,
+            cwd=cwd,
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._copy_log, daemon=True)
@@ -189,7 +189,7 @@ class Scene:
         self._schedule(lambda queue: queue.upsert_scheduler("beat", _BEAT, name="nap"))
         self.start_producer()
         if self.campaign.node_workers:
-            self._start_node_producer()
+            self._start_producer(self._node_command("producer"))
         wait_until(lambda: self.runs.stat().st_size > 0, timeout=60)
 
     def start_worker(self) -> WorkerProcess:
@@ -199,7 +199,8 @@ class Scene:
     def _command(self) -> list[str]:
         processor = HERE / ("async_processor.py" if self.campaign.is_async else "processor.py")
         command = [sys.executable, "-m", "sandboxq", "run", str(processor), *_OPTIONS]
-        place = ("--url", self.backend.url, "--prefix", self.backend.prefix)
+        url = self.backend.url
+        place = (*(("--url", url) if url else ()), "--prefix", self.backend.prefix)
         seats = ("--concurrency", "20") if self.campaign.is_async else ()
         return [*command, *place, *seats, *self.campaign.options]
 
@@ -210,7 +211,8 @@ class Scene:
     def _started(self, command: list[str], *, is_node: bool) -> WorkerProcess:
         with self._workers_lock:
             log = self.folder / f"worker-{next(self._numbers)}.log"
-            worker = WorkerProcess(command, log=log, env=self._environment(), is_node=is_node)
+            env, cwd = self._environment(), self._cwd
+            worker = WorkerProcess(command, log=log, cwd=cwd, env=env, is_node=is_node)
             self.workers.append(worker)
             return worker
 
@@ -229,20 +231,22 @@ class Scene:
             backlog=campaign.backlog,
         )
         command = [sys.executable, "-m", "tests.chaos.producer", orders.argument()]
-        self._start_producer(command, cwd=ROOT)
+        self._start_producer(command)
 
-    def _start_node_producer(self) -> None:
-        self._start_producer(self._node_command("producer"), cwd=self.folder)
-
-    def _start_producer(self, command: list[str], *, cwd: Path) -> None:
+    def _start_producer(self, command: list[str]) -> None:
+        env = {**self._environment(), "PYTHONPATH": str(ROOT)}
         with (self.folder / "producers.log").open("ab") as log:
             self.producers.append(
-                subprocess.Popen(command, cwd=cwd, env=self._environment(), stdout=log, stderr=log)
+                subprocess.Popen(command, cwd=self._cwd, env=env, stdout=log, stderr=log)
             )
+
+    @property
+    def _cwd(self) -> Path:
+        return self.backend.cwd or self.folder
 
     def _schedule(self, change: Callable[[SyncQueue], object]) -> None:
         """Change the scheduler, where there is one: its jobs are named by their ids."""
-        if "delay" not in self.campaign.kinds or self.campaign.node_workers:
+        if "delay" not in self.campaign.kinds or self.campaign.node_workers or self.backend.cwd:
             return
         with Queue.sync(QUEUE, url=self.backend.url, prefix=self.backend.prefix) as queue:
             for _ in range(_TRIES):
@@ -252,7 +256,7 @@ class Scene:
 
     def _environment(self) -> dict[str, str]:
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.endswith("_URL")},
             "CHAOS_LEDGER": str(self.runs),
             "CHAOS_RUN": self.run,
             "TMPDIR": str(self.temporary),
@@ -264,7 +268,7 @@ class Scene:
         tools = find_tools()
         orders = {
             "modules": str(installed_modules(tools)),
-            "port": int(self.backend.url.rpartition(":")[2]),
+            "port": self.backend.master().port,
             "queue": QUEUE,
             "adds": str(self.adds),
             "runs": str(self.runs),
