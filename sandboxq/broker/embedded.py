@@ -78,9 +78,14 @@ class EmbeddedUse:
         """
         if self._lock is None or not self._is_still_there():
             return
-        with _locked(self.directory / _START_LOCK):
-            if _recorded_socket(self.directory) is not None:
-                self.socket = _ensure_running(self.directory)
+        try:
+            with _locked(self.directory / _START_LOCK):
+                if _recorded_socket(self.directory) is not None:
+                    self.socket = _ensure_running(self.directory)
+        except OSError as error:
+            # A full disk, mostly: an absence like any other, and tried again.
+            message = f"the embedded server in {self.directory} cannot be started: {error}"
+            raise BrokerUnavailable(message) from error
 
     def release(self) -> None:
         """Stop using the server; the last user stops it. May be called twice."""
@@ -189,7 +194,8 @@ def _ensure_running(directory: Path) -> Path:
             message = f"the embedded server in {directory} (pid {pid}) lives but does not listen"
             raise BrokerUnavailable(message)
     socket_path = recorded if recorded and _is_private(recorded.parent) else _new_socket(directory)
-    _record_socket(directory, socket_path)
+    if socket_path != recorded:  # else nothing is written, as on a full disk
+        _record_socket(directory, socket_path)
     launcher.spawn(directory, socket_path)
     return socket_path
 

@@ -285,6 +285,26 @@ def test_a_broker_revives_its_crashed_server(directory: Path) -> None:
     assert [type(event) for event in told] in ([], [BrokerLost, BrokerBack])
 
 
+def test_what_keeps_a_crashed_server_from_starting_is_an_absence(directory: Path) -> None:
+    """A full disk: who waits for Redis waits on, and is back once there is room."""
+
+    async def main() -> None:
+        broker = await Broker.connect(directory=directory)
+        log = directory / "server.log"
+        kill_server(directory)
+        log.unlink()
+        log.mkdir()  # what is written there fails, as where no room is left
+        waiting = asyncio.create_task(broker.wait_until_back())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 1)
+        log.rmdir()
+        await waiting
+        assert await broker.command("PING") == b"PONG"
+        await broker.close()
+
+    run_async(main())
+
+
 def test_a_server_that_got_sigterm_has_written_everything(directory: Path) -> None:
     """The machine's shutdown sends SIGTERM to every process, this one included."""
     use = use_server(directory)
