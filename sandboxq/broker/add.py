@@ -139,7 +139,7 @@ def refuse_far_parents(broker: Broker, jobs: Iterable[tuple[QueueKeys, NewJob]])
             broker.refuse_far(keys.base, json.loads(job.rest).get(_PARENT_MEMBER, keys.base))
 
 
-def _id_or_error(result: bytes | int, job: NewJob) -> str | QueueError:
+def _id_or_error(result: bytes | int | list[Any], job: NewJob) -> str | QueueError:
     match result:
         case bytes():
             return result.decode()
@@ -149,5 +149,14 @@ def _id_or_error(result: bytes | int, job: NewJob) -> str | QueueError:
         case -7:
             message = f"job {job.name!r} was not added: its id has another parent: {job.rest}"
             return ParentCannotBeReplaced(message)
+        case -13:
+            message = (
+                f"job {job.name!r} was not added: its parent, or one above that, is the job of its "
+                f"id, which would wait for itself: {job.rest}"
+            )
+            return QueueError(message)
+        case [_, bytes() as problem]:
+            reason = problem.decode(errors="replace")
+            return QueueError(f"job {job.name!r} was not added: Redis refused it: {reason}")
         case _:
             return QueueError(f"job {job.name!r} was not added: script code {result}")

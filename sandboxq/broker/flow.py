@@ -123,5 +123,8 @@ def _refusal(code: int, node: NewNode) -> QueueError:
         case -7:
             message = f"nothing was added: {job} exists and belongs to another parent"
             return ParentCannotBeReplaced(message)
+        case -13:
+            message = f"nothing was added: {job} would wait for itself, by the parents above it"
+            return QueueError(message)
         case _:
             return QueueError(f"nothing was added: {job}: script code {code}")

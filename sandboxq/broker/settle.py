@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from sandboxq.broker.batches import BATCH
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.wire import Argument
     from sandboxq.job import Keep
     from sandboxq.outcome import Failed
+
+_log = logging.getLogger("sandboxq.broker")
 
 # How many old jobs one finishing job removes, where its options do not say it.
 DEFAULT_KEEP_LIMIT = 1000
@@ -69,7 +72,8 @@ async def settle(
     """Write how these attempts ended; return one code for each, 0 or why it was refused.
 
     -1: no such job; -2: it has no lock; -6: somebody else's lock; -4, -9: children are pending or
-    have failed; -3: not active (its lock is gone). Settling an attempt twice changes nothing.
+    have failed; -3: not active (its lock is gone); -12: Redis refused a command for it, which is
+    logged: it stays active, and the others are settled. Settling an attempt twice changes nothing.
     What is handed back must come in the order in which it was claimed; it returns to the front of
     its queue in that order. ``metrics_points`` is how many minutes of metrics to keep; 0: none.
     ``retake`` settles a job too whose lock has run out, if it is still active and was not claimed
@@ -83,6 +87,10 @@ async def settle(
         runs = _runs(rows[start : start + BATCH])
         calls.append(((keys.base,), [*head, mark.entry(start // BATCH), *runs]))
     replies = await broker.scripts(load("settle"), calls)
+    for reply in replies:
+        if type(reply[-1]) is bytes:
+            problem = reply.pop().decode(errors="replace")
+            _log.error("Redis refused to settle some jobs: %s", problem)
     in_order = [code for reply in replies for code in reply]
     if order is None:
         return in_order

@@ -54,6 +54,7 @@ _REASONS = {
     -2: "it is settled already, or its lock had expired",
     -3: "it was no longer active",
     -6: "another worker holds its lock",
+    -12: "Redis refused a command for it; it stays active until its lock runs out",
 }
 _REFUSED_COMPLETION = {
     PENDING_CHILDREN: "Job {} has pending dependencies. moveToFinished",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.errors import QueueError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 from sandboxq.outcome import Complete, HandBack
 from tests.broker.case import NOW, TOKEN
@@ -114,19 +113,19 @@ def test_children_that_it_got_while_active_hold_it_back(case: Case) -> None:
 
 
 def test_one_that_cannot_be_written_keeps_its_lock(case: Case) -> None:
-    """Its worker tries again; the jobs before it have arrived, those behind it are still active."""
+    """It stays active alone: the jobs before it and those behind it have arrived."""
     ids = [str(number) for number in range(1, 7)]
     case.active(*ids)
     case.redis.delete(case.keys["2"])
     case.redis.set(case.keys["2"], "no hash")
 
-    with pytest.raises(QueueError, match="WRONGTYPE"):
-        case.settle(*((job_id, DONE) for job_id in ids))
+    codes = case.settle(*((job_id, DONE) for job_id in ids))
 
-    assert case.scores("completed") == {"1": NOW + 5}
-    assert sorted(case.items("active")) == ids[1:]
+    assert codes == [0, -12, 0, 0, 0, 0]
+    assert sorted(case.scores("completed")) == [each for each in ids if each != "2"]
+    assert case.items("active") == ["2"]
     locks = [case.redis.exists(case.keys[f"{job_id}:lock"]) for job_id in ids]
-    assert locks == [0, 1, 1, 1, 1, 1]
+    assert locks == [0, 1, 0, 0, 0, 0]
 
 
 def test_twice_in_one_call_is_once(case: Case) -> None:

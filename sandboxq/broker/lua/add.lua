@@ -6,7 +6,8 @@
 --          id (custom), timestamp (ms), delay (ms), priority, is_lifo, parent_key, parent (the JSON
 --          text of that field), de (the option as in opts), binary (see binary.lua)
 -- Returns  for each job its id (that of the job found, for a duplicate), or
---          -5 its parent does not exist, -7 its id already has another parent
+--          -5 its parent does not exist, -7 its id already has another parent, -13 it would wait for itself,
+--          or {-12, why} what it needs is not of its type; one that is not added changes no other
 -- Events   added, then waiting or delayed; or duplicated; or deduplicated (with removed, when replacing)
 -- @include add_job
 
@@ -18,37 +19,46 @@ local VERSION = 'bullmq:6.7.0'
 
 local queue = open_queue(base)
 local limit = max_events(queue)
-local counter = base .. 'id'
 local events = queue.events
 local results = {}
 
 -- Plain jobs are most of all jobs: one counter step, one push and one marker for a run of them.
 local function add_plain(first, count)
-  local before = call('INCRBY', counter, count) - count
-  local ids = {}
+  local before = next_id(queue, count) - count
+  local ids, added = {}, 0
   for i = 1, count do
     local id = string.format('%.0f', before + i)
     local at = first + (i - 1) * 4
     local name = ARGV[at]
-    call('HSET', base .. id, 'name', name, 'data', ARGV[at + 1], 'opts', ARGV[at + 2],
+    local stored = try('HSET', base .. id, 'name', name, 'data', ARGV[at + 1], 'opts', ARGV[at + 2],
       'timestamp', ARGV[1], 'delay', '0', 'priority', '0')
-    call('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
-    call('XADD', events, '*', 'event', 'waiting', 'jobId', id)
-    ids[i] = id
-    results[#results + 1] = id
+    if type(stored) == 'number' then
+      try('XADD', events, '*', 'event', 'added', 'jobId', id, 'name', name)
+      try('XADD', events, '*', 'event', 'waiting', 'jobId', id)
+      added = added + 1
+      ids[added] = id
+      results[#results + 1] = id
+    else
+      results[#results + 1] = { -12, stored.err }
+    end
   end
-  call('LPUSH', queue.target, unpack(ids))
-  call('XTRIM', events, 'MAXLEN', '~', limit)
+  if added > 0 then
+    call('LPUSH', queue.target, unpack(ids))
+  end
+  try('XTRIM', events, 'MAXLEN', '~', limit)
   mark_waiting(queue)
 end
 
 local function add_special(name, data, opts, rest)
   local job = cjson.decode(rest)
   job.name, job.data, job.opts = name, data, opts
-  return add_job(queue, job, now)
+  local is_done, result = pcall(add_job, queue, job, now)
+  return is_done and result or { -12, type(result) == 'table' and result.err or tostring(result) }
 end
 
-call('HSETNX', queue.meta, 'version', VERSION)
+-- Fails, before anything is written, where there is no list for those that wait.
+call('LLEN', queue.target)
+try('HSETNX', queue.meta, 'version', VERSION)
 local at = 2
 while at < #ARGV do
   local count = 0

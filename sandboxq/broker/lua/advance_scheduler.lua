@@ -8,12 +8,16 @@
 -- Returns  for each the id of the job made; '' none was to be made; -10 another job has that time, so
 --          that a later one is to be asked for
 -- Events   added, then delayed or waiting; duplicated
+-- What is wrong with one is told as an error when the others are done.
 -- @include add_iteration
+-- @include digits
 
 local base = KEYS[1]
 local now = tonumber(ARGV[1])
 
 local queue = open_queue(base)
+check_waiting(queue)
+call('ZCARD', queue.delayed)
 
 -- What a v5 client repeats has neither data nor counter in its record, and loses them in Node's v6.
 local function template_data(record_key, record, claimed_id)
@@ -34,15 +38,15 @@ local function advance(claimed_id, id, next_ms, every_of_job, job)
   end
   local record_key = base .. 'repeat:' .. id
   local record = call('HMGET', record_key, 'name', 'data', 'every', 'offset', 'ic')
-  local every = tonumber(record[3] or every_of_job)
+  local every = pace(record[3] or every_of_job)
   if every then
-    next_ms = next_slot(prev, every, now, tonumber(record[4]) or 0)
+    next_ms = next_slot(prev, every, now, whole(record[4]) or 0)
   end
   if not next_ms then
     return ''
   end
   if call('EXISTS', base .. iteration_id(id, next_ms)) == 1 then
-    call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+    try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
       'event', 'duplicated', 'jobId', iteration_id(id, next_ms))
     next_ms = every and free_slot(base, id, next_ms, every)
     if not next_ms then
@@ -51,16 +55,21 @@ local function advance(claimed_id, id, next_ms, every_of_job, job)
   end
   job.name = record[1] or call('HGET', base .. claimed_id, 'name')
   job.data = template_data(record_key, record, claimed_id)
-  call('HINCRBY', record_key, 'ic', 1)
+  call('HSET', record_key, 'ic', digits((whole(record[5]) or 0) + 1))
   return (add_iteration(queue, id, next_ms, now, job))
 end
 
-local results = {}
+local results, problem = {}, nil
 for at = 2, #ARGV, 7 do
   local job = {
     opts = ARGV[at + 4], priority = tonumber(ARGV[at + 5]), is_lifo = ARGV[at + 6] == '1',
   }
-  results[#results + 1] =
-    advance(ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], job)
+  local is_done, result =
+    pcall(advance, ARGV[at], ARGV[at + 1], whole(ARGV[at + 2]), ARGV[at + 3], job)
+  problem = problem or (not is_done and result) or nil
+  results[#results + 1] = is_done and result or ''
+end
+if problem then
+  return type(problem) == 'table' and problem or redis.error_reply(tostring(problem))
 end
 return results

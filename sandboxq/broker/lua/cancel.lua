@@ -35,20 +35,22 @@ local function take_from_waiting()
   return call('LREM', base .. 'wait', 0, id) + call('LREM', base .. 'paused', 0, id) > 0
 end
 
-local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid', 'rjk', 'name')
+local job = fields_of(key, 'ats', 'atm', 'parentKey', 'deid', 'rjk', 'name')
 if not job[6] then
   return 'unknown'
 end
 if is_next_iteration(queue, id, job[5]) then
   return 'scheduler'
 end
+local batch = new_batch(queue, now)
+-- Should the job have nowhere to go, it waits on.
+open_outcome(batch.failed)
 if not take_from_waiting() then
   return state_of_others()
 end
 -- From here on it is as if a run had failed that was not counted.
-local batch = new_batch(queue, now)
 call('LPUSH', queue.active, id)
-job[2] = (tonumber(job[2]) or 0) - 1
+job[2] = (whole(job[2]) or 0) - 1
 fail(batch, id, key, job, reason, rule)
 close_batch(batch, 0)
 return 'cancelled'

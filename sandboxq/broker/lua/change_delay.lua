@@ -12,7 +12,7 @@ local now, id, delay = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 
 local key = base .. id
 local queue = open_queue(base)
-if call('HEXISTS', key, 'name') == 0 then
+if not fields_of(key, 'name')[1] then
   return -1
 end
 if call('ZREM', queue.delayed, id) == 0 then
@@ -21,7 +21,7 @@ end
 local due_ms = now + delay
 call('HSET', key, 'delay', ARGV[3])
 place_delayed(queue, id, due_ms)
-call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
   'event', 'delayed', 'jobId', id, 'delay', due_ms)
 mark_delayed(queue)
 return 0

@@ -17,12 +17,13 @@ local function stop_waiting()
   return call('ZREM', queue.prioritized, id) == 1
     or call('LREM', queue.wait, -1, id) == 1
     -- Where v5 clients keep what waits.
-    or call('LREM', base .. 'paused', -1, id) == 1
+    or try('LREM', base .. 'paused', -1, id) == 1
 end
 
-if call('HEXISTS', key, 'name') == 0 then
+if not fields_of(key, 'name')[1] then
   return -1
 end
+check_waiting(queue)
 call('HSET', key, 'priority', ARGV[2])
 if stop_waiting() then
   if is_first then

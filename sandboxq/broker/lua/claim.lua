@@ -8,7 +8,7 @@
 -- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is what claimed.lua
 --          reads, with attempts started as after this claim
 -- Events   active; waiting for what became due
--- Ids without a job are taken out of the queue and not returned.
+-- Ids without a job are taken out of the queue and not returned; a key of another type is no job.
 -- @include claimed
 -- @include digits
 -- @include promote_due
@@ -17,7 +17,7 @@
 
 local base = KEYS[1]
 local now, n, token, lock_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local worker_name, limiter_max, limiter_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local worker_name, limiter_max, limiter_ms = ARGV[5], finite(ARGV[6]), finite(ARGV[7])
 local bytes_left = tonumber(ARGV[8])
 if now == '' then
   now = server_now(ARGV[9])
@@ -29,8 +29,8 @@ local active, events = queue.active, queue.events
 local max, duration = queue.max or limiter_max, limiter_ms or queue.duration
 
 local function next_delayed_ms()
-  local first = call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
-  return first[2] and math.floor(tonumber(first[2]) / 4096) or 0
+  local first = try('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
+  return whole((finite(first[2], 0, math.huge) or 0) / 4096)
 end
 
 local scores = {}
@@ -39,7 +39,7 @@ local function pop(count)
   local ids = call('RPOP', queue.wait, count) or {}
   local missing = count - #ids
   if missing > 0 then
-    local scored = call('ZPOPMIN', queue.prioritized, missing)
+    local scored = try('ZPOPMIN', queue.prioritized, missing)
     if #scored < 2 * missing then
       call('DEL', queue.pc)
     end
@@ -85,7 +85,7 @@ local function start(id, is_first)
   end
   local started = '1'
   if job[9] ~= nil then
-    started = digits((tonumber(job[9]) or 0) + 1)
+    started = digits((whole(job[9]) or 0) + 1)
     job[9] = started
   end
   if worker_name == '' then
@@ -96,7 +96,7 @@ local function start(id, is_first)
   if token ~= '0' then
     call('SET', key .. ':lock', token, 'PX', lock_ms)
   end
-  call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
+  try('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
   return job
 end
 
@@ -114,6 +114,8 @@ if queue.concurrency then
 end
 n = math.min(n, math.ceil(left))
 
+-- Fails where there is no list for what is popped.
+call('LLEN', active)
 local ids = pop(n)
 if #ids == 0 then
   return { {}, 0, next_delayed_ms(), 0 }
@@ -141,6 +143,6 @@ for i = 1, #ids do
 end
 count_claims(queue, max, duration, counted)
 -- So that another idle worker tries too, and this one again.
-call('ZADD', queue.marker, 0, '0')
+try('ZADD', queue.marker, 0, '0')
 
 return { jobs, 0, #jobs < n and next_delayed_ms() or 0, 0 }

@@ -32,9 +32,10 @@ local function is_too_new(key)
   if not newest then
     return false
   end
-  for _, time in ipairs(call('HMGET', key, unpack(times))) do
-    if time then
-      return (tonumber(time) or 0) > newest
+  local found = fields_of(key, unpack(times))
+  for i = 1, #times do
+    if found[i] then
+      return (tonumber(found[i]) or 0) > newest
     end
   end
   return false
@@ -52,7 +53,7 @@ local removed_keys = {}
 
 local function clean(id)
   local key = base .. id
-  local job = call('HMGET', key, 'parentKey', 'parent', 'deid', 'rjk')
+  local job = fields_of(key, 'parentKey', 'parent', 'deid', 'rjk')
   if room <= 0 or is_too_new(key)
     or (name == 'active' and call('EXISTS', key .. ':lock') == 1)
     or (not is_finished and is_next_iteration(queue, id, job[4]))

@@ -5,7 +5,7 @@
 --          from active (Redis or this process was frozen), else '0'; then three for each job: id, token,
 --          attempts started as its claim has told, '' when not known: a later claim's lock is not taken
 -- Returns  the ids whose lock is missing or another's
--- @include call
+-- @include fields
 
 local base, lock_ms, retakes = KEYS[1], ARGV[1], ARGV[2] == '1'
 
@@ -16,8 +16,8 @@ end
 local locks = call('MGET', unpack(lock_keys))
 
 local function is_as_claimed(id, started)
-  return call('LPOS', base .. 'active', id)
-    and (started == '' or call('HGET', base .. id, 'ats') == started)
+  return type(try('LPOS', base .. 'active', id)) == 'number'
+    and (started == '' or fields_of(base .. id, 'ats')[1] == started)
 end
 
 local renewed, lost = {}, {}
@@ -34,6 +34,6 @@ for i = 1, #lock_keys do
   end
 end
 if #renewed > 0 then
-  call('SREM', base .. 'stalled', unpack(renewed))
+  try('SREM', base .. 'stalled', unpack(renewed))
 end
 return lost

@@ -4,7 +4,7 @@
 -- ARGV     job ids
 -- Returns  for each { -1 } no such job, { 0 } not finished, { 1, returnvalue, '', sq:result },
 --          { 2, failedReason, sq:cause }
--- @include call
+-- @include fields
 
 local base = KEYS[1]
 
@@ -13,11 +13,11 @@ local completed, failed = base .. 'completed', base .. 'failed'
 local function ending_of(id)
   local key = base .. id
   if call('ZSCORE', completed, id) then
-    local stored = call('HMGET', key, 'returnvalue', 'sq:result')
+    local stored = fields_of(key, 'returnvalue', 'sq:result')
     return { 1, stored[1] or 'null', '', stored[2] or '' }
   end
   if call('ZSCORE', failed, id) then
-    local stored = call('HMGET', key, 'failedReason', 'sq:cause')
+    local stored = fields_of(key, 'failedReason', 'sq:cause')
     return { 2, stored[1] or '', stored[2] or '' }
   end
   return { call('EXISTS', key) - 1 }

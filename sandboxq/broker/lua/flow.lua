@@ -5,8 +5,9 @@
 --          id, '1' when it is the parent of others of this call else '0', name, data (JSON),
 --          opts (JSON), rest ('' or the JSON that add.lua takes)
 -- Returns  the id of each job; or, when nothing was added, {code, number of the job}:
---          -5 its parent does not exist, -7 its id already has another parent,
---          -2 there is no such lock, -6 somebody else holds it (number 0)
+--          -5 its parent does not exist, -7 its id already has another parent, -13 it would wait for itself,
+--          -2 there is no such lock, -6 somebody else holds it (number 0).
+--          Fails, with nothing added, where a key is not of its type
 -- Events   as of add.lua; waiting-children for a parent; waiting or delayed for a parent whose
 --          children had all completed before
 -- @include add_job
@@ -34,15 +35,44 @@ local function job_at(at)
 end
 
 -- Looked at before anything is written: a script that stops half-way undoes nothing.
-local coming = {}
+local coming, parent_keys = {}, {}
 
 local function is_there(key)
   return coming[key] or call('EXISTS', key) == 1
 end
 
+-- Fails where one of the keys that the job needs is not of its type.
+local function check_keys(job)
+  job.delay, job.priority = job.delay or 0, job.priority or 0
+  local queue = open_queue(job.base)
+  check_places(queue, job)
+  call('HLEN', job.key)
+  -- Whoever waits goes from here.
+  call('ZCARD', queue.waiting_children)
+  call('LLEN', queue.target)
+  if job.de then
+    call('STRLEN', job.base .. 'de:' .. job.de.id)
+  end
+end
+
+-- A ring goes through one whose parent is not of its own tree.
+local function is_in_ring(job)
+  local key = job.parent_key
+  for _ = 1, MOST_LEVELS do
+    if not key or key == job.key then
+      break
+    end
+    key = parent_keys[key] or fields_of(key, 'parentKey')[1]
+  end
+  return key == job.key
+end
+
 local function refusal(job)
   if not job.parent_key then
     return nil
+  end
+  if not coming[job.parent_key] and is_in_ring(job) then
+    return -13
   end
   if not is_there(job.parent_key) then
     return -5
@@ -57,11 +87,15 @@ end
 local jobs, parents = {}, {}
 for at = 3, #ARGV, 7 do
   local job = job_at(at)
+  jobs[#jobs + 1] = job
+  parent_keys[job.key] = job.parent_key
+end
+for i, job in ipairs(jobs) do
+  check_keys(job)
   local code = refusal(job)
   if code then
-    return { code, #jobs + 1 }
+    return { code, i }
   end
-  jobs[#jobs + 1] = job
   coming[job.key] = true
   if job.parent_key and not parents[job.parent_key] then
     parents[job.parent_key] = true
@@ -72,11 +106,11 @@ end
 local ids = {}
 for i, job in ipairs(jobs) do
   local queue = open_queue(job.base)
-  call('HSETNX', queue.meta, 'version', VERSION)
+  try('HSETNX', queue.meta, 'version', VERSION)
   max_events(queue)
   ids[i] = add_job(queue, job, now)
 end
 for _, child in ipairs(parents) do
-  release_parent_if_empty(parent_of(child.parent_key, child.parent), now)
+  pcall(release_parent_if_empty, parent_of(child.parent_key, child.parent), now)
 end
 return ids

@@ -18,7 +18,7 @@ local function remove_jobs(ids)
   for i = 1, #ids do
     local id = ids[i]
     local key = base .. id
-    local stored = call('HMGET', key, 'parentKey', 'parent', 'deid')
+    local stored = fields_of(key, 'parentKey', 'parent', 'deid')
     if stored[1] then
       unlink_hard(key, parent_of(stored[1], stored[2]), queue)
     end
@@ -32,17 +32,15 @@ local function remove_jobs(ids)
 end
 
 local function empty_list(name)
-  local ids = limit > 0 and call('RPOP', base .. name, limit)
-  if ids then
-    remove_jobs(ids)
-  end
-  return ids or {}
+  local ids = limit > 0 and try('RPOP', base .. name, limit) or {}
+  remove_jobs(ids)
+  return ids
 end
 
 local function empty_set(name)
   local ids = {}
   if limit > 0 then
-    local scored = call('ZPOPMIN', base .. name, limit)
+    local scored = try('ZPOPMIN', base .. name, limit)
     for i = 1, #scored, 2 do
       ids[#ids + 1] = scored[i]
     end
@@ -52,7 +50,7 @@ end
 
 local function empty_schedulers()
   if limit > 0 then
-    local scored = call('ZPOPMIN', base .. 'repeat', limit)
+    local scored = try('ZPOPMIN', base .. 'repeat', limit)
     for i = 1, #scored, 2 do
       call('DEL', base .. 'repeat:' .. scored[i])
     end
@@ -80,9 +78,10 @@ if limit <= 0 then
   return 1
 end
 
+-- What is left of these is no list and no set.
 local keys = {}
 for i, name in ipairs({
-  'events', 'delay', 'stalled-check', 'stalled', 'pc', 'marker', 'meta',
+  'active', 'wait', 'paused', 'delayed', 'completed', 'prioritized', 'failed', 'repeat', 'events', 'delay', 'stalled-check', 'stalled', 'pc', 'marker', 'meta',
   'metrics:completed', 'metrics:completed:data', 'metrics:failed', 'metrics:failed:data',
 }) do
   keys[i] = base .. name

@@ -18,12 +18,12 @@ local LISTS = { 'active', 'wait', 'paused' }
 
 local function is_held(id)
   for _, name in ipairs(SETS) do
-    if call('ZSCORE', base .. name, id) then
+    if type(try('ZSCORE', base .. name, id)) == 'string' then
       return true
     end
   end
   for _, name in ipairs(LISTS) do
-    if call('LPOS', base .. name, id) then
+    if type(try('LPOS', base .. name, id)) == 'number' then
       return true
     end
   end
@@ -32,12 +32,12 @@ end
 
 local function remove_if_orphan(id)
   local key = base .. id
-  local job = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'parentKey', 'parent', 'deid')
+  local job = fields_of(key, 'name', 'data', 'opts', 'timestamp', 'parentKey', 'parent', 'deid')
   if not (job[1] and job[2] and job[3] and job[4]) or is_held(id) then
     return false
   end
   if job[5] then
-    unlink_softly(key, parent_of(job[5], job[6]))
+    pcall(unlink_softly, key, parent_of(job[5], job[6]))
   end
   if job[7] then
     forget_deduplication(queue, id, job[7])

@@ -16,6 +16,7 @@ call('HSET', meta, 'paused', '1')
 call('DEL', marker)
 local queue = open_queue(base)
 if queue.target ~= queue.wait then
+  call('LLEN', queue.target)
   local ids = call('RPOP', queue.wait, limit)
   if ids then
     call('LPUSH', queue.target, unpack(ids))
@@ -24,5 +25,5 @@ if queue.target ~= queue.wait then
     return 1
   end
 end
-call('XADD', queue.events, '*', 'event', 'paused')
+try('XADD', queue.events, '*', 'event', 'paused')
 return 0

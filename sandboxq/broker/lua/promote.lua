@@ -12,10 +12,12 @@
 local base = KEYS[1]
 local queue = open_queue(base)
 local has_waiting = false
+-- Fails, before anything is written, where those that are promoted have nowhere to wait.
+check_waiting(queue)
 
 local function promote(id)
   local key = base .. id
-  local job = call('HMGET', key, 'name', 'priority')
+  local job = fields_of(key, 'name', 'priority')
   local was_delayed = call('ZREM', queue.delayed, id) == 1
   if not job[1] then
     return -1
@@ -24,8 +26,8 @@ local function promote(id)
     return -3
   end
   call('HSET', key, 'delay', '0')
-  place_waiting(queue, id, tonumber(job[2]) or 0, false)
-  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
+  place_waiting(queue, id, whole(job[2]) or 0, false)
+  try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
   has_waiting = true
   return 0
 end

@@ -10,33 +10,39 @@
 -- @include job_keys
 -- @include iteration
 -- @include take_out
+-- @include trees
 
 local base = KEYS[1]
 local id, with_children = ARGV[1], ARGV[2] == '1'
 
 -- From so many children on, one search of a list for each is what takes longest.
 local MANY = 500
+local has_many = with_children
+  and (tonumber(try('SCARD', base .. id .. ':dependencies')) or 0) > MANY
 
-local function is_locked(key)
-  if call('EXISTS', key .. ':lock') == 1 then
-    return true
-  end
-  if with_children then
-    for _, child in ipairs(call('SMEMBERS', key .. ':dependencies')) do
-      if is_locked(child) then
-        return true
-      end
-    end
-  end
-  return false
+local function pending_of(key)
+  return with_children and try('SMEMBERS', key .. ':dependencies') or {}
+end
+
+local function is_locked(root)
+  local is_any = false
+  walk(root, pending_of, function(job)
+    is_any = is_any or call('EXISTS', job.key .. ':lock') == 1
+    return not is_any
+  end, function() end)
+  return is_any
 end
 
 local function children_of(key)
-  local children = call('HKEYS', key .. ':processed')
+  local children = {}
+  if not with_children then
+    return children
+  end
   for _, part in ipairs({
-    call('HKEYS', key .. ':failed'),
-    call('ZRANGE', key .. ':unsuccessful', 0, -1),
-    call('SMEMBERS', key .. ':dependencies'),
+    try('HKEYS', key .. ':processed'),
+    try('HKEYS', key .. ':failed'),
+    try('ZRANGE', key .. ':unsuccessful', 0, -1),
+    try('SMEMBERS', key .. ':dependencies'),
   }) do
     for _, child in ipairs(part) do
       children[#children + 1] = child
@@ -45,31 +51,29 @@ local function children_of(key)
   return children
 end
 
-local has_many = with_children and call('SCARD', base .. id .. ':dependencies') > MANY
+local function leave_parent(job)
+  -- A finished child may be gone long since.
+  if call('EXISTS', job.key) == 0 then
+    return false
+  end
+  if has_many then
+    look_through(open_queue(job.base))
+  end
+  local stored = fields_of(job.key, 'parentKey', 'parent')
+  if stored[1] then
+    pcall(unlink_softly, job.key, parent_of(stored[1], stored[2]))
+  end
+end
 
 local function remove(job)
   local queue = open_queue(job.base)
-  if has_many then
-    look_through(queue)
-  end
-  local stored = call('HMGET', job.key, 'parentKey', 'parent', 'deid')
-  if stored[1] then
-    unlink_softly(job.key, parent_of(stored[1], stored[2]))
-  end
-  if with_children then
-    for _, child in ipairs(children_of(job.key)) do
-      -- A finished child may be gone long since.
-      if call('EXISTS', child) == 1 then
-        remove(parent_of(child))
-      end
-    end
-  end
+  local deid = fields_of(job.key, 'deid')[1]
   local state = take_out(queue, job.id)
-  if stored[3] then
-    forget_deduplication(queue, job.id, stored[3])
+  if deid then
+    forget_deduplication(queue, job.id, deid)
   end
   delete_jobs({ job.key })
-  call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+  try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
     'event', 'removed', 'jobId', job.id, 'prev', state)
 end
 
@@ -90,9 +94,10 @@ end
 if is_next_iteration({ base = base }, id, call('HGET', key, 'rjk')) then
   return -8
 end
-if is_locked(key) then
+local job = { key = key, id = id, base = base }
+if is_locked(job) then
   return 0
 end
-remove({ key = key, id = id, base = base })
+walk(job, children_of, leave_parent, remove)
 drop_from_lists()
 return 1

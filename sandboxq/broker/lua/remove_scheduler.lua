@@ -20,7 +20,7 @@ end
 local job_id = iteration_id(id, next_ms)
 if call('ZREM', queue.delayed, job_id) == 1 then
   delete_jobs({ base .. job_id })
-  call('XADD', queue.events, '*', 'event', 'removed', 'jobId', job_id, 'prev', 'delayed')
+  try('XADD', queue.events, '*', 'event', 'removed', 'jobId', job_id, 'prev', 'delayed')
 end
 call('ZREM', base .. 'repeat', id)
 call('DEL', base .. 'repeat:' .. id)

@@ -36,14 +36,15 @@ local function write(id, key, kind, payload, keep_logs)
     for start = 1, #rows, 1000 do
       call('RPUSH', key .. ':logs', unpack(rows, start, math.min(start + 999, #rows)))
     end
-    if keep_logs ~= '0' then
-      call('LTRIM', key .. ':logs', -tonumber(keep_logs), -1)
+    local kept = whole(keep_logs) or 0
+    if kept > 0 then
+      call('LTRIM', key .. ':logs', -kept, -1)
     end
     return
   end
   call('HSET', key, kind, payload)
   if kind == 'progress' then
-    call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+    try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
       'event', 'progress', 'jobId', id, 'data', payload)
   end
 end
@@ -51,7 +52,7 @@ end
 local function report(at, lock)
   local id, token = ARGV[at], ARGV[at + 1]
   local key = base .. id
-  if call('HEXISTS', key, 'name') == 0 then
+  if not fields_of(key, 'name')[1] then
     return -1
   end
   if lock ~= token and token ~= '0' then

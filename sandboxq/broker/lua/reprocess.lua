@@ -18,6 +18,8 @@ local queue = open_queue(base)
 local set = base .. state
 local limit = max_events(queue)
 local has_waiting = false
+-- Fails, before anything is written, where those that are tried again have nowhere to wait.
+check_waiting(queue)
 
 local fields = { 'finishedOn', 'processedOn', state == 'failed' and 'failedReason' or 'returnvalue' }
 if state == 'completed' then
@@ -57,7 +59,7 @@ end
 
 local function reprocess(id)
   local key = base .. id
-  local job = call('HMGET', key, 'name', 'priority', 'opts', 'parentKey', 'sq:cause')
+  local job = fields_of(key, 'name', 'priority', 'opts', 'parentKey', 'sq:cause')
   local was_there = call('ZREM', set, id) == 1
   if not job[1] then
     return -1
@@ -69,11 +71,11 @@ local function reprocess(id)
   if job[5] then
     forget_facts(key)
   end
-  place_waiting(queue, id, tonumber(job[2]) or 0, is_lifo(job[3]))
+  place_waiting(queue, id, whole(job[2]) or 0, is_lifo(job[3]))
   if job[4] then
-    make_pending(key, job[4])
+    pcall(make_pending, key, job[4])
   end
-  call('XADD', queue.events, 'MAXLEN', '~', limit, '*',
+  try('XADD', queue.events, 'MAXLEN', '~', limit, '*',
     'event', 'waiting', 'jobId', id, 'prev', state)
   has_waiting = true
   return 0

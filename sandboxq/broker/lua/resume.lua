@@ -17,6 +17,7 @@ if call('EXISTS', queue.wait) == 0 then
     call('RENAME', paused, queue.wait)
   end
 else
+  call('LLEN', queue.wait)
   local ids = call('LPOP', paused, limit)
   if ids then
     call('RPUSH', queue.wait, unpack(ids))
@@ -26,9 +27,9 @@ else
   end
 end
 if call('EXISTS', queue.wait, queue.prioritized) > 0 then
-  call('ZADD', queue.marker, 0, '0')
+  try('ZADD', queue.marker, 0, '0')
 else
   mark_delayed(queue)
 end
-call('XADD', queue.events, '*', 'event', 'resumed')
+try('XADD', queue.events, '*', 'event', 'resumed')
 return 0

@@ -19,8 +19,9 @@
 --                     JSON; else: ''
 --              usage  c C f r d: what the attempt has used, for `sq:usage`; '': not known
 -- Returns  one integer for each attempt: 0, or why nothing was changed: -1 no such job, -2 no lock,
---          -6 lock of another, -4 pending children, -9 failed children; or -3 not active, when the
---          lock is gone and what is known of a failure written
+--          -6 lock of another, -4 pending children, -9 failed children, -12 Redis refused a command (the
+--          job stays active, and keeps its lock); or -3 not active, when the lock is gone and what is
+--          known of a failure written. Where there is a -12, the error of the first one follows
 -- Events   completed, failed, retries-exhausted, waiting, delayed, waiting-children, drained; those of
 --          parents and of the jobs that deduplication had put off
 -- @include active
@@ -51,6 +52,8 @@ local transitions = {
 
 local ARGV, last = ARGV, #ARGV
 local keys, lock_keys, children_keys = {}, {}, {}
+-- Of each attempt, where in ARGV it is, and where the run is that it belongs to.
+local rows, runs = {}, {}
 local attempts, with_children, has_plain = 0, 0, false
 local at = FIRST
 while at < last do
@@ -60,6 +63,7 @@ while at < last do
     local key = base .. ARGV[row]
     attempts = attempts + 1
     keys[attempts] = key
+    rows[attempts], runs[attempts] = row, at
     lock_keys[attempts] = key .. ':lock'
     if kind == 'C' or kind == 'c' then
       children_keys[with_children + 1] = key .. ':dependencies'
@@ -105,7 +109,7 @@ local function refusal(kind, id, key, job, lock, token, started)
   return lock and -6 or -2
 end
 
-local codes, was_settled, current_id = {}, {}, nil
+local codes, was_settled, current = {}, {}, 0
 local is_all_settled = true
 local unlocked_keys, unlocked_ids, unlocked = batch.unlocked_keys, batch.unlocked_ids, 0
 
@@ -123,7 +127,6 @@ local function settle_one(i, kind, token, started, id, text, rule, usage)
   local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
   local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token, started)
   if code == 0 then
-    current_id = id
     code = transitions[kind](batch, id, key, job, text, rule, usage)
     note_settled(i, id, token)
   end
@@ -134,42 +137,48 @@ local function settle_plain(i, token, started, id, text, rule, usage)
   if batch.has_children or not are_as_claimed or was_settled[id] or locks[i] ~= token then
     return settle_one(i, 'c', token, started, id, text, rule, usage)
   end
-  current_id = id
   local code = complete_plain(batch, id, keys[i], text, rule, usage)
   note_settled(i, id, token)
   return code
 end
 
-local function settle_all()
-  local i, at = 0, FIRST
-  while at < last do
+local function settle_on()
+  while current < attempts do
+    local i = current + 1
+    current = i
+    batch.left = nil
+    local at, row = runs[i], rows[i]
     local kind, token, rule, started = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    local past = at + 5 + 3 * ARGV[at + 4]
-    for row = at + 5, past - 1, 3 do
-      i = i + 1
-      local id, text, usage = ARGV[row], ARGV[row + 1], ARGV[row + 2]
-      if kind == 'C' then
-        codes[i] = settle_plain(i, token, started, id, text, rule, usage)
-      else
-        codes[i] = settle_one(i, kind, token, started, id, text, rule, usage)
-      end
-      is_all_settled = is_all_settled and codes[i] == 0
+    local id, text, usage = ARGV[row], ARGV[row + 1], ARGV[row + 2]
+    if kind == 'C' then
+      codes[i] = settle_plain(i, token, started, id, text, rule, usage)
+    else
+      codes[i] = settle_one(i, kind, token, started, id, text, rule, usage)
     end
-    at = past
+    if codes[i] ~= 0 then
+      is_all_settled = false
+    end
   end
 end
 
--- Redis undoes nothing when a script fails, say because a key is not of its type. The jobs before
--- arrive where they were going; the one that failed stays active, and keeps its lock.
-local is_done, problem = pcall(settle_all)
+-- Redis undoes nothing when a command fails, say because a key is not of its type. The job in hand has
+-- got nowhere then: it stays active. The others go on.
+local problem
+repeat
+  local is_done, trouble = pcall(settle_on)
+  if not is_done then
+    local id = ARGV[rows[current]]
+    codes[current] = -12
+    is_all_settled = false
+    problem = problem or (type(trouble) == 'table' and trouble.err or tostring(trouble))
+    if batch.left == id then
+      call('LPUSH', queue.active, id)
+    end
+  end
+until is_done
 put_back_oldest(batch)
-if not is_done and current_id and not call('LPOS', queue.active, current_id) then
-  call('LPUSH', queue.active, current_id)
-end
 close_batch(batch, metrics_points)
--- Nothing stands for all zeros; of a script that failed there are the codes of those before.
-leave_mark(mark_key, mark_entry, is_done and is_all_settled and '' or table.concat(codes, ',') .. (is_done and '' or '!'))
-if not is_done then
-  return type(problem) == 'table' and problem or redis.error_reply(tostring(problem))
-end
+-- Nothing stands for all zeros.
+leave_mark(mark_key, mark_entry, is_all_settled and '' or table.concat(codes, ','))
+codes[attempts + 1] = problem
 return codes

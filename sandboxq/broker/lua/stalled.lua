@@ -7,6 +7,7 @@
 -- Returns  the ids taken back, at most 1000; more stay noted for the next pass
 -- Events   waiting, stalled
 -- @include chunks
+-- @include digits
 -- @include markers
 -- @include server_now
 
@@ -19,11 +20,18 @@ local HELD_UP = 2000
 if ARGV[4] == '1' and tonumber(server_now('0')) - tonumber(now) > HELD_UP then
   return {}
 end
-if not call('SET', base .. 'stalled-check', now, 'PX', interval_ms, 'NX') then
-  return {}
+local guard = base .. 'stalled-check'
+if not call('SET', guard, now, 'PX', interval_ms, 'NX') then
+  if call('PTTL', guard) ~= -1 then
+    return {}
+  end
+  -- It would keep everybody from looking for ever.
+  call('SET', guard, now, 'PX', interval_ms)
 end
 local queue = open_queue(base)
-call('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
+-- Fails where there is no list for what is taken back.
+call('LLEN', queue.target)
+try('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
 
 local function ids_without_lock(ids)
   local found = {}
@@ -44,30 +52,33 @@ end
 
 local function is_of_live_scheduler(scheduler_id)
   return scheduler_id and (call('EXISTS', base .. 'repeat:' .. scheduler_id) == 1
-    or call('ZSCORE', base .. 'repeat', scheduler_id))
+    or type(try('ZSCORE', base .. 'repeat', scheduler_id)) == 'string')
 end
 
 local function recover(id)
   local key = base .. id
+  local job = fields_of(key, 'name', 'rjk', 'stc')
   if call('LREM', queue.active, 1, id) == 0 then
     return false
   end
-  local job = call('HMGET', key, 'name', 'rjk')
   if not job[1] then
     -- An id without a job: nobody could run it.
     return false
   end
-  if call('HINCRBY', key, 'stc', 1) > max_stalled and not is_of_live_scheduler(job[2]) then
+  call('RPUSH', queue.target, id)
+  local count = (whole(job[3]) or 0) + 1
+  call('HSET', key, 'stc', digits(count))
+  if count > max_stalled and not is_of_live_scheduler(job[2]) then
     call('HSET', key, 'defa', 'job stalled more than allowable limit')
   end
-  call('RPUSH', queue.target, id)
-  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
-  call('XADD', queue.events, '*', 'event', 'stalled', 'jobId', id)
+  try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
+  try('XADD', queue.events, '*', 'event', 'stalled', 'jobId', id)
   return true
 end
 
 local stalled = base .. 'stalled'
-local unlocked = ids_without_lock(call('SMEMBERS', stalled))
+-- What is no set names nobody.
+local unlocked = ids_without_lock(try('SMEMBERS', stalled))
 call('DEL', stalled)
 local recovered = {}
 for i = 1, math.min(#unlocked, MAX_RECOVERED) do

@@ -12,16 +12,17 @@ local LISTS = { { 'active', 'active' }, { 'wait', 'waiting' }, { 'paused', 'wait
 
 local function state_of(id)
   for _, name in ipairs(SETS) do
-    if call('ZSCORE', base .. name, id) then
+    if type(try('ZSCORE', base .. name, id)) == 'string' then
       return name
     end
   end
   for _, list in ipairs(LISTS) do
-    if call('LPOS', base .. list[1], id) then
+    if type(try('LPOS', base .. list[1], id)) == 'number' then
       return list[2]
     end
   end
-  return call('ZSCORE', base .. 'waiting-children', id) and 'waiting-children' or 'unknown'
+  local score = try('ZSCORE', base .. 'waiting-children', id)
+  return type(score) == 'string' and 'waiting-children' or 'unknown'
 end
 
 local states = {}

@@ -12,7 +12,7 @@ local base = KEYS[1]
 local cursor, count = ARGV[1], ARGV[2]
 
 local function is_wanted(key, id)
-  for _, reference in ipairs(call('HMGET', base .. id, 'sq:binary', 'sq:result')) do
+  for _, reference in pairs(fields_of(base .. id, 'sq:binary', 'sq:result')) do
     if reference and key_of(reference) == key then
       return true
     end

@@ -11,7 +11,7 @@ local key = KEYS[1] .. ARGV[1]
 if call('EXISTS', key) == 0 then
   return -1
 end
-local stored = call('HMGET', key, 'parentKey', 'parent')
+local stored = fields_of(key, 'parentKey', 'parent')
 if not stored[1] then
   return 0
 end

@@ -27,6 +27,8 @@ for i = 10, #ARGV, 2 do
 end
 
 local queue = open_queue(base)
+check_waiting(queue)
+call('ZCARD', queue.delayed)
 local record_key = base .. 'repeat:' .. id
 local stored = call('HMGET', record_key, 'every', 'offset', 'ic')
 local prev = tonumber(call('ZSCORE', base .. 'repeat', id))
@@ -52,7 +54,7 @@ end
 
 local function remove_previous(take)
   local key = base .. prev_id
-  local fields = call('HMGET', key, 'parentKey', 'parent', 'deid')
+  local fields = fields_of(key, 'parentKey', 'parent', 'deid')
   take()
   if fields[1] then
     unlink_hard(key, parent_of(fields[1], fields[2]), queue)
@@ -82,7 +84,7 @@ end
 
 local take_previous = place_of_previous()
 local offset = 0
-local is_same_pace = prev and tonumber(stored[1]) == every
+local is_same_pace = prev and whole(stored[1]) == every
 if every then
   next_ms, offset = next_slot(is_same_pace and prev or nil, every, now,
     tonumber(record.offset) or 0, tonumber(record.startDate))

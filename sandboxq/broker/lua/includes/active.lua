@@ -35,9 +35,14 @@ end
 local function leave_active(batch, id, n)
   if batch.taken[id] then
     forget_taken(batch.taken, id)
+    batch.left = id
     return true
   end
-  return call('LREM', batch.queue.active, n, id) > 0
+  if call('LREM', batch.queue.active, n, id) == 0 then
+    return false
+  end
+  batch.left = id
+  return true
 end
 
 local function put_back_oldest(batch)

@@ -1,12 +1,42 @@
 -- add_job(queue, job, now): one job of an add (bullmq-wire.md 3.2 to 3.5). Returns its id, that of the
--- job found instead, or -5 its parent does not exist, -7 its id already has another parent.
+-- job found instead, or -5 its parent does not exist, -7 its id already has another parent, -13 it would wait
+-- for itself.
 -- job: name data opts, and what applies of id (custom) timestamp (ms) delay (ms) priority is_lifo
 --      parent_key parent (JSON) de binary (what stands in `sq:binary`; removed when the job is
 --      not added); of a flow also has_children (it waits for them first) and
 --      is_in_flow (its parents are released when all of the flow has been added)
+--   next_id(queue, count)      take so many ids from the queue's counter; returns the last
+--   check_places(queue, job)   fail where there is no list or set for what is added
+-- What a job needs is looked at before it is written anywhere.
 -- @include enqueue
 -- @include attach
 -- @include deduplicate
+
+-- Beyond, ids would be rounded: two jobs would have one.
+local LAST_ID = 9007199254740991
+
+local function next_id(queue, count)
+  local last = call('INCRBY', queue.base .. 'id', count)
+  if last >= LAST_ID then
+    error({ err = 'ERR the counter of ids of the queue, ' .. queue.base .. 'id, is at its end' })
+  end
+  return last
+end
+
+local function check_places(queue, job)
+  if job.has_children then
+    call('ZCARD', queue.waiting_children)
+  elseif job.delay > 0 then
+    call('ZCARD', queue.delayed)
+  elseif job.priority > 0 then
+    call('ZCARD', queue.prioritized)
+  else
+    call('LLEN', queue.target)
+  end
+  if job.parent_key then
+    call('SCARD', job.parent_key .. ':dependencies')
+  end
+end
 
 local function add_job(queue, job, now)
   job.timestamp = job.timestamp or now
@@ -16,7 +46,8 @@ local function add_job(queue, job, now)
     drop_binary(queue.base, job.binary)
     return -5
   end
-  local count = call('INCR', queue.base .. 'id')
+  check_places(queue, job)
+  local count = next_id(queue, 1)
   local id = job.id or string.format('%.0f', count)
   if job.id and call('EXISTS', queue.base .. id) == 1 then
     drop_binary(queue.base, job.binary)

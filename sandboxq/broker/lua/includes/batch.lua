@@ -8,6 +8,7 @@ local function new_batch(queue, now)
       name = name,
       property = property,
       set = queue.base .. name,
+      is_open = false,
       finished = 0,
       scored = {},
       removed = {},
@@ -21,6 +22,8 @@ local function new_batch(queue, now)
     -- Taken out of active for now, see active.lua: in their order, and those still to go back.
     oldest = {},
     taken = {},
+    -- The job that left active last: should what follows fail, it goes back.
+    left = nil,
     unlocked_keys = {},
     unlocked_ids = {},
     has_waiting = false,

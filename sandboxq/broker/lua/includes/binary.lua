@@ -16,7 +16,8 @@ local LONGEST_DELAY = 10000000000000
 
 local function index_of(base)
   local prefix, name = string.match(base, '^(.*):([^:]*):$')
-  return prefix .. '::sandboxq:binaries:' .. name
+  -- A parent of which nothing but nonsense is known has a queue of no name.
+  return (prefix or base) .. '::sandboxq:binaries:' .. (name or '')
 end
 
 local function key_of(reference)
@@ -25,13 +26,13 @@ end
 
 local function bind_binary(base, id, reference, delay)
   call('PEXPIRE', key_of(reference), BINARY_TTL + math.min(delay, LONGEST_DELAY))
-  call('HSET', index_of(base), key_of(reference), id)
+  try('HSET', index_of(base), key_of(reference), id)
 end
 
 local function drop_binary(base, reference)
   if reference then
     call('UNLINK', key_of(reference))
-    call('HDEL', index_of(base), key_of(reference))
+    try('HDEL', index_of(base), key_of(reference))
   end
 end
 
@@ -41,7 +42,7 @@ local function drop_binaries(keys)
     if call('EXISTS', index_of(base)) == 1 then
       for i = 1, #keys do
         if string.sub(keys[i], 1, #base) == base then
-          local stored = call('HMGET', keys[i], 'sq:binary', 'sq:result')
+          local stored = fields_of(keys[i], 'sq:binary', 'sq:result')
           drop_binary(base, stored[1])
           drop_binary(base, stored[2])
         end

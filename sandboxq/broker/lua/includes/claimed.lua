@@ -14,7 +14,8 @@ local PLACES = {
 }
 
 local function claimed(key, id)
-  local stored = call('HGETALL', key)
+  -- A key of another type is no job.
+  local stored = try('HGETALL', key)
   local count = #stored
   -- The order in which all of BullMQ's clients write them; a hash that is large has lost it.
   if count == 12 and stored[1] == 'name' and stored[3] == 'data' and stored[5] == 'opts'

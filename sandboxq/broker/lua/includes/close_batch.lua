@@ -1,5 +1,6 @@
 -- close_batch(batch, metrics_points): what is written once for all attempts of a call: locks, markers,
--- sets of finished jobs, metrics (0 points: none), `drained`, and the length of the event stream.
+-- sets of finished jobs, metrics (0 points: none), `drained`, and the length of the event stream. Each of it
+-- is written whatever becomes of the others.
 -- @include batch
 -- @include markers
 -- @include metrics
@@ -8,11 +9,21 @@
 local function close_outcome(batch, outcome, metrics_points)
   store_finished(batch, outcome)
   if #outcome.removed > 0 then
-    delete_jobs(outcome.removed)
+    pcall(delete_jobs, outcome.removed)
   end
   if metrics_points > 0 and outcome.finished > 0 then
     local key = batch.queue.base .. 'metrics:' .. outcome.name
-    count_finished(key, outcome.finished, batch.now, metrics_points)
+    pcall(count_finished, key, outcome.finished, batch.now, metrics_points)
+  end
+end
+
+local function tell_drained(batch)
+  local queue = batch.queue
+  if batch.completed.finished + batch.failed.finished > 0
+    and call('LLEN', queue.active) == 0
+    and call('LLEN', queue.wait) == 0
+    and call('ZCARD', queue.prioritized) == 0 then
+    call('XADD', queue.events, '*', 'event', 'drained')
   end
 end
 
@@ -20,7 +31,7 @@ local function close_batch(batch, metrics_points)
   local queue = batch.queue
   if #batch.unlocked_keys > 0 then
     call('DEL', unpack(batch.unlocked_keys))
-    call('SREM', queue.base .. 'stalled', unpack(batch.unlocked_ids))
+    try('SREM', queue.base .. 'stalled', unpack(batch.unlocked_ids))
   end
   if batch.has_waiting then
     mark_waiting(queue)
@@ -32,11 +43,6 @@ local function close_batch(batch, metrics_points)
   end
   close_outcome(batch, batch.completed, metrics_points)
   close_outcome(batch, batch.failed, metrics_points)
-  if batch.completed.finished + batch.failed.finished > 0
-    and call('LLEN', queue.active) == 0
-    and call('LLEN', queue.wait) == 0
-    and call('ZCARD', queue.prioritized) == 0 then
-    call('XADD', queue.events, '*', 'event', 'drained')
-  end
-  call('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
+  pcall(tell_drained, batch)
+  try('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
 end

@@ -7,7 +7,7 @@
 -- @include place
 
 local function emit_deduplicated(queue, id, deid, other)
-  call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+  try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
     'event', 'deduplicated', 'jobId', id, 'deduplicationId', deid, 'deduplicatedJobId', other)
 end
 
@@ -21,13 +21,13 @@ local function replace_delayed(queue, id, rule, key, old)
     return false
   end
   local old_key = queue.base .. old
-  local stored = call('HMGET', old_key, 'parentKey', 'parent')
+  local stored = fields_of(old_key, 'parentKey', 'parent')
   if stored[1] then
     -- Node leaves its parent waiting for a child that is gone.
-    unlink_softly(old_key, parent_of(stored[1], stored[2]))
+    pcall(unlink_softly, old_key, parent_of(stored[1], stored[2]))
   end
   delete_jobs({ old_key })
-  call('XADD', queue.events, '*', 'event', 'removed', 'jobId', old, 'prev', 'delayed')
+  try('XADD', queue.events, '*', 'event', 'removed', 'jobId', old, 'prev', 'delayed')
   emit_deduplicated(queue, id, rule.id, old)
   call('DEL', queue.base .. 'dn:' .. rule.id)
   if rule.ttl and not rule.extend and not rule.keepLastIfActive then
@@ -59,7 +59,7 @@ local function reschedule(queue, job, old)
   local due_ms = job.timestamp + job.delay
   call('HSET', queue.base .. old, 'delay', job.delay)
   place_delayed(queue, old, due_ms)
-  call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+  try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
     'event', 'delayed', 'jobId', old, 'delay', due_ms)
   mark_delayed(queue)
 end
@@ -67,7 +67,12 @@ end
 local function deduplicate(queue, id, job)
   local rule = job.de
   local key = queue.base .. 'de:' .. rule.id
-  local old = call('GET', key)
+  local old = try('GET', key)
+  if type(old) == 'table' then
+    -- No job's id stands there.
+    call('DEL', key)
+    old = nil
+  end
   job.deid = rule.id
   if old and is_stale(queue, key, old) then
     call('DEL', queue.base .. 'dn:' .. rule.id)

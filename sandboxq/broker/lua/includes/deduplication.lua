@@ -5,7 +5,7 @@
 -- @include enqueue
 
 local function set_deduplication(key, id, rule)
-  local ttl = tonumber(rule.ttl) or 0
+  local ttl = whole(rule.ttl) or 0
   if ttl > 0 and not rule.keepLastIfActive then
     call('SET', key, id, 'PX', ttl)
   else
@@ -14,23 +14,23 @@ local function set_deduplication(key, id, rule)
 end
 
 local function enqueue_stored_job(queue, deid, next_key, now)
-  local stored = call('HMGET', next_key, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
+  local stored = fields_of(next_key, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
   local counter = call('INCR', queue.base .. 'id')
-  local id = stored[4] or tostring(counter)
+  local id = stored[4] or string.format('%.0f', counter)
   call('DEL', next_key)
   if call('EXISTS', queue.base .. id) == 1 then
     -- Somebody has added a job with that id of its own meanwhile: a second place in the queue would
     -- have it run twice.
-    call('XADD', queue.events, '*', 'event', 'duplicated', 'jobId', id)
+    try('XADD', queue.events, '*', 'event', 'duplicated', 'jobId', id)
     return
   end
   local is_json, opts = pcall(cjson.decode, stored[3] or '{}')
-  if not is_json then
+  if not is_json or type(opts) ~= 'table' then
     opts = {}
   end
   local job = {
-    name = stored[1], data = stored[2], opts = stored[3] or '{}', timestamp = now,
-    delay = tonumber(opts.delay) or 0, priority = tonumber(opts.priority) or 0,
+    name = stored[1] or '', data = stored[2] or '{}', opts = stored[3] or '{}', timestamp = now,
+    delay = whole(opts.delay) or 0, priority = whole(opts.priority) or 0,
     is_lifo = opts.lifo == true,
     parent_key = stored[5], parent = stored[6], rjk = stored[8], deid = deid,
   }
@@ -45,7 +45,7 @@ end
 local function release_deduplication(queue, id, deid, now)
   local key = queue.base .. 'de:' .. deid
   local ttl = call('PTTL', key)
-  if ttl == 0 or (ttl == -1 and call('GET', key) == id) then
+  if ttl == 0 or (ttl == -1 and try('GET', key) == id) then
     call('DEL', key)
   end
   local next_key = queue.base .. 'dn:' .. deid
@@ -56,7 +56,7 @@ end
 
 local function forget_deduplication(queue, id, deid)
   local key = queue.base .. 'de:' .. deid
-  if call('GET', key) == id then
+  if try('GET', key) == id then
     call('DEL', key, queue.base .. 'dn:' .. deid)
   end
 end

@@ -23,12 +23,12 @@ local function store_job(queue, id, job)
   also('parent', job.parent)
   also('rjk', job.rjk)
   also('deid', job.deid)
+  also('sq:binary', job.binary)
+  call('HSET', queue.base .. id, unpack(fields))
   if job.binary then
-    also('sq:binary', job.binary)
     bind_binary(queue.base, id, job.binary, job.delay)
   end
-  call('HSET', queue.base .. id, unpack(fields))
-  call('XADD', queue.events, '*', 'event', 'added', 'jobId', id, 'name', job.name)
+  try('XADD', queue.events, '*', 'event', 'added', 'jobId', id, 'name', job.name)
 end
 
 local function enqueue(queue, id, job)
@@ -36,18 +36,18 @@ local function enqueue(queue, id, job)
   if job.delay > 0 then
     local due_ms = job.timestamp + job.delay
     place_delayed(queue, id, due_ms)
-    call('XADD', queue.events, 'MAXLEN', '~', limit, '*',
+    try('XADD', queue.events, 'MAXLEN', '~', limit, '*',
       'event', 'delayed', 'jobId', id, 'delay', due_ms)
     mark_delayed(queue)
   else
     place_waiting(queue, id, job.priority, job.is_lifo)
     mark_waiting(queue)
-    call('XADD', queue.events, 'MAXLEN', '~', limit, '*', 'event', 'waiting', 'jobId', id)
+    try('XADD', queue.events, 'MAXLEN', '~', limit, '*', 'event', 'waiting', 'jobId', id)
   end
 end
 
 local function await_children(queue, id, job)
   call('ZADD', queue.waiting_children, job.timestamp, id)
-  call('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
+  try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
     'event', 'waiting-children', 'jobId', id)
 end

@@ -5,11 +5,21 @@
 -- and what the transition itself needs.
 -- @include call
 
+-- Of more, the oldest go: Lua unpacks no list of any length.
+local MOST_TRACES = 1000
+
 local function stack_traces(stored, rule)
   local is_json, traces = pcall(cjson.decode, stored or '')
   if not is_json or type(traces) ~= 'table' then
     traces = {}
   end
+  for i = #traces, 1, -1 do
+    -- What is no text may be what cannot be written again: a number that is none.
+    if type(traces[i]) ~= 'string' then
+      table.remove(traces, i)
+    end
+  end
+  traces = { unpack(traces, math.max(#traces - MOST_TRACES, 0) + 1) }
   if rule.stack ~= '' then
     traces[#traces + 1] = rule.stack
   end

@@ -18,12 +18,12 @@ local function fail_parent(parent, child_key, now)
   end
   local queue = open_queue(parent.base)
   local reason = 'child ' .. child_key .. ' failed'
-  if call('ZREM', queue.waiting_children, parent.id) == 1 then
+  if call('ZSCORE', queue.waiting_children, parent.id) then
     call('HSET', parent.key, 'defa', reason)
-    release_parent(parent, now)
-  elseif call('ZREM', queue.delayed, parent.id) == 1 then
+    release_parent(parent, now, queue.waiting_children)
+  elseif call('ZSCORE', queue.delayed, parent.id) then
     call('HSET', parent.key, 'delay', '0', 'defa', reason)
-    release_parent(parent, now)
+    release_parent(parent, now, queue.delayed)
   elseif not call('ZSCORE', parent.base .. 'failed', parent.id) then
     call('HSET', parent.key, 'defa', reason)
   end

@@ -6,6 +6,8 @@
 --                                                 run before, has no parent and no `deid`; as its id is
 --                                                 the queue's own, no later add can give it one
 -- job: ats, atm, parentKey, deid. → 0 or -3, not active
+-- What cannot be right (the set is none, the hash is none) fails before anything is written. What becomes
+-- of parents, of the next job of a deduplication, of arrays and bytes keeps no job from its end.
 -- @include active
 -- @include batch
 -- @include binary
@@ -21,6 +23,14 @@ local LAST_READING = 60000
 -- What is known of a plain job.
 local NEVER_RUN = { false, false, false, false }
 
+-- Fails where the set of finished jobs is none.
+local function open_outcome(outcome)
+  if not outcome.is_open then
+    call('ZCARD', outcome.set)
+    outcome.is_open = true
+  end
+end
+
 -- Notes a job for the set of finished ones. Rules that differ are applied in turns.
 local function add_scored(batch, outcome, id, keep, now)
   if outcome.keep ~= keep then
@@ -35,11 +45,11 @@ end
 
 -- Returns the attempts made, this one included. `binary` is the reference of a value that has any.
 local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
-  local attempts_made = (tonumber(job[2]) or 0) + 1
+  local attempts_made = (whole(job[2], -1) or 0) + 1
   if keep.count == 0 then
     outcome.removed[#outcome.removed + 1] = key
     if job[3] then
-      unlink_softly(key, parent_of(job[3], call('HGET', key, 'parent')))
+      pcall(unlink_softly, key, parent_of(job[3], call('HGET', key, 'parent')))
     end
   else
     local now = digits(batch.now)
@@ -55,10 +65,10 @@ local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
   end
   outcome.finished = outcome.finished + 1
   if binary then
-    call('XADD', batch.queue.events, '*', 'event', outcome.name, 'jobId', id,
+    try('XADD', batch.queue.events, '*', 'event', outcome.name, 'jobId', id,
       outcome.property, text, 'prev', 'active', 'sq:result', binary)
   else
-    call('XADD', batch.queue.events, '*',
+    try('XADD', batch.queue.events, '*',
       'event', outcome.name, 'jobId', id, outcome.property, text, 'prev', 'active')
   end
   return attempts_made
@@ -76,27 +86,32 @@ local function keep_binary(base, id, key, binary, keep)
 end
 
 local function complete(batch, id, key, job, value, rule, usage)
-  if not leave_active(batch, id, -1) then
-    return -3
-  end
-  if job[4] then
-    release_deduplication(batch.queue, id, job[4], batch.now)
-  end
-  if job[3] then
-    child_completed(parent_of(job[3], call('HGET', key, 'parent')), key, value, batch.now)
-  end
   local binary
   local line_break = string.find(rule, '\n', 1, true)
   if line_break then
     binary = string.sub(rule, line_break + 1)
     rule = string.sub(rule, 1, line_break - 1)
-    keep_binary(batch.queue.base, id, key, binary, keep_rule(rule))
+  end
+  open_outcome(batch.completed)
+  if not leave_active(batch, id, -1) then
+    return -3
+  end
+  if job[4] then
+    pcall(release_deduplication, batch.queue, id, job[4], batch.now)
+  end
+  if job[3] then
+    local parent = parent_of(job[3], call('HGET', key, 'parent'))
+    pcall(child_completed, parent, key, value, batch.now)
+  end
+  if binary then
+    pcall(keep_binary, batch.queue.base, id, key, binary, keep_rule(rule))
   end
   finish(batch, batch.completed, id, key, job, value, keep_rule(rule), usage, binary)
   return 0
 end
 
 local function complete_plain(batch, id, key, value, rule, usage)
+  open_outcome(batch.completed)
   if not leave_active(batch, id, -1) then
     return -3
   end
@@ -106,17 +121,19 @@ end
 
 local function fail(batch, id, key, job, reason, rule_json, usage)
   local rule = cjson.decode(rule_json)
+  open_outcome(batch.failed)
   write_failure(key, reason, rule)
   if not leave_active(batch, id, -1) then
     return -3
   end
   if job[4] then
-    release_deduplication(batch.queue, id, job[4], batch.now)
+    pcall(release_deduplication, batch.queue, id, job[4], batch.now)
   end
   if job[3] then
     local parent = parent_of(job[3], call('HGET', key, 'parent'))
+    local _, has_failed_child = pcall(child_failed, parent, key, reason, batch.now)
     -- The parent itself may come later in this call.
-    batch.has_children = child_failed(parent, key, reason, batch.now) or batch.has_children
+    batch.has_children = has_failed_child or batch.has_children
   end
   local keep = keep_rule(rule.keep)
   local attempts_made = finish(batch, batch.failed, id, key, job, reason, keep, usage)
@@ -124,7 +141,7 @@ local function fail(batch, id, key, job, reason, rule_json, usage)
     call('HDEL', key, 'defa')
   end
   if attempts_made >= rule.attempts then
-    call('XADD', batch.queue.events, '*',
+    try('XADD', batch.queue.events, '*',
       'event', 'retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
   end
   return 0

@@ -3,6 +3,6 @@
 -- @include call
 
 local function is_next_iteration(queue, id, scheduler_id)
-  local score = scheduler_id and call('ZSCORE', queue.base .. 'repeat', scheduler_id)
-  return score and id == 'repeat:' .. scheduler_id .. ':' .. score
+  local score = scheduler_id and try('ZSCORE', queue.base .. 'repeat', scheduler_id)
+  return type(score) == 'string' and id == 'repeat:' .. scheduler_id .. ':' .. score
 end

@@ -6,7 +6,7 @@
 
 local function mark_waiting(queue)
   if not is_blocked(queue) then
-    call('ZADD', queue.marker, 0, '0')
+    try('ZADD', queue.marker, 0, '0')
   end
 end
 
@@ -18,8 +18,8 @@ local function mark_room(queue)
 end
 
 local function mark_delayed(queue)
-  local first = call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
+  local first = try('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
   if first[2] then
-    call('ZADD', queue.marker, tonumber(first[2]) / 4096, '1')
+    try('ZADD', queue.marker, tonumber(first[2]) / 4096, '1')
   end
 end

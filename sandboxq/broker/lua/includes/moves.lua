@@ -14,7 +14,7 @@ local function postpone(batch, id, key, job, _, delay)
   if not leave_active(batch, id, -1) then
     return -3
   end
-  delay_job(batch, id, key, tonumber(delay))
+  delay_job(batch, id, key, whole(delay) or 0)
   return 0
 end
 
@@ -27,11 +27,11 @@ local function await_children(batch, id, key, job)
     return -3
   end
   call('ZADD', queue.waiting_children, batch.now, id)
-  call('XADD', queue.events, '*', 'event', 'waiting-children', 'jobId', id, 'prev', 'active')
+  try('XADD', queue.events, '*', 'event', 'waiting-children', 'jobId', id, 'prev', 'active')
   return 0
 end
 
 local function limit_rate(batch, id, key, job, _, duration)
-  stop_claims(batch.queue, tonumber(duration))
+  stop_claims(batch.queue, whole(duration) or 0)
   return hand_back(batch, id, key, job, '', '1')
 end

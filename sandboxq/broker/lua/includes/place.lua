@@ -1,7 +1,8 @@
--- Putting a job id where it waits: no event, no marker.
+-- Putting a job id where it waits: no event, no marker. What fails here has put it nowhere.
 --   place_waiting(queue, id, priority, is_lifo)  wait (or its v5 twin) or prioritized
 --   place_in_front(queue, id, priority)          before all others of its class
 --   place_delayed(queue, id, due_ms)             delayed
+--   check_waiting(queue)                         fail where there is no list or set for that
 -- @include scores
 
 local function place_waiting(queue, id, priority, is_lifo)
@@ -18,6 +19,11 @@ local function place_in_front(queue, id, priority)
   else
     call('RPUSH', queue.target, id)
   end
+end
+
+local function check_waiting(queue)
+  call('LLEN', queue.target)
+  call('ZCARD', queue.prioritized)
 end
 
 local function place_delayed(queue, id, due_ms)

@@ -4,7 +4,9 @@
 --                      target (the list that pushes go to) is_paused concurrency max duration
 --   is_blocked(queue)  paused, or as many jobs active as the queue's concurrency allows (asked anew)
 --   max_events(queue)  about how many events the stream keeps; written when nobody has yet
--- @include call
+-- Settings that are none, as anybody may write them, count as not set.
+-- @include fields
+-- @include numbers
 
 local open_queues = {}
 
@@ -14,7 +16,7 @@ local function open_queue(base)
   end
   local meta = base .. 'meta'
   local settings =
-    call('HMGET', meta, 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents', 'version')
+    fields_of(meta, 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents', 'version')
   local queue = {
     base = base,
     meta = meta,
@@ -26,11 +28,11 @@ local function open_queue(base)
     events = base .. 'events',
     pc = base .. 'pc',
     waiting_children = base .. 'waiting-children',
-    is_paused = settings[1] ~= false,
-    concurrency = tonumber(settings[2]),
-    max = tonumber(settings[3]),
-    duration = tonumber(settings[4]),
-    max_events = settings[5],
+    is_paused = settings[1] and true or false,
+    concurrency = finite(settings[2]),
+    max = finite(settings[3]),
+    duration = finite(settings[4]),
+    max_events = whole(settings[5]),
   }
   queue.target = queue.wait
   if queue.is_paused then
@@ -54,8 +56,8 @@ end
 
 local function max_events(queue)
   if not queue.max_events then
-    queue.max_events = '10000'
-    call('HSET', queue.meta, 'opts.maxLenEvents', queue.max_events)
+    queue.max_events = 10000
+    try('HSET', queue.meta, 'opts.maxLenEvents', '10000')
   end
   return queue.max_events
 end

@@ -10,7 +10,7 @@ local USED_UP = '9007199254740991'
 
 local function rate_window(queue, max)
   local key = queue.base .. 'limiter'
-  local claimed = tonumber(call('GET', key)) or 0
+  local claimed = whole(try('GET', key)) or 0
   max = max or tonumber(USED_UP)
   if claimed < max then
     return 0, max - claimed
@@ -25,14 +25,24 @@ local function rate_window(queue, max)
 end
 
 local function count_claims(queue, max, duration, n)
-  if max and duration and n > 0 and call('INCRBY', queue.base .. 'limiter', n) == n then
-    call('PEXPIRE', queue.base .. 'limiter', math.floor(math.abs(duration)))
+  if not (max and duration and n > 0) then
+    return
+  end
+  local key = queue.base .. 'limiter'
+  local count = try('INCRBY', key, n)
+  if type(count) ~= 'number' then
+    -- No counter: a window begins with these.
+    call('SET', key, n)
+    count = n
+  end
+  if count == n then
+    call('PEXPIRE', key, math.floor(duration))
   end
 end
 
 local function stop_claims(queue, duration)
   local key = queue.base .. 'limiter'
-  if call('GET', key) ~= USED_UP or call('PTTL', key) < duration then
+  if try('GET', key) ~= USED_UP or call('PTTL', key) < duration then
     call('SET', key, USED_UP, 'PX', math.max(duration, 1))
   end
 end

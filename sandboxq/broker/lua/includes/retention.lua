@@ -2,11 +2,15 @@
 --   keep_rule(text)                text: `<count> <age ms> <limit>`, -1 where there is none; '' keeps all.
 --                                  The same text gives the same table, so rules compare by identity
 --   store_finished(batch, outcome) put the collected jobs into their set and apply outcome.keep
+-- What becomes of one old job keeps no other from going.
 -- @include job_keys
+-- @include numbers
 -- @include parents
 
 -- One call removes no more than this by count; the rest goes with the jobs that finish later.
 local MAX_TRIMMED = 1000
+-- And by age, whatever limit a job sets: more would keep Redis from everybody else.
+local MOST_OLD = 10000
 
 local keep_rules = { [''] = { count = -1, age_ms = -1 } }
 
@@ -14,7 +18,7 @@ local function keep_rule(text)
   local rule = keep_rules[text]
   if not rule then
     local count, age_ms, limit = string.match(text, '^(%S+) (%S+) (%S+)$')
-    rule = { count = tonumber(count), age_ms = tonumber(age_ms), limit = tonumber(limit) }
+    rule = { count = whole(count, -1) or -1, age_ms = whole(age_ms, -1) or -1, limit = whole(limit) or 0 }
     keep_rules[text] = rule
   end
   return rule
@@ -25,9 +29,9 @@ local function remove_finished(batch, ids)
   for i = 1, #ids do
     local key = batch.queue.base .. ids[i]
     keys[i] = key
-    local child = call('HMGET', key, 'parentKey', 'parent')
+    local child = fields_of(key, 'parentKey', 'parent')
     if child[1] then
-      unlink_softly(key, parent_of(child[1], child[2]))
+      pcall(unlink_softly, key, parent_of(child[1], child[2]))
     end
   end
   delete_jobs(keys)
@@ -36,7 +40,7 @@ end
 local function remove_old(batch, outcome, keep)
   local newest = batch.now - keep.age_ms
   -- The limit is meant for each finishing job; many finish in one call.
-  local limit = math.min(keep.limit * #outcome.scored / 2, math.max(keep.limit, MAX_TRIMMED))
+  local limit = math.min(keep.limit * #outcome.scored / 2, math.max(keep.limit, MAX_TRIMMED), MOST_OLD)
   local ids = call('ZREVRANGEBYSCORE', outcome.set, newest, '-inf', 'LIMIT', 0, limit)
   if #ids > 0 then
     remove_finished(batch, ids)
@@ -57,10 +61,10 @@ local function store_finished(batch, outcome)
   if #outcome.scored > 0 then
     call('ZADD', outcome.set, unpack(outcome.scored))
     if outcome.keep.age_ms >= 0 then
-      remove_old(batch, outcome, outcome.keep)
+      pcall(remove_old, batch, outcome, outcome.keep)
     end
     if outcome.keep.count > 0 then
-      remove_beyond_count(batch, outcome, outcome.keep)
+      pcall(remove_beyond_count, batch, outcome, outcome.keep)
     end
     outcome.scored = {}
   end

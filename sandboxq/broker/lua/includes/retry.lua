@@ -6,13 +6,19 @@
 --                                                    '' or sq: fields (name, value, …), JSON
 --   delay_job(batch, id, key, delay)                 into delayed for so many ms
 -- job: ats, atm. → 0 or -3, not active
+-- A job is counted and told of after it has got where it goes: what fails has put it nowhere.
 -- @include active
 -- @include batch
+-- @include digits
 -- @include failure
 -- @include promote_due
 
 local function emit_waiting(queue, id)
-  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
+  try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
+end
+
+local function count_attempt(key, job)
+  call('HSET', key, 'atm', digits((whole(job[2]) or 0) + 1))
 end
 
 local function retry_now(batch, id, key, job, reason, rule_json, usage)
@@ -26,8 +32,8 @@ local function retry_now(batch, id, key, job, reason, rule_json, usage)
   if not leave_active(batch, id, -1) then
     return -3
   end
-  call('HINCRBY', key, 'atm', 1)
-  place_waiting(queue, id, tonumber(call('HGET', key, 'priority')) or 0, rule.lifo)
+  place_waiting(queue, id, whole(call('HGET', key, 'priority')) or 0, rule.lifo)
+  count_attempt(key, job)
   batch.has_waiting = true
   emit_waiting(queue, id)
   return 0
@@ -36,9 +42,9 @@ end
 local function delay_job(batch, id, key, delay)
   local queue = batch.queue
   local due_ms = batch.now + delay
-  call('HSET', key, 'delay', delay)
   place_delayed(queue, id, due_ms)
-  call('XADD', queue.events, '*', 'event', 'delayed', 'jobId', id, 'delay', due_ms)
+  call('HSET', key, 'delay', digits(delay))
+  try('XADD', queue.events, '*', 'event', 'delayed', 'jobId', id, 'delay', due_ms)
   batch.has_delayed = true
 end
 
@@ -49,8 +55,8 @@ local function retry_later(batch, id, key, job, reason, rule_json, usage)
   if not leave_active(batch, id, -1) then
     return -3
   end
-  call('HINCRBY', key, 'atm', 1)
   delay_job(batch, id, key, rule.delay)
+  count_attempt(key, job)
   return 0
 end
 
@@ -59,9 +65,10 @@ local function hand_back(batch, id, key, job, facts, was_started)
   if not leave_active(batch, id, 1) then
     return 0
   end
+  place_in_front(queue, id, whole(call('HGET', key, 'priority')) or 0)
   if was_started ~= '1' then
-    local started = math.max((tonumber(job[1]) or 0) - 1, 0)
-    call('HSET', key, 'ats', started)
+    local started = math.max((whole(job[1]) or 0) - 1, 0)
+    call('HSET', key, 'ats', digits(started))
     -- Else it was begun before this claim: claimed.lua would take it for retried by hand.
     if started == 0 then
       call('HDEL', key, 'processedOn', 'pb')
@@ -70,7 +77,6 @@ local function hand_back(batch, id, key, job, facts, was_started)
   if facts ~= '' then
     call('HSET', key, unpack(cjson.decode(facts)))
   end
-  place_in_front(queue, id, tonumber(call('HGET', key, 'priority')) or 0)
   batch.has_waiting = true
   emit_waiting(queue, id)
   return 0

@@ -20,5 +20,11 @@ local function front_priority_score(priority)
 end
 
 local function priority_score(queue, priority)
-  return priority * 4294967296 + call('INCR', queue.pc) % 4294967296
+  local count = try('INCR', queue.pc)
+  if type(count) ~= 'number' then
+    -- No counter, or at its end.
+    call('DEL', queue.pc)
+    count = call('INCR', queue.pc)
+  end
+  return priority * 4294967296 + count % 4294967296
 end

@@ -5,13 +5,19 @@
 --   free_slot(base, id, ms, every)              the first time from ms on, of 32, that no job has taken;
 --                                               nil: all are taken
 --   iteration_id(id, ms)                        the id of a scheduler's job
--- @include call
+--   pace(text)                                  `every` as a record has it, a millisecond or more; nil for none
+-- @include numbers
 
 -- A finished job of an earlier scheduler of this name may hold a time; not many in a row do.
 local MOST_SLOTS = 32
 
 local function iteration_id(id, ms)
   return string.format('repeat:%s:%.0f', id, ms)
+end
+
+local function pace(text)
+  local every = whole(text)
+  return every and every > 0 and every or nil
 end
 
 local function first_slot(every, now, offset, start)

@@ -17,7 +17,7 @@ local function look_through(queue)
   queue.list_of, queue.leaving = {}, {}
   looked_through[#looked_through + 1] = queue
   for _, name in ipairs(LISTS) do
-    for _, id in ipairs(call('LRANGE', queue.base .. name, 0, -1)) do
+    for _, id in ipairs(try('LRANGE', queue.base .. name, 0, -1)) do
       queue.list_of[id] = name
     end
   end
@@ -25,6 +25,9 @@ end
 
 local function drop_from_list(queue, name)
   local key, kept = queue.base .. name, {}
+  if call('TYPE', key).ok ~= 'list' then
+    return
+  end
   for _, id in ipairs(call('LRANGE', key, 0, -1)) do
     if queue.leaving[id] ~= name then
       kept[#kept + 1] = id
@@ -45,7 +48,7 @@ end
 
 local function take_out(queue, id)
   for _, name in ipairs({ 'completed', 'waiting-children', 'delayed', 'failed', 'prioritized' }) do
-    if call('ZREM', queue.base .. name, id) == 1 then
+    if try('ZREM', queue.base .. name, id) == 1 then
       return name
     end
   end
@@ -54,7 +57,8 @@ local function take_out(queue, id)
     return queue.leaving[id]
   end
   for _, name in ipairs(LISTS) do
-    if call('LREM', queue.base .. name, 0, id) > 0 then
+    local count = try('LREM', queue.base .. name, 0, id)
+    if type(count) == 'number' and count > 0 then
       if name == 'active' then
         mark_room(queue)
       end

@@ -4,23 +4,39 @@
 -- @include parents
 -- @include job_keys
 
-local function unlink_hard(child_key, parent, queue)
+-- Returns the parent when it goes too, and may itself have one.
+local function unlink_one(child_key, parent, queue)
   local dependencies = parent.key .. ':dependencies'
   if call('SREM', dependencies, child_key) == 0 or call('EXISTS', dependencies) == 1 then
-    return
+    return nil
   end
   local home = open_queue(parent.base)
-  if call('ZREM', home.waiting_children, parent.id) == 0 then
-    return
+  if not call('ZSCORE', home.waiting_children, parent.id) then
+    return nil
   end
   if home.base ~= queue.base then
     call('RPUSH', home.target, parent.id)
+    call('ZREM', home.waiting_children, parent.id)
     mark_waiting(home)
-    return
+    return nil
   end
-  local stored = call('HMGET', parent.key, 'parentKey', 'parent')
-  if stored[1] then
-    unlink_hard(parent.key, parent_of(stored[1], stored[2]), queue)
+  call('ZREM', home.waiting_children, parent.id)
+  return parent
+end
+
+local function unlink_chain(child_key, parent, queue)
+  while parent do
+    local gone = unlink_one(child_key, parent, queue)
+    local stored = gone and fields_of(gone.key, 'parentKey', 'parent') or {}
+    if gone then
+      delete_jobs({ gone.key })
+      child_key = gone.key
+    end
+    parent = stored[1] and parent_of(stored[1], stored[2])
   end
-  delete_jobs({ parent.key })
+end
+
+-- What a parent's keys hold keeps no child from going.
+local function unlink_hard(child_key, parent, queue)
+  pcall(unlink_chain, child_key, parent, queue)
 end
