@@ -30,6 +30,9 @@ _BYTES = frozenset({bytes})
 _BYTES_OR_NONE = frozenset({bytes, NoneType})
 _BYTES_OR_INTEGERS = frozenset({bytes, int})
 _INTEGERS = frozenset({int})
+# In settle's codes: Redis refused a command.
+_REFUSED = -12
+_OF_ADD = frozenset({bytes, int, list})
 # Of a job that was never run; others have more (lua/includes/claimed.lua).
 _FRESH = 7
 _FRESH_ONLY = frozenset({_FRESH})
@@ -74,12 +77,19 @@ def _are_pairs(command: Sequence[Argument], reply: Any) -> bool:
     return _are_texts(command, reply) and len(reply) % 2 == 0
 
 
-def _are_integers(_command: Sequence[Argument], reply: Any) -> bool:
-    return type(reply) is list and _INTEGERS.issuperset(map(type, reply))
-
-
 def _are_codes(_command: Sequence[Argument], reply: Any) -> bool:
     return type(reply) is list and _BYTES_OR_INTEGERS.issuperset(map(type, reply))
+
+
+def _of_add(_command: Sequence[Argument], reply: Any) -> bool:
+    return type(reply) is list and _OF_ADD.issuperset(map(type, reply))
+
+
+def _of_settle(_command: Sequence[Argument], reply: Any) -> bool:
+    """Codes; behind them what went wrong, if one says that something did."""
+    codes = reply[:-1] if type(reply) is list and _REFUSED in reply[:-1] else reply
+    is_list = type(reply) is list and _BYTES_OR_INTEGERS.issuperset(map(type, reply[-1:]))
+    return is_list and _INTEGERS.issuperset(map(type, codes))
 
 
 def _are_lists(_command: Sequence[Argument], reply: Any) -> bool:
@@ -167,7 +177,7 @@ _OF_COMMANDS: dict[str, Check] = {
     "XREVRANGE": _are_entries,
 }
 _OF_SCRIPTS: dict[str, Check] = {
-    "add": _are_codes,
+    "add": _of_add,
     "add_usage": _is_integer,
     "advance_scheduler": _are_codes,
     "cancel": _is_text,
@@ -176,7 +186,7 @@ _OF_SCRIPTS: dict[str, Check] = {
     "finished": _are_lists,
     "publish": _is_text,
     "report": _are_codes,
-    "settle": _are_integers,
+    "settle": _of_settle,
     "stalled": _are_texts,
     "states": _are_texts,
     "sweep_binaries": _of_sweep,

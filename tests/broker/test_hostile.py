@@ -11,6 +11,7 @@ from sandboxq.broker.add import add, new_job
 from sandboxq.broker.bulk import clean, promote_all, retry_all
 from sandboxq.broker.change import Resets, change_priority
 from sandboxq.broker.children import prune
+from sandboxq.broker.claim import Claimant, arguments_of
 from sandboxq.broker.flow import NewNode, add_flow
 from sandboxq.broker.remove import remove
 from sandboxq.broker.report import Report
@@ -137,7 +138,7 @@ def _claimed_ids(case: Case) -> list[str]:
     """Claim by the script alone: what our side makes of odd fields is another matter."""
 
     async def claimed(broker: Any) -> list[str]:
-        arguments = (NOW, 100, TOKEN, 30_000, "", "", "")
+        arguments = (NOW, *arguments_of(Claimant(30_000), 100, TOKEN, 1 << 20))
         reply = await broker.script(load("claim"), (case.keys.base,), arguments)
         return [row[0].decode() for row in reply[0]]
 
@@ -263,7 +264,9 @@ def test_one_report_that_cannot_be_written(case: Case) -> None:
     case.redis.set(case.keys["2:logs"], "no list")
     token = TOKEN.encode()
     reports = [Report(i.encode(), token, "log", b"x", 2**53 - 1) for i in "123"]
-    assert case.report(*reports) == [0, -12, 0]
+    first, second, third = case.report(*reports)
+    assert (first, third) == (0, 0)
+    assert "WRONGTYPE" in str(second)
     assert [case.items(f"{i}:logs") for i in "13"] == [["x"], ["x"]]
 
 
