@@ -162,7 +162,7 @@ _KINDS: dict[str, Callable[[random.Random], tuple[dict[str, Any], dict[str, Any]
     "noop": lambda _: ({}, {}),
     "nap": lambda rng: ({"s": rng.uniform(0.001, 0.05), "talks": rng.random() < 0.1}, {}),
     "once": lambda _: ({"s": 0.01}, {"attempts": 1}),
-    "long": lambda rng: ({"s": rng.uniform(1, 3)}, {}),
+    "long": lambda rng: ({"s": rng.uniform(0.3, 1.5)}, {}),
     "spin": lambda _: ({"s": 0.2}, {}),
     "delay": lambda rng: ({"s": 0.002}, {"delay": rng.uniform(0.1, 3)}),
     "prio": lambda rng: ({"s": 0.002}, {"priority": rng.randint(1, 9)}),

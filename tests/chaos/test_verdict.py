@@ -61,6 +61,7 @@ def _plant(scene: Scene) -> None:
         client.set(base + stuck.job_id + ":lock", "token")
         client.xadd(base + "events", {"event": "completed", "jobId": ended.job_id})
         client.xadd(base + "events", {"event": "stalled", "jobId": stalled.job_id})
+        client.hset(base + stalled.job_id, "stc", 2)
         client.hset(base + wrong.job_id, "returnvalue", '{"u":"another"}')
     with scene.runs.open("a") as file:
         file.write(f"S {u} 1 1 1.0\n" * 3)

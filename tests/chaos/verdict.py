@@ -196,8 +196,9 @@ class _Judged:
                 self._note(f"no event {name}")
         if self.events["stalled"] and not self.campaign.may_stall:
             self._note("stalled, though no worker was gone")
-        if self._number("stc") != self.events["stalled"]:
-            self._note("stalls miscounted", self._number("stc"))
+        stalls = self._number("stc")  # what was only claimed ahead counts none
+        if stalls > self.events["stalled"] or (stalls and not self.entry.starts):
+            self._note("stalls miscounted", stalls)
         if len(self.entry.starts) > self._number("ats"):
             self._note("more starts than ats", self._number("ats"))
 
@@ -300,6 +301,8 @@ def _judge_keys(scene: Scene, verdict: Verdict, stored: _Stored) -> None:
         if ":sandboxq:binary:" in key:
             if key not in binaries and not scene.faults:
                 verdict.note("arrays that no job has", key)
+        elif ":sandboxq:ahead:" in key:
+            verdict.note("claimed ahead, and nobody holds it", key)
         elif key.startswith(scene.base) and not _is_known(key.removeprefix(scene.base), stored):
             verdict.note("left-over key", key)
 
