@@ -25,6 +25,7 @@ def be_born(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
     prctl.adopt_orphans()
+    prctl.be_ended_first()
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGTERM):

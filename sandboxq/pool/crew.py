@@ -152,7 +152,7 @@ class Crew:
         """Start nothing any more; let children finish what they run, for at most ``timeout``."""
         self._end()
         for child in self.children:
-            if child.state is ChildState.READY:
+            if child in self.ready:  # else it is dying with its fork server
                 self._retire(child)
             elif child.state is ChildState.STARTING:
                 child.move(ChildState.LEAVING)

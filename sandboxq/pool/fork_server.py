@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -22,14 +24,15 @@ import sandboxq
 from sandboxq.binary import MOST_BYTES
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.config import REDIS_WITHHELD
-from sandboxq.errors import ProcessorNotLoaded
+from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
-from sandboxq.pool.zygote import CONTROL_PACKET
+from sandboxq.pool.orders import PACKET, encode_order
 from sandboxq.sandbox import family
 from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.child_group import ChildGroup, child_group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
+from sandboxq.sandbox.ownership import Owned, make_owned
 from sandboxq.sandbox.probe import usable_memory
 from sandboxq.sandbox.scratch import remove_scratch
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.pool")
 
+# Of the folder with the private directories of one fork server's children, in the temporary folder.
+SCRATCH_PREFIX = "sandboxq-scratch-"
 _POOL_VARIABLE = "SANDBOXQ_POOL"
 # The -P keeps a json.py in the working directory from being imported in place of the real one.
 _PROGRAM = (
@@ -100,6 +105,30 @@ class ServerOwner(Protocol):
         """Take a line that was printed while the processor was imported."""
 
 
+class _Parcel(NamedTuple):
+    """An order that is to be sent: its packet, its descriptors, and those of them that are ours."""
+
+    raw: bytes
+    fds: list[int]
+    own: list[int]
+
+    def send(self, control: socket.socket) -> None:
+        """Send it whole, or raise OSError."""
+        fds = array.array("i", self.fds)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if self.fds else []
+        control.sendmsg([self.raw], rights)
+
+    def kept(self) -> _Parcel:
+        """Return it with copies of descriptors, whose numbers may be others' when it is sent."""
+        copies = [os.dup(fd) for fd in self.fds if fd not in self.own]
+        return _Parcel(self.raw, [*copies, *self.own], [*copies, *self.own])
+
+    def close(self) -> None:
+        """Give back what is its own."""
+        for fd in self.own:
+            os.close(fd)
+
+
 class ForkServer:
     """One zygote process."""
 
@@ -113,13 +142,16 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
-        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._outbox: deque[_Parcel] = deque()
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
+        self._cleaning = threading.Lock()
         self.group = Group()
+        self._secret = secrets.token_bytes(16)
         self._child_groups: dict[int, ChildGroup] = {}  # by process
         self.scratch = ""
+        self._owned_scratch: Owned | None = None
         self.pid = 0
 
     async def start(self, timeout: float) -> Loaded:
@@ -161,7 +193,7 @@ class ForkServer:
         text["policy"] = plan.policy
         text["limits"] = self._limits_of_a_child(plan)
         text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
-        self._send(json.dumps(text).encode(), fds)
+        self._send(text, fds)
 
     def group_of(self, pid: int) -> ChildGroup | None:
         """Return the control groups where a child's memory is counted, if there are such."""
@@ -183,11 +215,12 @@ class ForkServer:
 
     def sweep(self) -> None:
         """Have processes ended that lost their parent and that no child owns."""
-        self._send(b'{"op": "sweep"}', [])
+        self._send({"op": "sweep"}, [])
 
     def scratch_of(self, number: int) -> str:
-        """Return the path of a child's private directory."""
-        return f"{self.scratch}/{number}"
+        """Return the path of a child's private directory, which no job can guess."""
+        token = hashlib.blake2b(b"%d" % number, key=self._secret, digest_size=12).hexdigest()
+        return f"{self.scratch}/{token}"
 
     def shut(self) -> None:
         """Close the control socket: the zygote kills everything below it, and leaves."""
@@ -197,6 +230,7 @@ class ForkServer:
             self._loop.remove_writer(self._control.fileno())
             self._control.close()
             self._control = None
+            self._drop_orders()
 
     async def close(self) -> None:
         """Shut, and wait until the zygote is gone; what hangs is killed."""
@@ -232,14 +266,17 @@ class ForkServer:
 
     def clean(self) -> None:
         """End what is left of this server's children anywhere, and remove its files. Blocks."""
-        for _ in range(20):  # one generation may start the next meanwhile
-            left = family.processes_with(self._marker.encode()) if self._is_orphaned() else []
-            if not left:
-                break
-            family.kill_all(left)
-        self.group.remove()
-        if self.scratch:
-            remove_scratch(self.scratch)
+        with self._cleaning:  # whoever comes second waits for the first, which may be cancelled
+            for _ in range(20):  # one generation may start the next meanwhile
+                left = family.processes_with(self._marker.encode()) if self._is_orphaned() else []
+                if not left:
+                    break
+                family.kill_all(left)
+            self.group.remove()
+            if self._owned_scratch is not None:
+                remove_scratch(self.scratch)
+                self._owned_scratch.give_up()
+                self._owned_scratch = None
 
     @property
     def _is_serving(self) -> bool:
@@ -274,10 +311,24 @@ class ForkServer:
             pipe.close_far()
         self._loop.add_reader(self._pidfd, self._on_end)
         self._loop.add_reader(near.fileno(), self._on_control)
-        self.scratch = tempfile.mkdtemp(prefix="sandboxq-")
+        if self._order.policy.name != "none":
+            self._make_scratch()
+        self._send(self._load_order(), [])
+
+    def _make_scratch(self) -> None:
+        """Make the folder of the children's private directories. Raises: ChildStartFailed."""
+        try:
+            owned = make_owned(tempfile.gettempdir(), SCRATCH_PREFIX)
+        except OSError as error:
+            message = (
+                f"children need a folder for their temporary files, and there is none: "
+                f"{error.strerror or error}. What helps: TMPDIR set to a folder that user "
+                f"{os.geteuid()} may write to, a tmpfs on /tmp, or the policy 'none'"
+            )
+            raise ChildStartFailed(message) from error
+        self.scratch, self._owned_scratch = owned.path, owned
         if self._order.policy.user is not None:
             Path(self.scratch).chmod(_PASSABLE)
-        self._send(json.dumps(self._load_order()).encode(), [])
 
     def _load_order(self) -> dict[str, Any]:
         return {
@@ -301,32 +352,37 @@ class ForkServer:
         environment[REDIS_WITHHELD] = "1"
         return environment
 
-    def _send(self, raw: bytes, fds: list[int]) -> None:
-        self._outbox.append((raw, fds))
+    def _send(self, order: dict[str, Any], fds: list[int]) -> None:
+        raw, beside = encode_order(order)
+        self._outbox.append(_Parcel(raw, [*fds, *beside], beside))
         if len(self._outbox) == 1:
             self._flush()
+        if self._outbox and self._outbox[-1].raw is raw:
+            self._outbox[-1] = self._outbox[-1].kept()
 
     def _flush(self) -> None:
         if self._control is None:
             return
         while self._outbox:
-            raw, fds = self._outbox[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             try:
-                self._control.sendmsg([raw], rights)
+                self._outbox[0].send(self._control)
             except BlockingIOError:
                 self._loop.add_writer(self._control.fileno(), self._flush)
                 return
             except OSError:
-                self._outbox.clear()  # it is gone; its pidfd says so
+                self._drop_orders()  # it is gone; its pidfd says so
                 return
-            self._outbox.popleft()
+            self._outbox.popleft().close()
         self._loop.remove_writer(self._control.fileno())
+
+    def _drop_orders(self) -> None:
+        while self._outbox:
+            self._outbox.popleft().close()
 
     def _on_control(self) -> None:
         while self._control is not None:
             try:
-                raw, fds, _, _ = socket.recv_fds(self._control, CONTROL_PACKET, 1)
+                raw, fds, _, _ = socket.recv_fds(self._control, PACKET, 1)
             except BlockingIOError:
                 return
             except ConnectionError:

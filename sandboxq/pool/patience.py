@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+from functools import partial
 from typing import TYPE_CHECKING
+
+from sandboxq.sandbox.family import is_stopped
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,10 +53,19 @@ class Patience:
         child.stop_timer()
         child.timer = self._loop.call_later(seconds, then, child)
 
-    def _look_for_birth(self, child: Child) -> None:
-        if child.pidfd < 0:
+    def _look_for_birth(self, child: Child, left: float = START_SECONDS) -> None:
+        """Let who has been stopped go on: the fork server, or a spare that becomes the child."""
+        if left <= 0:
+            self._give_up_on(child)
+        elif child.pidfd < 0:
             self._keeper.wake_stopped()
-        self._set(child, START_SECONDS, self._give_up_on)
+        elif is_stopped(child.pid):
+            _log.warning("child %d was stopped before it was ready; it is sent on", child.pid)
+            child.signal(signal.SIGCONT)
+        if left > 0:
+            self._set(
+                child, _LOOK_SECONDS, partial(self._look_for_birth, left=left - _LOOK_SECONDS)
+            )
 
     def _give_up_on(self, child: Child) -> None:
         child.start_failure = f"it was not ready within {START_SECONDS:g} s"

@@ -43,6 +43,7 @@ class ServerKeeper:
         self._restarting: asyncio.Task[None] | None = None
         self._is_ending = False
         self._starting: ForkServer | None = None
+        self._lost: ForkServer | None = None  # it died, and what it left is not ended yet
         self.server: ForkServer | None = None
 
     @property
@@ -112,7 +113,7 @@ class ServerKeeper:
 
     def replace_lost(self, lost: ForkServer, size: int) -> None:
         """Clean up after a server that died, and start another one soon."""
-        self.server = None
+        self.server, self._lost = None, lost
         self._restarting = self._loop.create_task(self._restart(lost, size))
 
     def kill_stuck(self) -> None:
@@ -133,26 +134,27 @@ class ServerKeeper:
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.wait([self._restarting])
-        for server in (self.server, self._starting):
+        for server in (self.server, self._starting, self._lost):
             if server is not None:
                 self.wake_stopped()
                 await server.close()
-        self.server = None
+        self.server = self._lost = None
 
     def kill(self) -> None:
         """End the server and all below it; blocks for some milliseconds."""
         self._is_ending = True
         if self._restarting is not None:
             self._restarting.cancel()
-        for server in (self.server, self._starting):
+        for server in (self.server, self._starting, self._lost):
             if server is not None:
                 self.wake_stopped()
                 server.shut()
                 server.reap()
-        self.server = None
+        self.server = self._lost = None
 
     async def _restart(self, lost: ForkServer, size: int) -> None:
         await lost.close()
+        self._lost = None
         while not self._is_ending:
             await asyncio.sleep(self._delay.after_failed_start())
             try:

@@ -34,6 +34,7 @@ from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
 from sandboxq.child.rehearsal import rehearse
+from sandboxq.pool.orders import PACKET, decode_order
 from sandboxq.pool.spare import Spare, open_pair, wait_for_order
 from sandboxq.sandbox import cgroup, family, plan, prctl, scratch
 from sandboxq.sandbox.child_group import new_child_group
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from sandboxq.sandbox.child_group import ChildGroup
 
-CONTROL_PACKET = 64 * 1024
 # glibc gives large blocks back to the kernel, to fault them in again for the next job, until it has
 # seen one of that size come and go (mallopt(3), M_MMAP_THRESHOLD). Freed once here, a block like
 # this, whose pages nobody touches, lets children keep up to twice as much of what jobs have freed.
@@ -54,7 +54,7 @@ REFUSED = 3
 _TRACE_LIMIT = 16 * 1024
 # Each kill re-parents the next generation to us: long enough for any depth.
 _LAST_SWEEP_SECONDS = 5.0
-_DESCRIPTORS_OF_A_CHILD = 9
+_DESCRIPTORS_OF_A_CHILD = 10  # the order may be one
 
 
 def main(control_fd: int, stacks_fd: int) -> None:
@@ -64,10 +64,12 @@ def main(control_fd: int, stacks_fd: int) -> None:
     prctl.hide_memory()
     stacks.listen(stacks_fd)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=control_fd)
-    request = control.recv(CONTROL_PACKET)
+    request, fds, _, _ = socket.recv_fds(control, PACKET, 1)
     if not request:
         return
-    order = json.loads(request)
+    order, _ = decode_order(request, fds)
+    for fd in fds:
+        os.close(fd)
     cgroup.enter(order["groups"])
     sys.path[:] = order["path"]
     processor = _load(control, order)
@@ -86,8 +88,7 @@ def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | N
     try:
         processor = loader.load_processor(order["processor"])
     except loader.LoadFailed as error:
-        trace = error.trace[-_TRACE_LIMIT:]
-        _tell(control, {"op": "refused", "reason": error.reason[-_TRACE_LIMIT:], "trace": trace})
+        _tell(control, _refusal(error))
         os._exit(REFUSED)
     if processor.is_async:
         from sandboxq.child import async_loop as _  # noqa: F401, PLC0415 - for the children to inherit
@@ -99,6 +100,16 @@ def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | N
     }
     _tell(control, loaded)
     return processor
+
+
+def _refusal(error: loader.LoadFailed) -> dict[str, Any]:
+    """Return why an import failed, as much of it as fits a packet however it is escaped."""
+    limit = _TRACE_LIMIT
+    while True:
+        told = {"op": "refused", "reason": error.reason[-limit:], "trace": error.trace[-limit:]}
+        if len(json.dumps(told)) <= PACKET:
+            return told
+        limit //= 2
 
 
 class _Zygote:
@@ -140,12 +151,12 @@ class _Zygote:
 
     def _obey(self) -> None:
         try:
-            raw, fds, _, _ = socket.recv_fds(self._control, CONTROL_PACKET, _DESCRIPTORS_OF_A_CHILD)
+            raw, fds, _, _ = socket.recv_fds(self._control, PACKET, _DESCRIPTORS_OF_A_CHILD)
         except ConnectionError:
             raw, fds = b"", []
         if not raw:
             self._leave()
-        order = json.loads(raw)
+        order, _ = decode_order(raw, fds)
         if order["op"] == "sweep":
             self._sweep()
         else:
@@ -158,7 +169,8 @@ class _Zygote:
             if spare is not None and spare.give(raw, fds):
                 pid, group = spare.pid, spare.group
             else:
-                pid, group = self._fork(order, list(fds))
+                own = decode_order(raw, fds)[1]
+                pid, group = self._fork(order, own, fds[len(own) :])
         except OSError as error:
             self._say({"op": "fork-failed", "number": order["number"], "reason": str(error)})
             return
@@ -178,8 +190,10 @@ class _Zygote:
             with contextlib.suppress(OSError):  # the kernel refuses: the next order will hear it
                 self._fork_ahead(order["steps"])
 
-    def _fork(self, order: dict[str, Any], fds: list[int]) -> tuple[int, ChildGroup]:
-        """Fork a child that has its order. Raises: OSError."""
+    def _fork(
+        self, order: dict[str, Any], fds: list[int], beside: Sequence[int]
+    ) -> tuple[int, ChildGroup]:
+        """Fork a child that has its order; it closes the memory beside that. Raises: OSError."""
         _flush()
         parent = os.getpid()
         if self._processor is not None:
@@ -187,6 +201,8 @@ class _Zygote:
         group = new_child_group(self._order["groups"])
         pid = os.fork()
         if pid == 0:
+            for fd in beside:
+                os.close(fd)
             self._be_child(lambda: (order, fds), parent, group)
         plan.give_away()
         return pid, group
@@ -361,8 +377,10 @@ def _order_for_spare(
     """Get ready, wait, and return an order and its descriptors."""
     rehearse()
     plan.prepare(steps)
-    raw, fds = wait_for_order(far, CONTROL_PACKET, _DESCRIPTORS_OF_A_CHILD)
-    order = json.loads(raw)
+    raw, received = wait_for_order(far, PACKET, _DESCRIPTORS_OF_A_CHILD)
+    order, fds = decode_order(raw, received)
+    for fd in received[len(fds) :]:
+        os.close(fd)
     plan.prepare(order["steps"])  # files may have been replaced since
     return order, fds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,10 +25,13 @@ _HARMLESS = frozenset(
 _HARMLESS_PREFIXES = ("LC_", "PYTHON")
 # Jobs have no business with the queue's Redis.
 _SECRET = frozenset({"SANDBOXQ_URL", "SANDBOXQ_SECRET"})
+# Redis by whatever spelling: redis://, rediss://, valkey+sentinel://, redis+cluster+tls://, unix://.
 _REDIS_WITH_PASSWORD = re.compile(
-    r"(?i)\b(redis|rediss|valkey|valkeys|unix|redis\+unix|valkey\+unix)://"
-    r"([^/\s@]*:[^/\s@]+@|\S*[?&]password=)"
+    r"(?i)\b(?:rediss?|valkeys?|unix)(?:[+-][a-z]+)*://"
+    r"(?:[^/\s@?]*:(?P<password>[^\s?]+)@|\S*[?&]password=(?P<parameter>[^\s&#]+))"
 )
+# A shorter password is looked for as a whole value only: much would have it in it.
+_TELLING = 6
 
 
 def oversubscription(children: int, cores: int, given: Mapping[str, str]) -> list[str]:
@@ -55,13 +59,28 @@ def environment_for(
 ) -> dict[str, str]:
     """Return what of ``given`` a child of this policy sees; ``allowed`` names stay in any case.
 
-    Without a list, ``none`` and ``limits`` keep all but URLs of Redis that hold a password.
+    Without a list, ``none`` and ``limits`` keep all but URLs of Redis that hold a password, and
+    whatever else holds such a password.
     """
     named = frozenset(allowed or ())
     kept = {name: value for name, value in given.items() if name in named}
+    passwords = _passwords(given)
     for name, value in given.items():
         is_harmless = name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
         is_wanted = is_harmless or (policy != "strict" and allowed is None)
-        if is_wanted and name not in _SECRET and not has_password(value):
+        if is_wanted and name not in _SECRET and not _tells(value, passwords):
             kept[name] = value
     return kept
+
+
+def _passwords(given: Mapping[str, str]) -> set[str]:
+    """Return the passwords of Redis in all these values, as they are written and decoded."""
+    matches = [match for text in given.values() for match in _REDIS_WITH_PASSWORD.finditer(text)]
+    found = {match["password"] or match["parameter"] for match in matches}
+    return found | {unquote(each) for each in found}
+
+
+def _tells(value: str, passwords: set[str]) -> bool:
+    return has_password(value) or any(
+        value == each or (len(each) >= _TELLING and each in value) for each in passwords
+    )

@@ -43,7 +43,7 @@ def readable_by_default(*, network: bool, subprocess: bool) -> list[str]:
     """Return paths besides OWN; some may not exist here.
 
     Of folders with sources what begins with a dot is left out: .env, .git, .ssh, and .sandboxq
-    with the data and the socket of the embedded server.
+    with the data and the socket of the embedded server; and pyproject.toml.
     """
     found = dict.fromkeys(_SYSTEM)
     if network:
@@ -70,12 +70,17 @@ def visible_entries(folder: str) -> list[str]:
     if not os.path.isdir(folder):  # noqa: PTH112 - as above
         return [folder]  # a zip file
     try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 - as above
+        names = [name for name in os.listdir(folder) if not _is_hidden(name)]  # noqa: PTH208 - as above
     except OSError:
         return []
     if folder in _wide_folders():
         names = [name for name in names if name.endswith(".py")]
     return [f"{folder}/{name}" for name in names]
+
+
+def _is_hidden(name: str) -> bool:
+    """Tell whether a file beside sources is none: pyproject.toml may hold Redis's password."""
+    return name.startswith(".") or name == "pyproject.toml"
 
 
 def _wide_folders() -> tuple[str, ...]:

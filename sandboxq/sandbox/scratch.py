@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import MechanismMissing
@@ -22,7 +23,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def enter_scratch(path: str) -> None:
     """Create the directory and have ``tempfile`` and programs started by the job use it."""
     try:
-        os.mkdir(path, 0o700)  # noqa: PTH102 - pathlib is not worth its import here
+        os.mkdir(path)  # noqa: PTH102 - pathlib is not worth its import here
+        os.chmod(path, 0o700)  # noqa: PTH101 - as above; a umask may take from what mkdir is told
     except OSError as error:
         message = f"cannot make the private directory {path}: {error}"
         raise MechanismMissing(message) from error
@@ -94,18 +96,19 @@ def remove_scratch(path: str) -> None:
     """Remove a directory tree of any depth, following no links; what resists is left.
 
     What lies in a folder is lifted to the top, again and again: a job may nest folders deeper than
-    recursion, descriptors and the longest path reach.
+    recursion, descriptors and the longest path reach. Names that nobody can guess: a job may have
+    made folders that are in the way of what is lifted.
     """
     try:
-        top = os.open(path, _FOLDER)
+        top = _open_folder(path, None)
     except OSError:
         return
     try:
-        lifted = 0
+        lifted, name_of_ours = 0, f".lifted-{os.urandom(8).hex()}-"
         while folders := _unlink_all(top):
             is_stuck = True
             for name in folders:
-                lifted += _lift(name, top, lifted)
+                lifted += _lift(name, top, name_of_ours, lifted)
                 if _rmdir(name, top):
                     is_stuck = False
             if is_stuck:
@@ -118,23 +121,36 @@ def remove_scratch(path: str) -> None:
         return
 
 
-def _lift(name: str, top: int, number: int) -> int:
+def _lift(name: str, top: int, name_of_ours: str, number: int) -> int:
     """Empty one folder; return how many folders were moved out of it."""
     try:
-        folder = os.open(name, _FOLDER, dir_fd=top)
+        folder = _open_folder(name, top)
     except OSError:
         return 0
     moved = 0
     try:
         for inner in _unlink_all(folder):
+            lifted = f"{name_of_ours}{number + moved}"
             try:
-                os.rename(inner, f".lifted-{number + moved}", src_dir_fd=folder, dst_dir_fd=top)
+                os.rename(inner, lifted, src_dir_fd=folder, dst_dir_fd=top)
             except OSError:
                 continue
             moved += 1
     finally:
         os.close(folder)
     return moved
+
+
+def _open_folder(name: str, top: int | None) -> int:
+    """Open a folder to empty it, also one that a job has closed to itself. Raises: OSError."""
+    place = os.open(name, _FOLDER | os.O_PATH, dir_fd=top)
+    try:
+        own = f"/proc/self/fd/{place}"  # this folder, whatever a job puts in its place
+        with suppress(OSError):  # another user's, which may be open all the same
+            os.chmod(own, 0o700)  # noqa: PTH101 - as above
+        return os.open(own, _FOLDER & ~os.O_NOFOLLOW)
+    finally:
+        os.close(place)
 
 
 def _unlink_all(folder: int) -> list[str]:

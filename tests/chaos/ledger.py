@@ -1,6 +1,7 @@
 """What a campaign has tried, and what it knows of it: two files of lines, read when all is over.
 
-producers:  T u kind time · A u job-id time (acknowledged) · U u error (unknown: it may be there)
+producers:  T u kind time · A u job-id time (acknowledged) · U u error (unknown: it may be there) ·
+            N u (an error says that it was not sent)
 processor:  S u job-id attempts-started time · R u job-id (raised) · E u job-id time (ended)
 
 ``u`` names what was to be added once; it is in the job's data, so it outlives job ids.
@@ -25,6 +26,7 @@ class Entry:
     job_id: str = ""  # once acknowledged
     acknowledged_at: float = 0.0
     is_unknown: bool = False
+    was_sent: bool = True
     starts: list[float] = field(default_factory=list)
     raised: int = 0
     ends: list[float] = field(default_factory=list)
@@ -64,6 +66,8 @@ class Ledger:
                 self[u].job_id, self[u].acknowledged_at = job_id, float(at)
             case ["U", u, *_]:
                 self[u].is_unknown = True
+            case ["N", u]:
+                self[u].was_sent = False
             case ["S", u, _, _, at]:
                 self[u].starts.append(float(at))
             case ["R", u, _]:

@@ -13,10 +13,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sandboxq import Backoff, FlowProducer, Queue
+from sandboxq import AddInterrupted, Backoff, FlowProducer, Queue, QueuedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # What one add of a mix consists of.
 _BATCH = 10
@@ -103,11 +103,17 @@ class Producer:
         names = [(kind, data["u"]) for kind, data, _ in entries]
         self._note_tries(names)
         try:
-            jobs = await queue.add_bulk(entries)  # type: ignore[arg-type]  # options by kind
+            jobs: Sequence[Any] = await queue.add_bulk(entries)  # type: ignore[arg-type]  # by kind
+        except AddInterrupted as error:
+            known = len(error.results)
+            self._note_not_sent(names[known + error.unknown :])
+            await self._note_unknown(names[known : known + error.unknown], error)
+            jobs, names = error.results, names[:known]
         except Exception as error:  # noqa: BLE001 - whatever it is, what was added is unknown
             await self._note_unknown(names, error)
             return
-        self._note_jobs([(u, job.id) for (_, u), job in zip(names, jobs, strict=True)])
+        added = zip(names, jobs, strict=True)
+        self._note_jobs([(u, job.id) for (_, u), job in added if isinstance(job, QueuedJob)])
 
     async def _add_flow(self, flows: FlowProducer) -> None:
         kind, data, options = self._entry("parent")
@@ -137,6 +143,9 @@ class Producer:
 
     def _note_jobs(self, jobs: list[tuple[str, str]]) -> None:
         self._write([f"A {u} {job_id} {time.time():.3f}" for u, job_id in jobs])
+
+    def _note_not_sent(self, names: list[tuple[str, str]]) -> None:
+        self._write([f"N {u}" for _, u in names])
 
     async def _note_unknown(self, names: list[tuple[str, str]], error: Exception) -> None:
         self._write([f"U {u} {type(error).__name__}" for _, u in names])

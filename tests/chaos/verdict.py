@@ -111,6 +111,8 @@ def _judge_jobs(scene: Scene, verdict: Verdict, ledger: Ledger, stored: _Stored)
             verdict.lost += 1
             verdict.note("lost", u, entry.job_id, f"starts {len(entry.starts)}")
     for u, job_id in by_u.items():
+        if not ledger[u].was_sent:
+            verdict.note("there, and an error said that it was not sent", u, job_id)
         job = _Judged(scene, verdict, job_id, u, ledger[u], stored)
         job.look()
     for job_id in stored.places.keys() - stored.hashes.keys():

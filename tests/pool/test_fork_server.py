@@ -1,0 +1,204 @@
+"""What happens to a fork server and its orders from outside: stops, ends, lengths, names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.child.loader import LoadFailed
+from sandboxq.errors import ChildStartFailed
+from sandboxq.pool.orders import PACKET, decode_order, encode_order
+from sandboxq.pool.zygote import _refusal
+from sandboxq.sandbox.family import children_of, is_stopped, living
+from sandboxq.sandbox.policy import Policy
+from sandboxq.sandbox.scratch import remove_scratch
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import lives, open_pool, processor_file
+
+if TYPE_CHECKING:
+    from sandboxq.pool.fork_server import ForkServer
+    from tests.pool.desk import Desk
+
+_CHORES = """
+import os, signal, subprocess, tempfile, time
+def process(job):
+    match job.data:
+        case "take names":
+            own = os.environ["TMPDIR"]
+            folder = os.path.dirname(own)
+            for n in range(2000):
+                try: os.mkdir(f"{folder}/{n}")
+                except OSError: pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "daemon":
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork(): os._exit(0)
+                os.execv("/bin/sleep", ["sleep", "60"])
+            os.wait()
+            with open(os.environ["TMPDIR"] + "/left", "wb") as file: file.write(b"x")
+        case "score": return int(open("/proc/self/oom_score_adj").read())
+    return os.getpid()
+"""
+
+
+def _server_of(desk: Desk) -> ForkServer:
+    server = desk.pool.crew.server
+    assert server is not None
+    return server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a processor that does what jobs do to each other."""
+    return processor_file(tmp_path, _CHORES)
+
+
+def test_a_spare_that_was_stopped_is_sent_on(path: Path) -> None:
+    """The next child would start a minute late, and the one after it too."""
+
+    async def main() -> None:
+        async with open_pool(path, policy="limits") as desk:
+            await desk.run()
+            server = _server_of(desk)
+
+            async def spares() -> list[int]:
+                return [pid for pid in children_of(server.pid) if pid not in desk.pool.pids]
+
+            (spare,) = await wait_until_async(spares)
+            os.kill(spare, signal.SIGSTOP)
+
+            async def has_stopped() -> bool:
+                return is_stopped(spare)
+
+            await wait_until_async(has_stopped)
+            began = time.monotonic()
+            await desk.pool.resize(2)
+            assert spare in desk.pool.pids
+            assert time.monotonic() - began < 20  # of sixty
+
+    run_async(main())
+
+
+def test_private_directories_have_names_that_no_job_knows(path: Path) -> None:
+    """Who makes those of children to come would have none of them start."""
+
+    async def main() -> None:
+        async with open_pool(path, policy="limits") as desk:
+            await desk.run("take names")
+            assert await desk.value() in desk.pool.pids
+
+    run_async(main())
+
+
+def test_a_policy_that_grants_thousands_of_paths(path: Path, tmp_path: Path) -> None:
+    """Its order is longer than a packet of the control socket."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    paths = [folder / f"photographs-of-the-year-{number:06}" for number in range(1500)]
+    for each in paths:
+        each.touch()
+    policy = Policy("strict", read=[str(each) for each in paths])
+
+    async def main() -> None:
+        async with open_pool(path, policy=policy, size=2) as desk:
+            for _ in range(2):
+                await desk.value()
+                await desk.pool.resize(3)  # from a spare
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("size", [10, PACKET, 10 * PACKET])
+def test_orders_of_any_length(size: int) -> None:
+    """They arrive as they were, and whoever gets a copy of the descriptors reads them too."""
+    order = {"op": "spawn", "text": "x" * size}
+    raw, beside = encode_order(order)
+    assert len(raw) <= PACKET
+    for _ in range(2):
+        assert decode_order(raw, [0, 1, *beside]) == (order, [0, 1])
+    for fd in beside:
+        os.close(fd)
+
+
+def test_a_long_trace_of_an_import_fits_its_packet() -> None:
+    """Escaped, a character may take six."""
+    told = _refusal(LoadFailed("\x00" * 100_000, "ü" * 100_000))
+    assert encode_order(told)[1] == []
+    assert len(told["trace"]) > 1000
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.003, 0.01])
+def test_a_server_killed_while_the_pool_stops_leaves_nothing(path: Path, moment: float) -> None:
+    """Neither its directory nor what jobs have started."""
+
+    async def main() -> None:
+        async with open_pool(path, size=2, policy="limits") as desk:
+            server = _server_of(desk)
+            await desk.value("daemon")
+            child = desk.pool.pids
+            daemons = [pid for each in child for pid in children_of(each)]
+            folder = server.scratch
+            os.kill(server.pid, signal.SIGKILL)
+            await asyncio.sleep(moment)  # whether the pool has heard of it, or not
+            await desk.pool.stop(timeout=5)
+            assert not Path(folder).exists()  # noqa: ASYNC240 - a test
+            assert not living(daemons)
+
+    run_async(main())
+
+
+def test_children_are_ended_before_the_coordinator(path: Path) -> None:
+    """By the kernel, when the machine is out of memory."""
+
+    async def main() -> None:
+        async with open_pool(path) as desk:
+            own = int(Path("/proc/self/oom_score_adj").read_text())  # noqa: ASYNC240 - a test
+            server = Path(f"/proc/{_server_of(desk).pid}/oom_score_adj").read_text()  # noqa: ASYNC240 - as above
+            score = await desk.value("score")
+            assert score > own or own == 1000
+            assert int(server) == own
+
+    run_async(main())
+
+
+def test_no_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only container: what helps is said, and the policy that needs none runs."""
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+
+    async def main() -> None:
+        async with open_pool(path, policy="none") as desk:
+            await desk.value()
+        async with open_pool(path, policy="limits"):
+            pass
+
+    with pytest.raises(ChildStartFailed, match="TMPDIR set to a folder"):
+        run_async(main())
+
+
+def test_folders_that_resist_their_removal(tmp_path: Path) -> None:
+    """Named like those that the remover lifts, without modes, deeper than a path."""
+    top = tmp_path / "top"
+    for name in (".lifted-0/x", ".lifted-1/.lifted-0/y", "closed/inner"):
+        (top / name).mkdir(parents=True)
+        (top / name / "file").write_text("x")
+    (top / "closed" / "inner").chmod(0)
+    (top / "closed").chmod(0)
+    outside = tmp_path / "outside"
+    outside.mkdir(0o755)
+    (outside / "kept").write_text("x")
+    (top / "link").symlink_to(outside)
+    remove_scratch(str(top))
+    assert not top.exists()
+    assert (outside / "kept").exists()
+    assert outside.stat().st_mode & 0o777 == 0o755
+
+
+async def _is_gone(pid: int) -> bool:
+    return not lives(pid)

@@ -1,0 +1,62 @@
+"""What a child is told of Redis: nothing, however it is spelled and wherever it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandboxq.sandbox.environment import environment_for
+from sandboxq.sandbox.grants import visible_entries
+
+_URLS = [
+    "redis://:top-secret@a",
+    "rediss://user:top-secret@a:6380/1",
+    "REDIS://:top-secret@a",
+    "valkey://:top-secret@a",
+    "redis+cluster://:top-secret@a:1,b:2",
+    "rediss+cluster://user:top-secret@a,b",
+    "redis+sentinel://:top-secret@a,b/mymaster",
+    "valkey+sentinel+tls://:top-secret@a,b/mymaster",
+    "redis+unix:///run/redis.sock?password=top-secret",
+    "unix:///run/redis.sock?db=1&password=top-secret",
+    "redis://:top%2Dsecret@a",
+    "see redis://:top-secret@a and others",
+]
+
+
+@pytest.mark.parametrize("policy", ["none", "limits", "strict"])
+@pytest.mark.parametrize("url", _URLS)
+def test_no_spelling_reaches_a_child(policy: str, url: str) -> None:
+    """Also not in a variable of another name, and not the password alone."""
+    given = {
+        "REDIS_URL": url,
+        "CELERY_BROKER_URL": url,
+        "LC_REDIS": url,
+        "REDIS_PASSWORD": "top-secret",
+        "PYTHON_OPTIONS": "--password=top-secret",
+        "PATH": "/usr/bin",
+    }
+    assert environment_for(policy, None, given) == {"PATH": "/usr/bin"}
+
+
+def test_short_passwords_hide_what_is_the_same() -> None:
+    """A password of one letter would hide everything that has it."""
+    given = {"REDIS_URL": "redis://:a@b", "REDIS_PASSWORD": "a", "PATH": "/usr/bin/a"}
+    assert environment_for("limits", None, given) == {"PATH": "/usr/bin/a"}
+
+
+def test_what_has_no_password_stays_and_what_is_named_goes_along() -> None:
+    """A job's own Redis is its own; a policy that names a variable means it."""
+    given = {"CACHE": "redis://cache:6379/0", "REDIS_URL": "redis://:top-secret@a"}
+    assert environment_for("limits", None, given) == {"CACHE": "redis://cache:6379/0"}
+    assert environment_for("strict", ["REDIS_URL"], given) == {"REDIS_URL": given["REDIS_URL"]}
+
+
+def test_settings_beside_sources_are_not_readable(tmp_path: Path) -> None:
+    """pyproject.toml may say where Redis is, and its password."""
+    for name in ("pyproject.toml", ".env", "tasks.py", "data.json"):
+        (tmp_path / name).write_text("")
+    names = {Path(path).name for path in visible_entries(str(tmp_path))}
+    assert "tasks.py" in names
+    assert not names & {"pyproject.toml", ".env"}
