@@ -38,6 +38,10 @@ class QueueError(SandboxqError):
     """Redis refused, or a job is not in the state that was asked for."""
 
 
+class OutcomesLost(QueueError):
+    """A worker ended before Redis had taken how its jobs ended; they will be run again."""
+
+
 class BrokerUnavailable(QueueError):
     """Redis cannot be reached, or refuses this client (password, database, version).
 

@@ -76,16 +76,15 @@ class EmbeddedUse:
 
         Raises: BrokerUnavailable when it does not start.
         """
+        with _absence(self.directory):
+            self._revive()
+
+    def _revive(self) -> None:
         if self._lock is None or not self._is_still_there():
             return
-        try:
-            with _locked(self.directory / _START_LOCK):
-                if _recorded_socket(self.directory) is not None:
-                    self.socket = _ensure_running(self.directory)
-        except OSError as error:
-            # A full disk, mostly: an absence like any other, and tried again.
-            message = f"the embedded server in {self.directory} cannot be started: {error}"
-            raise BrokerUnavailable(message) from error
+        with _locked(self.directory / _START_LOCK):
+            if _recorded_socket(self.directory) is not None:
+                self.socket = _ensure_running(self.directory)
 
     def release(self) -> None:
         """Stop using the server; the last user stops it. May be called twice."""
@@ -95,8 +94,9 @@ class EmbeddedUse:
         if lock is None or os.getpid() != self._owner:
             return
         try:
-            if self._is_still_there(lock):
-                self._leave(lock)
+            with _absence(self.directory):
+                if self._is_still_there(lock):
+                    self._leave(lock)
         finally:
             os.close(lock)
 
@@ -124,7 +124,7 @@ def use_server(directory: Path) -> EmbeddedUse:
     Raises: BrokerUnavailable when it cannot be started.
     """
     directory = _prepared(directory)
-    with _locked(directory / _START_LOCK):
+    with _absence(directory), _locked(directory / _START_LOCK):
         lock = os.open(directory / _USERS_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             # Nobody holds it exclusively outside the start lock.
@@ -143,7 +143,7 @@ def start_server(directory: Path) -> ServerStatus:
     Raises: BrokerUnavailable.
     """
     directory = _prepared(directory)
-    with _locked(directory / _START_LOCK):
+    with _absence(directory), _locked(directory / _START_LOCK):
         _ensure_running(directory)
         (directory / _KEEP).touch()
     return server_status(directory)
@@ -158,7 +158,7 @@ def stop_server(directory: Path) -> ServerStatus:
     before = server_status(directory)
     directory = Path(before.directory)
     if directory.is_dir():
-        with _locked(directory / _START_LOCK):
+        with _absence(directory), _locked(directory / _START_LOCK):
             (directory / _KEEP).unlink(missing_ok=True)
             _stop(directory)
     return before
@@ -266,6 +266,19 @@ def _is_private(directory: Path) -> bool:
     except FileNotFoundError:
         return False
     return facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) == stat.S_IRWXU
+
+
+@contextmanager
+def _absence(directory: Path) -> Iterator[None]:
+    """Tell a disk that is full or read-only, or missing descriptors, as a server that is away.
+
+    Raises: BrokerUnavailable, so that a worker waits for the disk as it would for Redis.
+    """
+    try:
+        yield
+    except OSError as error:
+        message = f"the embedded server in {directory} cannot be used: {error}"
+        raise BrokerUnavailable(message) from error
 
 
 @contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import JobCancelled
+from sandboxq.errors import JobCancelled, OutcomesLost
 from sandboxq.outcome import HandedBack
 from sandboxq.worker.attempt import AttemptState
 
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
     from sandboxq.worker.held_jobs import HeldJobs
     from sandboxq.worker.settler import Settler
 
-_log = logging.getLogger("sandboxq.worker")
-
 # What is left after the deadline for killing children and writing what is handed back.
 LAST_WORDS = 5.0
+# Of the jobs whose outcomes were lost, so many are named.
+_MOST_NAMED = 20
 
 
 class WindingDown:
@@ -35,19 +34,35 @@ class WindingDown:
         self._held = held
         self._room = room
         self.is_over = False  # not when whoever waited for it was cancelled
+        self.lost: list[str] = []  # the jobs whose outcomes Redis has not taken
 
     async def run(self, timeout: float, hurry: asyncio.Event) -> None:
         """Finish what runs within the time, or until told to hurry; hand back the rest."""
         for call in self._pool.take_back():
             self._settler.hand_back(call.context)
         await self._held.wait_until_idle(timeout, unless=hurry)
-        await self._give_up()
-        await self._held.wait_until_idle(LAST_WORDS)
-        if self._held:
-            _log.error(
-                "%d jobs could not be settled; others will find them stalled", len(self._held)
-            )
+        if not self._is_all_ended() or hurry.is_set():
+            await self._give_up()
+            await self._held.wait_until_idle(LAST_WORDS)
+        self.lost = [attempt.job.id.decode(errors="replace") for attempt in self._held.values()]
         self.is_over = True
+
+    def check(self) -> None:
+        """Raise OutcomesLost when Redis was away until the end."""
+        if not self.lost:
+            return
+        lost, named = len(self.lost), ", ".join(self.lost[:_MOST_NAMED])
+        more = ", …" if lost > _MOST_NAMED else ""
+        message = (
+            f"{lost} outcome{'s' if lost > 1 else ''} could not be written to Redis before the "
+            f"shutdown timeout (jobs: {named}{more}): another worker finds these jobs stalled, "
+            "and runs them again"
+        )
+        raise OutcomesLost(message)
+
+    def _is_all_ended(self) -> bool:
+        """Tell whether only Redis is waited for: it had the whole timeout."""
+        return all(attempt.state is AttemptState.ENDED for attempt in self._held.values())
 
     async def _give_up(self) -> None:
         """Kill what runs, and when all of it has gone, hand the jobs back in their order."""

@@ -203,6 +203,7 @@ class Worker:
 
         Raises:
             SandboxqError: a part of the worker failed for good; all jobs were handed back.
+            OutcomesLost: Redis was away until the shutdown timeout, and some jobs had ended.
             ChildStartFailed: in a burst, every job ends its child, or none can start.
             UsageError: the worker was not started, or has run already.
 
@@ -227,6 +228,7 @@ class Worker:
             await self._wind_down()
         if self._failure is not None:
             raise self._failure
+        self.parts.winding_down.check()
 
     @property
     def is_paused(self) -> bool:
