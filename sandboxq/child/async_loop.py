@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import async_stacks
+from sandboxq.child import async_stacks, job_loop
 from sandboxq.child.async_questions import AsyncQuestions
 from sandboxq.child.frames import (
     CALL,
@@ -26,8 +26,10 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.held import Granted, HeldInTurn
 from sandboxq.child.job import Job
+from sandboxq.child.leftovers import LOOK_SECONDS
 from sandboxq.child.loader import is_coroutine_function
 from sandboxq.child.loop import (
+    leftovers_of,
     report_failed_start,
     result_from,
     tell_failure,
@@ -37,9 +39,10 @@ from sandboxq.child.steps import in_steps, task_factory
 from sandboxq.child.usage import TurnMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sandboxq.child import output
+    from sandboxq.child.leftovers import Leftovers
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
     from sandboxq.child.loop import Settings
@@ -50,20 +53,15 @@ def live_async(
     link: Link, processor: Processor, settings: Settings, capture: output.Capture
 ) -> None:
     """Run calls on an event loop until the coordinator retires this child or is gone."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=job_loop.loop_class()) as runner:
+        loop = runner.get_loop()
+        asyncio.set_event_loop(loop)
         desk = _Desk(link, processor, settings, capture)
         try:
-            runner.run(desk.serve())
+            job_loop.run_until_done(loop, loop.create_task(desk.serve()))
         finally:
-            desk.hang_up(runner.get_loop())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop  # noqa: PLC0415 - used where it is installed
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+            desk.hang_up(loop)
+            asyncio.set_event_loop(None)
 
 
 class _Desk:
@@ -77,7 +75,11 @@ class _Desk:
         self._settings = settings
         self._capture = capture
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._started: dict[int, set[asyncio.Task[Any]]] = {}  # by jobs, besides their own
+        self._failed: dict[int, BaseException] = {}  # jobs whose other tasks have ended them
         self._retired = asyncio.Event()
+        self._leftovers: Leftovers | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
         self._is_reading = False
 
     async def serve(self) -> None:
@@ -91,8 +93,12 @@ class _Desk:
         link, loop = self._link, asyncio.get_running_loop()
         loop.add_reader(link.cancels.fileno(), self._on_cancel)
         link.cancels.on_question = partial(_echo_soon, loop, link.mark)
-        loop.set_task_factory(task_factory(link.mark.words))
+        loop.set_task_factory(task_factory(link.mark.words, self._on_started, self._on_exit))
+        if link.has_pipes:  # else the threads are those of the coordinator's process
+            job_loop.keep_context(link.mark.words)
         link.questions = AsyncQuestions(link, link.answers, self._tell_stacks)
+        if self._settings.is_tidied:
+            self._leftovers = leftovers_of(link, self._settings)
         with self._answering_by_turns(loop):
             self._read_on()
             await self._retired.wait()
@@ -160,6 +166,22 @@ class _Desk:
         if len(self._tasks) >= self._settings.concurrency:
             self._read_no_more()
 
+    def _on_started(self, seq: int, task: asyncio.Task[Any]) -> None:
+        """Keep a task that a job has started: it ends with the job at the latest."""
+        if seq in self._tasks:
+            started = self._started.setdefault(seq, set())
+            started.add(task)
+            task.add_done_callback(started.discard)
+        else:
+            task.cancel("its job has ended")
+
+    def _on_exit(self, seq: int, error: BaseException) -> None:
+        """Fail the job one of whose tasks wants the process to exit: others run in it."""
+        task = self._tasks.get(seq)
+        if task is not None:
+            self._failed[seq] = error
+            task.cancel(f"a task of the job raised {type(error).__name__}")
+
     def _on_cancel(self) -> None:
         """Raise CancelledError in the jobs that are to end."""
         for seq in self._link.cancels.read():
@@ -174,11 +196,28 @@ class _Desk:
 
     def _on_done(self, seq: int, granted: Granted | None, task: asyncio.Task[None]) -> None:
         del self._tasks[seq]
+        for stray in self._started.pop(seq, ()):
+            stray.cancel("its job has ended")
         # Cancelled before its first step, it has said nothing, and taken no token.
         if task.cancelled() and (granted is None or granted.may_begin(seq)):
-            self._tell_failure(seq, asyncio.CancelledError(), time.perf_counter_ns())
+            error = self._failed.pop(seq, asyncio.CancelledError())
+            self._tell_failure(seq, error, time.perf_counter_ns())
         if not self._retired.is_set():
             self._read_on()
+        if self._leftovers is not None and self._look_timer is None:
+            self._look_timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Look for what jobs have left: for all of it while none runs."""
+        self._look_timer = None
+        assert self._leftovers is not None  # noqa: S101 - it was there when this was planned
+        if self._tasks:
+            self._leftovers.look_beside_jobs()
+        else:
+            self._leftovers.look()
+        if self._leftovers.must_leave:
+            self._read_no_more()
+            self._retired.set()
 
     async def _run(self, payload: bytes, seq: int, granted: Granted | None) -> None:
         if granted is not None and not granted.may_begin(seq):
@@ -195,7 +234,10 @@ class _Desk:
             returned = await self._processor.function(job)
             value = result_from(job.with_parts(returned), self._link, settings)
         except BaseException as error:  # noqa: BLE001 - around the processor
-            self._tell_failure(seq, error, started)
+            self._tell_failure(seq, self._failed.pop(seq, error), started)
+            return
+        if seq in self._failed:
+            self._tell_failure(seq, self._failed.pop(seq), started)
             return
         tell_value(self._link, seq, value, capture=self._capture, started=started)
 

@@ -54,6 +54,7 @@ REQUEST = 26  # detail is a question of sandboxq.dependencies
 STACKS = 27  # where a running job is; the last one, for the call 0, says that there are no more
 RETURNED = 28  # of a CALLS: as many as detail says, from this number on, that were not begun
 ANSWERS = 29  # several DONE without flags, each with a header of its own: detail is its length
+LEFT = 30  # a job has left what detail says (remains.py): it is cleared, or the child leaves
 
 # ── flags ──
 MORE = 1  # the message goes on in the next packet
@@ -87,6 +88,7 @@ _MOVE = struct.Struct("<Q")
 _REQUEST = struct.Struct("<I")
 _PAGE = struct.Struct("<I")
 _RESPONSE = struct.Struct("<I?")
+_LEFT = struct.Struct("<Q")
 _BYTES, _NUMBER, _LIST = b"$:*"
 _SIZED = struct.Struct("<BI")
 _COUNTED = struct.Struct("<Bq")
@@ -232,6 +234,16 @@ def encode_request(number: int, argument: bytes) -> bytes:
 def decode_request(payload: bytes) -> tuple[int, bytes]:
     """Return what ``encode_request`` was given."""
     return _REQUEST.unpack_from(payload)[0], payload[_REQUEST.size :]
+
+
+def encode_left(count: int) -> bytes:
+    """Return the payload of a LEFT: how many, or how many bytes."""
+    return _LEFT.pack(count)
+
+
+def decode_left(payload: bytes) -> int:
+    """Return what ``encode_left`` was given."""
+    return int.from_bytes(payload, "little")
 
 
 def encode_page(cursor: str, size: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import threading
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from sandboxq.child.async_questions import AsyncQuestions
     from sandboxq.child.cancels import Cancels
     from sandboxq.child.held import Held
+    from sandboxq.child.leftovers import Leftovers
     from sandboxq.child.mark import Mark
     from sandboxq.child.usage import TurnMeter
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
 
 _DONT_WAIT = socket.MSG_DONTWAIT
+_TIMEOUT = struct.Struct("@ll")  # struct timeval
 
 
 class Inbox:
@@ -73,6 +76,11 @@ class Inbox:
             message = self._message(packet)
             if message is not None:
                 return message
+
+    def wait_at_most(self, microseconds: int) -> None:
+        """Have ``receive`` raise BlockingIOError after so long; 0: wait as long as it takes."""
+        timeout = _TIMEOUT.pack(*divmod(microseconds, 1_000_000))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
 
     def _message(self, packet: bytes) -> Message | None:
         kind, flags, _, index, seq = HEADER.unpack_from(packet)
@@ -134,6 +142,7 @@ class Link(Inbox):
         self.budgets = DEFAULT_BUDGETS
         self.reports = Reports(self)
         self.questions: Questions | AsyncQuestions = Questions(self, self.answers)
+        self.leftovers: Leftovers | None = None  # who looks after jobs, where somebody does
 
     def is_ours(self) -> bool:
         """Tell whether this is the child: what a job forked shares the socket, not the calls."""

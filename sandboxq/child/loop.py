@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.binary import blob_size, pieces_of, table_text
@@ -36,6 +37,7 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.held import Held, run_calls
 from sandboxq.child.job import Job
+from sandboxq.child.leftovers import Leaving, Leftovers
 from sandboxq.child.move import move_from
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
@@ -55,6 +57,9 @@ class Settings(NamedTuple):
     max_result: int = MESSAGE_LIMIT
     policy: str = "none"
     budgets: Budgets = DEFAULT_BUDGETS
+    # Whether what jobs leave is cleared: not for children of one job, nor for threads.
+    is_tidied: bool = False
+    may_leave_processes: bool = False
 
 
 def live(link: Link, processor: Processor, settings: Settings) -> None:
@@ -73,9 +78,17 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
     soft.install(link)
     if not start(link, processor.setup):
         return
+    if settings.is_tidied:
+        link.leftovers = leftovers_of(link, settings)
     _serve(link, processor, settings, capture, soft)
     if processor.teardown is not None:
         processor.teardown()
+
+
+def leftovers_of(link: Link, settings: Settings) -> Leftovers:
+    """Return who looks after jobs, now that setup() has run."""
+    memory, may_leave = settings.memory, settings.may_leave_processes
+    return Leftovers(link, memory=memory, may_leave_processes=may_leave)
 
 
 def start(link: Link, setup: Any) -> bool:
@@ -105,25 +118,28 @@ def _serve(
     soft: interrupts.Interrupts,
 ) -> None:
     streams = sys.stdout, sys.stderr
-    held = Held(link)
+    held, leftovers = Held(link), link.leftovers
 
     def run(payload: bytes, seq: int) -> None:
         sys.stdout, sys.stderr = streams  # the job before may have put others in their place
-        run_call(link, processor, settings, capture, soft, payload, seq)
+        ended = run_call(link, processor, settings, capture, soft, payload, seq)
+        if leftovers is not None:
+            leftovers.after_job(seq, ended)
 
-    while True:
-        message = link.receive()
-        if message is None:
-            link.leave()
-        kind, seq, payload = message
-        if kind == CALL:
-            run(payload, seq)
-        elif kind == CALLS:
-            run_calls(link, held, decode_calls(payload), seq, run)
-        elif kind == PING:
-            link.send(PONG, 0)
-        elif kind == RETIRE:
-            return
+    with suppress(Leaving):
+        while True:
+            message = link.receive() if leftovers is None else leftovers.receive()
+            if message is None:
+                link.leave()
+            kind, seq, payload = message
+            if kind == CALL:
+                run(payload, seq)
+            elif kind == CALLS:
+                run_calls(link, held, decode_calls(payload), seq, run)
+            elif kind == PING:
+                link.send(PONG, 0)
+            elif kind == RETIRE:
+                return
 
 
 def run_call(
@@ -134,8 +150,8 @@ def run_call(
     soft: interrupts.Interrupts,
     payload: bytes,
     seq: int,
-) -> None:
-    """Run one call and answer it."""
+) -> int:
+    """Run one call and answer it; return when it ended, in nanoseconds of perf_counter."""
     capture.begin(seq)
     started = time.perf_counter_ns()
     try:
@@ -149,8 +165,8 @@ def run_call(
         value = result_from(job.with_parts(returned), link, settings)
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
-        return
-    tell_value(link, seq, value, capture=capture, started=started)
+        return time.perf_counter_ns()
+    return tell_value(link, seq, value, capture=capture, started=started)
 
 
 class Result(NamedTuple):
@@ -200,8 +216,11 @@ def _result_with(raw: bytes, parts: list[Part], link: Link, settings: Settings) 
 
 def tell_value(
     link: Link, seq: int, value: Result, *, capture: output.Capture, started: int
-) -> None:
-    """Answer a call with what its processor returned; a process that it forked just ends."""
+) -> int:
+    """Answer a call with what its processor returned; a process that it forked just ends.
+
+    Return when the call ended, in nanoseconds of perf_counter.
+    """
     if not link.is_ours():
         os._exit(0)
     flags = _end(link, seq, capture) | value.flags
@@ -214,6 +233,7 @@ def tell_value(
     else:
         link.answer(DONE, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
     link.meter.start_peak_anew()
+    return ended
 
 
 def tell_failure(
@@ -265,6 +285,8 @@ def _end(link: Link, seq: int, capture: output.Capture) -> int:
     """Forget a call; return the flags that its answer has however it ended."""
     capture.end(seq)
     link.reports.end(seq)
+    if link.leftovers is not None and link.leftovers.hint:
+        link.leftovers.heed(seq)
     flags = HAS_OUTPUT if link.has_pipes and output.has_unread_output() else 0
     if link.cancels.told and link.cancels.forget(seq):
         flags |= CANCEL_TOLD

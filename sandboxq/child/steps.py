@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
 
+class LoopStopped(BaseException):
+    """Raised where a job would stop the event loop; no handler of ``Exception`` is meant."""
+
+
 @types.coroutine
 def in_steps(
     coroutine: Coroutine[Any, Any, Any], words: memoryview[int], seq: int
@@ -40,25 +44,44 @@ def in_steps(
             error = raised
 
 
-def task_factory(words: memoryview[int]) -> Callable[..., asyncio.Task[Any]]:
-    """Return what makes the tasks of a loop, so that those which a job starts are marked as its."""
+def task_factory(
+    words: memoryview[int],
+    on_started: Callable[[int, asyncio.Task[Any]], None],
+    on_exit: Callable[[int, BaseException], None],
+) -> Callable[..., asyncio.Task[Any]]:
+    """Return what makes the tasks of a loop, so that those which a job starts are marked as its.
+
+    ``on_started`` is told each of those with the number of its call, ``on_exit`` what one raises
+    that would end the loop.
+    """
 
     def make(
         loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
     ) -> asyncio.Task[Any]:
         seq = running_call()
-        if seq:
-            coroutine = _marked(coroutine, words, seq)
-        return asyncio.Task(coroutine, loop=loop, **kwargs)
+        if not seq:
+            return asyncio.Task(coroutine, loop=loop, **kwargs)
+        marked = _marked(coroutine, words, seq, on_exit)
+        task: asyncio.Task[Any] = asyncio.Task(marked, loop=loop, **kwargs)
+        on_started(seq, task)
+        return task
 
     return make
 
 
 def _marked(
-    coroutine: Coroutine[Any, Any, Any], words: memoryview[int], seq: int
+    coroutine: Coroutine[Any, Any, Any],
+    words: memoryview[int],
+    seq: int,
+    on_exit: Callable[[int, BaseException], None],
 ) -> Coroutine[Any, Any, Any]:
     async def run() -> Any:
-        return await in_steps(coroutine, words, seq)
+        try:
+            return await in_steps(coroutine, words, seq)
+        except (SystemExit, KeyboardInterrupt, LoopStopped) as error:
+            on_exit(seq, error)
+            message = f"a task of the job raised {type(error).__name__}"
+            raise asyncio.CancelledError(message) from error
 
     marked = run()
     for name in ("__name__", "__qualname__"):  # debuggers show the name that the user gave

@@ -58,6 +58,11 @@ _FLAGS = (
         help="Strict: a queue that jobs may add to, * for all. May be repeated.",
     ),
     setting("--fresh/--no-fresh", default=False, help="Strict: a new child for each job."),
+    setting(
+        "--leave-processes/--no-leave-processes",
+        default=False,
+        help="Let what a job has started run on after it; else it is ended.",
+    ),
 )
 
 

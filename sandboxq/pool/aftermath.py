@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import JobCancelled, LockLost
+from sandboxq.errors import JobCancelled, JobMemoryExceeded, LockLost
 from sandboxq.outcome import Failed, HandedBack, Interrupted
 from sandboxq.pool.death import failure_from_abandoned, failure_from_death
 
@@ -73,6 +73,8 @@ class Aftermath:
             call.ending = None  # told in this failure, which is final
             is_mine = child.victim in (None, call)
             return failure_from_abandoned(child.doom if is_mine else None, pid=child.pid)
+        if child.left and isinstance(child.doom, JobMemoryExceeded) and culprit is call:
+            return HandedBack(was_started=True, is_neighbour=True)  # jobs before it have left some
         is_outside = bool(death.note) and child.doom is None
         if culprit is not None and culprit is not call and not is_outside:
             is_fault = not isinstance(child.doom, _FAULTLESS)

@@ -19,6 +19,7 @@ from sandboxq.child.frames import (
     DONE,
     FAILED,
     HAS_BLOB,
+    LEFT,
     LINE,
     LOG,
     MESSAGE_LIMIT,
@@ -56,6 +57,7 @@ _FAILURE_REST = 16 * 1024
 _LONGEST_TABLE = 16 << 20
 # More than any process has used; larger numbers are not read by every client of Redis.
 _MOST_USAGE = 1 << 50
+_MOST_LEFT = 100
 _ANSWERS_TO_ONE = (DONE, FAILED, MOVE)
 _REPORTS = (PROGRESS, LOG, DATA)
 
@@ -68,6 +70,7 @@ class Boundary:
         "_can_pack",
         "_child",
         "_has_begun",
+        "_left",
         "_limits",
         "_most_asked",
         "_owner",
@@ -87,6 +90,7 @@ class Boundary:
         self._can_pack = not terms.is_strict
         self._most_asked = terms.budgets.questions * terms.concurrency
         self._has_begun = False  # READY or START_FAILED was said
+        self._left = 0, 0  # answers until then, and what was said since to be left
         self._pings = 0  # that were not answered
         self._stacks = 0  # times that it was asked where its jobs are, and has not told all
         self._asked = 0  # questions that were not answered
@@ -134,6 +138,8 @@ class Boundary:
         elif kind in _REPORTS or kind == LINE:
             if not self._may_say(kind, seq, payload):
                 return
+        elif kind == LEFT:
+            self._check_left()
         else:
             self._check_rare(kind, seq, detail)
         self._owner.on_message(self._child, kind, flags, detail, spent, seq, payload)
@@ -222,6 +228,15 @@ class Boundary:
             message = f"sent a message of the unknown kind {kind}"
             raise Breach(message)
 
+    def _check_left(self) -> None:
+        """One look finds at most one thing of each kind, and there are two after an answer."""
+        answered, count = self._left
+        count = count + 1 if answered == self._child.answered else 1
+        self._left = self._child.answered, count
+        if count > _MOST_LEFT:
+            message = f"said {count} times what one job has left"
+            raise Breach(message)
+
     def _check_stacks(self, seq: int) -> None:
         if not self._stacks:
             message = "told where its jobs are, and nobody had asked"
@@ -245,6 +260,7 @@ def _limits_of(terms: Terms) -> dict[int, int]:
         LINE: _LONGEST_LINE,
         STACKS: _LONGEST_STACK,
         REQUEST: _LONGEST_REQUEST,
+        LEFT: 8,
     }
 
 

@@ -337,6 +337,9 @@ class ForkServer:
             "concurrency": self._order.concurrency,
             "preload": self._order.is_preloading,
             "max_result": self._order.max_result,
+            "is_tidied": not self._order.policy.fresh,
+            "may_leave_processes": self._order.policy.leave_processes
+            or not self._order.policy.may_fork,
             "path": sys.path,
             "scratch": self.scratch,
             "groups": self.group.folders,

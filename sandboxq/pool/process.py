@@ -124,6 +124,7 @@ class Child:
         "is_paused",
         "is_strict",
         "is_stuck",
+        "left",
         "lines",
         "memory",
         "most_calls",
@@ -179,7 +180,7 @@ class Child:
         self.start_failure = ""
         self.is_stuck = False
         self.progress_at = 0.0
-        self.answered = 0
+        self.answered = self.left = 0  # jobs, and bytes of memory that they have left
         self.user_us = self.system_us = 0  # CPU until its last answer
         # When it is to be replaced: see recycler.py.
         self.most_calls = self.due_calls = sys.maxsize

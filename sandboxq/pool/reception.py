@@ -16,6 +16,7 @@ from sandboxq.child.frames import (
     HAS_BLOB,
     HAS_OUTPUT,
     IS_ASYNC,
+    LEFT,
     LINE,
     LOG,
     MICROSECONDS_LIMIT,
@@ -32,15 +33,17 @@ from sandboxq.child.frames import (
     START_FAILED,
     STREAMS,
     decode_failure,
+    decode_left,
     decode_request,
     encode_refusal,
 )
 from sandboxq.errors import JobCrashed, ResultTooLarge
-from sandboxq.outcome import Completed
+from sandboxq.outcome import Completed, HandedBack
 from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
 from sandboxq.pool.breach import Breach
 from sandboxq.pool.death import failure_from_ending
 from sandboxq.pool.json_text import COMMON, check_json
+from sandboxq.pool.leftovers import Leftovers
 from sandboxq.pool.question import Question
 
 if TYPE_CHECKING:
@@ -60,6 +63,11 @@ _unpack = REPLY.unpack_from
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 
 
+def _dismiss(pool: Pool, child: Child, why: str) -> None:
+    """Replace a child; asked when there is a crew."""
+    pool.crew.dismiss(child, why)
+
+
 class Reception:
     """Hears the children of one pool."""
 
@@ -69,6 +77,7 @@ class Reception:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._has_reported = False
+        self._leftovers = Leftovers(partial(_dismiss, pool))
 
     def on_readable(self, child: Child) -> None:
         """Read a child's messages, then give it new calls."""
@@ -192,6 +201,8 @@ class Reception:
             self._go_on(child)
         elif kind == RETURNED:
             self._on_returned(child, range(seq, seq + detail))
+        elif kind == LEFT:
+            self._leftovers.hear(child, child.flying.get(seq), detail, decode_left(payload))
         elif kind == START_FAILED:
             reason, stack, _ = decode_failure(payload)
             child.start_failure = f"{reason}\n{stack}".rstrip()
@@ -289,4 +300,6 @@ class Reception:
             # It leaves by itself, and other jobs of it go back: this one alone is to blame.
             child.victim = call
             pool.crew.leave(child)
+            if child.left:  # by jobs before it: it runs again, elsewhere
+                outcome = HandedBack(was_started=True, is_neighbour=True)
         pool.tell(call, outcome, seconds)

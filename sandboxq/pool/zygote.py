@@ -274,6 +274,8 @@ class _Zygote:
             order["memory"],
             self._order["max_result"],
             order["policy"],
+            is_tidied=self._order["is_tidied"],
+            may_leave_processes=self._order["may_leave_processes"],
         )
         loop.live(link, processor, settings)
 

@@ -43,6 +43,8 @@ class Policy:
     add to, ``*`` for all) belong to ``strict``. ``environment`` names
     variables that a child gets: under ``strict`` besides a few harmless ones, else instead of all.
 
+    What a job has started is ended after it, unless there is ``leave_processes``.
+
     Raises:
         UsageError: the name or a value makes no sense.
     """
@@ -62,6 +64,7 @@ class Policy:
     user: str | None = None
     fresh: bool = False
     add_to: tuple[str, ...] | list[str] = ()
+    leave_processes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; lists become tuples, and paths absolute."""
@@ -123,6 +126,7 @@ class Policy:
         grants += [f"user {self.user}"] if self.user else []
         grants += ["one child a job"] if self.fresh else []
         grants += [f"add jobs to {', '.join(self.add_to)}"] if self.add_to else []
+        grants += ["processes outlive their job"] if self.leave_processes else []
         return ["; ".join(grants)]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import MechanismMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 # The least that a file or folder takes, its name and inode included.
 _BLOCK = 4096
@@ -119,6 +120,26 @@ def remove_scratch(path: str) -> None:
         os.rmdir(path)  # noqa: PTH106 - pathlib is not worth its import here
     except OSError:
         return
+
+
+def empty_scratch(folder: int, *, keep: Container[str], seconds: float) -> int:
+    """Remove what is in an open folder, but for the names to ``keep``; return how many there were.
+
+    Raises: TimeoutError when that takes longer than so many seconds.
+    """
+    until = time.monotonic() + seconds
+    removed = 0
+    for name in os.listdir(folder):
+        if name in keep:
+            continue
+        if time.monotonic() > until:
+            raise TimeoutError
+        try:
+            os.unlink(name, dir_fd=folder)
+        except OSError:
+            remove_scratch(f"/proc/self/fd/{folder}/{name}")
+        removed += 1
+    return removed
 
 
 def _lift(name: str, top: int, name_of_ours: str, number: int) -> int:

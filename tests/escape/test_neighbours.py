@@ -94,14 +94,13 @@ _STRICT = (Policy("strict"), Policy("strict", subprocess=True))
 async def _attacked(path: Path, policy: str | Policy, *data: Any) -> tuple[Outcome, Outcome]:
     """Return the ends of attacker and victim, one child each; data "PID" and "SEQ" are its."""
     async with open_pool(path, size=2, policy=policy) as desk:
-        before = set(desk.pool.pids)
         victim = desk.submit("victim")
         child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
         frame = REPLY.pack(DONE, 0, 0, 0, victim.seq, 0, 0, 0) + b'"forged"'
         known = {"PID": child.pid, "SEQ": victim.seq, "FRAME": frame.hex()}
         attack = desk.submit([known.get(each, each) for each in data])
         outcomes = await desk.outcome(attack), await desk.outcome(victim)
-        assert set(desk.pool.pids) == before
+        assert child.pid in desk.pool.pids  # the attacker's may be replaced, for what it holds
         return outcomes
 
 

@@ -45,6 +45,8 @@ _LIES = {
     "a flood of questions of no call": "flood(frame(26, 0, struct.pack('<I', 1)))",
     "a flood of reports of no call": "flood(frame(20, 0, b'row'))",
     "a flood of reports": "flood(frame(20, seq, bytes(60000)))",
+    "a flood of what is left": "flood(frame(30, seq, bytes(8)))",
+    "much that is left": "s.send(frame(30, seq, bytes(9)))",
     "a flood of lines": "flood(frame(22, seq, b'line'))",
 }  # fmt: skip
 _TEXT = """

@@ -1,0 +1,379 @@
+"""What a job leaves behind does not reach the next: looked for after jobs, and cleared.
+
+    job ends ──► may something have changed? (an audit hook) ──► look, before the answer
+             └─► the time for a look, or nothing to do      ──► look, after it
+    look: processes, temporary files, descriptors, threads, handlers, …  ──► clear, LEFT
+                                                         cannot be cleared ──► LEFT, leave
+
+The coordinator replaces a child that leaves. A look takes some 15 µs: it comes after each job, but
+not while one job of microseconds follows the other: then they share one, unless they do what raises
+an audit event.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import socket
+import stat
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child import remains
+from sandboxq.child.frames import LEFT, encode_left
+from sandboxq.child.process_state import CannotRestore, limits_now, states_now
+from sandboxq.child.strays import Processes, Threads
+from sandboxq.sandbox.scratch import empty_scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.child.link import Link, Message
+
+# So often, in the long run, where nothing hints at a change: 0.5 % of the time of a busy child.
+# After a rest, so many may follow each other at once.
+_INTERVAL_NS = 3_000_000
+_BURST_NS = 20 * _INTERVAL_NS
+# From the end of a job in an event loop to a look; several jobs share one.
+LOOK_SECONDS = _INTERVAL_NS / 1e9
+# What may leave something behind raises one of these (PEP 578); C code may not, and is seen later.
+_FILES = frozenset({"open", "socket.__new__", "os.mkdir", "tempfile.mkstemp", "tempfile.mkdtemp"})
+_OTHERS = frozenset(
+    {
+        "os.chdir",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.putenv",
+        "os.unsetenv",
+        "os.system",
+        "subprocess.Popen",
+        "resource.setrlimit",
+        "resource.prlimit",
+        "_thread.start_new_thread",
+        "_thread.start_joinable_thread",
+    }
+)
+_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
+# Descriptors that jobs may keep for those after them; sockets, which are connections, count less.
+_KEPT_DESCRIPTORS = 16
+# Memory that is worth a word: this part of the grant.
+_SHARE = 8
+_SCRATCH_SECONDS = 0.25
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_DATA_FIELD = 5  # of /proc/PID/statm
+
+
+_NO_HINT, _FILES_HINT, _FULL_HINT = range(3)
+
+
+class Leaving(Exception):
+    """What a job has left cannot be cleared: this child ends, after its answer."""
+
+
+class _CannotClear(Exception):
+    """The coordinator was told that this child leaves."""
+
+
+class Leftovers:
+    """Looks after the jobs of one child, one at a time."""
+
+    def __init__(self, link: Link, *, memory: int | None, may_leave_processes: bool) -> None:
+        """Take what is there now for what is to be there: setup() has run."""
+        # What a job that runs has done: set by an audit hook, heeded before the answer.
+        self.hint = _NO_HINT
+        self._due = 0  # when the next look may be, in nanoseconds of perf_counter
+        self._is_behind = False  # a job has ended that was not looked after
+        self._is_timed = False  # waiting for a message ends after the interval
+        self.must_leave = False  # the coordinator knows
+        self._may_have_limits = False
+        self._link = link
+        self._memory = memory
+        self._states = states_now()
+        self._limits = limits_now()
+        self._threads = Threads()
+        self._processes = None if may_leave_processes else Processes()
+        self._scratch = _Scratch(os.environ.get("TMPDIR", "") if memory is not None else "")
+        self._descriptors = _Descriptors()
+        self._held = _Memory(memory)
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, _: object) -> None:
+        if event in _OTHERS:
+            self.hint = _FULL_HINT
+            self._may_have_limits |= event in _LIMITS
+        elif event in _FILES and not self.hint:
+            self.hint = _FILES_HINT
+
+    def heed(self, seq: int) -> None:
+        """Look, before a job is answered, for what it may have left by what it did."""
+        if self.hint == _FULL_HINT:
+            self._look(self._look_at_doings, seq)
+        else:
+            self._look(self._look_at_files, seq)
+
+    def after_job(self, seq: int, now_ns: int) -> None:
+        """Look after a job, if it is time to. Raises: Leaving."""
+        if now_ns > self._due:
+            self.look(seq)
+        else:
+            self._is_behind = True
+        if self.must_leave:
+            raise Leaving
+
+    def receive(self) -> Message | None:
+        """Return the next message; look after the last job when none comes soon. Raises: Leaving.
+
+        Not at once: children wait for each other's coordinator every few jobs.
+        """
+        link = self._link
+        if self._is_behind and not self._is_timed:
+            link.wait_at_most(_INTERVAL_NS // 1000)
+            self._is_timed = True
+        try:
+            return link.receive()
+        except BlockingIOError:
+            self._is_timed = False
+            link.wait_at_most(0)
+        if self._is_behind:
+            self.look()
+        if self.must_leave:
+            raise Leaving
+        return link.receive()
+
+    def look(self, seq: int = 0) -> None:
+        """Look for everything, and clear it."""
+        self._look(self._look_at_all, seq)
+        self._due = max(self._due, time.perf_counter_ns() - _BURST_NS) + _INTERVAL_NS
+        self._is_behind = self._may_have_limits = False
+
+    def look_beside_jobs(self) -> None:
+        """Look for what is not that of jobs that run, as far as it must not grow without end."""
+        self._look(self._look_at_growth, 0)
+
+    def _look_at_growth(self, seq: int) -> None:
+        self._check_descriptors(seq)
+        self._weigh(seq)
+
+    def _look(self, look: Callable[[int], None], seq: int) -> None:
+        """Look; whatever goes wrong with that, the child leaves."""
+        try:
+            if not self.must_leave:
+                look(seq)
+        except _CannotClear:
+            self.must_leave = True
+        except Exception:  # noqa: BLE001 - a job has closed or patched what this looks with
+            self.must_leave = True
+            self._tell(seq, remains.SETTINGS, 1)
+        self.hint = _NO_HINT  # what the look itself has opened included
+
+    def _look_at_files(self, seq: int) -> None:
+        self._clear_scratch(seq)
+        self._check_descriptors(seq)
+
+    def _look_at_all(self, seq: int) -> None:
+        self._look_at_doings(seq)
+        self._weigh(seq)  # never before the answer: what a job holds itself is no leftover
+
+    def _look_at_doings(self, seq: int) -> None:
+        self._end_processes(seq)
+        self._restore(seq)
+        if self._threads.are_there() and (count := self._threads.settle()):
+            self._tell(seq, remains.THREADS, count, leaves=True)
+        self._look_at_files(seq)
+
+    def _end_processes(self, seq: int) -> None:
+        if self._processes is None or not self._processes.are_there():
+            return
+        try:
+            count = self._processes.end()
+        except TimeoutError:
+            self._tell(seq, remains.PROCESSES, 1, leaves=True)
+            return
+        if count:
+            self._tell(seq, remains.PROCESSES, count)
+
+    def _restore(self, seq: int) -> None:
+        states = self._states
+        if self._may_have_limits:
+            states = [*states, self._limits]
+        for state in states:
+            if state.is_changed():
+                try:
+                    state.restore()
+                except CannotRestore:
+                    self._tell(seq, state.kind, 1, leaves=True)
+                else:
+                    self._tell(seq, state.kind, 1)
+
+    def _clear_scratch(self, seq: int) -> None:
+        if not self._scratch.is_changed():
+            return
+        try:
+            count = self._scratch.empty()
+        except TimeoutError:
+            self._tell(seq, remains.SCRATCH, 1, leaves=True)
+            return
+        if count:
+            self._tell(seq, remains.SCRATCH, count)
+
+    def _check_descriptors(self, seq: int) -> None:
+        if count := self._descriptors.too_many():
+            self._tell(seq, remains.DESCRIPTORS, count, leaves=True)
+
+    def _weigh(self, seq: int) -> None:
+        left = self._held.grown()
+        if left:
+            self._tell(seq, remains.MEMORY, left, leaves=self._held.is_leaking)
+
+    def _tell(self, seq: int, kind: int, count: int, *, leaves: bool = False) -> None:
+        detail = kind | remains.LEAVES if leaves else kind
+        if self.must_leave:
+            detail |= remains.LEAVES
+        self._link.answer(LEFT, seq, encode_left(count), detail=detail)
+        if leaves:
+            raise _CannotClear
+
+
+class _Scratch:
+    """The child's own folder of temporary files."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._seen = 0
+        self._kept: set[str] = set()
+        if path:
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._kept = set(os.listdir(self._fd))  # noqa: PTH208 - by descriptor
+            self._seen = os.fstat(self._fd).st_mtime_ns
+
+    def is_changed(self) -> bool:
+        return self._fd >= 0 and os.fstat(self._fd).st_mtime_ns != self._seen
+
+    def empty(self) -> int:
+        """Remove what jobs have left; return how many things lay there. Raises: TimeoutError."""
+        count = empty_scratch(self._fd, keep=self._kept, seconds=_SCRATCH_SECONDS)
+        self._seen = os.fstat(self._fd).st_mtime_ns
+        tempfile: Any = sys.modules.get("tempfile")
+        if tempfile is not None and tempfile.tempdir not in (None, self._path):
+            tempfile.tempdir = None  # a job's own place: looked up again
+        if count and "multiprocessing.process" in sys.modules:
+            process = sys.modules["multiprocessing.process"].current_process()
+            process._config.pop("tempdir", None)  # noqa: SLF001 - the folder that it had made is gone
+        return count
+
+
+class _Descriptors:
+    """Which are open, and whether the new ones are harmless."""
+
+    def __init__(self) -> None:
+        self._fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._known = set(self._open())
+        spare = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - len(self._known)) // 4
+        self._most, self._most_files = max(1, spare), max(1, min(_KEPT_DESCRIPTORS, spare))
+        self._seen = self._size()
+
+    def _size(self) -> int:
+        """Return how many there are; kernels before 6.2 say 0."""
+        return os.fstat(self._fd).st_size
+
+    def _open(self) -> list[int]:
+        return [int(name) for name in os.listdir(self._fd)]  # noqa: PTH208 - by descriptor
+
+    def too_many(self) -> int:
+        """Return how many jobs have left, when they must not stay; 0 while they may."""
+        size = self._size()
+        if size and size <= self._seen:
+            return 0
+        if self._must_go(self._new()):
+            gc.collect()  # what only a circle of objects holds is nobody's
+            new = self._new()
+            if self._must_go(new):
+                return len(new)
+        self._seen = self._size()
+        return 0
+
+    def _new(self) -> list[int]:
+        """Return what is open that was not before the first job."""
+        return [fd for fd in self._open() if fd not in self._known and _is_open(fd)]
+
+    def _must_go(self, fds: list[int]) -> bool:
+        files = [fd for fd in fds if not _is_socket(fd)]
+        is_many = len(fds) > self._most or len(files) > self._most_files
+        return is_many or any(map(_is_harmful, fds))
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
+def _is_open(fd: int) -> bool:
+    """Tell whether it is still there: the one by which the folder was listed is not."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _is_harmful(fd: int) -> bool:
+    """Tell whether others would meet it: a lock, a port, a file that has no name any more."""
+    try:
+        facts = os.fstat(fd)
+        if stat.S_ISSOCK(facts.st_mode):
+            return _is_listening(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            return False
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:  # noqa: PTH123 - pathlib is not worth its import here
+            return not facts.st_nlink or b"lock:" in info.read()
+    except OSError:
+        return False
+
+
+def _is_listening(fd: int) -> bool:
+    with socket.socket(fileno=os.dup(fd)) as other:
+        return bool(other.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+class _Memory:
+    """What jobs have left of memory that is this process's own."""
+
+    def __init__(self, memory: int | None) -> None:
+        self.is_leaking = False
+        self._memory = memory
+        self._step = (memory or 0) // _SHARE
+        self._fd = -1
+        if memory is not None:
+            with suppress(OSError):
+                self._fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._first = self._told = self._data()
+        self._times = 0
+
+    def _data(self) -> int:
+        if self._fd < 0:
+            return 0
+        return int(os.pread(self._fd, 256, 0).split()[_DATA_FIELD]) * _PAGE
+
+    def grown(self) -> int:
+        """Return how many bytes jobs have left, when that is news: another step of the grant.
+
+        Once is a cache, perhaps; when it grows on to half of the grant, it is a leak.
+        """
+        if self._fd < 0 or self._data() < self._told + self._step:
+            return 0
+        gc.collect()
+        data = self._data()
+        if data < self._told + self._step:
+            return 0
+        self._told = data
+        self._times += 1
+        left = data - self._first
+        self.is_leaking = self._times > 1 and left > (self._memory or 0) // 2
+        return left

@@ -1,0 +1,253 @@
+"""What belongs to the whole process and outlives a job: looked at after jobs, and put back.
+
+Read in some microseconds all together; each knows how it is put back, or that it cannot be.
+"""
+
+from __future__ import annotations
+
+# What the standard library wraps: locale imports re for one function, and signal makes members of
+# enumerations of all that it returns, which takes forty times as long.
+import _locale as _locale_module
+import _signal  # type: ignore[import-not-found]  # has no stubs
+import contextlib
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child import remains
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGNALS = [int(number) for number in signal.valid_signals()]
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS = [number for name, number in vars(resource).items() if name.startswith("RLIMIT_")]
+_STANDARD = (0, 1, 2)
+
+
+class CannotRestore(Exception):
+    """What a job has changed stays changed: its child is to leave."""
+
+
+class State:
+    """One thing: how to read it, and how to make it again what it was."""
+
+    __slots__ = ("_read", "_restore", "kind", "was")
+
+    def __init__(
+        self, kind: int, read: Callable[[], Any], restore: Callable[[Any], object]
+    ) -> None:
+        """Remember how it is now; ``restore`` may raise anything when it cannot."""
+        self.kind = kind
+        self._read = read
+        self._restore = restore
+        self.was = read()
+
+    def is_changed(self) -> bool:
+        """Tell whether it is not what it was."""
+        return bool(self._read() != self.was)
+
+    def restore(self) -> None:
+        """Put it back. Raises: CannotRestore."""
+        try:
+            self._restore(self.was)
+        except Exception as error:
+            raise CannotRestore from error
+        if self.is_changed():
+            raise CannotRestore
+
+
+def states_now() -> list[State]:
+    """Return everything that is looked at after jobs, as it is now."""
+    states = [
+        State(remains.HANDLERS, _handlers, _restore_handlers),
+        State(remains.HANDLERS, _blocked, _restore_blocked),
+        State(remains.TIMERS, _timers, _stop_timers),
+        State(remains.DIRECTORY, _directory, os.chdir),
+        State(remains.ENVIRONMENT, _environment, _restore_environment),
+        State(remains.STREAMS, _streams, _cannot),
+        State(remains.LIMITS, _priority, _restore_priority),
+        State(remains.SETTINGS, _ids, _cannot),
+        State(remains.SETTINGS, _interpreter, _restore_interpreter),
+        State(remains.SETTINGS, lambda: list(sys.path), _restore_path),
+        State(remains.SETTINGS, _locale, _restore_locale),
+        _umask(),
+    ]
+    if "decimal" in sys.modules:
+        states.append(State(remains.SETTINGS, _decimal, _restore_decimal))
+    if "numpy" in sys.modules:
+        numpy = sys.modules["numpy"]
+        states.append(State(remains.SETTINGS, numpy.geterr, lambda was: numpy.seterr(**was)))
+    return states
+
+
+def limits_now() -> State:
+    """Return the limits of resources, which are dearer to read, and raise an audit event."""
+    return State(remains.LIMITS, _limits, _restore_limits)
+
+
+def _cannot(was: Any) -> None:
+    del was
+    raise CannotRestore
+
+
+# ── signals and timers ──
+
+
+def _handlers() -> list[Any]:
+    return list(map(_signal.getsignal, _SIGNALS))
+
+
+def _restore_handlers(was: list[Any]) -> None:
+    for number, handler in zip(_SIGNALS, was, strict=True):
+        if _signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _blocked() -> set[Any]:
+    return set(_signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def _restore_blocked(was: set[Any]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, was)
+
+
+def _timers() -> list[bool]:
+    return [any(signal.getitimer(timer)) for timer in _TIMERS]
+
+
+def _stop_timers(was: list[bool]) -> None:
+    for timer, did_run in zip(_TIMERS, was, strict=True):
+        if not did_run:
+            signal.setitimer(timer, 0)
+
+
+# ── files and limits ──
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - pathlib is not worth its import here
+    except OSError:
+        return None  # it was removed
+
+
+def _umask() -> State:
+    """Return the umask, which is only read by setting it."""
+    was = os.umask(0o022)
+    os.umask(was)
+    return State(remains.UMASK, lambda: os.umask(was), os.umask)
+
+
+def _streams() -> list[tuple[int, int]]:
+    """Return what the standard descriptors lead to."""
+    found = []
+    for fd in _STANDARD:
+        try:
+            facts = os.fstat(fd)
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((facts.st_dev, facts.st_ino))
+    return found
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(number) for number in _LIMITS]
+
+
+def _restore_limits(was: list[tuple[int, int]]) -> None:
+    for number, limits in zip(_LIMITS, was, strict=True):
+        if resource.getrlimit(number) != limits:
+            resource.setrlimit(number, limits)
+
+
+def _priority() -> tuple[int, set[int]]:
+    return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+
+
+def _restore_priority(was: tuple[int, set[int]]) -> None:
+    priority, cores = was
+    os.sched_setaffinity(0, cores)
+    if os.getpriority(os.PRIO_PROCESS, 0) != priority:
+        os.setpriority(os.PRIO_PROCESS, 0, priority)
+
+
+def _ids() -> tuple[Any, ...]:
+    return os.getresuid(), os.getresgid()
+
+
+# ── the interpreter ──
+
+
+def _environment() -> dict[bytes, bytes]:
+    return dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - a tenth of the time of dict(os.environb)
+
+
+def _restore_environment(was: dict[bytes, bytes]) -> None:
+    for name in [name for name in os.environb if name not in was]:
+        del os.environb[name]
+    for name, value in was.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
+
+
+def _interpreter() -> tuple[Any, ...]:
+    return (
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        socket.getdefaulttimeout(),
+        gc.isenabled(),
+        gc.get_threshold(),
+        (sys.gettrace(), sys.getprofile()),
+        (sys.excepthook, sys.unraisablehook, threading.excepthook),
+        sys.stdin,
+    )
+
+
+def _restore_interpreter(was: tuple[Any, ...]) -> None:
+    recursion, interval, timeout, is_collecting, threshold, tracing, hooks, stdin = was
+    sys.setrecursionlimit(recursion)
+    sys.setswitchinterval(interval)
+    socket.setdefaulttimeout(timeout)
+    (gc.enable if is_collecting else gc.disable)()
+    gc.set_threshold(*threshold)
+    sys.settrace(tracing[0])
+    sys.setprofile(tracing[1])
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    sys.stdin = stdin
+
+
+def _restore_path(was: list[str]) -> None:
+    sys.path[:] = was
+
+
+def _locale() -> str:
+    return _locale_module.setlocale(_locale_module.LC_ALL)
+
+
+def _restore_locale(was: str) -> None:
+    _locale_module.setlocale(_locale_module.LC_ALL, was)
+
+
+def _decimal() -> tuple[Any, ...]:
+    context = sys.modules["decimal"].getcontext()
+    return (
+        context.prec,
+        context.rounding,
+        (context.Emin, context.Emax, context.capitals, context.clamp),
+        dict(context.traps),
+    )
+
+
+def _restore_decimal(was: tuple[Any, ...]) -> None:
+    context = sys.modules["decimal"].getcontext()
+    context.prec, context.rounding, rest, traps = was
+    context.Emin, context.Emax, context.capitals, context.clamp = rest
+    with contextlib.suppress(AttributeError):
+        context.traps.update(traps)

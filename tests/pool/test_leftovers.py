@@ -1,0 +1,321 @@
+"""What a job leaves behind does not reach the next one of its child."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandboxq import Policy
+from sandboxq.outcome import Completed, HandedBack
+from sandboxq.sandbox.family import children_of, living
+from sandboxq.telemetry import ChildRecycled
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import open_pool
+
+if TYPE_CHECKING:
+    from tests.pool.desk import Desk
+
+PROCESSOR = """
+import ctypes, decimal, fcntl, gc, locale, os, resource, signal, socket, subprocess, sys, tempfile
+import threading, time
+keep = []
+
+def process(job):
+    do, *arguments = job.data
+    return globals()[do](*arguments)
+
+def pid(): return os.getpid()
+
+# ── what it leaves ──
+def chdir(): os.chdir("/")
+def umask(): os.umask(0o777)
+def environment():
+    os.environ["LEFT"] = "1"
+    os.environ.pop("PATH", None)
+def handler(): signal.signal(signal.SIGUSR1, lambda *_: None)
+def ignored(): signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def mask(): signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+def alarm(): signal.alarm(1)
+def timer(): signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
+def path(): sys.path.insert(0, "/nowhere")
+def precision(): decimal.getcontext().prec = 3
+def recursion(): sys.setrecursionlimit(90)
+def timeout(): socket.setdefaulttimeout(0.001)
+def no_gc(): gc.disable()
+def cores(): os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+def hooks(): sys.excepthook = threading.excepthook = None
+def limit(): resource.setrlimit(resource.RLIMIT_NOFILE, (20, resource.getrlimit(7)[1]))
+def hard_limit(): resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+def nice(): os.nice(5)
+def streams():
+    os.close(1)
+    os.close(2)
+def fds(count):
+    for _ in range(count): keep.append(open("/dev/null"))
+def few_fds(): keep.append(open("/dev/null"))
+def pipes(): keep.extend(os.pipe() for _ in range(40))
+def lock(path):
+    file = open(path, "w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    keep.append(file)
+def port():
+    server = socket.create_server(("127.0.0.1", 0))
+    keep.append(server)
+def unlinked():
+    file = tempfile.TemporaryFile()
+    file.write(b"x" * 1000)
+    keep.append(file)
+def circle():
+    files = [open("/dev/null") for _ in range(100)]
+    files.append(files)
+def temporary():
+    os.close(tempfile.mkstemp()[0])
+    os.makedirs(os.path.join(tempfile.mkdtemp(), *"abc"))
+    os.symlink("/etc", os.path.join(tempfile.gettempdir(), "link"))
+def sleeper(): return subprocess.Popen(["sleep", "300"]).pid
+def session():
+    script = "setsid sleep 300 & setsid setsid sleep 300 & wait"
+    subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    time.sleep(0.2)
+def daemon():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork(): os._exit(0)
+        os.execvp("sleep", ["sleep", "300"])
+    os.wait()
+def zombie():
+    pid = os.fork()
+    if pid == 0: os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+def spawned_by_c(): ctypes.CDLL(None).system(b"sleep 300 &")
+def multi():
+    import multiprocessing
+    from multiprocessing import shared_memory
+    keep.append(multiprocessing.Pool(2))
+    shared_memory.SharedMemory(create=True, size=100).close()
+def tree_and_sleep():
+    subprocess.Popen(["sh", "-c", "sleep 300 & sleep 300"])
+    time.sleep(60)
+def thread():
+    threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+def own_thread():
+    def wait(): time.sleep(300)
+    threading.Thread(target=wait, daemon=True).start()
+def busy():
+    threading.Thread(target=lambda: [x for x in iter(int, 1)], daemon=True).start()
+def later(): threading.Timer(0.5, os._exit, (9,)).start()
+def hog(mb): keep.append(bytearray(mb << 20))
+def use(mb): return len(bytearray(mb << 20))
+
+# ── what the next one sees ──
+def state():
+    return [
+        os.getcwd(), os.umask(os.umask(0o22)), sys.path,
+        sorted(item for item in os.environ.items() if item[0] not in ("TMPDIR", "SANDBOXQ_CHILD")),
+        str(signal.getsignal(signal.SIGUSR1)), str(signal.getsignal(signal.SIGCHLD)),
+        sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), decimal.getcontext().prec,
+        sys.getrecursionlimit(), socket.getdefaulttimeout(), gc.isenabled(),
+        sorted(os.sched_getaffinity(0)), sys.excepthook.__name__,
+        resource.getrlimit(resource.RLIMIT_NOFILE), os.getpriority(os.PRIO_PROCESS, 0),
+        signal.getitimer(signal.ITIMER_REAL), signal.getitimer(signal.ITIMER_VIRTUAL),
+        [os.fstat(fd).st_mode for fd in (0, 1, 2)], os.listdir(tempfile.gettempdir()),
+        threading.active_count(),
+    ]
+def files(): return len(os.listdir("/proc/self/fd"))
+"""
+
+CLEARED = [
+    "chdir umask environment handler ignored mask alarm timer path precision recursion timeout",
+    "no_gc cores hooks limit temporary sleeper session daemon zombie circle later",
+]
+REPLACED = ["hard_limit", "streams", "pipes", "port", "unlinked", "own_thread", "busy"]
+
+
+@pytest.fixture
+def processor(tmp_path: Path) -> Path:
+    """Return the file of a processor whose jobs leave what they are told to."""
+    path = tmp_path / "leaves.py"
+    path.write_text(PROCESSOR)
+    return path
+
+
+def left_running(desk: Desk) -> list[int]:
+    """Return the processes below children."""
+    below = [pid for child in desk.pool.pids for pid in children_of(child)]
+    return living(below)
+
+
+def shared_memory() -> set[str]:
+    """Return the names of what multiprocessing has in shared memory."""
+    return {path.name for path in Path("/dev/shm").glob("psm_*")}
+
+
+@pytest.mark.parametrize("do", " ".join(CLEARED).split())
+def test_what_is_left_is_cleared(
+    processor: Path, do: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the same child; the next job sees what the first one saw."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            pid, before = await desk.value(["pid"]), await desk.value(["state"])
+            assert await desk.value(["files"])
+            for _ in range(2):
+                await desk.value([do])
+                assert await desk.value(["state"]) == before
+                assert left_running(desk) == []
+            assert await desk.value(["pid"]) == pid
+
+    with caplog.at_level(logging.WARNING, "sandboxq.pool"):
+        run_async(main())
+    said = [record.getMessage() for record in caplog.records if "left" in record.getMessage()]
+    assert len(said) == (do not in {"zombie", "circle", "later"}), said
+
+
+@pytest.mark.parametrize("do", REPLACED)
+def test_what_cannot_be_cleared_ends_its_child(processor: Path, do: str) -> None:
+    """After its answer; the next job has another one."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            pid, before = await desk.value(["pid"]), await desk.value(["state"])
+            assert await desk.value([do]) is None
+            assert await desk.value(["state"]) == before
+            assert await desk.value(["pid"]) != pid
+            assert [event.why for event in desk.events if isinstance(event, ChildRecycled)]
+
+    run_async(main())
+
+
+def test_leaked_descriptors_fail_nobody(processor: Path, tmp_path: Path) -> None:
+    """Thousands at once, some each time, or one that holds a lock; a few are a connection."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            pid = await desk.value(["pid"])
+            await desk.value(["few_fds"])
+            assert await desk.value(["pid"]) == pid
+            await desk.value(["fds", 3000])
+            assert await desk.value(["files"]) < 50
+            for _ in range(60):
+                await desk.value(["fds", 5])
+            assert await desk.value(["files"]) < 60
+            for _ in range(3):
+                await desk.value(["lock", str(tmp_path / "lock")])
+
+    run_async(main())
+
+
+def test_what_c_code_starts_is_ended_too(processor: Path) -> None:
+    """Nothing tells of it: it is found at the next look."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            await desk.value(["spawned_by_c"])
+            assert await desk.value(["pid"])
+
+            async def is_ended() -> bool:
+                return left_running(desk) == []
+
+            await wait_until_async(is_ended)
+
+    run_async(main())
+
+
+def test_pools_of_processes_go_and_can_be_made_again(processor: Path) -> None:
+    """The helpers of multiprocessing are made anew, and leaked shared memory is freed."""
+
+    async def main() -> None:
+        before = shared_memory()
+        async with open_pool(processor, policy="limits") as desk:
+            for _ in range(3):
+                await desk.value(["multi"])
+                assert await desk.value(["pid"])
+                assert left_running(desk) == []
+            assert not any("died unexpectedly" in line for _, _, line in desk.lines), desk.lines
+        assert shared_memory() <= before
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("name", ["timeout", "cancel"])
+def test_the_tree_ends_with_a_soft_end(processor: Path, name: str) -> None:
+    """The child lives on, and what the job had started does not."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            pid = await desk.value(["pid"])
+            call = desk.submit(
+                ["tree_and_sleep"], timeout=1.0 if name == "timeout" else None, grace=8
+            )
+            await desk.until_begun(call)
+            if name == "cancel":
+                from sandboxq.errors import JobCancelled
+
+                await wait_until_async(lambda: _has_some(desk))
+                desk.pool.cancel_call(call, JobCancelled("enough"), grace=8)
+            await desk.outcome(call)
+            assert left_running(desk) == []
+            assert await desk.value(["pid"]) == pid
+
+    run_async(main())
+
+
+async def _has_some(desk: Desk) -> bool:
+    return len(left_running(desk)) > 0
+
+
+def test_memory_that_others_left_is_nobody_elses_fault(processor: Path) -> None:
+    """Who runs out because of it goes back, runs again in another child, and succeeds there."""
+
+    async def main() -> None:
+        policy = Policy("limits", memory=400 << 20)
+        async with open_pool(processor, policy=policy) as desk:
+            for _ in range(3):
+                await desk.value(["hog", 250])
+                first = await desk.run(["use", 300])
+                assert isinstance(first, HandedBack), first
+                assert (first.was_started, first.is_neighbour) == (True, True)
+                assert isinstance(await desk.run(["use", 300]), Completed)
+            for _ in range(20):
+                await desk.value(["hog", 60])  # leaks: children are replaced before they are full
+            failed = await desk.failure(["use", 1000])
+            assert failed.cause == "JobMemoryExceeded"
+
+    run_async(main())
+
+
+def test_leave_processes_leaves_them(processor: Path) -> None:
+    """For jobs whose work it is to start something; they end with their child."""
+
+    async def main() -> None:
+        policy = Policy("limits", leave_processes=True)
+        async with open_pool(processor, policy=policy) as desk:
+            pid = await desk.value(["sleeper"])
+            assert await desk.value(["pid"])
+            assert pid in left_running(desk)
+
+    run_async(main())
+
+
+def test_jobs_of_microseconds_are_looked_after(processor: Path) -> None:
+    """Between others in one packet, too, and when no other comes."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            home = (await desk.value(["state"]))[0]
+            for _ in range(200):
+                await desk.value(["pid"])
+            calls = desk.submit_all([["pid"] if i % 10 else ["chdir"] for i in range(300)])
+            states = desk.submit_all([["state"]] * 5)
+            for call in [*calls, *states]:
+                assert isinstance(await desk.outcome(call), Completed)
+            found: Any = [await desk.value(["state"]) for _ in range(3)]
+            assert {state[0] for state in found} == {home}
+            await desk.value(["streams"])
+            assert isinstance(await desk.run(["pid"]), Completed)
+
+    run_async(main())
