@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sandboxq.broker.marks import Mark
 from sandboxq.broker.report import report, reported
 from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ class Reports:
         self.unwritten_bytes = 0
         self._most = MOST_REPORTS
         self._tries = 0
+        self._seldom = Seldom()
         # Of these it is not known whether Redis has them.
         self._unsure: list[Report] = []
         self.rows: list[Report] = []
@@ -87,7 +89,7 @@ class Reports:
             self._halve(rows)
             raise
         except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
-            say_refused(f"{len(rows)} progress and log rows", error)
+            self._seldom.warn("reports were refused, and are sent again in smaller groups", error)
             self._halve(rows)
             self._tries += 1
             if len(rows) > 1 or self._tries < MOST_TRIES:
@@ -132,9 +134,3 @@ class Reports:
             gone = set(map(id, rows))
             self.rows = [row for row in self.rows if id(row) not in gone]
         self.unwritten_bytes -= sum(len(row.payload) for row in rows)
-
-
-def say_refused(what: str, error: Exception) -> None:
-    """Log that something was not written; where that is no answer of Redis, with the trace."""
-    trace = None if isinstance(error, QueueError) else error
-    _log.error("%s were not written; trying fewer: %s", what, error, exc_info=trace)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from sandboxq.errors import SandboxqError
+
 _log = logging.getLogger("sandboxq.worker")
 
 # Seconds between two warnings of one kind.
@@ -20,7 +22,7 @@ class Seldom:
         self._left_out: dict[str, int] = {}
 
     def warn(self, kind: str, detail: object) -> None:
-        """Say ``kind``, which is a sentence, and what it is about."""
+        """Say ``kind``, a sentence, and what it is about; of an unknown error the trace too."""
         now = time.monotonic()
         if now - self._said_at.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
@@ -28,4 +30,6 @@ class Seldom:
         self._said_at[kind] = now
         left_out = self._left_out.pop(kind, 0)
         more = f" (and {left_out} more since it was last said)" if left_out else ""
-        _log.warning("%s: %s%s", kind, detail, more)
+        trace = detail if isinstance(detail, Exception) else None
+        is_known = trace is None or isinstance(trace, SandboxqError)
+        _log.warning("%s: %s%s", kind, detail, more, exc_info=None if is_known else trace)

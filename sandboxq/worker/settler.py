@@ -33,7 +33,8 @@ from sandboxq.telemetry import JobProgressed
 from sandboxq.worker.announcer import Announcer
 from sandboxq.worker.attempt import DEFAULT_OPTIONS, AttemptState
 from sandboxq.worker.attempt_span import end_span
-from sandboxq.worker.reports import MOST_TRIES, Reports, say_refused
+from sandboxq.worker.reports import MOST_TRIES, Reports
+from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome, Transition
@@ -92,6 +93,7 @@ class Settler:
         self._endings: list[Ending] = []
         self._most = MOST_ENDINGS
         self._unsure: _Sent | None = None
+        self._seldom = Seldom()
         self._work = asyncio.Event()
 
     # ── what comes in ──
@@ -229,7 +231,7 @@ class Settler:
             raise
         except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
             self._most = max(1, len(endings) // 2)
-            say_refused(f"{len(endings)} outcomes", error)
+            self._seldom.warn("outcomes were refused, and are sent again in smaller groups", error)
             if len(endings) == 1:
                 self._try_again_or_fail(endings[0], error)
             return
