@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
+
+from redis.exceptions import ResponseError
 
 from sandboxq.broker.batches import BATCH
+from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.marks import NO_MARK, marked
 from sandboxq.broker.script import load
+from sandboxq.errors import BrokerUnavailable
 from sandboxq.job import KEEP_ALL
 from sandboxq.outcome import (
     AwaitChildren,
@@ -33,13 +36,27 @@ if TYPE_CHECKING:
     from sandboxq.job import Keep
     from sandboxq.outcome import Failed
 
-_log = logging.getLogger("sandboxq.broker")
-
 # How many old jobs one finishing job removes, where its options do not say it.
 DEFAULT_KEEP_LIMIT = 1000
 # Beyond this Lua's numbers are no integers any more.
 _MOST = 2**53
 _TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
+
+
+# What the script says of an outcome that Redis refused.
+REFUSED = -12
+
+
+class Refusal(int):
+    """The code REFUSED, and the error."""
+
+    error: Exception
+
+    def __new__(cls, error: Exception) -> Self:
+        """Make the code of one outcome."""
+        code = super().__new__(cls, REFUSED)
+        code.error = error
+        return code
 
 
 class Settlement(NamedTuple):
@@ -72,8 +89,8 @@ async def settle(
     """Write how these attempts ended; return one code for each, 0 or why it was refused.
 
     -1: no such job; -2: it has no lock; -6: somebody else's lock; -4, -9: children are pending or
-    have failed; -3: not active (its lock is gone); -12: Redis refused a command for it, which is
-    logged: it stays active, and the others are settled. Settling an attempt twice changes nothing.
+    have failed; -3: not active (its lock is gone); -12, a ``Refusal``: Redis refused a command for
+    it: it stays active, and the others are settled. Settling an attempt twice changes nothing.
     What is handed back must come in the order in which it was claimed; it returns to the front of
     its queue in that order. ``metrics_points`` is how many minutes of metrics to keep; 0: none.
     ``retake`` settles a job too whose lock has run out, if it is still active and was not claimed
@@ -89,15 +106,25 @@ async def settle(
     replies = await broker.scripts(load("settle"), calls)
     for reply in replies:
         if type(reply[-1]) is bytes:
-            problem = reply.pop().decode(errors="replace")
-            _log.error("Redis refused to settle some jobs: %s", problem)
-    in_order = [code for reply in replies for code in reply]
+            _name_refusals(reply)
+    in_order: list[int] = [code for reply in replies for code in reply]
     if order is None:
         return in_order
     codes = [0] * len(settlements)
     for index, code in zip(order, in_order, strict=True):
         codes[index] = code
     return codes
+
+
+def _name_refusals(reply: list[Any]) -> None:
+    """Take the error at the end of a reply to the codes that it is about.
+
+    Raises: BrokerUnavailable when Redis refuses for now, say for want of memory.
+    """
+    error = error_from_reply(ResponseError(reply.pop().decode(errors="replace")))
+    if isinstance(error, BrokerUnavailable):
+        raise error
+    reply[:] = [Refusal(error) if code == REFUSED else code for code in reply]
 
 
 async def settled(
@@ -113,7 +140,7 @@ async def settled(
         places = order[call * BATCH : (call + 1) * BATCH]
         known = [int(code) for code in text.rstrip("!").split(",") if code]
         for place, code in zip(places, known if text else [0] * len(places), strict=False):
-            codes[place] = code
+            codes[place] = None if code == REFUSED else code
     return codes
 
 

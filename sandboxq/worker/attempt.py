@@ -31,12 +31,13 @@ DEFAULT_OPTIONS = JobOptions()
 class Attempt:
     """A claimed job on its way through the worker.
 
-    ``options`` are the defaults until the job's own have been read; ``refusals`` is how often Redis
-    has refused its outcome alone.
+    ``options`` are the defaults until the job's own have been read; ``tries`` is how often its
+    outcome could not be sent, ``is_refused`` whether Redis has refused it.
     """
 
     __slots__ = (
-        "call", "job", "options", "refusals", "seconds", "span", "state", "token", "usage",
+        "call", "is_refused", "job", "options", "seconds", "span", "state", "token", "tries",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, token: bytes) -> None:
@@ -49,7 +50,8 @@ class Attempt:
         self.usage: tuple[int, int, int, int] | None = None
         self.call: Call | None = None
         self.span: AttemptSpan | None = None
-        self.refusals = 0
+        self.tries = 0
+        self.is_refused = False
 
 
 def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) -> Call:

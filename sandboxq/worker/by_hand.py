@@ -17,7 +17,7 @@ from sandboxq.broker.codec import json_text, ms_from_seconds, options_from_wire
 from sandboxq.broker.extend import extend
 from sandboxq.broker.jobs import job_of
 from sandboxq.broker.report import Report, report
-from sandboxq.broker.settle import Settlement, settle
+from sandboxq.broker.settle import Refusal, Settlement, settle
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import UNRECOVERABLE
 from sandboxq.errors import (
@@ -372,6 +372,8 @@ class ByHand:
     def _check(self, job_id: str, code: int | QueueError) -> None:
         if isinstance(code, QueueError):
             raise code
+        if isinstance(code, Refusal):
+            raise code.error
         if code:
             kind, what = _ERRORS.get(code, (QueueError, f"was refused with code {code}"))
             message = f"job {job_id} of queue {self._keys.queue} {what}"

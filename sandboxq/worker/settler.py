@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.broker.marks import Mark
 from sandboxq.broker.report import Report
-from sandboxq.broker.settle import Settlement, settle, settled
+from sandboxq.broker.settle import Refusal, Settlement, settle, settled
 from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, QueueError
 from sandboxq.outcome import (
     AwaitChildren,
@@ -55,7 +55,6 @@ _REASONS = {
     -2: "it is settled already, or its lock had expired",
     -3: "it was no longer active",
     -6: "another worker holds its lock",
-    -12: "Redis refused a command for it; it stays active until its lock runs out",
 }
 _REFUSED_COMPLETION = {
     PENDING_CHILDREN: "Job {} has pending dependencies. moveToFinished",
@@ -265,20 +264,31 @@ class Settler:
             return [None] * len(settlements)
 
     def _try_again_or_fail(self, ending: Ending, error: Exception) -> None:
-        """Send a refused outcome again, then in its place that it was refused, then nothing."""
+        """Send what could not be sent again, some times."""
         attempt, _ = ending
-        attempt.refusals += 1
-        if attempt.refusals % MOST_TRIES:
+        attempt.tries += 1
+        if attempt.tries < MOST_TRIES:
             return
+        attempt.tries = 0
         self._unsure = None
         self._endings.remove(ending)
-        if attempt.refusals == MOST_TRIES:
-            # Without its options: they may be the cause.
-            attempt.options = DEFAULT_OPTIONS
-            self._fail_instead(attempt, f"its outcome cannot be stored: {error}", type(error))
-            return
+        if not self._has_failed_instead(attempt, error):
+            self._drop(attempt, error)
+
+    def _has_failed_instead(self, attempt: Attempt, error: Exception) -> bool:
+        """In the place of an outcome that is refused, have the job fail for that; but only once."""
+        if attempt.is_refused:
+            return False
+        attempt.is_refused = True
+        # Without its options: they may be the cause.
+        attempt.options = DEFAULT_OPTIONS
+        self._fail_instead(attempt, f"its outcome cannot be stored: {error}", type(error))
+        return True
+
+    def _drop(self, attempt: Attempt, error: Exception) -> None:
         self._held.settled(attempt)
-        self._announcer.tell_dropped({f"Redis refuses it: {error}": [attempt]})
+        reason = f"Redis refuses it, and the job stays active until its lock runs out: {error}"
+        self._announcer.tell_dropped({reason: [attempt]})
 
     def _conclude(self, endings: list[Ending], codes: list[int]) -> None:
         """Forget what was settled, take up again what must fail, and tell who listens."""
@@ -299,6 +309,9 @@ class Settler:
             elif code in _REFUSED_COMPLETION and isinstance(transition, (Complete, AwaitChildren)):
                 reason = _REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))
                 self._fail_instead(attempt, reason, JobHasFailedChildren)
+            elif isinstance(code, Refusal):
+                if not self._has_failed_instead(attempt, code.error):
+                    self._drop(attempt, code.error)
             else:
                 self._held.settled(attempt)
                 dropped.setdefault(_REASONS.get(code, f"code {code}"), []).append(attempt)
