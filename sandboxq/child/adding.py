@@ -19,6 +19,8 @@ ADD = 7
 # One call must not keep Redis, or the worker's event loop, from others for long.
 MOST_JOBS = 1000
 MOST_BYTES = 8 << 20
+# Names, queues and options of all jobs, which the worker reads at once.
+MOST_HEADER = 1 << 20
 # Under which an option's class travels, for those that are objects: Backoff, Keep, ….
 CLASS_MEMBER = "sq:class"
 
@@ -107,6 +109,12 @@ def encode_nodes(nodes: Sequence[Mapping[str, Any]]) -> bytes:
         raise UsageError(message) from error
     if len(blobs) > MOST_JOBS:
         message = f"one call may add {MOST_JOBS} jobs, not {len(blobs)}: add them in several"
+        raise UsageError(message)
+    if len(text) > MOST_HEADER:
+        message = (
+            f"names and options of one call may have {MOST_HEADER} bytes, not {len(text)}: add "
+            "fewer jobs at once"
+        )
         raise UsageError(message)
     size = len(text) + sum(map(len, blobs))
     if size > MOST_BYTES:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sandboxq.backoff import Backoff
 from sandboxq.broker.flow import Fence, NewNode, add_flows
 from sandboxq.broker.relations import Deduplication, Parent
-from sandboxq.child.adding import CLASS_MEMBER, MOST_BYTES, MOST_JOBS, decode_header
+from sandboxq.child.adding import CLASS_MEMBER, MOST_BYTES, MOST_HEADER, MOST_JOBS, decode_header
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.job import Keep
+from sandboxq.pool import json_text
+from sandboxq.pool.breach import Breach
 from sandboxq.queue.binary import JsonText
 from sandboxq.queue.flow_plan import plan_of
 
@@ -36,6 +38,7 @@ _log = logging.getLogger("sandboxq.worker")
 MOST_REQUESTS = 50
 # What parsing and checking raise for a request that no honest job sends.
 _NOT_UNDERSTOOD = (
+    Breach,
     UsageError,
     struct.error,
     ValueError,
@@ -45,8 +48,10 @@ _NOT_UNDERSTOOD = (
     RecursionError,
 )
 _OPTION_CLASSES = {each.__name__: each for each in (Backoff, Deduplication, Keep, Parent)}
-# Data is looked at in turns of about so many bytes: some milliseconds of the event loop.
-_BYTES_A_TURN = 1 << 20
+# Data is looked at in turns of about so many bytes: a few milliseconds of the event loop.
+_BYTES_A_TURN = 256 << 10
+# What is shorter is looked at in one go.
+_SHORT = 64 << 10
 
 
 class _Request(NamedTuple):
@@ -122,6 +127,9 @@ class JobAdds:
             message = f"a request of {len(request)} bytes, the limit is {MOST_BYTES}"
             raise UsageError(message)
         header, data = decode_header(request)
+        if len(header) > MOST_HEADER:
+            message = f"a header of {len(header)} bytes, the limit is {MOST_HEADER}"
+            raise UsageError(message)
         roots = json.loads(header, object_hook=_option_from)
         if not isinstance(roots, list):
             message = "a request must be a list of jobs"
@@ -163,22 +171,29 @@ async def _put_data_in(roots: list[Any], data: memoryview) -> None:
         if not isinstance(size, int) or not 0 < size <= len(data) - start:
             message = "the data of a job is cut short"
             raise UsageError(message)
-        text = str(data[start : start + size], "utf-8")
+        piece = data[start : start + size]
         start += size
         looked += size
         if looked > _BYTES_A_TURN:
             looked = 0
             await asyncio.sleep(0)
-        json.loads(text, parse_constant=_refuse_constant)
-        node["data"] = JsonText(text)
+        await _check_json(piece)
+        node["data"] = JsonText(str(piece, "utf-8"))
         children = node.get("children")
         if isinstance(children, list):
             waiting += children[::-1]
 
 
-def _refuse_constant(name: str) -> None:
-    message = f"{name} is no JSON"
-    raise UsageError(message)
+async def _check_json(piece: memoryview) -> None:
+    """Look at data, long data in turns. Raises: NotJson."""
+    if len(piece) <= _SHORT:
+        json_text.check_json(bytes(piece))
+        return
+    text = json_text.JsonText()
+    for at in range(0, len(piece), _BYTES_A_TURN):
+        text.feed(piece[at : at + _BYTES_A_TURN])
+        await asyncio.sleep(0)
+    text.end()
 
 
 def _option_from(plain: dict[str, Any]) -> Any:

@@ -70,6 +70,10 @@ def wrong(job):
 def too_many(job):
     job.queue(job.data["to"]).add_bulk([("n", 0)] * 1001)
 
+def large(job):
+    value = {"text": "ä" * 1_000_000, "list": list(range(300_000))}
+    return job.queue(job.data["to"]).add("n", value).id
+
 def too_large(job):
     job.queue(job.data["to"]).add("n", "x" * (9 << 20))
 
@@ -169,6 +173,18 @@ def test_many_in_one_call(server_url: str, queue_name: str, tmp_path: Path) -> N
         async with scene(server_url, queue_name, tmp_path) as at:
             assert await at.outcome("bulk") == 300
             assert [job.data for job in await at.other_jobs()] == list(range(299, -1, -1))
+
+    run_async(main())
+
+
+def test_large_data_arrives_whole(server_url: str, queue_name: str, tmp_path: Path) -> None:
+    """It is looked at in pieces on its way, and not changed."""
+
+    async def main() -> None:
+        async with scene(server_url, queue_name, tmp_path) as at:
+            await at.outcome("large")
+            (job,) = await at.other_jobs()
+            assert job.data == {"text": "ä" * 1_000_000, "list": list(range(300_000))}
 
     run_async(main())
 
@@ -273,6 +289,8 @@ RAW = {
     "data cut": _framed([{"name": "n", "queue": "q", "data": 50}], b"{}"),
     "negative": _framed([{"name": "n", "queue": "q", "data": -1}], b"{}"),
     "no json data": _framed([{"name": "n", "queue": "q", "data": 2}], b"{{"),
+    "no json, long": _framed([{"name": "n", "queue": "q", "data": 300_000}], b"[" * 300_000),
+    "header too long": _framed([{"name": "n" * 1_100_000, "queue": "q", "data": 1}], b"1"),
     "nan": _framed([{"name": "n", "queue": "q", "data": 3}], b"NaN"),
     "children text": _framed([{"name": "n", "queue": "q", "data": 1, "children": "abc"}], b"1"),
     "unknown class": _framed_option({"sq:class": "os"}),
