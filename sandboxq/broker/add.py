@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.batches import run_batches
+from sandboxq.broker.batches import run_rows
 from sandboxq.broker.codec import json_text, ms_from_seconds, options_to_wire
 from sandboxq.broker.lane import LEAST_LIMIT
 from sandboxq.broker.relations import parent_link
@@ -92,10 +92,9 @@ async def add(
     results: list[str | QueueError] = []
     for trip in _trips(jobs):
         try:
-            replies = await run_batches(broker, load("add"), keys, (now_ms,), trip)
+            answers = await run_rows(broker, load("add"), keys, (now_ms,), trip)
         except BrokerUnavailable as error:
             raise AddInterrupted(results, unknown=len(trip), total=len(jobs), why=error) from error
-        answers = [each for reply in replies for each in reply]
         results += [_id_or_error(each, job) for each, job in zip(answers, trip, strict=True)]
     return results
 

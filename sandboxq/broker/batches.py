@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.broker.replies import check_number
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,3 +43,21 @@ async def run_batches(
             args += row
         calls.append(((keys.base,), args))
     return await broker.scripts(script, calls, timeout=timeout)
+
+
+async def run_rows(
+    broker: Broker,
+    script: Script,
+    keys: QueueKeys,
+    head: Sequence[Argument],
+    rows: Sequence[Sequence[Argument]],
+    *,
+    mark: Mark | None = None,
+) -> list[Any]:
+    """Do the same with a script that answers each row; return the answers in order.
+
+    Raises: BrokerUnavailable, also when there are fewer or more than rows.
+    """
+    replies = await run_batches(broker, script, keys, head, rows, mark=mark)
+    check_number(script.name, replies, len(rows), BATCH)
+    return [answer for reply in replies for answer in reply]

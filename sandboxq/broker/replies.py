@@ -33,8 +33,8 @@ _INTEGERS = frozenset({int})
 # In settle's codes: Redis refused a command.
 _REFUSED = -12
 _OF_ADD = frozenset({bytes, int, list})
-# Of a job that was never run; others have more (lua/includes/claimed.lua).
-_FRESH = 7
+# Of a job that was never run, and of any other (lua/includes/claimed.lua).
+_FRESH, _WHOLE = 7, 19
 _FRESH_ONLY = frozenset({_FRESH})
 _LISTS = frozenset({list})
 _SHOWN = 100
@@ -48,9 +48,21 @@ def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]
     for command, reply in zip(commands, replies, strict=True):
         check = _checks().get(command[1] if command[0] == "EVALSHA" else command[0])
         if check is not None and not check(command, reply) and not _is_error(reply):
-            shown = repr(reply)[:_SHOWN]
-            message = f"Redis answered {command[0]!r} with what is no answer to it: {shown}"
-            raise BrokerUnavailable(message)
+            raise no_answer(str(command[0]), reply)
+
+
+def no_answer(what: str, reply: Any) -> BrokerUnavailable:
+    """Return the error of a reply that cannot be one to ``what``."""
+    shown = repr(reply)[:_SHOWN]
+    message = f"Redis answered {what} with what is no answer to it: {shown}"
+    return BrokerUnavailable(message)
+
+
+def check_number(what: str, replies: Sequence[list[Any]], rows: int, batch: int) -> None:
+    """Raise BrokerUnavailable unless each call of ``batch`` rows has as many codes."""
+    for place, reply in enumerate(replies):
+        if len(reply) != min(batch, rows - place * batch):
+            raise no_answer(what, reply)
 
 
 def _is_error(reply: Any) -> bool:
@@ -158,8 +170,8 @@ def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:
 def _is_row(row: list[Any]) -> bool:
     if len(row) == _FRESH:
         return _BYTES.issuperset(map(type, row))
-    is_longer = len(row) > _FRESH and _BYTES_OR_NONE.issuperset(map(type, row))
-    return is_longer and None not in row[:2]
+    is_whole = len(row) == _WHOLE and _BYTES_OR_NONE.issuperset(map(type, row))
+    return is_whole and None not in row[:2]
 
 
 _OF_COMMANDS: dict[str, Check] = {

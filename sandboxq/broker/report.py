@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from sandboxq.broker.batches import BATCH, run_batches
+from sandboxq.broker.batches import BATCH, run_rows
 from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.marks import NO_MARK, marked
 from sandboxq.broker.script import load
@@ -43,11 +43,10 @@ async def report(
     0; or -1: no such job, -2: it has no lock, -6: somebody else's lock, and nothing was written; or
     why Redis could not write this one.
     """
-    replies = await run_batches(broker, load("report"), keys, (), reports, mark=mark)
+    codes = await run_rows(broker, load("report"), keys, (), reports, mark=mark)
     return [
         code if isinstance(code, int) else error_from_reply(ResponseError(code.decode()))
-        for reply in replies
-        for code in reply
+        for code in codes
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.batches import run_batches
+from sandboxq.broker.batches import run_rows
 from sandboxq.broker.codec import json_text, json_value, options_from_wire
 from sandboxq.broker.script import load
 from sandboxq.errors import OptionsUnreadable, SchedulerSlotTaken
@@ -60,8 +60,8 @@ async def advance(
         )
         for each in iterations
     ]
-    replies = await run_batches(broker, load("advance_scheduler"), keys, (now_ms,), rows)
-    return [code != _SLOT_TAKEN for reply in replies for code in reply]
+    codes = await run_rows(broker, load("advance_scheduler"), keys, (now_ms,), rows)
+    return [code != _SLOT_TAKEN for code in codes]
 
 
 def _open_text(opts: Mapping[str, Any]) -> str:

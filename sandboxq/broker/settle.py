@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from sandboxq.broker.batches import BATCH
 from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.marks import NO_MARK, marked
+from sandboxq.broker.replies import check_number
 from sandboxq.broker.script import load
 from sandboxq.errors import BrokerUnavailable
 from sandboxq.job import KEEP_ALL
@@ -105,8 +106,9 @@ async def settle(
         calls.append(((keys.base,), [*head, mark.entry(start // BATCH), *runs]))
     replies = await broker.scripts(load("settle"), calls)
     for reply in replies:
-        if type(reply[-1]) is bytes:
+        if reply and type(reply[-1]) is bytes:
             _name_refusals(reply)
+    check_number("settle", replies, len(rows), BATCH)
     in_order: list[int] = [code for reply in replies for code in reply]
     if order is None:
         return in_order

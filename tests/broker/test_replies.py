@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from sandboxq.broker.connection import Broker
-from sandboxq.broker.replies import check_replies
+from sandboxq.broker.replies import check_number, check_replies
 from sandboxq.broker.script import load
 from sandboxq.errors import BrokerUnavailable
 from tests.broker.servers import StoppableServer
@@ -49,6 +49,7 @@ def test_answers_pass(command: tuple[str, ...], reply: Any) -> None:
         (_CLAIM, [[[None, *_LONG_ROW[1:]]], 0, 0, 0]),
         (_CLAIM, [[[*_ROW[:3]]], 0, 0, 0]),
         (_CLAIM, None),
+        (_CLAIM, [[[*_LONG_ROW, None]], 0, 0, 0]),
         (_SETTLE, [0, b"0"]),
         (("MGET", "a", "b"), [None]),
         (("BZPOPMIN", "a", "1"), [b"a"]),
@@ -60,6 +61,14 @@ def test_what_is_no_answer_counts_as_lost(command: tuple[str, ...], reply: Any) 
     """Who waits for Redis to come back tries again; nobody has to know of broken replies."""
     with pytest.raises(BrokerUnavailable, match="no answer"):
         check_replies([command], [reply])
+
+
+def test_an_answer_for_each_row() -> None:
+    """Fewer or more codes than rows are of other rows, nobody knows which."""
+    check_number("settle", [[0] * 100, [0]], 101, 100)
+    for replies in ([[0] * 99, [0]], [[0] * 100, []], [[0] * 100, [0, 0]]):
+        with pytest.raises(BrokerUnavailable, match="no answer"):
+            check_number("settle", replies, 101, 100)
 
 
 def test_over_a_connection(tmp_path: Path) -> None:

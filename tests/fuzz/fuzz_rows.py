@@ -142,6 +142,7 @@ class _Room:
         self.rounds = self.bad = 0
         self.found: list[str] = []
         self._deeds: list[str] = []  # of this round
+        self._changed_before = 0
 
     @property
     def mutated(self) -> int:
@@ -151,6 +152,7 @@ class _Room:
     def play(self) -> None:
         """One round."""
         self.rounds += 1
+        self._changed_before = self.mutated
         self._deeds.clear()
         self._spoil_queue()
         bad = [(b"bad%d-%d" % (self.rounds, i), self._bad_row()) for i in range(_BAD)]
@@ -304,6 +306,12 @@ class _Room:
     def _ended(self, queue: str, ids: list[bytes]) -> int:
         """Return how many completed; those that are gone, a bad job's own rules have removed."""
         scores = self._redis.zmscore(f"bull:{queue}:completed", ids)
+        if queue == "q" and self.mutated > self._changed_before:
+            # A changed reply may have changed what the job is: it fails, as such a job would.
+            failed = self._redis.zmscore("bull:q:failed", ids)
+            scores = [
+                one if other is None else other for one, other in zip(scores, failed, strict=True)
+            ]
         missing = [job_id for job_id, score in zip(ids, scores, strict=True) if score is None]
         kept = [
             job_id for job_id in missing if self._redis.exists(f"bull:{queue}:".encode() + job_id)
