@@ -105,6 +105,9 @@ class WorkerSettings:
     # Run in the coordinator, whose loop renews all locks: they may compute, and nothing else.
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)
     max_started_attempts: int | None = None
+    # What may be claimed beyond the jobs that run: so many, and work for so long.
+    claim_ahead_jobs: int = 2500
+    claim_ahead_ms: int = 4
     # In place of cron, for all patterns; as the back-off strategies, it may only compute.
     repeat_strategy: RepeatStrategy | None = None
     max_crashes: int = MAX_CRASHES
@@ -151,6 +154,8 @@ class WorkerSettings:
         checked_whole("max_stalled_count", self.max_stalled_count)
         checked_whole("metrics_points", self.metrics_points, limit=MOST_METRICS_POINTS)
         checked_whole("max_crashes", self.max_crashes, least=1)
+        checked_whole("claim_ahead_jobs", self.claim_ahead_jobs)
+        checked_whole("claim_ahead_ms", self.claim_ahead_ms, limit=60_000)
         checked_whole("max_result", self.max_result, least=1, limit=MOST_BYTES, hint=_IN_BYTES)
         for name, hint in _COUNTS_IF_ANY.items():
             if getattr(self, name) is not None:
@@ -211,6 +216,8 @@ class WorkerOptions(TypedDict, total=False):
     max_started_attempts: int | None
     repeat_strategy: RepeatStrategy | None
     max_crashes: int
+    claim_ahead_jobs: int
+    claim_ahead_ms: int
     max_jobs_per_child: int | None
     max_rss_per_child: int | None
     max_child_age: float | dt.timedelta | None

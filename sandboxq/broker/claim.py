@@ -78,6 +78,21 @@ class Claimant(NamedTuple):
     limiter: tuple[int, int] | None = None
 
 
+class Bounds(NamedTuple):
+    """What one claim brings besides so many jobs.
+
+    Jobs that together have more than ``max_bytes`` are not claimed at once, but at least one is.
+    Those beyond the first ``at_once`` are claimed ahead: until something else is known they have
+    not begun, and do not count as stalled when their worker dies.
+    """
+
+    max_bytes: int = MOST_BYTES
+    at_once: int = MAX_CLAIM
+
+
+NO_BOUNDS = Bounds()
+
+
 async def claim(
     broker: Broker,
     keys: QueueKeys,
@@ -97,7 +112,9 @@ async def claim(
     if limit < 1:
         return Claim([], 0, 0, is_blocked=False)
     claimant = Claimant(lock_ms, worker_name, limiter)
-    return await claim_as(claimant, broker, keys, limit=limit, token=token, now_ms=now_ms)
+    return await claim_as(
+        claimant, broker, keys, limit=limit, token=token, now_ms=now_ms, bounds=NO_BOUNDS
+    )
 
 
 async def claim_as(
@@ -108,23 +125,20 @@ async def claim_as(
     limit: int,
     token: str,
     now_ms: int,
-    max_bytes: int = MOST_BYTES,
+    bounds: Bounds,
 ) -> Claim:
-    """Do what ``claim`` does.
-
-    Jobs that together have more than ``max_bytes`` are not claimed at once, but at least one is.
-    """
-    arguments = (now_ms, *arguments_of(claimant, limit, token, max_bytes))
+    """Do what ``claim`` does, within these bounds."""
+    arguments = (now_ms, *arguments_of(claimant, limit, token, bounds))
     return claim_from_reply(await broker.script(load("claim"), (keys.base,), arguments))
 
 
 def arguments_of(
-    claimant: Claimant, limit: int, token: str, max_bytes: int
+    claimant: Claimant, limit: int, token: str, bounds: Bounds
 ) -> tuple[Argument, ...]:
     """Return what the script takes behind the time."""
     max_jobs, window_ms = claimant.limiter or ("", "")
     lock_ms, name = claimant.lock_ms, claimant.worker_name
-    return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms, max_bytes)
+    return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms, *bounds)
 
 
 def claim_from_reply(reply: list[Any]) -> Claim:

@@ -57,6 +57,11 @@ class QueueKeys:
         return f"{self.prefix}::sandboxq:binaries:{self.queue}"
 
     @property
+    def ahead(self) -> str:
+        """The set of jobs that were claimed ahead of need, see lua/includes/ahead.lua."""
+        return f"{self.prefix}::sandboxq:ahead:{self.queue}"
+
+    @property
     def client_name(self) -> str:
         """The CLIENT name by which dashboards find this queue's workers."""
         encoded = base64.b64encode(self.queue.encode()).decode()

@@ -21,7 +21,7 @@ from sandboxq.broker.server_time import ms_from_time
 from sandboxq.errors import QueueError
 
 if TYPE_CHECKING:
-    from sandboxq.broker.claim import Claim, Claimant
+    from sandboxq.broker.claim import Bounds, Claim, Claimant
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.broker.reader import BlockingReader
@@ -58,13 +58,13 @@ class WaitingClaim:
         """How many bytes of the answer that is due have come."""
         return 0 if self._reader is None else self._reader.received
 
-    async def run(self, *, limit: int, token: str, timeout: float, max_bytes: int) -> Claim | None:
+    async def run(self, *, limit: int, token: str, timeout: float, bounds: Bounds) -> Claim | None:
         """Claim as a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
 
         Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
         """
         reader, marker = await self._opened(), self._keys["marker"]
-        arguments = ("", *arguments_of(self._claimant, limit, token, max_bytes), _BY_SERVER)
+        arguments = ("", *arguments_of(self._claimant, limit, token, bounds), _BY_SERVER)
         call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
         timeout = 0.0 if self._is_hurried else timeout
         self.is_waiting = True

@@ -142,6 +142,20 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     show_default=True,
     help="Fail a job for good once it has ended so many children, whatever attempts remain.",
 )
+@setting(
+    "--claim-ahead-jobs",
+    type=click.IntRange(0),
+    default=2500,
+    show_default=True,
+    help="Jobs that may be claimed beyond those that run, of short ones: see --claim-ahead-ms.",
+)
+@setting(
+    "--claim-ahead-ms",
+    type=click.IntRange(0, 60_000),
+    default=4,
+    show_default=True,
+    help="Milliseconds for which claimed jobs give the children work; 0 claims none ahead.",
+)
 @setting("--max-jobs-per-child", type=click.IntRange(1), help="Replace a child after so many jobs.")
 @setting(
     "--max-rss-per-child",

@@ -6,7 +6,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sandboxq.pool.depth import TASKS_PACKET, average_with, depth, packet, reserve
+from sandboxq.pool.depth import TASKS_PACKET, USUAL, Ahead, average_with, depth, packet, reserve
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,6 +35,7 @@ class Placement:
         on_timed: Callable[[Call], None],
         on_packed: Callable[[], None],
         may_send_ahead: bool = True,
+        ahead: Ahead = USUAL,
     ) -> None:
         """Send to the children in ``ready``, a list that its owner changes.
 
@@ -43,6 +44,7 @@ class Placement:
         ``may_send_ahead``, no child holds a call that it does not run.
         """
         self._may_send_ahead = may_send_ahead
+        self._ahead = ahead
         self._on_spent = on_spent
         self._on_timed = on_timed
         self._on_packed = on_packed
@@ -85,10 +87,13 @@ class Placement:
 
     def adjust(self) -> None:
         """Decide anew how much to hold ahead."""
-        ahead = depth(self._average) - 1 if self._may_send_ahead else 0
-        self._each = self._concurrency + ahead
+        children, most = len(self._ready), self._ahead.calls
+        wanted = depth(self._average, self._ahead) - 1 if self._may_send_ahead else 0
+        sent = min(wanted, most // max(1, children))
+        self._each = self._concurrency + sent
         self._packet, self._enough = self._packing()
-        self._reserve_limit = reserve(self._average, self._concurrency * len(self._ready))
+        kept = reserve(self._average, self._concurrency * children, self._ahead)
+        self._reserve_limit = min(kept, most - sent * children)
 
     def _packing(self) -> tuple[int, int]:
         """Return how many calls share a packet, and the load from which a child gets no more.
@@ -100,7 +105,7 @@ class Placement:
             return 1, self._each
         if self._ready[0].is_async:
             return TASKS_PACKET, self._each
-        calls = packet(self._average)
+        calls = min(packet(self._average), self._each)
         return calls, self._each - calls + 1
 
     def put(self, call: Call) -> None:

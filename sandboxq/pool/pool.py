@@ -32,6 +32,7 @@ from sandboxq.pool.circuit import Circuit
 from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
 from sandboxq.pool.death import failure_from_ending, failure_from_error
+from sandboxq.pool.depth import USUAL, Ahead
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.packets import PacketWatch
 from sandboxq.pool.placement import Placement
@@ -73,6 +74,7 @@ class Pool:
         max_result: int = MOST_BYTES,
         max_block: float | None = None,
         kind: Kind = Kind.PROCESS,
+        ahead: Ahead = USUAL,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -85,6 +87,7 @@ class Pool:
                 f"a pool needs at least one child and one job at once, not {size}×{concurrency}"
             )
             raise UsageError(message)
+        self._ahead = ahead
         self._policy = policy_from(policy)
         mechanisms.require(self._policy)
         if self._policy.cpu_seconds is not None and concurrency > 1:
@@ -138,6 +141,7 @@ class Pool:
             on_timed=self._deadlines.expect,
             on_packed=self._packet_watch.expect,
             may_send_ahead=not self._terms.is_strict,
+            ahead=self._ahead,
         )
         self.circuit = Circuit(
             self._loop,

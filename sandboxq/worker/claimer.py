@@ -143,7 +143,7 @@ class Claimer:
             await self._wait_for_room()
             return False
         if self._short is None:
-            found = await self._claims.now(limit)
+            found = await self._claims.now(limit, at_once=self._idle_slots())
         else:
             found = await self._wait_for_jobs(self._short, limit, mode)
         if found is None:
@@ -165,10 +165,15 @@ class Claimer:
         if room <= 0:
             return 0
         held = self._pool.held + self._porter.pending
-        has_idle_slot = held < self._pool.size * self._settings.concurrency
+        has_idle_slot = self._idle_slots() > 0
         # Asking for each single job is no batch: when work is ahead, half empty is soon enough, or
         # room for a whole one.
         return min(room, BATCH) if has_idle_slot or room >= min(held, BATCH) else 0
+
+    def _idle_slots(self) -> int:
+        """Return how many jobs could begin at once."""
+        held = self._pool.held + self._porter.pending
+        return max(0, self._pool.size * self._settings.concurrency - held)
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
@@ -263,7 +268,7 @@ class Claimer:
         if last.rate_limit_ms:
             await asyncio.sleep(min(last.rate_limit_ms / 1000, timeout))
         else:
-            found = await self._claims.when_marked(limit, timeout)
+            found = await self._claims.when_marked(limit, timeout, at_once=self._idle_slots())
         self._hand_back_stuck()
         return found
 

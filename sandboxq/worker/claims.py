@@ -15,7 +15,7 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.claim import Claimant, claim_as
+from sandboxq.broker.claim import Bounds, Claimant, claim_as
 from sandboxq.broker.waiting_claim import WaitingClaim
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.worker.attempt import AttemptState
@@ -98,20 +98,20 @@ class Claims:
         """
         await self._waiting_claim.open()
 
-    async def now(self, limit: int) -> Claim | None:
-        """Claim up to ``limit`` jobs of those that are there."""
-        return await self._ask(lambda token: self._claim(limit, token))
+    async def now(self, limit: int, *, at_once: int) -> Claim | None:
+        """Claim up to ``limit`` jobs of those that are there, of which so many begin at once."""
+        bounds = Bounds(self._most_bytes, at_once)
+        return await self._ask(lambda token: self._claim(limit, token, bounds))
 
-    async def when_marked(self, limit: int, timeout: float) -> Claim | None:
+    async def when_marked(self, limit: int, timeout: float, *, at_once: int) -> Claim | None:
         """Claim when a marker says that there are jobs, or after ``timeout`` seconds.
 
         None when nothing was claimed, and ``now`` is to be called.
         """
         wait = self._waiting_claim.run
+        bounds = Bounds(self._most_bytes, at_once)
         return await self._ask(
-            lambda token: wait(
-                limit=limit, token=token, timeout=timeout, max_bytes=self._most_bytes
-            )
+            lambda token: wait(limit=limit, token=token, timeout=timeout, bounds=bounds)
         )
 
     async def pause(self) -> None:
@@ -228,7 +228,7 @@ class Claims:
             if attempt.state is AttemptState.CLAIMED:
                 self._settler.hand_back(attempt)
 
-    async def _claim(self, limit: int, token: str) -> Claim:
+    async def _claim(self, limit: int, token: str, bounds: Bounds) -> Claim:
         context = self._context
         return await claim_as(
             self._claimant,
@@ -237,5 +237,5 @@ class Claims:
             limit=limit,
             token=token,
             now_ms=await context.broker.now_ms(),
-            max_bytes=self._most_bytes,
+            bounds=bounds,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.extend import extend
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # The part of a lock's time for which the answer to a renewal is waited for, but not less seconds.
 _SILENCE = 0.25
 _LEAST_SILENCE = 1.0
+
+
+# What is in the pool for so many beats has begun: what only waits there goes back sooner.
+_BEGUN_BEATS = 5
 
 
 class LockKeeper:
@@ -52,6 +57,9 @@ class LockKeeper:
         # Long before the locks run out another connection is tried.
         self._silence = max(_LEAST_SILENCE, self._settings.lock_duration * _SILENCE)
         self._last_beat = 0.0
+        # The attempts that ran at the last beats, and those that were told to have begun.
+        self._ran: deque[set[Attempt]] = deque(maxlen=_BEGUN_BEATS)
+        self._told: set[Attempt] = set()
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -91,7 +99,19 @@ class LockKeeper:
         done = asyncio.get_running_loop().time()
         self._telemetry.emit(HeartbeatSent(done - self._last_beat, len(held)))
         self._last_beat = done
+        await self._tell_begun()
         self._drop(lost, {job_id: token for job_id, token, _ in held})
+
+    async def _tell_begun(self) -> None:
+        """Have those that run for long count as begun, should this worker die."""
+        running = {a for a in self._held.values() if a.state is AttemptState.RUNNING}
+        self._ran.append(running)
+        if len(self._ran) < _BEGUN_BEATS:
+            return
+        begun = (self._ran[0] & running) - self._told
+        self._told = (self._told & running) | begun
+        if begun:
+            await self._broker.command("SREM", self._keys.ahead, *(a.job.id for a in begun))
 
     def _drop(self, lost: list[bytes], tokens: dict[bytes, bytes]) -> None:
         # An attempt that was settled, or whose outcome is on its way, has not lost its lock but

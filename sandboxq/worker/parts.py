@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.errors import LockLost
+from sandboxq.pool.depth import Ahead
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.recycler import Recycling
 from sandboxq.worker.answers import Answers
@@ -143,6 +144,7 @@ def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) ->
         # What Redis would not take is refused where it is made, with words.
         max_result=min(settings.max_result, context.broker.value_limit),
         max_block=settings.max_block,
+        ahead=Ahead(settings.claim_ahead_jobs, settings.claim_ahead_ms / 1000),
         kind=crewing.kind,
     )
 

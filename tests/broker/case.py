@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from sandboxq.broker.claim import Claim, Claimant, claim, claim_as
+from sandboxq.broker.claim import Bounds, Claim, Claimant, claim, claim_as
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.extend import extend
 from sandboxq.broker.keys import QueueKeys
@@ -90,8 +90,8 @@ class Case:
         self.plain |= {job.id.decode(): job.is_plain for job in result.jobs}
         return result
 
-    def claim_bytes(self, limit: int, max_bytes: int) -> Claim:
-        """Claim as TOKEN, no more than so many bytes at once."""
+    def claim_bounded(self, limit: int, max_bytes: int = 2**53, at_once: int = 100) -> Claim:
+        """Claim as TOKEN, within these bounds."""
         claimant = Claimant(30_000)
         result: Claim = self.run(
             lambda broker: claim_as(
@@ -101,7 +101,7 @@ class Case:
                 limit=limit,
                 token=TOKEN,
                 now_ms=NOW,
-                max_bytes=max_bytes,
+                bounds=Bounds(max_bytes, at_once),
             )
         )
         return result

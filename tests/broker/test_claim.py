@@ -330,7 +330,7 @@ def test_bytes_bound_a_claim_and_what_is_too_much_stays_where_it_was(case: Case)
     case.redis.zadd(case.keys["prioritized"], {"p": 3 * P + 7})
     score = case.redis.zscore(case.keys["prioritized"], "p")
 
-    claim = case.claim_bytes(limit=10, max_bytes=2100)
+    claim = case.claim_bounded(limit=10, max_bytes=2100)
 
     assert ids(claim) == ["a", "b"]
     assert case.items("active") == ["b", "a"]
@@ -339,8 +339,8 @@ def test_bytes_bound_a_claim_and_what_is_too_much_stays_where_it_was(case: Case)
     assert case.redis.exists(case.keys["c:lock"], case.keys["p:lock"]) == 0
     assert case.scores("marker") == {"0": 0.0}
     # One is always brought, however large it is.
-    assert ids(case.claim_bytes(limit=10, max_bytes=1)) == ["c"]
-    assert ids(case.claim_bytes(limit=10, max_bytes=1)) == ["p"]
+    assert ids(case.claim_bounded(limit=10, max_bytes=1)) == ["c"]
+    assert ids(case.claim_bounded(limit=10, max_bytes=1)) == ["p"]
 
 
 def test_a_ghost_behind_the_bytes_is_dropped_by_the_next_claim(case: Case) -> None:
@@ -349,7 +349,7 @@ def test_a_ghost_behind_the_bytes_is_dropped_by_the_next_claim(case: Case) -> No
     case.redis.lpush(case.keys["wait"], "ghost")
     case.waiting("b", data="x" * 1000)
 
-    assert ids(case.claim_bytes(limit=10, max_bytes=10)) == ["a"]
-    assert ids(case.claim_bytes(limit=10, max_bytes=10)) == ["b"]
+    assert ids(case.claim_bounded(limit=10, max_bytes=10)) == ["a"]
+    assert ids(case.claim_bounded(limit=10, max_bytes=10)) == ["b"]
     assert case.items("active") == ["b", "a"]
     assert case.items("wait") == []

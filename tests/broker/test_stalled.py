@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.job import KEEP_ALL
+from sandboxq.outcome import Complete, HandBack
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
@@ -157,3 +159,26 @@ def test_a_call_that_was_held_up_does_nothing(case: Case) -> None:
 
     now = time.time_ns() // 1_000_000
     assert case.recover_guarded(now_ms=now, is_server_time=True) == ["1"]
+
+
+def test_what_was_claimed_ahead_counts_no_stall(case: Case) -> None:
+    """Nobody ran it: a worker that is killed twice under a backlog failed a hundred such jobs."""
+    case.waiting("a", "b", "c")
+    case.claim_bounded(limit=10, at_once=1)
+    assert case.redis.smembers(case.keys.ahead) == {"b", "c"}
+    case.recover()
+    case.redis.delete(*(case.keys[f"{job_id}:lock"] for job_id in "abc"))
+
+    assert set(case.recover()) == {"a", "b", "c"}
+
+    assert [case.hash(job_id).get("stc") for job_id in "abc"] == ["1", None, None]
+    assert not case.redis.exists(case.keys.ahead)
+    assert sorted(case.items("wait")) == ["a", "b", "c"]
+
+
+def test_what_ends_is_no_longer_ahead(case: Case) -> None:
+    """Else its next run would count as one that never began."""
+    case.waiting("a", "b", "c")
+    case.claim_bounded(limit=10, at_once=0)
+    case.settle(("a", Complete(b"1", KEEP_ALL)), ("b", HandBack()))
+    assert case.redis.smembers(case.keys.ahead) == {"c"}

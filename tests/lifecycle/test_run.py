@@ -356,3 +356,22 @@ def test_password_among_the_arguments_is_warned_of() -> None:
     assert "hunter2" not in done.stderr
     done = run_command("run", PROCESSOR, "--url", "redis://127.0.0.1:1/0")
     assert "SANDBOXQ_URL instead" not in done.stderr
+
+
+def test_jobs_that_were_only_claimed_ahead_survive_any_number_of_dead_workers(
+    workers: list[RunningWorker], server_url: str, queue_name: str
+) -> None:
+    """About a hundred jobs that nobody had run failed as stalled after the second."""
+    options = ["--procs", "2", "--lock-duration", "1", "--stalled-interval", "1"]
+    with Queue.sync(queue_name, url=server_url) as queue:
+        for _ in range(3):
+            worker = start(workers, server_url, queue_name, *options)
+            queue.add_bulk([("echo", {"value": 1})] * 6000)
+            wait_until(lambda: queue.counts()["active"] > 100)
+            worker.send(signal.SIGKILL)
+            worker.wait()
+            held = queue.counts()["active"]
+        assert held > 0
+        worker = start(workers, server_url, queue_name, *options, "--burst")
+        wait_until(lambda: queue.counts()["completed"] == 18_000, timeout=60)
+        assert queue.counts()["failed"] == 0

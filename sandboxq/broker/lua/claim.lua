@@ -3,12 +3,18 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
 --          limiter max or '', limiter duration (ms) or '', how many bytes of names, data and options
---          the jobs may have together (the first may have more), and where now is '': how many ms the
---          worker's clock is ahead of the server's, whose time counts then
+--          the jobs may have together (the first may have more), how many of them begin at once (see
+--          ahead.lua), and where now is '': how many ms the worker's clock is ahead of the server's, whose
+--          time counts then
 -- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is what claimed.lua
 --          reads, with attempts started as after this claim
 -- Events   active; waiting for what became due
+<<<<<<< HEAD
 -- Ids without a job are taken out of the queue and not returned; a key of another type is no job.
+=======
+-- Ids without a job are taken out of the queue and not returned.
+-- @include ahead
+>>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
 -- @include claimed
 -- @include digits
 -- @include promote_due
@@ -17,10 +23,15 @@
 
 local base = KEYS[1]
 local now, n, token, lock_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+<<<<<<< HEAD
 local worker_name, limiter_max, limiter_ms = ARGV[5], finite(ARGV[6]), finite(ARGV[7])
 local bytes_left = tonumber(ARGV[8])
+=======
+local worker_name, limiter_max, limiter_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local bytes_left, at_once = tonumber(ARGV[8]), tonumber(ARGV[9])
+>>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
 if now == '' then
-  now = server_now(ARGV[9])
+  now = server_now(ARGV[10])
 end
 
 local queue = open_queue(base)
@@ -140,6 +151,13 @@ for i = 1, #ids do
       counted = counted + 1
     end
   end
+end
+if #jobs > at_once then
+  local ahead = {}
+  for i = at_once + 1, #jobs do
+    ahead[#ahead + 1] = jobs[i][1]
+  end
+  call('SADD', ahead_key(base), unpack(ahead))
 end
 count_claims(queue, max, duration, counted)
 -- So that another idle worker tries too, and this one again.

@@ -5,6 +5,7 @@
 -- Returns  1 while jobs remain (call again), 0 done, -1 the queue is not paused,
 --          -2 jobs are active
 -- Events   none survive
+-- @include ahead
 -- @include unlink_hard
 -- @include deduplication
 
@@ -90,5 +91,6 @@ end
 if call('EXISTS', queue.waiting_children) == 0 then
   keys[#keys + 1] = base .. 'id'
 end
+keys[#keys + 1] = ahead_key(base)
 call('DEL', unpack(keys))
 return 0

@@ -4,8 +4,10 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     now (ms), for how long (ms) no other pass is made, how often a job may stall, '1' where now
 --          is by the server's clock: a call that was held up for seconds does nothing then
--- Returns  the ids taken back, at most 1000; more stay noted for the next pass
+-- Returns  the ids taken back, at most 1000; more stay noted for the next pass. What was only claimed
+--          ahead (see ahead.lua) counts no stall
 -- Events   waiting, stalled
+-- @include ahead
 -- @include chunks
 -- @include digits
 -- @include markers
@@ -55,6 +57,8 @@ local function is_of_live_scheduler(scheduler_id)
     or type(try('ZSCORE', base .. 'repeat', scheduler_id)) == 'string')
 end
 
+local ahead = ahead_key(base)
+
 local function recover(id)
   local key = base .. id
   local job = fields_of(key, 'name', 'rjk', 'stc')
@@ -65,10 +69,15 @@ local function recover(id)
     -- An id without a job: nobody could run it.
     return false
   end
+<<<<<<< HEAD
   call('RPUSH', queue.target, id)
   local count = (whole(job[3]) or 0) + 1
   call('HSET', key, 'stc', digits(count))
   if count > max_stalled and not is_of_live_scheduler(job[2]) then
+=======
+  if call('SREM', ahead, id) == 0 and call('HINCRBY', key, 'stc', 1) > max_stalled
+    and not is_of_live_scheduler(job[2]) then
+>>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
     call('HSET', key, 'defa', 'job stalled more than allowable limit')
   end
   try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
