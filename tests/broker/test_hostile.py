@@ -11,7 +11,7 @@ from sandboxq.broker.add import add, new_job
 from sandboxq.broker.bulk import clean, promote_all, retry_all
 from sandboxq.broker.change import Resets, change_priority
 from sandboxq.broker.children import prune
-from sandboxq.broker.claim import Claimant, arguments_of
+from sandboxq.broker.claim import Bounds, Claimant, arguments_of
 from sandboxq.broker.flow import NewNode, add_flow
 from sandboxq.broker.remove import remove
 from sandboxq.broker.report import Report
@@ -138,7 +138,7 @@ def _claimed_ids(case: Case) -> list[str]:
     """Claim by the script alone: what our side makes of odd fields is another matter."""
 
     async def claimed(broker: Any) -> list[str]:
-        arguments = (NOW, *arguments_of(Claimant(30_000), 100, TOKEN, 1 << 20))
+        arguments = (NOW, *arguments_of(Claimant(30_000), 100, TOKEN, Bounds(1 << 20)))
         reply = await broker.script(load("claim"), (case.keys.base,), arguments)
         return [row[0].decode() for row in reply[0]]
 

@@ -370,8 +370,7 @@ def test_jobs_that_were_only_claimed_ahead_survive_any_number_of_dead_workers(
             wait_until(lambda: queue.counts()["active"] > 100)
             worker.send(signal.SIGKILL)
             worker.wait()
-            held = queue.counts()["active"]
-        assert held > 0
+            assert queue.counts()["active"] > 0
         worker = start(workers, server_url, queue_name, *options, "--burst")
         wait_until(lambda: queue.counts()["completed"] == 18_000, timeout=60)
         assert queue.counts()["failed"] == 0
