@@ -9,12 +9,8 @@
 -- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is what claimed.lua
 --          reads, with attempts started as after this claim
 -- Events   active; waiting for what became due
-<<<<<<< HEAD
 -- Ids without a job are taken out of the queue and not returned; a key of another type is no job.
-=======
--- Ids without a job are taken out of the queue and not returned.
 -- @include ahead
->>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
 -- @include claimed
 -- @include digits
 -- @include promote_due
@@ -23,13 +19,8 @@
 
 local base = KEYS[1]
 local now, n, token, lock_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-<<<<<<< HEAD
 local worker_name, limiter_max, limiter_ms = ARGV[5], finite(ARGV[6]), finite(ARGV[7])
-local bytes_left = tonumber(ARGV[8])
-=======
-local worker_name, limiter_max, limiter_ms = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local bytes_left, at_once = tonumber(ARGV[8]), tonumber(ARGV[9])
->>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
 if now == '' then
   now = server_now(ARGV[10])
 end
@@ -157,7 +148,7 @@ if #jobs > at_once then
   for i = at_once + 1, #jobs do
     ahead[#ahead + 1] = jobs[i][1]
   end
-  call('SADD', ahead_key(base), unpack(ahead))
+  try('SADD', ahead_key(base), unpack(ahead))
 end
 count_claims(queue, max, duration, counted)
 -- So that another idle worker tries too, and this one again.

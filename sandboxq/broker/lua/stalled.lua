@@ -69,16 +69,14 @@ local function recover(id)
     -- An id without a job: nobody could run it.
     return false
   end
-<<<<<<< HEAD
   call('RPUSH', queue.target, id)
-  local count = (whole(job[3]) or 0) + 1
-  call('HSET', key, 'stc', digits(count))
-  if count > max_stalled and not is_of_live_scheduler(job[2]) then
-=======
-  if call('SREM', ahead, id) == 0 and call('HINCRBY', key, 'stc', 1) > max_stalled
-    and not is_of_live_scheduler(job[2]) then
->>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
-    call('HSET', key, 'defa', 'job stalled more than allowable limit')
+  -- What was claimed ahead has not stalled: nobody had begun it.
+  if try('SREM', ahead, id) ~= 1 then
+    local count = (whole(job[3]) or 0) + 1
+    call('HSET', key, 'stc', digits(count))
+    if count > max_stalled and not is_of_live_scheduler(job[2]) then
+      call('HSET', key, 'defa', 'job stalled more than allowable limit')
+    end
   end
   try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'active')
   try('XADD', queue.events, '*', 'event', 'stalled', 'jobId', id)

@@ -1,11 +1,7 @@
 -- close_batch(batch, metrics_points): what is written once for all attempts of a call: locks, markers,
-<<<<<<< HEAD
 -- sets of finished jobs, metrics (0 points: none), `drained`, and the length of the event stream. Each of it
 -- is written whatever becomes of the others.
-=======
--- sets of finished jobs, metrics (0 points: none), `drained`, and the length of the event stream.
 -- @include ahead
->>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
 -- @include batch
 -- @include markers
 -- @include metrics
@@ -36,12 +32,8 @@ local function close_batch(batch, metrics_points)
   local queue = batch.queue
   if #batch.unlocked_keys > 0 then
     call('DEL', unpack(batch.unlocked_keys))
-<<<<<<< HEAD
     try('SREM', queue.base .. 'stalled', unpack(batch.unlocked_ids))
-=======
-    call('SREM', queue.base .. 'stalled', unpack(batch.unlocked_ids))
-    call('SREM', ahead_key(queue.base), unpack(batch.unlocked_ids))
->>>>>>> ab973ee (What was only claimed ahead counts no stall; how far ahead is claimed is a setting)
+    try('SREM', ahead_key(queue.base), unpack(batch.unlocked_ids))
   end
   if batch.has_waiting then
     mark_waiting(queue)
