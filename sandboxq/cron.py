@@ -191,8 +191,8 @@ def _last_weekdays(weekdays: list[int], lasts: list[str]) -> frozenset[int]:
 
 
 def _refuse_impossible_day(cron: Cron, raw: str) -> None:
-    if len(cron.months) == 1 and not cron.has_last_day and cron.is_any_weekday:
-        longest = _LONGEST_MONTHS[cron.months[0] - 1]
+    if not cron.has_last_day and cron.is_any_weekday:
+        longest = max(_LONGEST_MONTHS[month - 1] for month in cron.months)
         if min(cron.days) > longest:
             refuse(DAY, raw, f"the month has at most {longest} days")
 
@@ -201,8 +201,8 @@ def _split_nth(text: str) -> tuple[str, int]:
     weekday, sign, nth = text.partition("#")
     if not sign:
         return text, 0
-    if any(letter in text for letter in ",-/"):
-        refuse(WEEKDAY, text, "# goes with no list, range or step")
+    if any(letter in text for letter in ",-/L"):
+        refuse(WEEKDAY, text, "# goes with no list, range, step or L")
     if not re.fullmatch("0*[1-5]", nth):
         refuse(WEEKDAY, text, "what follows # must be 1 to 5")
     return weekday, int(nth)
@@ -244,9 +244,9 @@ class _Search:
         cron, clock = self._cron, self._clock
         for _ in range(MOST_STEPS):
             if clock.local.month not in cron.months:
-                clock.month()
+                self._leave_day(clock.month)
             elif not cron.fits_day(clock.local):
-                clock.day()
+                self._leave_day(clock.day)
             elif self._fits_hour():
                 if clock.local.minute not in cron.minutes:
                     self._to_minute()
@@ -273,11 +273,20 @@ class _Search:
         self._to_hour()
         return False
 
+    def _leave_day(self, move: Callable[[], None]) -> None:
+        """Move to the next day or month; where clocks jump at midnight, that begins later."""
+        move()
+        hour = self._clock.local.hour
+        # What was skipped before belongs to the day that was left.
+        skips = self._watches_jumps and hour > 0
+        self._skipped = frozenset(range(hour)) if skips else frozenset()
+        self._landing_hour = hour if skips else -1
+
     def _to_hour(self) -> None:
         clock, cron = self._clock, self._cron
         hour = _following(cron.hours, clock.local.hour)
         if hour is None:
-            clock.day()
+            self._leave_day(clock.day)
             return
         if clock.has_jump_today():
             for _ in range(hour - clock.local.hour):

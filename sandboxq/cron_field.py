@@ -14,13 +14,11 @@ DAYS_PER_WEEK = 7
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_WORDS = {
-    **{name: str(number) for number, name in enumerate(_MONTHS, start=1)},
-    **{name: str(number) for number, name in enumerate(_WEEKDAYS)},
-}
 _WORD = re.compile("[a-z]{3}", re.IGNORECASE)
 _HASHED = re.compile(r"H(?:\(([0-9]+)-([0-9]+)\))?(?:/([0-9]+))?")
-_LAST = re.compile("([0-9]{0,2})L")
+_LAST = re.compile("([0-7]?)L")
+# A whole member of a list, perhaps with a step.
+_WILDCARD = re.compile("(^|,)[*?](?=/|,|$)")
 
 
 class Field(NamedTuple):
@@ -30,15 +28,15 @@ class Field(NamedTuple):
     low: int
     high: int
     letters: str = ""
-    has_words: bool = False
+    words: tuple[str, ...] = ()
 
 
 SECOND = Field("second", 0, 59)
 MINUTE = Field("minute", 0, 59)
 HOUR = Field("hour", 0, 23)
 DAY = Field("day of month", 1, 31, "L")
-MONTH = Field("month", 1, 12, has_words=True)
-WEEKDAY = Field("day of week", 0, 7, "L", has_words=True)
+MONTH = Field("month", 1, 12, words=("", *_MONTHS))
+WEEKDAY = Field("day of week", 0, 7, "L", words=_WEEKDAYS)
 
 
 def refuse(field: Field, text: str, reason: str) -> None:
@@ -54,7 +52,7 @@ def numbers_of(field: Field, text: str, drawn: float) -> tuple[int, ...]:
 
 def values_of(field: Field, text: str, drawn: float) -> tuple[list[int], list[str]]:
     """Return the numbers that a field allows, and what stands before each L in it."""
-    plain = re.sub("[*?]", f"{field.low}-{field.high}", _without_words(field, text))
+    plain = _WILDCARD.sub(rf"\g<1>{field.low}-{field.high}", _without_words(field, text))
     plain = _HASHED.sub(lambda match: _hashed(field, text, match, drawn), plain)
     if not re.fullmatch(f"[0-9,/{field.letters}-]+", plain):
         refuse(field, text, "a character that means nothing here")
@@ -62,7 +60,7 @@ def values_of(field: Field, text: str, drawn: float) -> tuple[list[int], list[st
     lasts: list[str] = []
     for part in plain.split(","):
         last = _LAST.fullmatch(part)
-        if last:
+        if last and not (last[1] and field is DAY):
             lasts.append(last[1])
         else:
             numbers += _part(field, text, part)
@@ -74,11 +72,11 @@ def values_of(field: Field, text: str, drawn: float) -> tuple[list[int], list[st
 def _without_words(field: Field, text: str) -> str:
     def number(match: re.Match[str]) -> str:
         word = match[0].lower()
-        if word not in _WORDS:
-            refuse(field, text, f"{match[0]} is no month and no day")
-        return _WORDS[word]
+        if word not in field.words:
+            refuse(field, text, f"{match[0]} is no {field.name}")
+        return str(field.words.index(word))
 
-    return _WORD.sub(number, text) if field.has_words else text
+    return _WORD.sub(number, text) if field.words else text
 
 
 def _part(field: Field, text: str, part: str) -> Sequence[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.codec import job_from_hash
 from sandboxq.broker.keys import keys_from_job_key
+from sandboxq.broker.script import load
 from sandboxq.errors import UsageError
 from sandboxq.job import Job, JobState
 
@@ -25,6 +26,8 @@ STATES = tuple(state for state in JobState if state is not JobState.UNKNOWN)
 
 # Enough to make the round trip cheap, few enough to hold at once when jobs are large.
 _HASHES_PER_TRIP = 200
+# Ids without a job that are passed over to fill up a page.
+_MOST_LOOKED_AT = 10_000
 
 
 async def counts_of(broker: Broker, keys: QueueKeys) -> dict[str, int]:
@@ -74,25 +77,56 @@ async def jobs_in(
 ) -> list[Job]:
     """Return the jobs ``start`` to ``end`` (inclusive; -1 is the last) of each state, in its order.
 
-    Ascending is oldest first; by score where a state has scores.
+    Ascending is oldest first; by score where a state has scores. Of a range that is counted from
+    the first on, ids without a job are filled up by those behind it, as Node does.
     """
-    sources = [(state, name) for state in states for name in LISTS.get(state, (state.value,))]
-    commands = [
-        _list_range(keys[name], start, end, ascending=ascending)
-        if state in LISTS
-        else ("ZRANGE" if ascending else "ZREVRANGE", keys[name], start, end)
-        for state, name in sources
+    sources = [
+        _Source(keys[name], state in LISTS, ascending)
+        for state in states
+        for name in LISTS.get(state, (state.value,))
     ]
-    ids: list[str] = []
-    for (state, _), found in zip(sources, await broker.pipeline(commands), strict=True):
-        in_order = reversed(found) if ascending and state in LISTS else found
-        ids += [job_id.decode() for job_id in in_order]
-    return await _jobs(broker, keys, ids)
+    pages = await broker.pipeline([source.command(start, end) for source in sources])
+    found: dict[str, Job] = {}
+    for source, page in zip(sources, pages, strict=True):
+        jobs = await _jobs(broker, keys, source.ids(page))
+        if len(jobs) < len(page) and start >= 0 and end >= 0:
+            jobs += await _behind(broker, keys, source, start=end + 1, wanted=len(page) - len(jobs))
+        found |= {job.id: job for job in jobs if job.id not in found}
+    return list(found.values())
 
 
-def _list_range(key: str, start: int, end: int, *, ascending: bool) -> tuple[str, str, int, int]:
-    """Return the command; the oldest is at a list's tail, so ascending counts from there."""
-    return ("LRANGE", key, -1 - end, -1 - start) if ascending else ("LRANGE", key, start, end)
+class _Source(NamedTuple):
+    """A list or sorted set of ids, read from one end or the other."""
+
+    key: str
+    is_list: bool
+    is_ascending: bool
+
+    def command(self, start: int, end: int) -> tuple[str, str, int, int]:
+        """Return the command that reads a range; the oldest is at a list's tail."""
+        if not self.is_list:
+            return ("ZRANGE" if self.is_ascending else "ZREVRANGE", self.key, start, end)
+        if self.is_ascending:
+            return ("LRANGE", self.key, -1 - end, -1 - start)
+        return ("LRANGE", self.key, start, end)
+
+    def ids(self, page: Sequence[bytes]) -> list[str]:
+        """Return the ids of a reply, in order."""
+        in_order = reversed(page) if self.is_list and self.is_ascending else page
+        return [job_id.decode(errors="replace") for job_id in in_order]
+
+
+async def _behind(
+    broker: Broker, keys: QueueKeys, source: _Source, *, start: int, wanted: int
+) -> list[Job]:
+    """Return the first jobs from a place on, over ids that have none."""
+    jobs: list[Job] = []
+    for first in range(start, start + _MOST_LOOKED_AT, _HASHES_PER_TRIP):
+        page = await broker.command(*source.command(first, first + _HASHES_PER_TRIP - 1))
+        jobs += await _jobs(broker, keys, source.ids(page))
+        if len(jobs) >= wanted or not page:
+            break
+    return jobs[:wanted]
 
 
 async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job]:
@@ -100,7 +134,7 @@ async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job
     jobs: list[Job] = []
     for first in range(0, len(ids), _HASHES_PER_TRIP):
         trip = ids[first : first + _HASHES_PER_TRIP]
-        hashes = await broker.pipeline([("HGETALL", keys[job_id]) for job_id in trip])
+        hashes = await broker.script(load("hashes"), [keys.base], trip)
         for job_id, reply in zip(trip, hashes, strict=True):
             fields = _pairs(reply)
             if b"name" in fields:
@@ -108,7 +142,7 @@ async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job
     return jobs
 
 
-async def jobs_of_keys(broker: Broker, job_keys: Sequence[str]) -> dict[str, Job]:
+async def jobs_of_keys(broker: Broker, job_keys: Sequence[str], *, near: str) -> dict[str, Job]:
     """Return the jobs with these keys, of any queues; one that is gone is left out."""
     jobs: dict[str, Job] = {}
     for first in range(0, len(job_keys), _HASHES_PER_TRIP):
@@ -118,7 +152,7 @@ async def jobs_of_keys(broker: Broker, job_keys: Sequence[str]) -> dict[str, Job
             fields = _pairs(reply)
             if b"name" in fields:
                 with contextlib.suppress(UsageError):  # no key of a queue that can be one
-                    keys, job_id = keys_from_job_key(key)
+                    keys, job_id = keys_from_job_key(key, near)
                     jobs[key] = job_from_hash(keys.queue, job_id, fields)
     return jobs
 

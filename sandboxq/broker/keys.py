@@ -10,6 +10,9 @@ from sandboxq.limits import checked_client_part, checked_label, shown
 
 DEFAULT_PREFIX = "bull"
 
+# In `<queue>:a:b:c` and `<queue>:repeat:<scheduler>:<ms>`.
+_COLONS_OF_PARTED_ID = 3
+
 
 def checked_queue_name(name: object) -> str:
     """Return the name of a queue. Raises: UsageError for what cannot be part of a key."""
@@ -91,10 +94,16 @@ class QueueKeys:
         return f"{self.prefix}::sandboxq:reply:"
 
 
-def keys_from_job_key(job_key: str) -> tuple[QueueKeys, str]:
-    """Return the queue and the id in ``<prefix>:<queue>:<id>``, split at the last two colons.
+def keys_from_job_key(job_key: str, near: str) -> tuple[QueueKeys, str]:
+    """Return the queue and the id in ``<prefix>:<queue>:<id>``.
 
+    ``near`` is the prefix that the key most likely has: behind it an id may have three parts. Of
+    others only the last two colons say where the parts end.
     Raises: UsageError when there are not so many, or a name in it is none of ours.
     """
+    rest = job_key.removeprefix(f"{near}:")
+    if rest != job_key and rest.count(":") == _COLONS_OF_PARTED_ID:
+        queue, _, job_id = rest.partition(":")
+        return QueueKeys(queue, near), job_id
     prefix, queue, job_id = ["", "", "", *job_key.rsplit(":", 2)][-3:]
     return QueueKeys(queue, prefix), job_id

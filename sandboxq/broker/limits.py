@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.script import load
+from sandboxq.limits import count_from_wire, whole_from_wire
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
@@ -46,8 +47,8 @@ async def window_ttl_ms(broker: Broker, keys: QueueKeys, *, max_jobs: int | None
     own, claimed, ttl_ms = await broker.pipeline(
         [("HGET", keys["meta"], "max"), ("GET", keys["limiter"]), ("PTTL", keys["limiter"])]
     )
-    most = int(own or 0) if max_jobs is None else max_jobs
-    is_open = bool(most) and int(claimed or 0) < most
+    most = count_from_wire(own) if max_jobs is None else max_jobs
+    is_open = bool(most) and count_from_wire(claimed) < most
     return 0 if is_open else max(int(ttl_ms), 0)
 
 
@@ -56,4 +57,5 @@ async def is_maxed(broker: Broker, keys: QueueKeys) -> bool:
     concurrency, active = await broker.pipeline(
         [("HGET", keys["meta"], "concurrency"), ("LLEN", keys["active"])]
     )
-    return concurrency is not None and int(active) >= int(concurrency)
+    most = whole_from_wire(concurrency)
+    return most is not None and int(active) >= most

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandboxq.config import RateLimit
+from sandboxq.limits import LONGEST_WAIT, count_from_wire, whole_from_wire
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
@@ -62,15 +63,12 @@ async def meta_of(broker: Broker, keys: QueueKeys) -> QueueMeta:
 def _rate_limit(most: int | None, duration_ms: int | None) -> RateLimit | None:
     if most is None or duration_ms is None or min(most, duration_ms) < 1:
         return None
-    return RateLimit(most, duration_ms / 1000)
+    return RateLimit(most, min(duration_ms / 1000, LONGEST_WAIT))
 
 
 def _whole(fields: dict[str, str], name: str) -> int | None:
     text = fields.pop(name, "")
-    try:
-        return int(float(text))
-    except (ValueError, OverflowError):
-        return None
+    return whole_from_wire(text)
 
 
 async def metrics_of(
@@ -85,8 +83,13 @@ async def metrics_of(
             ("LLEN", f"{key}:data"),
         ]
     )
-    count, previous_count, previous_ms = (int(total or 0) for total in totals)
-    return Metrics(count, [int(row) for row in data], points, previous_count, previous_ms)
+    count, previous_count, previous_ms = map(count_from_wire, totals)
+    return Metrics(count, list(map(count_from_wire, data)), points, previous_count, previous_ms)
+
+
+async def set_max_events(broker: Broker, keys: QueueKeys, count: int) -> None:
+    """Set about how many entries the event stream keeps, whoever adds them."""
+    await broker.command("HSET", keys["meta"], "opts.maxLenEvents", count)
 
 
 async def trim_events(broker: Broker, keys: QueueKeys, max_length: int) -> int:

@@ -10,6 +10,7 @@ from sandboxq.broker.codec import json_text, json_value, options_from_wire
 from sandboxq.broker.script import load
 from sandboxq.errors import OptionsUnreadable, SchedulerSlotTaken
 from sandboxq.job import JobOptions
+from sandboxq.limits import whole_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,7 +193,7 @@ def _scheduler(scheduler_id: str, score: bytes, record: Any) -> Scheduler | None
     return Scheduler(
         id=scheduler_id,
         name=fields["name"],
-        next_ms=int(float(score)),
+        next_ms=whole_from_wire(score) or 0,
         iterations=_whole(fields.get("ic")) or 0,
         cron=fields.get("pattern"),
         every=None if every is None else every / 1000,
@@ -207,10 +208,7 @@ def _scheduler(scheduler_id: str, score: bytes, record: Any) -> Scheduler | None
 
 
 def _whole(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(float(text))
-    except (ValueError, OverflowError):
-        return None
+    return whole_from_wire(text)
 
 
 def _data(text: bytes | None) -> Any:

@@ -232,7 +232,9 @@ def _keep_rule(keep: Keep) -> str:
 def _failure(failure: Failed, limit: int | None, rule: dict[str, object]) -> tuple[bytes, str]:
     facts = [] if not failure.cause else ["sq:cause", _text(failure.cause)]
     facts += _fields(failure.facts or {})
-    rule |= {"stack": _text(failure.stack), "facts": facts}
+    # As Node, whose errors all have a stack: there is an entry for each failed attempt.
+    stack = failure.stack or f"{failure.cause or 'Error'}: {failure.reason}"
+    rule |= {"stack": _text(stack), "facts": facts}
     if limit is not None:
         rule["limit"] = limit
     return _text(failure.reason).encode(), json.dumps(rule)

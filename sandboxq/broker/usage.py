@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker.script import load
 from sandboxq.job import UsageTotals
+from sandboxq.limits import count_from_wire
 
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
@@ -31,7 +32,7 @@ async def read_usage(broker: Broker, keys: QueueKeys) -> UsageTotals:
     """Return the totals since the queue was made, or obliterated."""
     names = ("attempts", "crashes", "wall", "user", "system", "peak")
     values = await broker.command("HMGET", keys.usage_key, *names)
-    attempts, crashes, wall, user, system, peak = (int(value or 0) for value in values)
+    attempts, crashes, wall, user, system, peak = map(count_from_wire, values)
     return UsageTotals(
         attempts,
         crashes,

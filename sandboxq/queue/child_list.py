@@ -46,4 +46,6 @@ async def list_children(
         values = values_from(flat)
     elif kind == "ignored":
         values = dict(reasons_from(flat))
-    return ChildList(found.total, names, values, await jobs_of_keys(broker, names))
+    return ChildList(
+        found.total, names, values, await jobs_of_keys(broker, names, near=keys.prefix)
+    )

@@ -100,18 +100,20 @@ class FlowProducer(Connected):
     ) -> Flow[QueuedJob]:
         """Add a job that runs when all ``children`` have ended, and these, in one transaction.
 
-        Jobs without ``job_id`` get a UUID. ``queue_defaults`` has options by queue name, for all
-        jobs of the flow that do not say otherwise. A ``job_id`` that exists is not added again: the
-        job there becomes part of the flow; a completed one counts as done.
+        Without ``data`` it gets ``{}``. Jobs without ``job_id`` get a UUID. ``queue_defaults`` has
+        options by queue name, for all jobs of the flow that do not say otherwise. A ``job_id`` that
+        exists is not added again: the job there becomes part of the flow; a completed one counts as
+        done.
         Raises: ParentNotFound, ParentCannotBeReplaced; nothing was added then.
         """
         root: FlowNode = {
             "name": name,
             "queue": queue,
-            "data": data,
             "opts": options,
             "children": children,
         }
+        if data is not None:
+            root["data"] = data
         (flow,) = await self._add([root], queue_defaults)
         return flow
 
@@ -196,7 +198,7 @@ class FlowProducer(Connected):
         return _grown(plan, jobs)
 
     def _read(self, broker: Broker, job_key: str, fields: dict[bytes, bytes]) -> QueuedJob:
-        keys, job_id = keys_from_job_key(job_key)
+        keys, job_id = keys_from_job_key(job_key, self._prefix)
         job = job_from_hash(keys.queue, job_id, fields)
         return QueuedJob(**members_of(job), queue=self._queue(broker, keys))
 

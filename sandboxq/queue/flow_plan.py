@@ -37,7 +37,7 @@ class FlowNode(TypedDict, total=False):
     """One job of a flow, and those that it waits for.
 
     ``on_failure`` says what its failure does to its parent, in the words of ``Parent``; ``data``
-    is None and ``prefix`` that of the producer where they are left out.
+    is ``{}`` and ``prefix`` that of the producer where they are left out.
     """
 
     name: Required[str]
@@ -127,7 +127,7 @@ def _draft(
         refuse_own_parent(options, keys)
     else:
         options = _options_of_child(node, given, drafts[each.parent])
-    data = node.get("data")
+    data: Any = node.get("data", {})
     text, parts = text_and_parts(data, "data")
     checked_size(text, name, options.size_limit)
     job_id = options.job_id or str(uuid.uuid4())

@@ -99,6 +99,14 @@ class Operating(OfQueue):
         """Remove the ``priority`` key of BullMQ before 4.0; False when there is none."""
         return await meta.remove_deprecated_priority_key(await self._connected(), self._keys)
 
+    async def set_max_events(self, count: int) -> None:
+        """Let the queue's event stream keep about so many events from now on; 10,000 is usual.
+
+        A Queue of Node that is made later writes its own number (``streams.events.maxLen``).
+        """
+        checked_whole("count", count)
+        await meta.set_max_events(await self._connected(), self._keys, count)
+
     async def trim_events(self, max_length: int) -> int:
         """Shorten the event stream to about so many entries; return how many went."""
         checked_whole("max_length", max_length)

@@ -40,6 +40,11 @@ RESERVED_IDS = frozenset(
     }
 )
 
+# Node allows both, for the sake of jobs that it once called so.
+_PARTS_OF_IDS = (1, 3)
+# Keys of the queue itself begin so.
+_RESERVED_FIRST = frozenset({"metrics", "repeat", "de", "dn"})
+
 # What BullMQ takes for one of its automatic ids.
 _INTEGER = re.compile("-?(0|[1-9][0-9]*)")
 
@@ -149,8 +154,13 @@ def _job_id(name: str, value: object) -> str:
     if _INTEGER.fullmatch(job_id):
         message = f"{name} must not be an integer, as those are given by the queue: {value!r}"
         raise UsageError(message)
-    if ":" in job_id:
-        message = f"{name} must not contain ':', which separates the parts of Redis keys: {value!r}"
+    parts = job_id.split(":")
+    if len(parts) not in _PARTS_OF_IDS or (len(parts) > 1 and parts[0] in _RESERVED_FIRST):
+        message = (
+            f"{name} must not contain ':', which separates the parts of Redis keys, unless it has "
+            f"three parts as in 'a:b:c', the first none of {', '.join(sorted(_RESERVED_FIRST))}: "
+            f"{value!r}"
+        )
         raise UsageError(message)
     if job_id in RESERVED_IDS:
         message = f"{name} must not be {value!r}, a key of the queue itself"

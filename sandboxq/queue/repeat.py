@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from sandboxq.cron import RepeatStrategy
 
 
+_SEEDS_TRIED = 16
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
     """When a scheduler runs: by a ``cron`` pattern, or ``every`` so many seconds (or a timedelta).
@@ -29,10 +33,11 @@ class Repeat:
     A pattern has 5 fields, or 6 with seconds first, in Node's dialect; ``tz`` is its time zone,
     else that of whichever worker comes first. It runs first at its next time, or at once when
     ``immediately``. ``every`` runs first at once, and ``offset`` after each full interval since
-    1970 when that is given. ``limit`` is how many jobs are made at most, ``start_date`` and
-    ``end_date`` (with a time zone) when. With a ``strategy`` the pattern is in a language of its
-    own: the function is given the pattern and a time in ms, and returns the next time after it,
-    None for no more; workers need it too (``Worker(repeat_strategy=)``).
+    1970 when that is given. ``limit`` is how many jobs are made at most, ``count`` how many of them
+    count as made before, ``start_date`` and ``end_date`` (with a time zone) when. With a
+    ``strategy`` the pattern is in a language of its own: the function is given the pattern and a
+    time in ms, and returns the next time after it, None for no more; workers need it too
+    (``Worker(repeat_strategy=)``).
 
     Raises: UsageError naming the argument and what is allowed.
     """
@@ -42,6 +47,7 @@ class Repeat:
     offset: Duration | None = None
     tz: str | None = None
     limit: int | None = None
+    count: int = 0
     start_date: datetime | None = None
     end_date: datetime | None = None
     immediately: bool = False
@@ -98,7 +104,7 @@ def _check_pace(repeat: Repeat) -> None:
         _refuse_with("cron", "offset", repeat.offset)
         checked_text("cron", repeat.cron)
         if repeat.strategy is None:
-            cron.parse(repeat.cron)
+            _check_pattern(repeat.cron)
         if repeat.tz is not None:
             zone_named(checked_text("tz", repeat.tz))
         return
@@ -112,9 +118,22 @@ def _check_pace(repeat: Repeat) -> None:
             raise UsageError(message)
 
 
+def _check_pattern(pattern: str) -> None:
+    """Refuse what no seed makes a pattern: by one, H may stand for a value that is there twice."""
+    for seed in range(_SEEDS_TRIED - 1):
+        with contextlib.suppress(UsageError):
+            cron.parse(pattern, seed=str(seed))
+            return
+    cron.parse(pattern)
+
+
 def _check_span(repeat: Repeat) -> None:
+    checked_whole("count", repeat.count)
     if repeat.limit is not None:
         checked_whole("limit", repeat.limit, least=1)
+    if repeat.limit is not None and repeat.count >= repeat.limit:
+        message = f"count must be less than limit, not {repeat.count}: no job would be made"
+        raise UsageError(message)
     for name in ("start_date", "end_date"):
         _check_date(name, getattr(repeat, name))
     if checked_flag("immediately", repeat.immediately):

@@ -138,7 +138,7 @@ def _job_members(
     seed = scheduler_id if is_hashed else None
     return {
         **template,
-        "repeat": _present({**_record(repeat), "count": 1, "hashSeed": seed}),
+        "repeat": _present({**_record(repeat), "count": repeat.count + 1, "hashSeed": seed}),
         "timestamp": now_ms,
         "repeatJobKey": scheduler_id,
         **_present({"prevMillis": next_ms}),

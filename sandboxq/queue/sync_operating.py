@@ -53,6 +53,10 @@ class SyncOperating(SyncPart):
         """See Queue.remove_deprecated_priority_key."""
         return self._run(self._queue.remove_deprecated_priority_key())
 
+    def set_max_events(self, count: int) -> None:
+        """See Queue.set_max_events."""
+        self._run(self._queue.set_max_events(count))
+
     def trim_events(self, max_length: int) -> int:
         """See Queue.trim_events."""
         return self._run(self._queue.trim_events(max_length))

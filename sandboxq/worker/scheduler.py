@@ -7,9 +7,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import cron
-from sandboxq.broker.codec import json_value, options_from_wire
+from sandboxq.broker.codec import options_from_wire, options_value
 from sandboxq.broker.schedulers import Iteration, advance
 from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, QueueError, UsageError
+from sandboxq.limits import whole_from_wire
 from sandboxq.wall_clock import zone_named
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _next_ms(
 def _next_opts(
     job: ClaimedJob, repeat: dict[str, Any], next_ms: int | None, now_ms: int
 ) -> dict[str, Any]:
-    opts: dict[str, Any] = json_value(job.opts)
+    opts: dict[str, Any] = options_value(job.opts)
     for name in ("jobId", "delay", "prevMillis"):
         opts.pop(name, None)
     if next_ms is not None:
@@ -153,7 +154,4 @@ def _later(taken: Iteration, strategy: RepeatStrategy | None) -> Iteration | Non
 
 def _whole(value: Any) -> int:
     """Return a number of the wire as an integer, 0 for none or nonsense."""
-    try:
-        return int(float(value)) if value is not None else 0
-    except (TypeError, ValueError, OverflowError):
-        return 0
+    return whole_from_wire(value) or 0

@@ -221,11 +221,11 @@ def test_unreadable_traces_are_replaced(case: Case, stored: str) -> None:
     assert traces(case.hash("1")) == ["trace"]
 
 
-def test_no_trace_adds_none(case: Case) -> None:
-    """A timeout has a reason and no stack."""
+def test_a_failure_without_a_trace_is_in_the_list_too(case: Case) -> None:
+    """A timeout has a reason and no stack; Node counts an entry for each failed attempt."""
     case.active("1")
-    case.settle(("1", failing(stack="")))
-    assert case.hash("1")["stacktrace"] == "[]"
+    case.settle(("1", Fail(Failed("too slow", cause="JobTimeout"), KEEP_ALL, None, 1)))
+    assert traces(case.hash("1")) == ["JobTimeout: too slow"]
 
 
 def test_odd_text_survives(case: Case) -> None:

@@ -32,7 +32,14 @@ def checked(**options: Any) -> JobOptions:
         *(("backoff", value) for value in (-1, NAN, "soon", Backoff("fixed", -1.0))),
         *(("backoff", value) for value in (Backoff("fixed", 1.0, 2.0), Backoff("", 1.0))),
         ("lifo", 1),
-        *(("job_id", value) for value in ("", "0", "17", "-3", "0:1", "a:b", "a:b:c", 5, "\ud800")),
+        *(
+            ("job_id", value)
+            for value in ("", "0", "17", "-3", "0:1", "a:b", "a:b:c:d", 5, "\ud800")
+        ),
+        *(
+            ("job_id", value)
+            for value in ("metrics:completed:data", "repeat:s:1", "de:a:b", "dn:a:b")
+        ),
         *(
             ("job_id", value)
             for value in ("wait", "meta", "id", "events", "repeat", "stalled-check")

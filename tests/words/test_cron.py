@@ -97,8 +97,18 @@ def test_what_is_refused(pattern: str, said: str) -> None:
 
 
 def test_a_pattern_that_never_comes() -> None:
-    """It can be read, so the search must end, and the caller be told by other means."""
-    assert parse("0 0 0 31 2,4 *").next_ms(0, dt.UTC) is None
+    """The day is in none of its months: who makes a scheduler is told so."""
+    with pytest.raises(UsageError, match="the month has at most 30 days"):
+        parse("0 0 0 31 2,4 *")
+
+
+def test_a_midnight_that_clocks_jump_over() -> None:
+    """The day begins at one o'clock then, and what runs daily runs: as cron-parser 5.10.6 does."""
+    zone = zone_named("America/Havana")
+    before = dt.datetime(2026, 3, 7, 12, tzinfo=zone)
+    found = parse("@daily").next_ms(round(before.timestamp() * 1000), zone)
+    assert found is not None
+    assert dt.datetime.fromtimestamp(found / 1000, zone).isoformat() == "2026-03-08T01:00:00-04:00"
 
 
 def test_a_seed_spreads_evenly() -> None:

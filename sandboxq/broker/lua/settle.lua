@@ -161,24 +161,46 @@ local function settle_on()
   end
 end
 
+-- What is wrong with the server is wrong with all: the caller is told, keeps them, and tries again.
+local OF_SERVER = { 'OOM ', 'MISCONF ', 'READONLY ', 'NOREPLICAS ', 'MASTERDOWN ', 'CLUSTERDOWN ' }
+
+local function is_of_server(text)
+  for _, word in ipairs(OF_SERVER) do
+    if string.find(text, word, 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
 -- Redis undoes nothing when a command fails, say because a key is not of its type. The job in hand has
 -- got nowhere then: it stays active. The others go on.
-local problem
+local problem, is_refused
 repeat
   local is_done, trouble = pcall(settle_on)
   if not is_done then
     local id = ARGV[rows[current]]
-    codes[current] = -12
-    is_all_settled = false
-    problem = problem or (type(trouble) == 'table' and trouble.err or tostring(trouble))
+    local text = type(trouble) == 'table' and trouble.err or tostring(trouble)
     if batch.left == id then
       call('LPUSH', queue.active, id)
     end
+    is_refused = is_of_server(text)
+    is_all_settled = false
+    if is_refused then
+      problem = text
+    else
+      codes[current] = -12
+      problem = problem or text
+    end
   end
-until is_done
+until is_done or is_refused
 put_back_oldest(batch)
 close_batch(batch, metrics_points)
--- Nothing stands for all zeros.
-leave_mark(mark_key, mark_entry, is_all_settled and '' or table.concat(codes, ','))
+-- Nothing stands for all zeros; of a call that was refused there are the codes of those before.
+local told = is_all_settled and '' or table.concat(codes, ',')
+leave_mark(mark_key, mark_entry, is_refused and told .. '!' or told)
+if is_refused then
+  return redis.error_reply(problem)
+end
 codes[attempts + 1] = problem
 return codes

@@ -7,7 +7,8 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 const load = createRequire(join(process.argv[2], "package.json"));
-const { CronExpressionParser } = createRequire(load.resolve("bullmq"))("cron-parser");
+// The newer one: bullmq 6.7.0 still pins 5.10.3, which skips a midnight that clocks jump over.
+const { CronExpressionParser } = load("cron-parser");
 
 function nextTime([pattern, tz, after, hashSeed]) {
   try {
