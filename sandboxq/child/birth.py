@@ -6,9 +6,9 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
+from sandboxq.child import chance
 from sandboxq.sandbox import prctl
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def be_born(parent: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)
-    _reseed()
+    global _us  # noqa: PLW0603 - set once, at birth
+    _us = os.getpid()
+    chance.reseed()
     gc.enable()
 
 
@@ -69,12 +71,3 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _us:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-
-
-def _reseed() -> None:
-    """Give each child random numbers of its own: all were forked from one state."""
-    global _us  # noqa: PLW0603 - set once, at birth
-    _us = os.getpid()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()  # the standard library's reseeds itself after a fork

@@ -27,7 +27,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import loader, loop, stacks
+from sandboxq.child import chance, loader, loop, stacks
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.birth import be_born, take_place
 from sandboxq.child.cancels import Cancels
@@ -91,7 +91,7 @@ def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | N
         _tell(control, _refusal(error))
         os._exit(REFUSED)
     if processor.is_async:
-        from sandboxq.child import async_loop as _  # noqa: F401, PLC0415 - for the children to inherit
+        from sandboxq.child import chance  # noqa: F401, PLC0415 - for the children to inherit
     loaded = {
         "op": "loaded",
         "threads": len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is not worth its import
@@ -136,6 +136,7 @@ class _Zygote:
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         bytearray(_FAMILIAR_SIZE)
         gc.collect()
+        chance.note_generators()
         gc.disable()
         gc.freeze()
         poll = select.poll()

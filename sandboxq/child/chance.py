@@ -1,0 +1,49 @@
+"""Random numbers of its own for each child: all of them were forked from one state.
+
+fork server: note_generators ─► (fork) ─► child: reseed, in place, what the import has made
+
+A generator that the processor's module keeps, wherever it keeps it, would give every child the same
+numbers. ``secrets`` and ``uuid`` ask the kernel, and need nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextlib import suppress
+from typing import Any
+
+_noted: list[Any] = []
+
+
+def note_generators() -> None:
+    """Find the generators that there are now: in modules, containers, defaults of functions."""
+    random, numpy_random = map(_loaded, ("random", "numpy.random"))
+    kinds: list[type] = [random.Random] if random is not None else []
+    if numpy_random is not None:
+        kinds += [numpy_random.BitGenerator, numpy_random.RandomState]
+    wanted = tuple(kinds)
+    if not kinds:
+        return  # what the processor did not import, it has none of
+    _noted[:] = [each for each in gc.get_objects() if isinstance(each, wanted)]
+
+
+def reseed() -> None:
+    """Seed what was noted from the kernel's numbers, and the generator that numpy has for all."""
+    numpy_random = _loaded("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()  # the one of the standard library reseeds itself after a fork
+    for each in _noted:
+        with suppress(Exception):  # a class of the user's own
+            _reseed(each, numpy_random)
+
+
+def _loaded(name: str) -> Any:
+    return sys.modules.get(name)
+
+
+def _reseed(each: Any, numpy_random: Any) -> None:
+    if numpy_random is not None and isinstance(each, numpy_random.BitGenerator):
+        each.state = type(each)().state
+    else:
+        each.seed()
