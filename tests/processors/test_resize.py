@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageOps, PngImagePlugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,3 +287,227 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, run: Run) -> None:
 
     with pytest.raises(ValueError, match=r"more pixels than Pillow accepts"):
         run("resize", {"src": f"{tmp_path}/bomb.png", "dst": f"{tmp_path}/b.png", "width": 50})
+
+
+# ── what cameras, encoders and strangers write ──────────────────────────────
+
+
+def with_app1(path: Path, payload: bytes) -> None:
+    """Write a JPEG of 200 × 100 pixels with this EXIF segment."""
+    raw = io.BytesIO()
+    photograph(200, 100).save(raw, "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
+    path.write_bytes(raw.getvalue()[:2] + segment + raw.getvalue()[2:])
+
+
+def one_tag(kind: int, count: int, value: bytes) -> bytes:
+    """Return an EXIF segment whose one entry is the orientation."""
+    entry = struct.pack(">HHI", ORIENTATION, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_turned"),
+    [
+        (b"Exif\0\0", False),
+        (b"Exif\0\0Exif\0\0II*\0\x08\0\0\0\0\0", False),
+        (b"Exif\0\0http://ns.adobe.com/", False),
+        (one_tag(3, 1, b"\0\x06")[:-6], False),
+        (one_tag(3, 1, b"\0\x06"), True),
+        (one_tag(3, 2, b"\0\x06\0\x06"), True),
+        (one_tag(2, 2, b"6"), True),
+        (one_tag(7, 1, b"\x06"), True),
+        (one_tag(4, 1, b"\0\0\0\x06"), True),
+        (one_tag(3, 1, b"\0\x63"), False),
+        (one_tag(3, 1, b"\0\0"), False),
+        (one_tag(2, 4, b"up"), False),
+        (one_tag(5, 1, b"\0\0\0\x08"), False),
+        (one_tag(12, 1, b"\xff\xff\xff\xff"), False),
+        (one_tag(11, 1, b"\x7f\xc0\0\0"), False),
+    ],
+)
+def test_an_orientation_of_any_type(
+    tmp_path: Path,
+    run: Run,
+    payload: bytes,
+    is_turned: bool,  # noqa: FBT001 - a case
+) -> None:
+    """Two numbers, text, bytes, not a number, or cut off: a picture comes out, upright if told."""
+    with_app1(tmp_path / "a.jpg", payload)
+
+    run("resize", {"src": f"{tmp_path}/a.jpg", "dst": f"{tmp_path}/b.jpg", "width": 50})
+
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.size[0] == 50
+        if is_turned is False:
+            assert image.size[1] == 25
+        elif payload != one_tag(3, 1, b"\0\x06")[:-6]:
+            assert image.size[1] == 100
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp"])
+def test_every_orientation_of_every_format(
+    tmp_path: Path, run: Run, orientation: int, suffix: str
+) -> None:
+    """As Pillow itself turns them; of a TIFF it does so while reading."""
+    picture = Image.new("RGB", (40, 20), "black")
+    picture.paste("white", (0, 0, 20, 10))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options: dict[str, Any] = {"exif": exif}
+    if suffix == ".webp":
+        options["lossless"] = True
+    picture.save(tmp_path / f"a{suffix}", **options)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        upright = (image if suffix == ".tif" else ImageOps.exif_transpose(image)).convert("L")
+    width = upright.width
+
+    run("resize", {"src": f"{tmp_path}/a{suffix}", "dst": f"{tmp_path}/b.png", "width": width})
+
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size == upright.size
+        found = np.asarray(image.convert("L"), dtype=float)
+    assert np.abs(found - np.asarray(upright, dtype=float)).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "I;16"])
+def test_a_declared_colour_is_transparent(tmp_path: Path, run: Run, mode: str, suffix: str) -> None:
+    """Whatever the mode; at the edges nothing of it is mixed into what is there."""
+    background: Any = {"RGB": (255, 0, 255), "L": 0, "P": 1, "1": 0, "I;16": 0}[mode]
+    middle: Any = {"RGB": (0, 128, 0), "L": 200, "P": 2, "1": 1, "I;16": 51_200}[mode]
+    if mode == "I;16":
+        pixels = np.full((100, 100), background, np.uint16)
+        pixels[25:75, 25:75] = middle
+        picture = Image.fromarray(pixels)
+    else:
+        picture = Image.new(mode, (100, 100), background)
+        if mode == "P":
+            picture.putpalette([0, 0, 0, 255, 0, 255, 0, 128, 0])
+        picture.paste(middle, (25, 25, 75, 75))
+    picture.save(tmp_path / "a.png", transparency=background)
+
+    run("resize", {"src": f"{tmp_path}/a.png", "dst": f"{tmp_path}/b{suffix}", "width": 64})
+
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        found = image.convert("RGBA")
+    corner, centre, edge = (np.array(found.getpixel(at)) for at in [(2, 2), (32, 32), (15, 32)])
+    wanted = {"RGB": (0, 128, 0), "P": (0, 128, 0), "1": (255,) * 3}.get(mode, (200,) * 3)
+    assert np.abs(centre[:3] - np.array(wanted)).max() < 12
+    if suffix == ".jpg":
+        assert corner[:3].min() > 240
+        assert edge[1] > 100
+    else:
+        assert (corner[3], centre[3]) == (0, 255)
+        assert edge[3] < 20 or np.abs(edge[:3] - np.array(wanted)).max() < 40
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><owner>XMPSECRET</owner></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp", "a.tif", "a.gif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif"])
+def test_nothing_private_is_copied(tmp_path: Path, run: Run, source: str, suffix: str) -> None:
+    """No comment, no XMP, no text, no description, whatever the formats."""
+    exif = Image.Exif()
+    exif[0x010E] = "EXIFSECRET"
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Author", "PNGSECRET")
+    texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    options: dict[str, dict[str, Any]] = {
+        "a.jpg": {"exif": exif, "xmp": XMP, "comment": b"COMMENTSECRET"},
+        "a.png": {"exif": exif, "pnginfo": texts},
+        "a.webp": {"exif": exif, "xmp": XMP},
+        "a.tif": {"exif": exif, "description": "TIFFSECRET"},
+        "a.gif": {"comment": b"GIFSECRET"},
+    }
+    photograph(200, 100).save(tmp_path / source, **options[source])
+    assert b"SECRET" in (tmp_path / source).read_bytes()
+
+    run("resize", {"src": f"{tmp_path}/{source}", "dst": f"{tmp_path}/b{suffix}", "width": 50})
+
+    assert b"SECRET" not in (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_metadata_is_copied_when_it_is_asked_for(tmp_path: Path, run: Run) -> None:
+    """But for the orientation, which was applied."""
+    exif = Image.Exif()
+    exif[MAKER] = "maker"
+    exif[ORIENTATION] = 6
+    photograph(200, 100).save(tmp_path / "a.jpg", exif=exif, comment=b"a comment", xmp=XMP)
+    data = {"src": f"{tmp_path}/a.jpg", "dst": f"{tmp_path}/b.jpg", "width": 50}
+
+    run("resize", {**data, "metadata": True})
+
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.size == (50, 100)
+        assert dict(image.getexif()) == {MAKER: "maker"}
+        assert image.info["comment"] == b"a comment"
+        assert b"XMPSECRET" in image.info["xmp"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [("f4", 1), ("f4", 255), ("f4", 65535), ("i4", 255), ("i4", 65535)]
+)
+def test_numbers_of_any_scale_are_a_picture(
+    tmp_path: Path, run: Run, dtype: str, most: int
+) -> None:
+    """From black to white, not all black or all white."""
+    ramp = np.linspace(0, most, 200)[None, :].repeat(100, axis=0).astype(dtype)
+    Image.fromarray(ramp).save(tmp_path / "a.tif")
+
+    run("resize", {"src": f"{tmp_path}/a.tif", "dst": f"{tmp_path}/b.png", "width": 100})
+
+    with Image.open(tmp_path / "b.png") as image:
+        row = np.asarray(image.convert("L"))[25]
+    left, middle, right = (int(row[x]) for x in (1, 50, 98))
+    assert left < 10
+    assert middle == pytest.approx(128, abs=4)
+    assert right > 245
+
+
+@pytest.mark.parametrize("values", [[-5.0, 1.0], [0.0, 1e9], [0.0, float("inf")]])
+def test_measurements_are_refused(tmp_path: Path, run: Run, values: list[float]) -> None:
+    """Temperatures are no brightness; who knows their scale says it."""
+    Image.fromarray(np.array([values] * 2, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"data\.src: its values go from"):
+        run("resize", {"src": f"{tmp_path}/a.tif", "dst": f"{tmp_path}/b.png", "width": 100})
+
+
+def test_lab_and_inks_become_colours(tmp_path: Path, run: Run) -> None:
+    """Without a profile that describes something else."""
+    srgb, profile = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    to_lab = ImageCms.buildTransform(srgb, profile, "RGB", "LAB")
+    lab = ImageCms.applyTransform(Image.new("RGB", (40, 20), (200, 40, 40)), to_lab)
+    assert lab is not None
+    lab.save(tmp_path / "a.tif")
+    run("resize", {"src": f"{tmp_path}/a.tif", "dst": f"{tmp_path}/b.png", "width": 20})
+    with Image.open(tmp_path / "b.png") as image:
+        assert np.abs(np.array(image.getpixel((10, 5))) - np.array([200, 40, 40])).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "suffix"),
+    [((2, 3000), 320, ".jpg"), ((1, 60_000), 320, ".png"), ((100, 100), 19_000, ".png")],
+)
+def test_a_result_has_bounds(
+    tmp_path: Path, run: Run, size: tuple[int, int], width: int, suffix: str
+) -> None:
+    """Of sides and of pixels; the error says what the width would have made."""
+    Image.new("L", size).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=rf"data\.width: {width} makes {width} × \d+ pixels"):
+        run("resize", {"src": f"{tmp_path}/a.png", "dst": f"{tmp_path}/b{suffix}", "width": width})
+
+
+def test_a_format_s_own_bound_is_told(tmp_path: Path, run: Run) -> None:
+    """WebP has no room for what a PNG may have."""
+    Image.new("L", (100, 1)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"data\.width.*WEBP picture may have 16383"):
+        run("resize", {"src": f"{tmp_path}/a.png", "dst": f"{tmp_path}/b.webp", "width": 17_000})
+
+
+def test_large_photographs_are_read_without_a_warning(tmp_path: Path, run: Run) -> None:
+    """Up to the bound, which is said where it is passed."""
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "a.png")
+    run("resize", {"src": f"{tmp_path}/a.png", "dst": f"{tmp_path}/b.png", "width": 64})
