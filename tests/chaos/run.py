@@ -31,6 +31,7 @@ def run(campaign: Campaign, folder: Path, *, seed: int, seconds: float | None = 
         try:
             scene.start()
             _inject(scene, campaign.seconds if seconds is None else seconds)
+            scene.fill_up()
             scene.stop_producers()
             drained = wait_until_drained(scene, campaign.drain)
             verdict = Verdict(campaign.name, drained=drained)

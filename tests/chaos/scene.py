@@ -79,11 +79,15 @@ class WorkerProcess:
         """Whether it has not ended."""
         return self.process.poll() is None
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has said that it claims."""
+        return ("ready" if self.is_node else "broker ") in self.text
+
     def wait_until_ready(self) -> None:
         """Wait until it claims."""
-        word = "ready" if self.is_node else "broker "
         wait_until(
-            lambda: word in self.text or not self.is_alive or self.was_hurt, timeout=_READY_SECONDS
+            lambda: self.was_ready or not self.is_alive or self.was_hurt, timeout=_READY_SECONDS
         )
         self.descriptors = self.count_descriptors()
 
@@ -298,6 +302,12 @@ class Scene:
         if worker.is_node:
             self.start_node_worker()
         else:
+            self.start_worker()
+
+    def fill_up(self) -> None:
+        """Have as many workers as in the beginning: one that found no Redis has ended."""
+        alive = [each for each in self.workers if each.is_alive and not each.is_node]
+        for _ in range(self.campaign.workers - len(alive)):
             self.start_worker()
 
     # ── ending ──────────────────────────────────────────────────────────────

@@ -44,6 +44,8 @@ _GAP = re.compile(r"longest heartbeat gap ([0-9.]+) s")
 # Of a worker that lived all the time: caches and one connection more.
 _MORE_DESCRIPTORS = 12
 _PAGE = 500
+# What a worker ends with that was started while Redis was away.
+_NO_REDIS = 4
 POISON = "poison-"
 
 
@@ -328,7 +330,7 @@ def _judge_processes(
         verdict.note("temporary file left over", name)
     for worker, code in ended:
         if not worker.was_hurt:
-            if code != 0:
+            if code != 0 and not (code == _NO_REDIS and not worker.was_ready):
                 verdict.note("exit code", worker.log.name, code)
             gap = _GAP.search(worker.text)
             verdict.gap = max(verdict.gap, float(gap[1]) if gap else 0)
