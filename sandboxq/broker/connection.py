@@ -116,6 +116,7 @@ class Broker:
         """
         self._refuse_when_closed()
         replies = await self._servers.send_to_each(args)
+        check_replies([args] * len(replies), replies)
         await self._check(replies)
         return replies
 

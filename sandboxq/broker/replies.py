@@ -178,6 +178,7 @@ _OF_COMMANDS: dict[str, Check] = {
     **dict.fromkeys(("DEL", "EXISTS", "EXPIRE", "HEXISTS", "HLEN", "HSET", "LLEN"), _is_integer),
     **dict.fromkeys(("PUBLISH", "RPUSH", "SCARD", "UNLINK", "XTRIM", "ZADD", "ZCARD"), _is_integer),
     **dict.fromkeys(("ZCOUNT",), _is_integer),
+    "INFO": _is_text,
     **dict.fromkeys(("GET", "LPOP"), _is_text_or_nothing),
     **dict.fromkeys(("LRANGE", "SMEMBERS", "ZRANGE"), _are_texts),
     "HGETALL": _are_pairs,

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from sandboxq.errors import QueueError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -75,11 +77,18 @@ class Service:
                 _log.warning("%s: %s", self.name, crash)
                 return
             crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
-            _log.error("%s crashed (%d in a row)", self.name, crashes, exc_info=crash)
+            self._tell(crash, crashes)
             if self._on_failure is not None and crashes >= MOST_CRASHES:
                 self._on_failure(crash)
                 return
             await asyncio.sleep(min(LONGEST_RESTART, FIRST_RESTART * 2 ** min(crashes, 16)))
+
+    def _tell(self, crash: Exception, crashes: int) -> None:
+        if isinstance(crash, QueueError):
+            # Redis refused a command; our frames would not say why.
+            _log.error("%s was refused (%d in a row): %s", self.name, crashes, crash)
+        else:
+            _log.error("%s crashed (%d in a row)", self.name, crashes, exc_info=crash)
 
 
 def _is_being_cancelled() -> bool:

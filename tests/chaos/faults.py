@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq import Queue
 from sandboxq.broker.keys import QueueKeys
+from sandboxq.errors import QueueError
 from tests.chaos.backends import Embedded
 from tests.chaos.scene import LOCK_SECONDS, QUEUE
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sandboxq.queue.sync import SyncQueue
     from tests.chaos.scene import Scene
 
     Inject = Callable[[Scene, random.Random], str]
@@ -272,10 +274,12 @@ def scale(scene: Scene, rng: random.Random) -> str:
 
 def pause(scene: Scene, rng: random.Random) -> str:
     """Pause the queue for a moment."""
-    with _queue(scene) as queue:
-        queue.pause()
-        scene.pause(rng.uniform(0.2, 2))
-        _insist(queue.resume)
+    try:
+        with _queue(scene) as queue:
+            queue.pause()
+            scene.pause(rng.uniform(0.2, 2))
+    finally:  # also where nobody knows whether it was paused
+        _resume(scene)
     return "pause"
 
 
@@ -285,25 +289,20 @@ def cancel(scene: Scene, rng: random.Random) -> str:
         ids = client.lrange(scene.base + "active", 0, -1)
         if not ids:
             return ""
-        with contextlib.suppress(Exception):
-            queue.cancel(rng.choice(ids))
-            return "cancel"
-    return ""
+        queue.cancel(rng.choice(ids))
+        return "cancel"
 
 
-@contextlib.contextmanager
-def _queue(scene: Scene):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a SyncQueue
-    with Queue.sync(QUEUE, url=scene.backend.url, prefix=scene.backend.prefix) as queue:
-        yield queue
+def _queue(scene: Scene) -> SyncQueue:
+    return Queue.sync(QUEUE, url=scene.backend.url, prefix=scene.backend.prefix)
 
 
-def _insist(call: Callable[[], object]) -> None:
+def _resume(scene: Scene) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        with contextlib.suppress(Exception):
-            call()
+        with contextlib.suppress(QueueError), _queue(scene) as queue:
+            queue.resume()
             return
-        time.sleep(0.2)
 
 
 # ── others ──────────────────────────────────────────────────────────────────

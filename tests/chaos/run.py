@@ -8,6 +8,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from sandboxq.errors import QueueError
 from tests.chaos.backends import BACKENDS
 from tests.chaos.scene import Scene, wait_until_drained
 from tests.chaos.verdict import Verdict, judge, judge_descriptors
@@ -62,6 +63,8 @@ def _repeat(scene: Scene, fault: Fault, rng: random.Random) -> None:
         began = time.monotonic()
         try:
             name = fault.inject(scene, rng)
+        except QueueError:
+            name = ""  # Redis was away for whoever did it, or the job had ended
         except Exception:  # noqa: BLE001 - told in the table; the campaign goes on
             traceback.print_exc()
             name = f"{fault.inject.__name__} raised"
