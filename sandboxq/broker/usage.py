@@ -11,12 +11,13 @@ from sandboxq.limits import count_from_wire
 if TYPE_CHECKING:
     from sandboxq.broker.connection import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.broker.marks import Mark
 
 _MICROSECONDS = 1e6
 
 
-async def add_usage(broker: Broker, keys: QueueKeys, totals: UsageTotals) -> None:
-    """Add the totals of one worker since it last did so."""
+async def add_usage(broker: Broker, keys: QueueKeys, totals: UsageTotals, *, mark: Mark) -> None:
+    """Add the totals of one worker since it last did so; under one mark they are added once."""
     args = (
         totals.attempts,
         totals.crashes,
@@ -24,6 +25,8 @@ async def add_usage(broker: Broker, keys: QueueKeys, totals: UsageTotals) -> Non
         round(totals.cpu_user * _MICROSECONDS),
         round(totals.cpu_system * _MICROSECONDS),
         totals.peak_rss,
+        mark.key,
+        mark.entry(0),
     )
     await broker.script(load("add_usage"), (keys.usage_key,), args)
 

@@ -73,6 +73,7 @@ class JobAdds:
         self._allowed = allowed
         self._asked: list[Question] = []
         self._ready: list[_Request] = []
+        self._most = MOST_REQUESTS
         self._work = asyncio.Event()
 
     def take(self, question: Question) -> None:
@@ -96,9 +97,19 @@ class JobAdds:
             await self._understand(self._asked.pop(0))
         if not self._ready:
             return
-        batch = self._ready[:MOST_REQUESTS]
+        batch = self._ready[: self._most]
         flows = [(each.nodes, each.fence) for each in batch]
-        results = await add_flows(self._broker, flows, now_ms=await self._broker.now_ms())
+        try:
+            results = await add_flows(self._broker, flows, now_ms=await self._broker.now_ms())
+        except BrokerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one of many may be the cause: fewer, then alone
+            self._most = max(1, len(batch) // 2)
+            if len(batch) == 1:
+                del self._ready[0]
+                batch[0].question.refuse(f"nothing was added: {error}")
+            return
+        self._most = min(2 * self._most, MOST_REQUESTS)
         del self._ready[: len(batch)]
         for each, result in zip(batch, results, strict=True):
             if isinstance(result, (QueueError, UsageError)):

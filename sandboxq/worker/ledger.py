@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sandboxq.broker.marks import Mark
 from sandboxq.broker.usage import add_usage
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.job import UsageTotals
@@ -32,6 +34,9 @@ class Ledger:
         self._keys = context.keys
         self._telemetry = context.telemetry
         self._unwritten = UsageTotals()
+        # Perhaps written: sent again as it was.
+        self._sent = UsageTotals()
+        self._mark = Mark(context.keys.mark_key(f"{uuid.uuid4()}:usage"), 0)
         context.telemetry.subscribe(self._note, JobsSettled)
 
     async def run(self) -> None:
@@ -47,20 +52,20 @@ class Ledger:
                 return
 
     async def close(self) -> None:
-        """Write what is left, unless Redis is away."""
+        """Write what is left, and take the mark away, unless Redis is away."""
         with contextlib.suppress(QueueError):
             await self._write()
+            await self._broker.command("UNLINK", self._mark.key)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, JobsSettled) and event.usage.attempts:
             self._unwritten = self._unwritten + event.usage
 
     async def _write(self) -> None:
-        totals, self._unwritten = replace(self._unwritten), UsageTotals()
-        if not totals.attempts:
-            return
-        try:
-            await add_usage(self._broker, self._keys, totals)
-        except QueueError:
-            self._unwritten = self._unwritten + totals
-            raise
+        """Write what was sent without an answer, under its mark, and then what came since."""
+        while self._sent.attempts or self._unwritten.attempts:
+            if not self._sent.attempts:
+                self._sent, self._unwritten = replace(self._unwritten), UsageTotals()
+                self._mark = self._mark._replace(number=self._mark.number + 1)
+            await add_usage(self._broker, self._keys, self._sent, mark=self._mark)
+            self._sent = UsageTotals()

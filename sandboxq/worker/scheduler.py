@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq import cron
 from sandboxq.broker.codec import options_from_wire, options_value
 from sandboxq.broker.schedulers import Iteration, advance
-from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, QueueError, UsageError
+from sandboxq.errors import BrokerUnavailable, SandboxqError
 from sandboxq.limits import whole_from_wire
 from sandboxq.wall_clock import zone_named
 
@@ -52,7 +52,7 @@ class SchedulerKeeper:
                 return
             made = await self._make(iterations, now_ms)
             taken = [each for each, is_made in zip(iterations, made, strict=True) if not is_made]
-            iterations = [later for each in taken if (later := _later(each, strategy))]
+            iterations = [later for each in taken if (later := _later_or_none(each, strategy))]
         _log.error("no time is left for the next job of %s", _names(iterations))
 
     async def _make(self, iterations: Sequence[Iteration], now_ms: int) -> list[bool]:
@@ -60,10 +60,10 @@ class SchedulerKeeper:
             return await advance(self._broker, self._keys, iterations, now_ms=now_ms)
         except BrokerUnavailable:
             raise
-        except QueueError:
-            _log.exception("Redis refused the next jobs of %s", _names(iterations))
-        if len(iterations) == 1:
-            return [True]
+        except Exception as error:  # noqa: BLE001 - of many schedulers one may be the cause
+            if len(iterations) == 1:
+                _say_ended(iterations[0].scheduler_id, iterations[0].claimed_id, error)
+                return [True]
         # One spoilt record must not end the others' schedulers.
         return [(await self._make([each], now_ms))[0] for each in iterations]
 
@@ -76,12 +76,24 @@ def _iteration(job: ClaimedJob, now_ms: int, strategy: RepeatStrategy | None) ->
     """Return what follows a claimed job; None when nothing does or nothing can be made of it."""
     try:
         return iteration_after(job, now_ms, strategy)
-    except (UsageError, OptionsUnreadable) as error:
-        name = job.scheduler_id.decode(errors="replace")
-        _log.error(
-            "scheduler %s ends with job %s: %s", name, job.id.decode(errors="replace"), error
-        )
+    except Exception as error:  # noqa: BLE001 - the boundary of one scheduler: others go on
+        _say_ended(job.scheduler_id, job.id, error)
         return None
+
+
+def _later_or_none(taken: Iteration, strategy: RepeatStrategy | None) -> Iteration | None:
+    try:
+        return _later(taken, strategy)
+    except Exception as error:  # noqa: BLE001 - as above
+        _say_ended(taken.scheduler_id, taken.claimed_id, error)
+        return None
+
+
+def _say_ended(scheduler_id: bytes, job_id: bytes, error: Exception) -> None:
+    """Say why a scheduler makes no more jobs; where that is nobody's input, with the trace."""
+    names = scheduler_id.decode(errors="replace"), job_id.decode(errors="replace")
+    trace = None if isinstance(error, SandboxqError) else error
+    _log.error("scheduler %s ends with job %s: %s", *names, error, exc_info=trace)
 
 
 def iteration_after(

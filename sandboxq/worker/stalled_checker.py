@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker.binary import FIRST_PAGE, sweep
 from sandboxq.broker.stalled import put_off_stalled, recover_stalled
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.telemetry import JobsStalled
+from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
@@ -37,6 +38,7 @@ class StalledChecker:
         settings = context.settings
         self._grace = min(settings.lock_duration, settings.stalled_interval)
         self._times_put_off = 0
+        self._seldom = Seldom()
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -44,12 +46,16 @@ class StalledChecker:
             try:
                 pause = await self._put_off()
                 if not pause:
+                    await self._sweep()
                     await self._check()
                     pause = self._settings.stalled_interval
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
-            else:
-                await self._broker.wait_for_return(pause)
+                continue
+            except QueueError as error:
+                self._seldom.warn("the check for stalled jobs was refused", error)
+                pause = self._settings.stalled_interval
+            await self._broker.wait_for_return(pause)
 
     async def _put_off(self) -> float:
         """Return for how many seconds nobody is to check, since Redis is only just back."""
@@ -65,8 +71,16 @@ class StalledChecker:
             await put_off_stalled(self._broker, self._keys, now_ms=now_ms, for_ms=for_ms)
         return left
 
+    async def _sweep(self) -> None:
+        try:
+            _, self._sweep_at = await sweep(self._broker, self._keys, self._sweep_at)
+        except BrokerUnavailable:
+            raise
+        except QueueError as error:
+            self._sweep_at = FIRST_PAGE
+            self._seldom.warn("arrays and bytes of jobs that are gone are not removed", error)
+
     async def _check(self) -> None:
-        _, self._sweep_at = await sweep(self._broker, self._keys, self._sweep_at)
         stalled = await recover_stalled(
             self._broker,
             self._keys,

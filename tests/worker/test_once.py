@@ -10,6 +10,7 @@ import pytest
 from sandboxq import Queue, Worker
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.script import load
+from sandboxq.broker.usage import read_usage
 from sandboxq.telemetry import Event, JobsSettled, OutcomesDropped, Telemetry
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
@@ -17,6 +18,8 @@ from tests.worker.test_worker import PROCESSOR, running, with_worker
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sandboxq.broker.keys import QueueKeys
 
 
 @pytest.mark.parametrize("script", ["settle", "report"])
@@ -54,6 +57,32 @@ def test_what_redis_has_done_is_neither_repeated_nor_denied(
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
     assert not [event for event in events if isinstance(event, OutcomesDropped)]
+
+
+def test_what_jobs_have_used_is_added_once(tmp_path: Path, queue_name: str) -> None:
+    """Also when the answer is lost: `stats --usage` counts each attempt once."""
+
+    async def main(server: StoppableServer) -> None:
+        broker = await Broker.connect(server.url)
+        script = load("add_usage")
+        await broker.command("SCRIPT", "LOAD", script.text)
+        async with (
+            FaultProxy(server, cut_at=script.sha.encode(), cuts=1) as proxy,
+            Queue(queue_name, url=server.url) as queue,
+        ):
+            async with Worker(queue_name, PROCESSOR, url=proxy.url, procs=1) as worker:
+                run = asyncio.create_task(worker.run())
+                await (await queue.add("echo", {})).result(timeout=20)
+                await wait_until_async(lambda: _has_counted(broker, worker.keys, 1))
+                await (await queue.add("echo", {})).result(timeout=20)
+                worker.stop()
+                await run
+            assert (await read_usage(broker, worker.keys)).attempts == 2
+        assert await broker.command("KEYS", "*:mark:*") == []
+        await broker.close()
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
 
 
 def test_outcomes_wait_while_redis_has_no_memory(tmp_path: Path, queue_name: str) -> None:
@@ -136,6 +165,10 @@ def test_a_listener_that_raises_ends_nothing(
 
 async def _holds(worker: Worker, number: int) -> bool:
     return worker.running == number
+
+
+async def _has_counted(broker: Broker, keys: QueueKeys, attempts: int) -> bool:
+    return (await read_usage(broker, keys)).attempts >= attempts
 
 
 async def _has_ended(queue: Queue, number: int) -> bool:

@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from sandboxq import Queue, Worker
+from sandboxq.worker.service import Service
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, running, with_worker
@@ -169,6 +171,58 @@ def test_a_pause_returns_when_the_worker_ends(tmp_path: Path, queue_name: str) -
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
+
+
+def test_a_stop_does_not_wait_for_data_on_its_way(tmp_path: Path, queue_name: str) -> None:
+    """A job whose arrays are being read never began: it goes back at once."""
+    data = {"pixels": np.zeros(6 << 20, np.uint8)}
+
+    async def main(server: StoppableServer) -> None:
+        async with FaultProxy(server, delay=1.0) as far, Queue(queue_name, server.url) as queue:
+            worker = Worker(
+                queue_name, PROCESSOR, url=far.url, procs=1, shutdown_timeout=600, lock_duration=60
+            )
+            async with worker:
+                run = asyncio.create_task(worker.run())
+                job = await queue.add("echo", data)
+                await wait_until_async(lambda: _is_fetching(worker), timeout=60)
+                worker.stop()
+                await asyncio.wait_for(run, 60)
+                assert await job.state() == "waiting"
+                seen = await queue.get_job(job.id)
+                assert seen is not None
+                assert seen.attempts_started == 0
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, ValueError])
+def test_a_service_that_falls_over_comes_back(error: type[BaseException]) -> None:
+    """Also when something in it raises a cancellation that nobody asked for."""
+    starts: list[int] = []
+
+    async def loop() -> None:
+        starts.append(1)
+        if len(starts) < 3:
+            raise error
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        service = Service("a service", loop)
+        service.start()
+        await wait_until_async(lambda: _has(starts, 3))
+        await service.stop()
+
+    run_async(main())
+
+
+async def _has(starts: list[int], number: int) -> bool:
+    return len(starts) == number
+
+
+async def _is_fetching(worker: Worker) -> bool:
+    return worker.parts.porter.pending == 1
 
 
 async def _has_ended(queue: Queue, number: int) -> bool:

@@ -2,12 +2,17 @@
 --
 -- KEYS[1]  the hash of totals, `<prefix>::sandboxq:usage:<queue>`
 -- ARGV     attempts, crashes, µs in all, µs of CPU in own code, µs of CPU in the kernel, highest
---          peak of memory in bytes
+--          peak of memory in bytes; the key and the entry of the mark to leave, see mark.lua: what has
+--          left it already is not added again
 -- Returns  0
 -- Events   none
--- @include call
+-- @include mark
 
 local key = KEYS[1]
+local mark_key, mark_entry = ARGV[7], ARGV[8]
+if call('GET', mark_key) == mark_entry .. ':;' then
+  return 0
+end
 local names = { 'attempts', 'crashes', 'wall', 'user', 'system' }
 for i = 1, #names do
   call('HINCRBY', key, names[i], ARGV[i])
@@ -16,4 +21,5 @@ local peak = tonumber(ARGV[6])
 if peak > (tonumber(call('HGET', key, 'peak')) or 0) then
   call('HSET', key, 'peak', ARGV[6])
 end
+leave_mark(mark_key, mark_entry, '')
 return 0
