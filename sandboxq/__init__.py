@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.sync_job import SyncJob
     from sandboxq.sandbox.policy import Policy
     from sandboxq.tracing import Tracing
-    from sandboxq.worker.by_hand import HeldJob
+    from sandboxq.worker.job_by_hand import HeldJob
     from sandboxq.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -109,7 +109,7 @@ _HOMES = {
     "Flow": "sandboxq.queue.flow",
     "FlowNode": "sandboxq.queue.flow_plan",
     "FlowProducer": "sandboxq.queue.flow",
-    "HeldJob": "sandboxq.worker.by_hand",
+    "HeldJob": "sandboxq.worker.job_by_hand",
     "Job": "sandboxq.job",
     "JobBelongsToScheduler": "sandboxq.errors",
     "JobCancelled": "sandboxq.errors",

@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from sandboxq.broker.claim import claim
-from sandboxq.broker.codec import json_text, ms_from_seconds, options_from_wire
+from sandboxq.broker.codec import ms_from_seconds, options_from_wire
 from sandboxq.broker.extend import extend
 from sandboxq.broker.jobs import job_of
 from sandboxq.broker.report import Report, report
 from sandboxq.broker.settle import Refusal, Settlement, settle
-from sandboxq.child.failure import failure_from
-from sandboxq.child.frames import UNRECOVERABLE
 from sandboxq.errors import (
+    BrokerUnavailable,
     JobHasFailedChildren,
     JobNotFound,
     JobNotInState,
@@ -31,14 +30,9 @@ from sandboxq.errors import (
     QueueError,
 )
 from sandboxq.job import Job
-from sandboxq.limits import LONGEST_WAIT, positive_seconds, seconds_from
 from sandboxq.outcome import (
-    ChildrenAwaited,
-    Completed,
     Failed,
     HandBack,
-    HandedBack,
-    Postponed,
     Retention,
     RetryRules,
     decide,
@@ -47,12 +41,11 @@ from sandboxq.telemetry import JobClaimed, JobProgressed, JobsClaimed
 from sandboxq.worker.announcer import Announcer
 from sandboxq.worker.attempt import Attempt
 from sandboxq.worker.claimer import LONGEST_DELAY_WAIT, refusal_of
+from sandboxq.worker.job_by_hand import HeldJob
 from sandboxq.worker.lost_claims import claimed_under, give_back
 from sandboxq.worker.scheduler import SchedulerKeeper
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from sandboxq.broker.claim import Claim, ClaimedJob
     from sandboxq.broker.reader import BlockingReader
     from sandboxq.outcome import Outcome
@@ -61,6 +54,8 @@ if TYPE_CHECKING:
 # What the scripts answer (bullmq-wire.md 3.1).
 _NOT_FOUND = -1
 _FAILED_CHILD = -9
+# It has ended, unless somebody else has taken it.
+_GONE = (-1, -2)
 # The caller has the job still.
 _HELD_ON = (-4, _FAILED_CHILD)
 _ERRORS: dict[int, tuple[type[QueueError], str]] = {
@@ -71,80 +66,6 @@ _ERRORS: dict[int, tuple[type[QueueError], str]] = {
     -6: (LockMismatch, "is locked by somebody else"),
     -9: (JobHasFailedChildren, "has at least one failed child"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldJob(Job):
-    """A job that the caller holds until it is moved; its lock must be extended in time.
-
-    Every method raises LockMissing or LockMismatch when the lock is lost, JobNotFound when the job
-    is gone, JobNotInState when it is not active. Nothing was written then.
-    """
-
-    token: str
-    attempt: Attempt = field(repr=False, compare=False)
-    hand: ByHand = field(repr=False, compare=False)
-    claimed_at: float = field(repr=False, compare=False)
-
-    async def move_to_completed(self, value: Any, *, fetch_next: bool = False) -> HeldJob | None:
-        """End the job with a JSON value; with ``fetch_next`` return the next one, if one waits.
-
-        It is claimed under the same token. Raises: JobPendingChildren, JobHasFailedChildren.
-        """
-        outcome = Completed(json_text(value, "the value").encode())
-        return await self.hand.settle_and_go_on(self, outcome, fetch_next=fetch_next)
-
-    async def move_to_failed(
-        self, error: BaseException | str, *, fetch_next: bool = False
-    ) -> HeldJob | None:
-        """Count a failed attempt: the job is tried again as its options say, or has failed.
-
-        With ``fetch_next`` the next job is returned, as by ``move_to_completed``.
-        """
-        if isinstance(error, str):
-            failure = Failed(error)
-        else:
-            reason, stack, cause, flags = failure_from(error)
-            is_final = bool(flags & UNRECOVERABLE)
-            failure = Failed(reason, stack, cause, is_unrecoverable=is_final)
-        return await self.hand.settle_and_go_on(self, failure, fetch_next=fetch_next)
-
-    async def move_to_delayed(self, seconds: float | timedelta) -> None:
-        """Let the job run again after so long; no attempt counts."""
-        delay_ms = ms_from_seconds(seconds_from("seconds", seconds))
-        await self.hand.settle(self, Postponed(delay_ms))
-
-    async def move_to_wait(self) -> None:
-        """Put the job back in front of its queue; no attempt counts."""
-        await self.hand.settle(self, HandedBack(was_started=True))
-
-    async def move_to_waiting_children(self) -> bool:
-        """Let the job wait for its children; False, and it is held on, when none is pending.
-
-        Raises: JobHasFailedChildren, whatever else is pending.
-        """
-        if not await self.hand.has_pending_children(self):
-            return False
-        await self.hand.settle(self, ChildrenAwaited())
-        return True
-
-    async def extend_lock(self, duration: float | timedelta | None = None) -> None:
-        """Hold the job for so long from now, by default for the worker's ``lock_duration``."""
-        if duration is not None:
-            duration = positive_seconds("duration", duration, most=LONGEST_WAIT)
-        await self.hand.extend(self, duration)
-
-    async def update_progress(self, progress: Any) -> None:
-        """Say how far the job is: any JSON."""
-        await self.hand.report(self, "progress", json_text(progress, "the progress"))
-
-    async def update_data(self, data: Any) -> None:
-        """Replace the job's data: any JSON."""
-        await self.hand.report(self, "data", json_text(data, "the data"))
-
-    async def log(self, line: str) -> None:
-        """Add a line to the job's log."""
-        await self.hand.report(self, "log", line)
 
 
 class ByHand:
@@ -209,18 +130,32 @@ class ByHand:
             retention=self._retention,
             rules=self._rules,
         )
-        (code,) = await settle(
-            self._broker,
-            self._keys,
-            [Settlement(attempt.job.id, attempt.token, transition)],
-            now_ms=await self._broker.now_ms(),
-            metrics_points=self._settings.metrics_points,
-        )
+        row = Settlement(attempt.job.id, attempt.token, transition)
+        try:
+            (code,) = await settle(
+                self._broker,
+                self._keys,
+                [row],
+                now_ms=await self._broker.now_ms(),
+                metrics_points=self._settings.metrics_points,
+            )
+        except BrokerUnavailable:
+            attempt.tries += 1
+            raise
+        if code in _GONE and attempt.tries and await self._has_ended(attempt):
+            code = 0  # by the try before this one, whose answer was lost
         if code not in _HELD_ON:
             self._given.pop(attempt.job.id, None)
         if not code:
             self._announcer.tell_settled([(attempt, transition)])
         return code
+
+    async def _has_ended(self, attempt: Attempt) -> bool:
+        """Tell whether this very attempt has ended its job, or the job is gone."""
+        key = self._keys.base.encode() + attempt.job.id
+        started, finished_on = await self._broker.command("HMGET", key, "ats", "finishedOn")
+        is_same = started == str(attempt.job.attempts_started).encode() and finished_on is not None
+        return is_same or started is None
 
     async def has_pending_children(self, job: HeldJob) -> bool:
         """Tell whether a child of the job has not ended.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sandboxq.pool.pool import Pool
-    from sandboxq.worker.by_hand import HeldJob
+    from sandboxq.worker.job_by_hand import HeldJob
     from sandboxq.worker.parts import Parts
 
 # Seconds that cancelled code has to end by itself.

@@ -10,7 +10,7 @@ import pytest
 from sandboxq import Queue, Worker
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.script import load
-from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, JobNotFound
+from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, JobNotFound, LockMissing
 from sandboxq.telemetry import (
     AttemptFailed,
     Event,
@@ -155,6 +155,36 @@ def test_what_a_lost_answer_brought_goes_back(tmp_path: Path, queue_name: str) -
             await mine.move_to_completed(1)
             await other.move_to_completed(2)
             assert (await queue.counts())["completed"] == 2
+        await broker.close()
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+def test_an_outcome_may_be_said_again_when_its_answer_was_lost(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """The caller cannot know whether Redis has it; to say it twice is no error, and told once."""
+
+    async def main(server: StoppableServer) -> None:
+        broker = await Broker.connect(server.url)
+        script = load("settle")
+        await broker.command("SCRIPT", "LOAD", script.text)
+        async with (
+            FaultProxy(server, cut_at=script.sha.encode(), cuts=1) as proxy,
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, url=proxy.url) as worker,
+        ):
+            added = await queue.add("a", {})
+            job = await worker.get_next_job()
+            assert job is not None
+            with pytest.raises(BrokerUnavailable):
+                await job.move_to_completed(5)
+            assert await added.state() == "completed"
+            await job.move_to_completed(5)
+            assert worker.tally.completed == 1
+            with pytest.raises(LockMissing):
+                await job.log("too late")
         await broker.close()
 
     with StoppableServer(tmp_path) as server:
