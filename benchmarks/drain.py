@@ -1,7 +1,8 @@
 """Drains a queue with one worker, as a program: where the CPU of a job goes.
 
 Standard input is ``{"url", "server_pid", "queue", "processor", "procs", "concurrency", "jobs"}``:
-it stops after so many ``jobs``, and begins at ``start_at`` of CLOCK_MONOTONIC if that is given.
+it stops after so many ``jobs``, and begins at ``start_at`` of CLOCK_MONOTONIC if that is given;
+``policy`` is "limits" unless it is given.
 The last line of standard output has ``jobs``, ``began`` and ``ended`` (the last outcome in Redis)
 on that clock, CPU seconds of ``coordinator``, ``redis`` and ``children``, ``longest_gap`` of the
 loop in seconds, and ``memory_growth`` of the coordinator in bytes.
@@ -37,6 +38,7 @@ async def _measured(spec: dict[str, Any]) -> dict[str, Any]:
         url=spec["url"],
         procs=spec["procs"],
         concurrency=spec["concurrency"],
+        policy=spec.get("policy", "limits"),
         telemetry=telemetry,
     )
     settled = _Settled(spec["jobs"], worker)
