@@ -1,4 +1,4 @@
-"""The coordinator's word that a job is to end, in a pipe beside the socket.
+"""The coordinator's word that a job is to end, in a pipe of its own beside the socket.
 
 In the socket it would stand behind calls, and those must stay unread for the coordinator to take
 back. What is written here are numbers of calls, eight bytes each, and questions whether the event
@@ -89,8 +89,22 @@ class Cancels:
 
 
 def open_cancels() -> tuple[int, int]:
-    """Return a pipe that blocks nobody: the child's end, the coordinator's end."""
-    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    """Return a pipe that blocks nobody: the child's end, the coordinator's end.
+
+    Not a real pipe: its ends share a lock, which a child can hold (see OutputPipe).
+    """
+    far, near = open_socket_pipe()
+    for fd in (far, near):
+        os.set_blocking(fd, False)
+    return far, near
+
+
+def open_socket_pipe() -> tuple[int, int]:
+    """Return a pair of descriptors of which the second is to be written to, as os.pipe does."""
+    import socket  # noqa: PLC0415 - in the coordinator only
+
+    near, far = socket.socketpair()
+    return near.detach(), far.detach()
 
 
 def ask(fd: int, seq: int, *, is_timeout: bool = False) -> None:
@@ -109,7 +123,7 @@ def ask_whether_it_turns(fd: int, number: int) -> None:
 def _write(fd: int, word: int) -> None:
     try:
         os.write(fd, _NUMBER.pack(word))
-    except (BlockingIOError, BrokenPipeError):
+    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
         return
 
 

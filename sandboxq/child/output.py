@@ -226,8 +226,11 @@ _count = bytearray(4)
 
 
 def _unread(fd: int) -> bool:
+    """Ask a pipe how much is in it, a socket how much of what was sent was not read."""
     try:
         fcntl.ioctl(fd, termios.FIONREAD, _count)
+        if not any(_count):
+            fcntl.ioctl(fd, termios.TIOCOUTQ, _count)
     except OSError:
-        return False  # the job closed it, or put something else in its place
+        return False  # a pipe; or the job closed it, or put something else in its place
     return any(_count)

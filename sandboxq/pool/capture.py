@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from sandboxq.child.cancels import open_socket_pipe
 from sandboxq.child.frames import MARK
 from sandboxq.child.output import LINE_SIZE
 
@@ -39,12 +40,18 @@ class OutputPipe:
 
     __slots__ = ("_buffer", "_far", "_loop", "_near", "_reader", "_timer", "stream")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reader: Reader, stream: str) -> None:
-        """Open a pipe and watch it; ``far_fileno`` is for the process."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, reader: Reader, stream: str, *, is_socket: bool
+    ) -> None:
+        """Open a pipe and watch it; ``far_fileno`` is for the process.
+
+        Both ends of a pipe have one lock, and sendfile(2) to one end holds it while it waits: who
+        reads the other end waits too. A socket in place of it is for processes that would do so.
+        """
         self._loop = loop
         self._reader = reader
         self.stream = stream
-        self._near, self._far = os.pipe2(os.O_CLOEXEC)
+        self._near, self._far = open_socket_pipe() if is_socket else os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._near, False)
         self._buffer = b""
         self._timer: asyncio.Handle | None = None

@@ -292,7 +292,9 @@ class ForkServer:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         near.settimeout(0)
         self._control = near
-        self._pipes = [OutputPipe(self._loop, self, stream) for stream in ("stdout", "stderr")]
+        self._pipes = [
+            OutputPipe(self._loop, self, stream, is_socket=False) for stream in ("stdout", "stderr")
+        ]
         root = str(Path(sandboxq.__file__).parent.parent)
         arguments = [str(far.fileno()), str(stacks), root]
         with far:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 
     from sandboxq.pool.call import Call
     from sandboxq.pool.process import Child, ChildOwner
+    from sandboxq.pool.terms import Terms
 
 # Enough for the stacks that faulthandler writes at a crash.
 _STDERR_TAIL = 64
 # A line counts as one for each so many characters: a thousand long ones are a flood too.
 _LONG_LINE = 1024
+# Anybody can write such a mark, or what only looks like one.
+_mark = re.compile(re.escape(MARK) + rb"([0-2])([0-9]{1,19})").fullmatch
 
 
 class Lines:
@@ -26,7 +30,9 @@ class Lines:
 
     __slots__ = ("_child", "_owner", "_stderr", "_stdout", "_tail", "_writer", "unclaimed")
 
-    def __init__(self, child: Child, owner: ChildOwner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, child: Child, owner: ChildOwner, loop: asyncio.AbstractEventLoop, terms: Terms
+    ) -> None:
         """Open the pipes; ``owner`` hears the lines."""
         self._child = child
         self._owner = owner
@@ -34,9 +40,9 @@ class Lines:
         self._writer = 0  # the call that the text in the pipes is of, while it is known
         self.unclaimed = 0  # lines of no call since the last answer
         with ExitStack() as opened:  # closes what there is when descriptors run out
-            self._stdout = OutputPipe(loop, self, "stdout")
+            self._stdout = OutputPipe(loop, self, "stdout", is_socket=terms.is_strict)
             opened.callback(self._stdout.close)
-            self._stderr = OutputPipe(loop, self, "stderr")
+            self._stderr = OutputPipe(loop, self, "stderr", is_socket=terms.is_strict)
             opened.pop_all()
 
     def far_filenos(self) -> list[int]:
@@ -93,10 +99,10 @@ class Lines:
         if not lines:
             return
         texts = b"\n".join(lines).decode("utf-8", "replace").split("\n")
-        number = mark[2:]
-        if number.isdigit():
-            stream = STREAMS[min(mark[1] - ord("0"), len(STREAMS) - 1)]
-            call = self._child.flying.get(int(number))
+        known = _mark(mark)
+        if known is not None:
+            stream = STREAMS[int(known[1])]
+            call = self._child.flying.get(int(known[2]))
         else:
             call = self._call()
             if stream == "stderr":

@@ -221,7 +221,7 @@ class Child:
             opened.callback(os.close, self._cancels_fd)
             self.packets = Packets(self._mark, are_allowed=not terms.is_strict)
             opened.callback(self.packets.close)
-            self.lines = Lines(self, owner, loop)
+            self.lines = Lines(self, owner, loop, terms)
             opened.pop_all()
 
     def far_filenos(self) -> list[int]:

@@ -180,3 +180,46 @@ def _write(writer: socket.socket, words: bytes, is_over: threading.Event) -> Non
     with contextlib.suppress(OSError):  # at last it is closed
         while not is_over.is_set():
             writer.send(words)
+
+
+def test_an_output_whose_lock_is_held_is_not_waited_for(tmp_path: Path) -> None:
+    """sendfile(2) into a pipe holds the lock of both its ends for as long as nothing comes."""
+    text = """
+    def attack(job):
+        waiting, _keep = socket.socketpair()
+        for end in (1, 2, link().cancels.fileno()):
+            deed = (os.sendfile, end, waiting.fileno(), None, 1)
+            threading.Thread(target=allowed, args=deed).start()
+        time.sleep(60)
+    """
+
+    async def main() -> None:
+        async with attacked(tmp_path, text, policy="strict") as desk:
+            evil = desk.submit("evil", timeout=0.5)
+            for _ in range(10):
+                assert await desk.value("x") == "ok"
+            assert isinstance(await desk.outcome(evil), Failed)
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("mark", ["!1", "1", "9" + "9" * 5000, "0x", "077777777777777777777777"])
+def test_marks_that_a_job_prints_are_text_at_most(tmp_path: Path, policy: str, mark: str) -> None:
+    """The marks of lines stand in a pipe that everybody can write to."""
+    text = f"""
+    def attack(job):
+        from sandboxq.child.frames import MARK, TEXT
+        os.write(1, MARK + {mark!r}.encode() + TEXT + b"forged" + b"\\n")
+        time.sleep(0.1)
+        return "ok"
+    """
+
+    async def main() -> None:
+        async with attacked(tmp_path, text, policy=policy, size=1) as desk:
+            assert await desk.value("evil") == "ok"
+            assert await cpu_of(0.5) < 0.2
+            assert await desk.value("x") == "ok"
+            assert [line for _, _, line in desk.lines] == ["forged"]
+
+    run_async(main())
