@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sandboxq.backoff import BUILT_IN, BackoffStrategy
 from sandboxq.binary import MOST_BYTES
+from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.errors import UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
 from sandboxq.limits import (
@@ -115,6 +116,13 @@ class WorkerSettings:
     max_rss_per_child: int | None = None  # bytes
     max_child_age: float | None = None
     max_result: int = MOST_BYTES  # of a job's value, JSON and arrays together, in bytes
+    # What one job may say: see sandboxq.budgets.
+    max_reports: int = DEFAULT_BUDGETS.reports
+    max_report_bytes: int = DEFAULT_BUDGETS.report_bytes
+    max_lines: int = DEFAULT_BUDGETS.lines
+    max_questions: int = DEFAULT_BUDGETS.questions
+    max_failure_text: int = DEFAULT_BUDGETS.failure_text  # characters
+    max_rate_limit: float = DEFAULT_BUDGETS.rate_limit
     tracing: Tracing | None = None
     # Of functions alone (sandboxq.signing); None is $SANDBOXQ_SECRET. Never shown.
     secret: str | bytes | None = field(default=None, repr=False)
@@ -157,9 +165,23 @@ class WorkerSettings:
         checked_whole("claim_ahead_jobs", self.claim_ahead_jobs)
         checked_whole("claim_ahead_ms", self.claim_ahead_ms, limit=60_000)
         checked_whole("max_result", self.max_result, least=1, limit=MOST_BYTES, hint=_IN_BYTES)
+        for name, (least, limit) in _BUDGETS.items():
+            checked_whole(name, getattr(self, name), least=least, limit=limit)
         for name, hint in _COUNTS_IF_ANY.items():
             if getattr(self, name) is not None:
                 checked_whole(name, getattr(self, name), least=1, hint=hint)
+
+    @property
+    def budgets(self) -> Budgets:
+        """How much one job may say."""
+        return Budgets(
+            self.max_reports,
+            self.max_report_bytes,
+            self.max_lines,
+            self.max_questions,
+            self.max_failure_text,
+            self.max_rate_limit,
+        )
 
     @property
     def lock_ms(self) -> int:
@@ -180,6 +202,15 @@ _LEAST_SECONDS = {
     "shutdown_timeout": 0,
     "timeout_grace": 0,
     "start_timeout": 0.1,
+    "max_rate_limit": 0,
+}
+# Least and most of each. What the coordinator holds of one job is bounded, whatever is asked for.
+_BUDGETS = {
+    "max_reports": (1, 1 << 31),
+    "max_report_bytes": (1024, 1 << 40),
+    "max_lines": (1, 1 << 31),
+    "max_questions": (1, 1000),
+    "max_failure_text": (256, 1 << 20),
 }
 _LEAST_SECONDS_IF_ANY = {"timeout": 0.001, "max_block": 1, "max_child_age": 0.1}
 _COUNTS_IF_ANY = {
@@ -222,6 +253,12 @@ class WorkerOptions(TypedDict, total=False):
     max_rss_per_child: int | None
     max_child_age: float | dt.timedelta | None
     max_result: int
+    max_reports: int
+    max_report_bytes: int
+    max_lines: int
+    max_questions: int
+    max_failure_text: int
+    max_rate_limit: float | dt.timedelta
     tracing: Tracing | None
     secret: str | bytes | None
 

@@ -96,7 +96,12 @@ class _Desk:
         loop.set_task_factory(task_factory(link.mark.words, self._on_started, self._on_exit))
         if link.has_pipes:  # else the threads are those of the coordinator's process
             job_loop.keep_context(link.mark.words)
-        link.questions = AsyncQuestions(link, link.answers, self._tell_stacks)
+        link.questions = AsyncQuestions(
+            link,
+            link.answers,
+            self._tell_stacks,
+            most=link.budgets.questions * self._settings.concurrency,
+        )
         if self._settings.is_tidied:
             self._leftovers = leftovers_of(link, self._settings)
         with self._answering_by_turns(loop):

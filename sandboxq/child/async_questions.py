@@ -19,8 +19,14 @@ T = TypeVar("T")
 class AsyncQuestions:
     """The requests that have no answer yet."""
 
-    def __init__(self, link: Link, inbox: Inbox, on_stacks_wanted: Callable[[], None]) -> None:
-        """Ask over ``link``, read answers from ``inbox`` on the running loop."""
+    def __init__(
+        self, link: Link, inbox: Inbox, on_stacks_wanted: Callable[[], None], *, most: int
+    ) -> None:
+        """Ask over ``link``, read answers from ``inbox`` on the running loop.
+
+        At most ``most`` questions are under way: who asks more waits before it asks.
+        """
+        self._room = asyncio.Semaphore(most)
         self._on_stacks_wanted = on_stacks_wanted
         self._link = link
         self._inbox = inbox
@@ -31,6 +37,11 @@ class AsyncQuestions:
     async def ask(self, seq: int, question: int, argument: bytes, decode: Callable[[Any], T]) -> T:
         """Return the answer, decoded; see Questions.ask."""
         refuse_fork(self._link)
+        async with self._room:
+            payload = await self._answer_to(seq, question, argument)
+        return decode(replies_from(payload))
+
+    async def _answer_to(self, seq: int, question: int, argument: bytes) -> bytes:
         self._number += 1
         number = self._number
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -38,10 +49,9 @@ class AsyncQuestions:
         try:
             request = encode_request(number, argument)
             self._link.send(REQUEST, seq, request, detail=question)
-            payload = await answer
+            return await answer
         finally:
             del self._waiting[number]
-        return decode(replies_from(payload))
 
     def _on_readable(self) -> None:
         try:

@@ -6,6 +6,7 @@ import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
+from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
 from sandboxq.child.violation import violation_from
 from sandboxq.errors import ResultTooLarge, SandboxViolation
@@ -13,9 +14,8 @@ from sandboxq.errors import ResultTooLarge, SandboxViolation
 if TYPE_CHECKING:
     from types import TracebackType
 
-# Redis keeps these with the job, and dashboards show them whole.
-_REASON_LIMIT = 16 * 1024
-_STACK_LIMIT = 64 * 1024
+# Redis keeps these with the job, and dashboards show them whole: of a reason a part of this.
+_REASON_SHARE = 4
 
 _OUR_FOLDER = str(PurePath(__file__).parent)
 _IMPORT_FRAMES = "<frozen importlib"
@@ -31,29 +31,36 @@ class Failure(NamedTuple):
 
 
 def failure_from(
-    error: BaseException, *, memory: int | None = None, policy: str = "none"
+    error: BaseException,
+    *,
+    memory: int | None = None,
+    policy: str = "none",
+    most: int = DEFAULT_BUDGETS.failure_text,
 ) -> Failure:
-    """Describe what a processor raised under a policy, which grants ``memory`` bytes."""
+    """Describe what a processor raised under a policy, which grants ``memory`` bytes.
+
+    The stack has at most ``most`` characters, the reason a quarter of that.
+    """
     try:
         if isinstance(error, MemoryError):
             return _out_of_memory(error, memory)
-        return _described(error, policy)
+        return _described(error, policy, most)
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
         text = f"an exception that cannot be described: its own code raised {_name(broken)}"
         return Failure(text, text, _name(error))
 
 
-def _described(error: BaseException, policy: str) -> Failure:
+def _described(error: BaseException, policy: str, most: int) -> Failure:
     name = _name(error)
     flags = UNRECOVERABLE if _is_unrecoverable(error) else 0
     if isinstance(error, ResultTooLarge):
         flags |= UNRECOVERABLE | TOO_LARGE  # the next attempt would return as much
-    reason = _reason(error)[:_REASON_LIMIT]
+    reason = _reason(error)[: most // _REASON_SHARE]
     violation = violation_from(error, policy)
     if violation is not None:
         reason = f"{reason} – {violation.text}"
         name = SandboxViolation.__name__ if violation.is_certain else name
-    return Failure(reason, stack_of(error), name, flags)
+    return Failure(reason, stack_of(error, most), name, flags)
 
 
 def _name(error: BaseException) -> str:
@@ -61,7 +68,7 @@ def _name(error: BaseException) -> str:
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 
-def stack_of(error: BaseException) -> str:
+def stack_of(error: BaseException, most: int = DEFAULT_BUDGETS.failure_text) -> str:
     """Return the trace without the frames of this package and of the import system."""
     try:
         trace = user_frames(error.__traceback__)
@@ -69,11 +76,9 @@ def stack_of(error: BaseException) -> str:
         text = "".join(lines)
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
         text = f"{_name(error)} (its text could not be made: {_name(broken)})"
-    if len(text) > _STACK_LIMIT:
-        half = _STACK_LIMIT // 2
-        text = (
-            f"{text[:half]}\n  … {len(text) - _STACK_LIMIT} characters left out …\n{text[-half:]}"
-        )
+    if len(text) > most:
+        half = most // 2
+        text = f"{text[:half]}\n  … {len(text) - most} characters left out …\n{text[-half:]}"
     return text
 
 

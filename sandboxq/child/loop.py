@@ -43,6 +43,8 @@ from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandboxq.binary import Part
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
@@ -56,7 +58,7 @@ class Settings(NamedTuple):
     memory: int | None
     max_result: int = MESSAGE_LIMIT
     policy: str = "none"
-    budgets: Budgets = DEFAULT_BUDGETS
+    budgets: Sequence[float] = DEFAULT_BUDGETS  # as a plain sequence: see Budgets
     # Whether what jobs leave is cleared: not for children of one job, nor for threads.
     is_tidied: bool = False
     may_leave_processes: bool = False
@@ -64,7 +66,7 @@ class Settings(NamedTuple):
 
 def live(link: Link, processor: Processor, settings: Settings) -> None:
     """Run calls until the coordinator retires this child or is gone."""
-    link.budgets = settings.budgets
+    link.budgets = Budgets(*settings.budgets)  # type: ignore[arg-type]  # they are in this order
     capture = output.Capture(link)
     output.install(capture)
     if processor.is_async:
@@ -254,8 +256,8 @@ def tell_failure(
         os.write(2, failure_from(error).stack.encode("utf-8", "backslashreplace"))
         os._exit(1)
     move = move_from(error)
-    if move is not None and not move.is_within(settings.budgets):
-        error, move = move.refusal(settings.budgets), None
+    if move is not None and not move.is_within(link.budgets):
+        error, move = move.refusal(link.budgets), None
     if move is not None:
         flags = _end(link, seq, capture)
         payload = encode_move(move.duration_ms)
@@ -270,7 +272,8 @@ def tell_failure(
             usage=usage,
         )
         return
-    failure = failure_from(error, memory=settings.memory, policy=settings.policy)
+    most = link.budgets.failure_text
+    failure = failure_from(error, memory=settings.memory, policy=settings.policy, most=most)
     del error
     flags = failure.flags & ~link.withheld | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)

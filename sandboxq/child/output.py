@@ -16,6 +16,7 @@ import termios
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child.frames import LINE, LOGGING, MARK, STDERR, STDOUT, TEXT
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 
 # More than anyone reads; a flood above it costs the coordinator and Redis nothing. The coordinator
 # counts a long line as one for each KB.
-LINES_LIMIT = 10_000
+LINES_LIMIT = DEFAULT_BUDGETS.lines
 # A line of a dashboard; longer ones are cut into several.
 LINE_SIZE = 16 * 1024
 
-TOO_MANY_LINES = f"… more than {LINES_LIMIT} lines or KB: the rest is not kept"
+
+def too_many_lines(limit: int) -> str:
+    """Return the line that says that there were more than ``limit``."""
+    return f"… more than {limit} lines or KB: the rest is not kept"
+
 
 _running: ContextVar[int] = ContextVar("sandboxq_running", default=0)
 
@@ -104,16 +109,16 @@ class Capture:
 
     def _send_all(self, stream: int, seq: int, lines: list[str]) -> None:
         """Send lines in pieces of LINE_SIZE, as long as the job has not sent too many."""
-        count = self._counts.get(seq, 0)
+        count, most = self._counts.get(seq, 0), self._link.budgets.lines
         pieces = []
         for line in lines:
             for start in range(0, len(line) or 1, LINE_SIZE):
                 count += 1
-                if count <= LINES_LIMIT:
+                if count <= most:
                     piece = line if len(line) <= LINE_SIZE else line[start : start + LINE_SIZE]
                     pieces.append(piece.encode("utf-8", "backslashreplace"))
-                elif count == LINES_LIMIT + 1:
-                    pieces.append(TOO_MANY_LINES.encode())
+                elif count == most + 1:
+                    pieces.append(too_many_lines(most).encode())
         self._counts[seq] = count
         if self._pipe >= 0 and self._link.logged != seq:
             self._write_to_pipe(stream, seq, pieces)

@@ -11,6 +11,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sandboxq.budgets import Budgets
 from sandboxq.child import interrupts, loader, loop, output
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
@@ -82,6 +83,7 @@ def live(
     link: SeatLink, processor: loader.Processor, settings: loop.Settings, capture: output.Capture
 ) -> None:
     """Run calls until the coordinator retires this child, or has given it up."""
+    link.budgets = Budgets(*settings.budgets)  # type: ignore[arg-type]  # they are in this order
     if processor.is_async:
         from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
 

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from sandboxq import __version__
+from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.cli import event_loop, logs
 from sandboxq.cli.exits import end_with_exit_code
 from sandboxq.cli.init_process import stay_behind_as_init
@@ -169,6 +170,48 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     default="512M",
     show_default=True,
     help="Fail a job whose value is larger, arrays and bytes included.",
+)
+@setting(
+    "--max-reports",
+    type=click.IntRange(1),
+    default=DEFAULT_BUDGETS.reports,
+    show_default=True,
+    help="Progress, log rows and new data of one job; more are dropped, and its log says so.",
+)
+@setting(
+    "--max-report-bytes",
+    type=Size(),
+    default="64M",
+    show_default=True,
+    help="Bytes of these together; more are dropped, new data are refused.",
+)
+@setting(
+    "--max-lines",
+    type=click.IntRange(1),
+    default=DEFAULT_BUDGETS.lines,
+    show_default=True,
+    help="Lines that one job prints or logs, a long one counts for each KB; more are dropped.",
+)
+@setting(
+    "--max-questions",
+    type=click.IntRange(1, 1000),
+    default=DEFAULT_BUDGETS.questions,
+    show_default=True,
+    help="Questions of one job to its worker at once; more wait.",
+)
+@setting(
+    "--max-failure-text",
+    type=click.IntRange(256, 1 << 20),
+    default=DEFAULT_BUDGETS.failure_text,
+    show_default=True,
+    help="Characters of a failed job's stack; a quarter of that for its reason.",
+)
+@setting(
+    "--max-rate-limit",
+    type=click.FloatRange(0),
+    default=DEFAULT_BUDGETS.rate_limit,
+    show_default=True,
+    help="Seconds that a job may have its queue rest by RateLimitError; more fails the job.",
 )
 @setting("--remove-on-complete", type=KeepJobs(), default="all", help=f"Completed jobs: {_KEEP}")
 @setting("--remove-on-fail", type=KeepJobs(), default="all", help=f"Failed jobs: {_KEEP}")

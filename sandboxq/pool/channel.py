@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # Packets for one child before the others have their turn.
-_PACKETS_A_TURN = 32
+PACKETS_A_TURN = 32
 # Bytes for one child before the others have their turn: milliseconds of looking at JSON.
 _BYTES_A_TURN = PACKET_SIZE
 
@@ -66,6 +66,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_a_turn",
         "_far",
         "_limit",
         "_long",
@@ -85,17 +86,21 @@ class Channel:
         *,
         limit: Callable[[int], int] | None = None,
         on_shut: Callable[[], None] | None = None,
+        packets_a_turn: int = PACKETS_A_TURN,
     ) -> None:
         """Open a pair; ``receiver`` gets kind, flags, detail, Spent, seq and payload.
 
         ``on_answers`` gets packets of several answers, ``limit`` says how many bytes a message of
-        a kind may have. ``on_shut`` hears, later, that the child takes nothing any more.
+        a kind may have. ``on_shut`` hears, later, that the child takes nothing any more. Of
+        ``packets_a_turn`` others have their turn: 1 where a child has one answer to give, and to
+        look for a second would cost as much as the first.
         """
         self._loop = loop
         self._receiver = receiver
         self._on_answers = on_answers or _ignore
         self._limit = limit or _no_limit
         self._on_shut = on_shut
+        self._a_turn = packets_a_turn
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The near end only: the child shares the flags of the far one and needs it blocking.
         self._near.settimeout(0)
@@ -138,7 +143,7 @@ class Channel:
         """
         receive = self._near.recv
         size = 0
-        for _ in range(_PACKETS_A_TURN):
+        for _ in range(self._a_turn):
             try:
                 packet = receive(PACKET_SIZE)
             except OSError:  # nothing there, or the listener has closed us meanwhile
@@ -166,7 +171,7 @@ class Channel:
 
     def receive_last(self) -> None:
         """Pass on what a dead child had sent. Raises: as ``receive``."""
-        for _ in range(_LAST_PACKETS // _PACKETS_A_TURN):
+        for _ in range(_LAST_PACKETS // self._a_turn):
             if not self.receive():
                 return
 
@@ -210,7 +215,7 @@ class Channel:
 
     def _on_writable(self) -> None:
         try:
-            for _ in range(_PACKETS_A_TURN):
+            for _ in range(PACKETS_A_TURN):
                 if not self._outbox:
                     self._stop_writing()
                     return

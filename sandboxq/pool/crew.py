@@ -65,6 +65,7 @@ class Crew:
             terms.concurrency,
             terms.policy,
             max_result=terms.max_result,
+            budgets=terms.budgets,
         )
         self._keeper: Keeper = (
             ServerKeeper(order, self, self.delay, self._fill)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sandboxq
 from sandboxq.binary import MOST_BYTES
+from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded
@@ -76,6 +77,7 @@ class Order(NamedTuple):
     threads: int = 1
     is_preloading: bool = True
     max_result: int = MOST_BYTES
+    budgets: Budgets = DEFAULT_BUDGETS
 
 
 class Loaded(NamedTuple):
@@ -339,6 +341,7 @@ class ForkServer:
             "concurrency": self._order.concurrency,
             "preload": self._order.is_preloading,
             "max_result": self._order.max_result,
+            "budgets": self._order.budgets,
             "is_tidied": not self._order.policy.fresh,
             "may_leave_processes": self._order.policy.leave_processes
             or not self._order.policy.may_fork,

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import MARK, STREAMS, TEXT
-from sandboxq.child.output import LINE_SIZE, LINES_LIMIT, TOO_MANY_LINES
+from sandboxq.child.output import LINE_SIZE, too_many_lines
 from sandboxq.pool.capture import OutputPipe
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _mark = re.compile(re.escape(MARK) + rb"([0-2])([0-9]{1,19})").fullmatch
 class Lines:
     """The two pipes of a child, and the counts of lines."""
 
-    __slots__ = ("_child", "_owner", "_stderr", "_stdout", "_tail", "_writer", "unclaimed")
+    __slots__ = ("_child", "_most", "_owner", "_stderr", "_stdout", "_tail", "_writer", "unclaimed")
 
     def __init__(
         self, child: Child, owner: ChildOwner, loop: asyncio.AbstractEventLoop, terms: Terms
@@ -36,6 +36,7 @@ class Lines:
         """Open the pipes; ``owner`` hears the lines."""
         self._child = child
         self._owner = owner
+        self._most = terms.budgets.lines
         self._tail: list[str] = []
         self._writer = 0  # the call that the text in the pipes is of, while it is known
         self.unclaimed = 0  # lines of no call since the last answer
@@ -74,7 +75,7 @@ class Lines:
     def wants_lines(self) -> bool:
         """Tell whether lines of the pipes are still kept; after the limit a call's are dropped."""
         call = self._call()
-        return (call.lines if call else self.unclaimed) <= LINES_LIMIT
+        return (call.lines if call else self.unclaimed) <= self._most
 
     def is_behind(self) -> bool:
         """Tell whether lines were read that were not passed on."""
@@ -119,10 +120,10 @@ class Lines:
             before, self.unclaimed = self.unclaimed, self.unclaimed + weight
         else:
             before, call.lines = call.lines, call.lines + weight
-        if before > LINES_LIMIT:
+        if before > self._most:
             return
-        if before + weight > LINES_LIMIT:
-            lines = _fitting(lines, LINES_LIMIT - before)
+        if before + weight > self._most:
+            lines = _fitting(lines, self._most - before, self._most)
         self._owner.on_lines(self._child, call, stream, lines)
 
     def close(self) -> None:
@@ -147,7 +148,7 @@ def _cut(lines: list[str]) -> list[str]:
     ]
 
 
-def _fitting(lines: list[str], room: int) -> list[str]:
+def _fitting(lines: list[str], room: int, most: int) -> list[str]:
     """Return as many lines as there is room for, and the one that says that there were more."""
     kept = []
     for line in lines:
@@ -155,4 +156,4 @@ def _fitting(lines: list[str], room: int) -> list[str]:
         if room < 0:
             break
         kept.append(line)
-    return [*kept, TOO_MANY_LINES]
+    return [*kept, too_many_lines(most)]

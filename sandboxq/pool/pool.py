@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandboxq.binary import MOST_BYTES
+from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.errors import (
     ChildError,
     ChildStartFailed,
@@ -72,6 +73,7 @@ class Pool:
         policy: str | Policy = "limits",
         recycling: Recycling = NO_RECYCLING,
         max_result: int = MOST_BYTES,
+        budgets: Budgets = DEFAULT_BUDGETS,
         max_block: float | None = None,
         kind: Kind = Kind.PROCESS,
         ahead: Ahead = USUAL,
@@ -96,7 +98,9 @@ class Pool:
                 f"concurrency {concurrency} uses, nobody can tell"
             )
             raise UsageError(message)
-        self._terms = Terms(processor, queue_name, concurrency, self._policy, max_result, kind)
+        self._terms = Terms(
+            processor, queue_name, concurrency, self._policy, max_result, kind, budgets
+        )
         self.max_result = max_result
         self._max_block = max_block
         self._first_size = size

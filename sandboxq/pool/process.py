@@ -31,7 +31,7 @@ from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
 from sandboxq.pool.boundary import Boundary
 from sandboxq.pool.breach import Breach
-from sandboxq.pool.channel import Channel
+from sandboxq.pool.channel import PACKETS_A_TURN, Channel
 from sandboxq.pool.lines import Lines
 from sandboxq.pool.packets import Packets
 from sandboxq.pool.stack_page import StackPage
@@ -196,6 +196,7 @@ class Child:
     def _open(self, terms: Terms) -> None:
         """Open everything that it shares with its process. Raises: OSError, with nothing open."""
         loop, owner = self._loop, self._owner
+        is_single = self.is_strict and self.concurrency == 1
         with ExitStack() as opened:  # closes what there is when descriptors run out
             self.boundary = Boundary(self, owner, terms)
             self.channel = Channel(
@@ -204,6 +205,7 @@ class Child:
                 self.boundary.take_answers,
                 limit=self.boundary.limit,
                 on_shut=partial(owner.on_shut, self),
+                packets_a_turn=1 if is_single else PACKETS_A_TURN,
             )
             opened.callback(self.channel.close)
             self._answers = Channel(loop, _hear_nothing)

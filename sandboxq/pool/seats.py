@@ -317,7 +317,13 @@ class SeatKeeper:
     @property
     def _settings(self) -> loop.Settings:
         order = self._order
-        return loop.Settings(order.queue_name, order.concurrency, None, order.max_result)
+        return loop.Settings(
+            order.queue_name,
+            order.concurrency,
+            None,
+            order.max_result,
+            budgets=tuple(order.budgets),
+        )
 
     def _live_here(self, number: int, fds: list[int]) -> None:
         assert self._processor is not None  # noqa: S101 - it was loaded before

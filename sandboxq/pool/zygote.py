@@ -275,6 +275,7 @@ class _Zygote:
             order["memory"],
             self._order["max_result"],
             order["policy"],
+            budgets=self._order["budgets"],
             is_tidied=self._order["is_tidied"],
             may_leave_processes=self._order["may_leave_processes"],
         )

@@ -39,23 +39,28 @@ def fuzz(seconds: float, seed: int) -> list[str]:
     deadline = time.monotonic() + seconds
     rng = random.Random(seed)
     while time.monotonic() < deadline and not found:
-        policy = rng.choice(("strict", "strict", "limits"))
-        found = event_loop.run(_campaign(rng, policy, min(deadline, time.monotonic() + 60)))
+        # Who shares a process with the job before can be harmed by what that has left there.
+        policy = Policy(
+            rng.choice(("strict", "strict", "limits")),
+            memory=256 * _MB,
+            fresh=rng.random() < 0.5,
+        )
+        found = event_loop.run(_campaign(rng, policy, min(deadline, time.monotonic() + 20)))
     return found
 
 
-async def _campaign(rng: random.Random, policy: str, deadline: float) -> list[str]:
+async def _campaign(rng: random.Random, policy: Policy, deadline: float) -> list[str]:
     """Use one pool until ``deadline``; return what went wrong."""
     before = open_descriptors()
     with tempfile.TemporaryDirectory() as folder:
         path = _processor(Path(folder))
         desk = _Desk()
-        terms: dict[str, Any] = {"policy": Policy(policy, memory=256 * _MB), "queue_name": "fuzz"}
+        terms: dict[str, Any] = {"policy": policy, "queue_name": "fuzz"}
         pool = Pool(str(path), size=3, listener=desk, telemetry=Telemetry(), **terms)
         await pool.start(60)
         watch = asyncio.ensure_future(desk.watch())
         try:
-            found = await _rounds(pool, desk, rng, deadline)
+            found = await _rounds(pool, desk, rng, deadline, may_stay=policy.fresh)
         finally:
             watch.cancel()
             await pool.stop(timeout=5)
@@ -70,10 +75,12 @@ def _processor(folder: Path) -> Path:
     return path
 
 
-async def _rounds(pool: Pool, desk: _Desk, rng: random.Random, deadline: float) -> list[str]:
+async def _rounds(
+    pool: Pool, desk: _Desk, rng: random.Random, deadline: float, *, may_stay: bool
+) -> list[str]:
     memory = 0
     while time.monotonic() < deadline:
-        programs = [random_program(rng) for _ in range(_HOSTILE)]
+        programs = [random_program(rng, may_stay=may_stay) for _ in range(_HOSTILE)]
         datas: list[Any] = [{"value": number} for number in range(_HONEST)]
         for program in programs:
             datas.insert(rng.randrange(len(datas)), {"program": program})

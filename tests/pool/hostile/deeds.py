@@ -91,11 +91,13 @@ _PAYLOADS = (
 )
 
 
-def random_program(rng: random.Random, *, depth: int = 0) -> list[list[Any]]:
-    """Return a few deeds; some in a thread that goes on after the job."""
+def random_program(rng: random.Random, *, may_stay: bool) -> list[list[Any]]:
+    """Return a few deeds; some in a thread that goes on after the job, if they ``may_stay``."""
     program = [_random_deed(rng) for _ in range(rng.randint(1, 5))]
-    if not depth and rng.random() < 0.3:
-        later = [["sleep", rng.choice((0.0, 0.01, 0.3))], *random_program(rng, depth=1)]
+    if not may_stay:
+        return [deed for deed in program if deed[0] != "stop"]
+    if rng.random() < 0.3:
+        later = [["sleep", rng.choice((0.0, 0.01, 0.3))], *random_program(rng, may_stay=False)]
         program.append(["thread", *later])
     return program
 
