@@ -43,6 +43,7 @@ class ClaimedJob(NamedTuple):
     priority: bytes
     delay: bytes
     is_plain: bool = False  # see ``Settlement``
+    processed_on: int = 0  # when it was claimed, ms since the epoch
     attempts_made: int = 0
     attempts_started: int = 1
     stalled_counter: int = 0
@@ -54,6 +55,8 @@ class ClaimedJob(NamedTuple):
     crashes: Crashes = NO_CRASHES
     binary: bytes = b""  # where its arrays and bytes are: see binary.py
     unreadable: str = ""
+    deduplication_id: bytes = b""
+    failed_reason: bytes = b""  # of the attempt before
 
 
 class Claim(NamedTuple):
@@ -143,24 +146,27 @@ def arguments_of(
 
 def claim_from_reply(reply: list[Any]) -> Claim:
     """Return what the script answered."""
-    rows, rate_limit_ms, next_delayed_ms, is_blocked = reply
-    return Claim([_claimed(row) for row in rows], rate_limit_ms, next_delayed_ms, bool(is_blocked))
+    rows, rate_limit_ms, next_delayed_ms, is_blocked, now = reply
+    now_ms = int(now)
+    jobs = [_claimed(row, now_ms) for row in rows]
+    return Claim(jobs, rate_limit_ms, next_delayed_ms, bool(is_blocked))
 
 
-def _claimed(row: list[Any]) -> ClaimedJob:
+def _claimed(row: list[Any], now_ms: int) -> ClaimedJob:
     if len(row) == _FRESH:
         # One pattern without a star: with stars it takes five times as long.
         job_id, name, data, opts, timestamp, priority, delay = row
         is_plain = job_id.isdigit() and len(job_id) <= _LONGEST_GIVEN and job_id[0] != _ZERO
-        return ClaimedJob(job_id, name, data, opts, timestamp, priority, delay, is_plain)
-    return _claimed_before(row)
+        return ClaimedJob(job_id, name, data, opts, timestamp, priority, delay, is_plain, now_ms)
+    return _claimed_before(row, now_ms)
 
 
-def _claimed_before(row: list[Any]) -> ClaimedJob:
+def _claimed_before(row: list[Any], now_ms: int) -> ClaimedJob:
     """Return a job that has a history, or more than every job has."""
     (
         job_id, name, data, opts, timestamp, priority, delay, made, started, stalled, deferred,
         parent, parent_key, progress, scheduler_id, crashes, binary, history, beside,
+        deduplication_id, failed_reason,
     ) = row  # fmt: skip
     counted = _Counted()
     return ClaimedJob(
@@ -172,6 +178,7 @@ def _claimed_before(row: list[Any]) -> ClaimedJob:
         priority or b"",
         delay or b"",
         is_plain=False,
+        processed_on=now_ms,
         attempts_made=counted.number("atm", made),
         attempts_started=counted.number("ats", started),
         stalled_counter=counted.number("stc", stalled),
@@ -183,6 +190,8 @@ def _claimed_before(row: list[Any]) -> ClaimedJob:
         crashes=_crashes(counted, crashes, history, beside) if crashes else NO_CRASHES,
         binary=binary or b"",
         unreadable=counted.complaint,
+        deduplication_id=deduplication_id or b"",
+        failed_reason=failed_reason or b"",
     )
 
 

@@ -43,6 +43,11 @@ class QueueKeys:
         """``<prefix>:<queue>:``, what every key of the queue starts with."""
         return f"{self.prefix}:{self.queue}:"
 
+    @property
+    def qualified_name(self) -> str:
+        """``<prefix>:<queue>``, by which jobs name the queue of their parent."""
+        return f"{self.prefix}:{self.queue}"
+
     def __getitem__(self, suffix: str) -> str:
         """Return the key with this suffix: ``keys["wait"]``; a job's hash is ``keys[job_id]``."""
         return f"{self.prefix}:{self.queue}:{suffix}"

@@ -30,11 +30,13 @@ _BYTES = frozenset({bytes})
 _BYTES_OR_NONE = frozenset({bytes, NoneType})
 _BYTES_OR_INTEGERS = frozenset({bytes, int})
 _INTEGERS = frozenset({int})
+# More have no times in ms before the year 5000.
+_DIGITS_OF_TIMES = 14
 # In settle's codes: Redis refused a command.
 _REFUSED = -12
 _OF_ADD = frozenset({bytes, int, list})
 # Of a job that was never run, and of any other (lua/includes/claimed.lua).
-_FRESH, _WHOLE = 7, 19
+_FRESH, _WHOLE = 7, 21
 _FRESH_ONLY = frozenset({_FRESH})
 _LISTS = frozenset({list})
 _SHOWN = 100
@@ -154,8 +156,10 @@ def _is_entry(command: Sequence[Argument], entry: Any) -> bool:
 
 
 def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:
-    is_claim = type(reply) is list and len(reply) == 4 and type(reply[0]) is list  # noqa: PLR2004 - see claim.lua
-    if not is_claim or not _INTEGERS.issuperset(map(type, reply[1:])):
+    is_claim = type(reply) is list and len(reply) == 5 and type(reply[0]) is list  # noqa: PLR2004 - see claim.lua
+    if not is_claim or not _INTEGERS.issuperset(map(type, reply[1:4])):
+        return False
+    if type(reply[4]) is not bytes or not reply[4].isdigit() or len(reply[4]) > _DIGITS_OF_TIMES:
         return False
     rows = reply[0]
     if not _LISTS.issuperset(map(type, rows)):

@@ -79,7 +79,8 @@ MARK, TEXT = b"\x00", b"\x01"
 # ── detail of MOVE ──
 TO_DELAYED, TO_WAIT, TO_WAITING_CHILDREN, TO_RATE_LIMIT = range(4)
 
-_CALL = struct.Struct("<10I3I")
+_CALL = struct.Struct("<13I3IQ")
+_TEXTS = 13
 # Where in the arena a blob begins, its length, and that of the table which follows.
 _BLOB = struct.Struct("<QQI")
 _COUNT = struct.Struct("<H")
@@ -107,9 +108,13 @@ class CallFields(NamedTuple):
     token: bytes
     priority: bytes
     delay: bytes
+    scheduler_id: bytes
+    deduplication_id: bytes
+    failed_reason: bytes
     attempts_made: int
     attempts_started: int
     stalled_counter: int
+    processed_on: int
     blob: BlobPlace | None = None
 
 
@@ -125,25 +130,33 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
     token: bytes = b"",
     priority: bytes = b"",
     delay: bytes = b"",
+    scheduler_id: bytes = b"",
+    deduplication_id: bytes = b"",
+    failed_reason: bytes = b"",
     attempts_made: int = 0,
     attempts_started: int = 1,
     stalled_counter: int = 0,
+    processed_on: int = 0,
 ) -> bytes:
     """Return the payload of a CALL."""
     # Spelled out: with stars and a map it takes half as long again.
     sizes = _CALL.pack(
         len(job_id), len(name), len(data), len(opts), len(timestamp), len(parent), len(progress),
-        len(token), len(priority), len(delay), attempts_made, attempts_started, stalled_counter,
+        len(token), len(priority), len(delay), len(scheduler_id), len(deduplication_id),
+        len(failed_reason), attempts_made, attempts_started, stalled_counter, processed_on,
     )  # fmt: skip
-    texts = (job_id, name, data, opts, timestamp, parent, progress, token, priority, delay)
+    texts = (
+        job_id, name, data, opts, timestamp, parent, progress, token, priority, delay,
+        scheduler_id, deduplication_id, failed_reason,
+    )  # fmt: skip
     return sizes + b"".join(texts)
 
 
 def decode_call(payload: bytes) -> CallFields:
     """Return what ``encode_call`` was given."""
     sizes = _CALL.unpack_from(payload)
-    texts = _cut(payload, _CALL.size, sizes[:10])
-    return CallFields(*texts, *sizes[10:], blob=blob_after_call(payload))  # type: ignore[arg-type, misc]  # bytes, then numbers
+    texts = _cut(payload, _CALL.size, sizes[:_TEXTS])
+    return CallFields(*texts, *sizes[_TEXTS:], blob=blob_after_call(payload))  # type: ignore[arg-type, misc]  # bytes, then numbers
 
 
 def encode_calls(payloads: list[bytes]) -> bytes:
@@ -192,7 +205,7 @@ def encode_blob(place: BlobPlace) -> bytes:
 def blob_after_call(payload: bytes) -> BlobPlace | None:
     """Return what stands behind the fields of a CALL."""
     sizes = _CALL.unpack_from(payload)
-    start = _CALL.size + sum(sizes[:10])
+    start = _CALL.size + sum(sizes[:_TEXTS])
     return decode_blob(payload[start:])[0] if len(payload) > start else None
 
 

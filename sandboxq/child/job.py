@@ -50,18 +50,22 @@ class Job:
         "_progress",
         "_seq",
         "_unpacked",
+        "prefix",
         "queue_name",
     )
 
     def __init__(self, payload: bytes, seq: int, *, link: Link, queue_name: str) -> None:
-        """Keep the payload of a CALL; it is unpacked when a field is asked for."""
+        """Keep the payload of a CALL; it is unpacked when a field is asked for.
+
+        ``queue_name`` is that of the queue, or with its prefix in front ``<prefix>:<queue>``.
+        """
         self._payload = payload
         self._unpacked: CallFields | None = None
         self._blob: tuple[dict[str, Place], memoryview] | None = None
         self._seq = seq
         self._link = link
         self._data = self._opts = self._parent = self._progress = _UNREAD
-        self.queue_name = queue_name
+        self.prefix, _, self.queue_name = queue_name.rpartition(":")
 
     def __repr__(self) -> str:
         """Say which job it is."""
@@ -145,6 +149,31 @@ class Job:
     def delay(self) -> int:
         """The job's delay in milliseconds."""
         return _integer(self._fields.delay)
+
+    @property
+    def queue_qualified_name(self) -> str:
+        """``<prefix>:<queue>``, as it stands in front of the job's id in Redis."""
+        return f"{self.prefix}:{self.queue_name}"
+
+    @property
+    def processed_on(self) -> int:
+        """When this attempt was claimed, in milliseconds since the epoch."""
+        return self._fields.processed_on
+
+    @property
+    def scheduler_id(self) -> str | None:
+        """The id of the scheduler that made the job, if one did."""
+        return _text(self._fields.scheduler_id)
+
+    @property
+    def deduplication_id(self) -> str | None:
+        """The deduplication id under which the job was added, if any."""
+        return _text(self._fields.deduplication_id)
+
+    @property
+    def failed_reason(self) -> str | None:
+        """Why the attempt before this one failed, None for the first."""
+        return _text(self._fields.failed_reason)
 
     @property
     def attempts_made(self) -> int:
@@ -323,6 +352,10 @@ class Job:
     def _report(self, kind: int, payload: bytes) -> None:
         self._link.reports.send(kind, self._seq, payload)
         self._link.resume()
+
+
+def _text(raw: bytes) -> str | None:
+    return raw.decode("utf-8", "replace") if raw else None
 
 
 def _integer(raw: bytes) -> int:

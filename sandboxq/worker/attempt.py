@@ -72,9 +72,13 @@ def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) 
         token=attempt.token,
         priority=job.priority,
         delay=job.delay,
+        scheduler_id=job.scheduler_id,
+        deduplication_id=job.deduplication_id,
+        failed_reason=job.failed_reason,
         attempts_made=job.attempts_made,
         attempts_started=job.attempts_started,
         stalled_counter=job.stalled_counter,
+        processed_on=job.processed_on,
     )
     attempt.call = Call(job.id, payload, attempt)
     own = attempt.options.timeout

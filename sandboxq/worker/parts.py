@@ -134,7 +134,7 @@ def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) ->
         crewing.processor,
         size=crewing.procs,
         listener=listener,
-        queue_name=context.keys.queue,
+        queue_name=context.keys.qualified_name,
         concurrency=settings.concurrency,
         policy=crewing.policy,
         telemetry=context.telemetry,

@@ -60,6 +60,7 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
     """The coordinator decodes no data: texts arrive untouched, counters as numbers."""
     key = case.job("1", name="né", atm=2, ats=3, stc=1, defa="d", parent="{}", parentKey="b:q:p")
     case.redis.hset(key, mapping={"data": b'\xff\x00"', "progress": "7", "rjk": "s"})
+    case.redis.hset(key, mapping={"deid": "x", "failedReason": "boom"})
     case.redis.lpush(case.keys["wait"], "1")
 
     job = case.claim().jobs[0]
@@ -73,6 +74,7 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         b"0",
         b"0",
         False,
+        NOW,
         2,
         4,
         1,
@@ -84,6 +86,8 @@ def test_returns_the_fields_as_bytes(case: Case) -> None:
         Crashes(),
         b"",
         "",
+        b"x",
+        b"boom",
     )
 
 
@@ -93,7 +97,8 @@ def test_absent_fields_are_empty(case: Case) -> None:
     case.redis.lpush(case.keys["wait"], "1")
     job = case.claim().jobs[0]
     texts = (b"", b"", b"", b"", b"")
-    assert job[2:] == (*texts, False, 0, 1, 0, b"", b"", b"", b"", b"", Crashes(), b"", "")
+    nothing = (b"", b"", b"", b"", b"", Crashes(), b"", "", b"", b"")
+    assert job[2:] == (*texts, False, NOW, 0, 1, 0, *nothing)
 
 
 def test_crashes_of_earlier_attempts_are_told(case: Case) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ROW = [b"1", b"name", b"{}", b"{}", b"1", b"0", b"0"]
-_LONG_ROW = [*_ROW, *[None] * 12]
+_LONG_ROW = [*_ROW, *[None] * 14]
 _CLAIM = ("EVALSHA", load("claim").sha)
 _SETTLE = ("EVALSHA", load("settle").sha)
 
@@ -27,7 +27,7 @@ _SETTLE = ("EVALSHA", load("settle").sha)
 @pytest.mark.parametrize(
     ("command", "reply"),
     [
-        (_CLAIM, [[_ROW, _LONG_ROW], 0, 0, 0]),
+        (_CLAIM, [[_ROW, _LONG_ROW], 0, 0, 0, b"1"]),
         (_CLAIM, ResponseError("ERR no")),
         (_SETTLE, [0, -3]),
         (("MGET", "a", "b"), [None, b"x"]),
@@ -44,12 +44,15 @@ def test_answers_pass(command: tuple[str, ...], reply: Any) -> None:
 @pytest.mark.parametrize(
     ("command", "reply"),
     [
-        (_CLAIM, [[_ROW], 0, [], 0]),
-        (_CLAIM, [[[*_ROW[:3], None, *_ROW[4:]]], 0, 0, 0]),
-        (_CLAIM, [[[None, *_LONG_ROW[1:]]], 0, 0, 0]),
-        (_CLAIM, [[[*_ROW[:3]]], 0, 0, 0]),
+        (_CLAIM, [[_ROW], 0, [], 0, b"1"]),
+        (_CLAIM, [[[*_ROW[:3], None, *_ROW[4:]]], 0, 0, 0, b"1"]),
+        (_CLAIM, [[[None, *_LONG_ROW[1:]]], 0, 0, 0, b"1"]),
+        (_CLAIM, [[[*_ROW[:3]]], 0, 0, 0, b"1"]),
         (_CLAIM, None),
-        (_CLAIM, [[[*_LONG_ROW, None]], 0, 0, 0]),
+        (_CLAIM, [[_ROW], 0, 0, 0]),
+        (_CLAIM, [[_ROW], 0, 0, 0, b"now"]),
+        (_CLAIM, [[_ROW], 0, 0, 0, b"9" * 30]),
+        (_CLAIM, [[[*_LONG_ROW, None]], 0, 0, 0, b"1"]),
         (_SETTLE, [0, b"0"]),
         (("MGET", "a", "b"), [None]),
         (("BZPOPMIN", "a", "1"), [b"a"]),

@@ -38,9 +38,13 @@ _COUNT = st.integers(0, 2**32 - 1)
             "token": _RAW,
             "priority": _RAW,
             "delay": _RAW,
+            "scheduler_id": _RAW,
+            "deduplication_id": _RAW,
+            "failed_reason": _RAW,
             "attempts_made": _COUNT,
             "attempts_started": _COUNT,
             "stalled_counter": _COUNT,
+            "processed_on": st.integers(0, 2**63),
         }
     )
 )

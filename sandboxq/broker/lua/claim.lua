@@ -6,7 +6,7 @@
 --          the jobs may have together (the first may have more), how many of them begin at once (see
 --          ahead.lua), and where now is '': how many ms the worker's clock is ahead of the server's, whose
 --          time counts then
--- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1) }; a job is what claimed.lua
+-- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1), now }; a job is what claimed.lua
 --          reads, with attempts started as after this claim
 -- Events   active; waiting for what became due
 -- Ids without a job are taken out of the queue and not returned; a key of another type is no job.
@@ -105,11 +105,11 @@ end
 promote_due(queue, tonumber(now))
 local wait_ms, left = rate_window(queue, max)
 if wait_ms > 0 then
-  return { {}, wait_ms, 0, 0 }
+  return { {}, wait_ms, 0, 0, now }
 end
 if is_blocked(queue) then
   -- Node tells nothing here; its workers remember what the marker said, ours ask as it comes.
-  return { {}, 0, next_delayed_ms(), 1 }
+  return { {}, 0, next_delayed_ms(), 1, now }
 end
 if queue.concurrency then
   left = math.min(left, queue.concurrency - call('LLEN', active))
@@ -120,7 +120,7 @@ n = math.min(n, math.ceil(left))
 call('LLEN', active)
 local ids = pop(n)
 if #ids == 0 then
-  return { {}, 0, next_delayed_ms(), 0 }
+  return { {}, 0, next_delayed_ms(), 0, now }
 end
 call('LPUSH', active, unpack(ids))
 
@@ -154,4 +154,4 @@ count_claims(queue, max, duration, counted)
 -- So that another idle worker tries too, and this one again.
 try('ZADD', queue.marker, 0, '0')
 
-return { jobs, 0, #jobs < n and next_delayed_ms() or 0, 0 }
+return { jobs, 0, #jobs < n and next_delayed_ms() or 0, 0, now }

@@ -1,7 +1,7 @@
 -- claimed(key, id): what a worker is given of a job; nil when there is no job. A row begins with id, name,
 -- data, opts, timestamp, priority, delay. That is all of a fresh job, whose hash has the six fields of
 -- every job and no other; else there follow atm, ats, stc, defa, parent, parentKey, progress, rjk,
--- sq:crashes, sq:binary, sq:history, sq:beside, false where there is none. A job that has crashed and
+-- sq:crashes, sq:binary, sq:history, sq:beside, deid, failedReason, false where there is none. A job that has crashed and
 -- was let run again by hand, by whomever, has crashed no more.
 -- One HGETALL is cheaper than the search for 16 names, of which a fresh job lacks 12.
 -- @include call
@@ -10,7 +10,7 @@ local PLACES = {
   name = 2, data = 3, opts = 4, timestamp = 5, priority = 6, delay = 7, atm = 8, ats = 9, stc = 10,
   defa = 11, parent = 12, parentKey = 13, progress = 14, rjk = 15, ['sq:crashes'] = 16,
   ['sq:binary'] = 17, ['sq:history'] = 18, ['sq:beside'] = 19,
-  processedOn = 20,
+  deid = 20, failedReason = 21, processedOn = 22,
 }
 
 local function claimed(key, id)
@@ -23,7 +23,7 @@ local function claimed(key, id)
     return { id, stored[2], stored[4], stored[6], stored[8], stored[12], stored[10] }
   end
   local job = { id, false, false, false, false, false, false, false, false, false, false, false,
-    false, false, false, false, false, false, false }
+    false, false, false, false, false, false, false, false, false }
   for i = 1, count, 2 do
     local place = PLACES[stored[i]]
     if place then
@@ -37,10 +37,10 @@ local function claimed(key, id)
     return { unpack(job, 1, 7) }
   end
   -- A retry by hand, Node's too, takes away when the job was begun; nothing else does.
-  if job[16] and not job[20] then
+  if job[16] and not job[22] then
     call('HDEL', key, 'sq:crashes', 'sq:history', 'sq:beside')
     job[16], job[18], job[19] = false, false, false
   end
-  job[20] = nil
+  job[22] = nil
   return job
 end

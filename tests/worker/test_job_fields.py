@@ -1,0 +1,61 @@
+"""What a processor can ask of its job beside its data, as Node's can of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from sandboxq import Deduplication, Queue, Repeat, Worker
+from tests.conftest import run_async
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROCESSOR = """
+def process(job):
+    if job.name == "twice" and job.attempts_made == 0:
+        raise ValueError("the first time")
+    return {
+        "prefix": job.prefix,
+        "queue": job.queue_name,
+        "qualified": job.queue_qualified_name,
+        "processed_on": job.processed_on,
+        "scheduler": job.scheduler_id,
+        "deduplication": job.deduplication_id,
+        "failed_reason": job.failed_reason,
+    }
+"""
+
+
+def test_what_a_job_knows_of_itself(server_url: str, queue_name: str, tmp_path: Path) -> None:
+    """Where it is, when it was claimed, who made it, and why the attempt before failed."""
+    processor = tmp_path / "fields.py"
+    processor.write_text(PROCESSOR)
+
+    async def main() -> None:
+        place: dict[str, Any] = {"url": server_url, "prefix": "my:app"}
+        async with (
+            Queue(queue_name, **place) as queue,
+            Worker(queue_name, str(processor), procs=1, **place) as worker,
+        ):
+            running = asyncio.create_task(worker.run())
+            plain = await queue.add("plain", {})
+            twice = await queue.add("twice", {}, attempts=2)
+            only = await queue.add("only", {}, deduplication=Deduplication("x:1"))
+            made = await queue.upsert_scheduler("s", Repeat(every=3600))
+            values = [await job.result(30) for job in (plain, twice, only, made)]
+            stored = [await job.refresh() for job in (plain, twice, only, made)]
+            worker.stop()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+        for value, job in zip(values, stored, strict=True):
+            assert value["qualified"] == f"my:app:{queue_name}"
+            assert (value["prefix"], value["queue"]) == ("my:app", queue_name)
+            assert value["processed_on"] == job.processed_on_ms
+        assert [value["scheduler"] for value in values] == [None, None, None, "s"]
+        assert [value["deduplication"] for value in values] == [None, None, "x:1", None]
+        assert [value["failed_reason"] for value in values] == [None, "the first time", None, None]
+
+    run_async(main())
