@@ -116,6 +116,7 @@ class Child:
         "due_at",
         "due_calls",
         "farewell",
+        "files_in_memory",
         "flying",
         "has_ended",
         "is_async",
@@ -186,6 +187,7 @@ class Child:
         self.most_calls = self.due_calls = sys.maxsize
         self.due_at = math.inf
         self.farewell = ""
+        self.files_in_memory = 0  # bytes of its temporary files that are memory
         self.timer: asyncio.TimerHandle | None = None
         self._asked, self._asked_at = 0, 0.0  # whether its event loop turns
         self._loop = loop

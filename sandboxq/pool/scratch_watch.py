@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobScratchExceeded
 from sandboxq.sandbox.family import descendants_of
-from sandboxq.sandbox.scratch import sizes_below, unlinked_sizes
+from sandboxq.sandbox.scratch import devices_in_memory, sizes_below, unlinked_sizes
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,6 +45,7 @@ class ScratchWatch:
         self._on_exceeded = on_exceeded
         self._policy = policy
         self._round: Iterator[None] = iter(())
+        self._in_memory = devices_in_memory()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -70,19 +71,24 @@ class ScratchWatch:
                 yield from self._look(child)
 
     def _look(self, child: Child) -> Iterator[None]:
-        used = 0
-        for size in self._sizes(child):
+        used = in_memory = 0
+        for device, size in self._sizes(child):
             used += size
+            in_memory += size if device in self._in_memory else 0
             if used > self._policy.scratch:
                 self._on_exceeded(child, self._too_much(child, used))
                 return
             yield
+        child.files_in_memory = in_memory
 
-    def _sizes(self, child: Child) -> Iterator[int]:
+    def _sizes(self, child: Child) -> Iterator[tuple[int, int]]:
+        """Yield the device and the bytes of each temporary file."""
         server = self._crew.server
         if server is None or child.arena.fd < 0:
             return
-        yield from sizes_below(server.scratch_of(child.number))
+        folder = server.scratch_of(child.number)
+        device = _device_of(folder)
+        yield from ((device, size) for size in sizes_below(folder))
         facts = os.fstat(child.arena.fd) if child.arena.fd >= 0 else None
         known = (facts.st_dev, facts.st_ino) if facts else (0, 0)
         pids = [child.pid]
@@ -99,3 +105,10 @@ class ScratchWatch:
         )
         error.facts = {"pid": str(child.pid), "limit": str(granted), "peak": str(used)}
         return error
+
+
+def _device_of(path: str) -> int:
+    try:
+        return os.stat(path).st_dev  # noqa: PTH116 - twice a second
+    except OSError:
+        return 0

@@ -101,12 +101,12 @@ class TreeWatch:
     def _held(self, child: Child, beyond: int) -> int:
         """Return what a child has also where no process shows it: files in memory, pipes, sockets.
 
-        0 where it is no more than ``beyond``, or where the kernel does not tell.
+        Where that is no more than ``beyond`` it may be 0. Without a control group: files alone.
         """
         server = self._crew.server
         group = server.group_of(child.pid) if server is not None else None
         if group is None:
-            return 0
+            return private_bytes(child.pid) + child.files_in_memory
         held = group.held(beyond)
         return held if held > beyond else 0
 
@@ -156,6 +156,16 @@ def resident_bytes(pid: int) -> int:
             return int(statm.read().split()[1]) * _PAGE
     except OSError:
         return 0
+
+
+def private_bytes(pid: int) -> int:
+    """Return the resident memory of a process without mapped files in bytes, 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:  # noqa: PTH123 - as above
+            _, resident, shared, *_ = statm.read().split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
 
 
 def proportional_bytes(pid: int) -> int:

@@ -74,10 +74,25 @@ def _sizes_behind(path: str, hops: int) -> Iterator[int]:
         os.close(folder)
 
 
-def unlinked_sizes(pid: int, known: tuple[int, int]) -> Iterator[int]:
-    """Yield the bytes of files without a name that a process holds open; not of the ``known`` one.
+def devices_in_memory() -> frozenset[int]:
+    """Return the devices whose files are memory: tmpfs, and that of files without any name."""
+    found = set()
+    fd = os.memfd_create("sandboxq-device", os.MFD_CLOEXEC)
+    found.add(os.fstat(fd).st_dev)
+    os.close(fd)
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as mounts:  # noqa: PTH123 - as above
+        for line in mounts:
+            place, _, kind = line.partition(" - ")
+            if kind.startswith(("tmpfs ", "ramfs ")):
+                major, _, minor = place.split()[2].partition(":")
+                found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
 
-    It is named by device and inode. Files in memory (memfd) are among them.
+
+def unlinked_sizes(pid: int, known: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield device and bytes of files without a name that a process holds open.
+
+    Not of the ``known`` one, which is named by device and inode. Files in memory are among them.
     """
     try:
         names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - pathlib is not worth its import here
@@ -90,7 +105,7 @@ def unlinked_sizes(pid: int, known: tuple[int, int]) -> Iterator[int]:
             continue
         is_unlinked = stat.S_ISREG(facts.st_mode) and not facts.st_nlink
         if is_unlinked and (facts.st_dev, facts.st_ino) != known:
-            yield facts.st_blocks * 512
+            yield facts.st_dev, facts.st_blocks * 512
 
 
 def remove_scratch(path: str) -> None:

@@ -21,10 +21,10 @@ from sandboxq.sandbox.call_rules import IGNORED, WHOLE, Rule, Test, rule_for
 from sandboxq.sandbox.syscalls import (
     ALLOWED,
     ARCHITECTURES,
+    SECCOMP,
     Call,
     calls_of,
     is_known,
-    number_of,
 )
 
 # Classic BPF (<linux/bpf_common.h>): load a word of struct seccomp_data, compare, return.
@@ -64,7 +64,7 @@ def restrict_calls(options: dict[str, bool]) -> None:
     raw = prepared(**options).replace(_word(_ANY_PROCESS), _word(os.getpid()))
     code = ctypes.create_string_buffer(raw, len(raw))
     text = struct.pack("HxxxxxxP", len(raw) // 8, ctypes.addressof(code))
-    number = number_of("seccomp", os.uname().machine)
+    number = SECCOMP[os.uname().machine]
     arguments = ctypes.c_uint(_SET_MODE_FILTER), ctypes.c_uint(0), text
     if _libc.syscall(ctypes.c_long(number), *arguments) != 0:
         message = f"the kernel refused seccomp: {os.strerror(ctypes.get_errno())}"

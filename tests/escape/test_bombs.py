@@ -61,13 +61,21 @@ def attack(way):
             kept.clear()
             kept = [b"y" * (1 << 20) for _ in range(100)]
         else:
-            kept += [b"x" * (1 << 20) for _ in range(80)]
+            kept += [b"x" * (1 << 20) for _ in range(60)]
             import mmap
             area = mmap.mmap(-1, 300 << 20)
             for start in range(0, len(area), 4096): area[start] = 1
         time.sleep(seconds)
         os._exit(0)
     time.sleep(seconds)
+"""
+_FILES_IN_MEMORY = """
+def attack(how):
+    path = tempfile.gettempdir() + "/file"
+    file = open(os.memfd_create("m") if how == "memfd" else path, "wb")
+    for _ in range(300): file.write(bytes(1 << 20))
+    file.flush()
+    time.sleep(60)
 """
 _SHARING = """
 def attack(_):
@@ -133,6 +141,17 @@ def test_memory_bombs_in_what_a_job_starts(tmp_path: Path, way: str) -> None:
         assert outcome.facts is not None
         assert int(outcome.facts["peak"]) > int(outcome.facts["limit"]) == 192 << 20
     assert isinstance(outcome_of(tmp_path, "none", _GRANDCHILD, f"{way}, briefly"), Completed)
+
+
+@pytest.mark.parametrize("how", ["memfd", "tmpfs"])
+def test_files_in_memory_are_memory(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With control groups or without: no process has them mapped."""
+    monkeypatch.setattr("tempfile.tempdir", "/dev/shm" if how == "tmpfs" else None)
+    outcome = outcome_of(tmp_path, Policy(memory=100 << 20), _FILES_IN_MEMORY, how)
+    assert isinstance(outcome, Failed)
+    assert outcome.cause == "JobMemoryExceeded", outcome
 
 
 def test_memory_that_is_shared_counts_once(tmp_path: Path) -> None:

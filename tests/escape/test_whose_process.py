@@ -93,7 +93,9 @@ def test_forging_another_child_s_name(path: Path, policy: Policy) -> None:
             victim = desk.submit(["wait"])
             child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
             await desk.run(["forge", child.pid])
-            pid = int(next(line for _, _, line in desk.lines))
+            lines = [line for _, stream, line in desk.lines if stream == "stdout"]
+            assert lines, desk.lines
+            pid = int(lines[0])
             await wait_until_async(lambda: _is_gone(pid))
             assert isinstance(await desk.outcome(victim), Completed)
 

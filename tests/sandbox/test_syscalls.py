@@ -11,7 +11,7 @@ import pytest
 
 from sandboxq.sandbox import seccomp
 from sandboxq.sandbox.call_rules import rule_for
-from sandboxq.sandbox.syscalls import ALLOWED, ARCHITECTURES, TABLE, calls_of
+from sandboxq.sandbox.syscalls import ALLOWED, ARCHITECTURES, SECCOMP, TABLE, calls_of
 
 # aarch64 uses the kernel's generic table, which the headers of any machine have.
 _HEADERS = {
@@ -122,6 +122,11 @@ def test_the_filter_answers_as_the_table_says(machine: str) -> None:
                 assert answer in (rule.then, rule.otherwise), call.name
             else:
                 assert answer == (ALLOWED if group.grant else group.answer), call.name
+
+
+def test_the_one_number_that_children_use() -> None:
+    """They do not read the table."""
+    assert {machine: calls_of(machine)["seccomp"].number for machine in _MACHINES} == SECCOMP
 
 
 @pytest.mark.parametrize("machine", _MACHINES)
