@@ -347,7 +347,7 @@ class ForkServer:
             or not self._order.policy.may_fork,
             "path": sys.path,
             "scratch": self.scratch,
-            "groups": self.group.folders,
+            "groups": self.group.limit_files,
         }
 
     def _environment(self) -> dict[str, str]:
@@ -407,8 +407,8 @@ class ForkServer:
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         match message["op"]:
             case "forked":
-                group = child_group(self.group.memory_folders, str(message["group"]))
-                if group.paths:
+                group = child_group(self.group.limit_files, str(message["group"]))
+                if group.files:
                     self._child_groups[message["pid"]] = group
                 self._owner.on_forked(message["number"], message["pid"], fds[0])
             case "exit":

@@ -70,7 +70,7 @@ def main(control_fd: int, stacks_fd: int) -> None:
     order, _ = decode_order(request, fds)
     for fd in fds:
         os.close(fd)
-    cgroup.enter(order["groups"])
+    cgroup.enter(list(order["groups"]))
     sys.path[:] = order["path"]
     processor = _load(control, order)
     stacks.stop_listening()
@@ -189,7 +189,7 @@ class _Zygote:
         os.close(pidfd)
         if self._processor is not None:  # else each child has sources of its own to see
             with contextlib.suppress(OSError):  # the kernel refuses: the next order will hear it
-                self._fork_ahead(order["steps"])
+                self._fork_ahead(order["steps"], order["limits"])
 
     def _fork(
         self, order: dict[str, Any], fds: list[int], beside: Sequence[int]
@@ -204,12 +204,12 @@ class _Zygote:
         if pid == 0:
             for fd in beside:
                 os.close(fd)
-            self._be_child(lambda: (order, fds), parent, group)
+            self._be_child(lambda: (order, fds), parent, group, order["limits"])
         plan.give_away()
         return pid, group
 
-    def _fork_ahead(self, steps: Sequence[Sequence[Any]]) -> None:
-        """Fork the next spare, for an order with such steps. Raises: OSError."""
+    def _fork_ahead(self, steps: Sequence[Sequence[Any]], limits: dict[str, int]) -> None:
+        """Fork the next spare, for an order with such steps and limits. Raises: OSError."""
         _flush()
         parent = os.getpid()
         plan.prepare(steps)
@@ -223,7 +223,7 @@ class _Zygote:
                 raise
             if pid == 0:
                 near.close()
-                self._be_child(lambda: _order_for_spare(far, steps), parent, group)
+                self._be_child(lambda: _order_for_spare(far, steps), parent, group, limits)
         plan.give_away()
         self._spare = Spare(pid, near, group)
 
@@ -232,6 +232,7 @@ class _Zygote:
         next_order: Callable[[], tuple[dict[str, Any], list[int]]],
         parent: int,
         group: ChildGroup,
+        limits: dict[str, int],
     ) -> None:
         """Live a child's life, from its order on; never returns."""
         code = 1
@@ -242,9 +243,11 @@ class _Zygote:
             self._control.close()
             be_born(parent)
             group.enter()
+            group.limit(limits)
             faulthandler.enable(file=2)
             order, fds = next_order()
-            group.limit(**order["limits"])
+            if order["limits"] != limits:
+                group.limit(order["limits"])
             sock, stdout, stderr, memory, cancels, answers, arena, page, *tokens = fds
             take_place(stdout=stdout, stderr=stderr)
             mark = Mark(memory)
@@ -371,7 +374,7 @@ class _Zygote:
             time.sleep(0.001)
         if self._order["scratch"]:
             scratch.remove_scratch(self._order["scratch"])
-        cgroup.leave(self._order["groups"])
+        cgroup.leave(list(self._order["groups"]))
         os._exit(0)
 
 

@@ -38,6 +38,12 @@ class Home(NamedTuple):
 
     path: str
     controllers: tuple[str, ...]
+    is_v2: bool = False
+
+    @property
+    def limit_files(self) -> dict[str, str]:
+        """The file of each limit, by what it limits."""
+        return {name: _LIMIT_FILES[name][not self.is_v2] for name in self.controllers}
 
 
 def homes() -> list[Home]:
@@ -45,7 +51,7 @@ def homes() -> list[Home]:
     own = _own_folders()
     unified = own.pop(_UNIFIED, "")
     enabled = read(f"{unified}/cgroup.subtree_control").split() if unified else []
-    found = [Home(unified, tuple(each for each in _LIMIT_FILES if each in enabled))]
+    found = [Home(unified, tuple(each for each in _LIMIT_FILES if each in enabled), is_v2=True)]
     found += [
         Home(own[each], (each,)) for each in _LIMIT_FILES if each in own and each not in enabled
     ]
@@ -91,9 +97,9 @@ class Group:
         return list(self._homes)
 
     @property
-    def memory_folders(self) -> list[str]:
-        """Where memory is counted."""
-        return [path for path, home in self._homes.items() if "memory" in home.controllers]
+    def limit_files(self) -> dict[str, dict[str, str]]:
+        """Each folder, with the files of its limits by what they limit."""
+        return {path: home.limit_files for path, home in self._homes.items()}
 
     def limit(self, **most: int) -> None:
         """Raise the limits of ``memory`` (bytes) and ``pids``, where that is possible.
@@ -101,11 +107,10 @@ class Group:
         Never lower: the kernel would end what has more already.
         """
         for path, home in self._homes.items():
-            for name in home.controllers:
-                if most.get(name, 0) > self.limits.get(name, 0) and set_limit(
-                    path, name, most[name]
-                ):
-                    self.limits[name] = most[name]
+            for name, file in home.limit_files.items():
+                value = most.get(name, 0)
+                if value > self.limits.get(name, 0) and write(f"{path}/{file}", str(value)):
+                    self.limits[name] = value
 
     def keep_entered(self, pid: int) -> None:
         """Keep the folders that a process has entered: in others nothing would be limited."""
@@ -167,11 +172,6 @@ def _own_folders() -> dict[str, str]:
                 if os.path.exists(f"{folder}/cgroup.procs"):  # noqa: PTH110 - as above
                     found[name] = folder
     return found
-
-
-def set_limit(path: str, name: str, most: int) -> bool:
-    """Limit a group, in v2 or v1; tell whether the kernel took it."""
-    return any(write(f"{path}/{file}", str(most)) for file in _LIMIT_FILES[name])
 
 
 def kill(path: str) -> None:

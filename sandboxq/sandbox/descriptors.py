@@ -29,6 +29,14 @@ def require_descriptors(more_children: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def detail() -> str:
+    """Say how many children the hard limit allows, for people."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        return "no limit"
+    return f"up to {hard}, enough for {max(0, (hard - _RESERVE) // OF_A_CHILD)} children"
+
+
 def _text(more_children: int, used: int, hard: int) -> str:
     possible = max(0, (hard - used) // OF_A_CHILD)
     return (

@@ -29,7 +29,7 @@ def mechanisms() -> list[Mechanism]:
     if sys.platform != "linux":
         text = "children need Linux; queues, flows, and workers without a processor work here"
         return [Mechanism("linux", is_there=False, detail=sys.platform, help=text)]
-    return [_linux(), _landlock(), _seccomp(), _cgroup()]
+    return [_linux(), _landlock(), _seccomp(), _cgroup(), _files()]
 
 
 def missing_for(policy: Policy) -> list[Mechanism]:
@@ -83,6 +83,15 @@ def _cgroup() -> Mechanism:
 
     helps = "not needed by any policy; a systemd unit with Delegate=yes, or root"
     return Mechanism("cgroups", bool(cgroup.homes()), cgroup.detail(), helps)
+
+
+def _files() -> Mechanism:
+    from sandboxq.sandbox import descriptors  # noqa: PLC0415 - Linux only
+
+    helps = (
+        "each child needs 16 open files: LimitNOFILE= of a unit, --ulimit nofile= of a container"
+    )
+    return Mechanism("files", is_there=True, detail=descriptors.detail(), help=helps)
 
 
 def _missing_scope(policy: Policy) -> list[Mechanism]:

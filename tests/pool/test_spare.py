@@ -22,7 +22,7 @@ from tests.pool.desk import lives, open_pool, processor_file, stat_fields
 if TYPE_CHECKING:
     from tests.pool.desk import Desk
 
-_NO_GROUP = ChildGroup(())
+_NO_GROUP = ChildGroup({})
 _PROCESSOR = "import os\ndef process(job): return os.getpid()\n"
 
 
