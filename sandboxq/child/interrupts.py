@@ -25,7 +25,10 @@ SOFT_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2) - 1  # Macs have none,
 # Half a message, or half of what the pipe said, must not stay behind; ``resume`` raises after it.
 _WHOLE = frozenset(
     function.__code__
-    for function in (Link.send, Capture.write, Capture.end, Cancels.read, Cancels.tell)
+    for function in (
+        *(Link.send, Cancels.read, Cancels.tell),
+        *(Capture.write, Capture.flush, Capture.end),
+    )
 )
 
 

@@ -7,17 +7,20 @@ C code, subprocesses ─► fd 1, 2 ──► two pipes that the coordinator rea
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import io
 import logging
 import os
 import sys
 import termios
+import time
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.budgets import DEFAULT_BUDGETS
-from sandboxq.child.frames import LINE, LOGGING, MARK, STDERR, STDOUT, TEXT
+from sandboxq.child.frames import LINE, LOGGING, MARK, STDERR, STDOUT, STREAMS, TEXT
 
 if TYPE_CHECKING:
     from sandboxq.child.link import Link
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 LINES_LIMIT = DEFAULT_BUDGETS.lines
 # A line of a dashboard; longer ones are cut into several.
 LINE_SIZE = 16 * 1024
+
+# A line that is not whole is shown when it is flushed, and then at most so often: a progress bar is
+# flushed a thousand times, and so is a dot for each step.
+_FLUSH_SECONDS = 0.5
 
 
 def too_many_lines(limit: int) -> str:
@@ -52,6 +59,7 @@ class Capture:
         self._pid = os.getpid()
         self._partial: dict[tuple[int, int], str] = {}
         self._counts: dict[int, int] = {}
+        self._flushed: dict[tuple[int, int], float] = {}  # when part of a line was shown last
         # Threads started by a job do not see its context variables: they count as the last begun.
         self._latest = 0
 
@@ -79,6 +87,8 @@ class Capture:
                 if rest:
                     self._send_all(stream, seq, [rest])
             self._counts.pop(seq, None)
+            for stream in (STDOUT, STDERR) if self._flushed else ():
+                self._flushed.pop((stream, seq), None)
         if self._latest == seq:
             self._latest = 0
 
@@ -101,6 +111,21 @@ class Capture:
             rest = rest[whole:]
         if rest:
             self._partial[key] = rest
+        return True
+
+    def flush(self, stream: int) -> bool:
+        """Show what has no newline yet, as a line of its own; False in a process as above.
+
+        Of text that is written over what stands in the line (carriage return), what is seen last.
+        """
+        if os.getpid() != self._pid:
+            return False
+        key = (stream, _running.get() or self._latest)
+        text, now = self._partial.get(key), time.monotonic()
+        if text and now >= self._flushed.get(key, 0.0) + _FLUSH_SECONDS:
+            del self._partial[key]
+            self._flushed[key] = now
+            self._send_all(*key, [_last_seen(text)])
         return True
 
     def resume(self) -> None:
@@ -138,19 +163,33 @@ class Capture:
             self._link.leave()
 
 
+def _last_seen(text: str) -> str:
+    """Return what a terminal would show of a line that was written several times."""
+    return next((part for part in reversed(text.split("\r")) if part), "")
+
+
 class LineWriter(io.TextIOBase):
-    """Stands for ``sys.stdout`` or ``sys.stderr``."""
+    """Stands for ``sys.stdout`` or ``sys.stderr``, with all that libraries ask of a text file.
+
+    What is whole goes out as a line, the rest when it is flushed, or with the end of the job.
+    """
+
+    mode = "w"
+    line_buffering = True
+    write_through = False
 
     def __init__(self, capture: Capture, stream: int, underneath: Any) -> None:
-        """Write to ``capture``; ``underneath`` is the real stream, for bytes and forks."""
+        """Write to ``capture``; ``underneath`` is the real stream, for descriptors and forks."""
         self._capture = capture
         self._stream = stream
         self._underneath = underneath
+        self._bytes = ByteWriter(self)
+        self.name = f"<{STREAMS[stream]}>"
 
     @property
     def buffer(self) -> Any:
-        """The stream of bytes; it goes to the pipe that the coordinator reads."""
-        return self._underneath.buffer
+        """The stream of bytes: UTF-8 of the same lines."""
+        return self._bytes
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -162,9 +201,20 @@ class LineWriter(io.TextIOBase):
         """What happens to a lone surrogate."""
         return "backslashreplace"
 
+    def reconfigure(self, **options: Any) -> None:
+        """Take note of nothing: lines stay lines, and UTF-8."""
+
+    def detach(self) -> Any:
+        """Return the stream of bytes; this one goes on to work."""
+        return self._bytes
+
     def writable(self) -> bool:
         """Say yes."""
         return True
+
+    def isatty(self) -> bool:
+        """Say no."""
+        return False
 
     def fileno(self) -> int:
         """Return the descriptor of the pipe."""
@@ -172,6 +222,12 @@ class LineWriter(io.TextIOBase):
 
     def close(self) -> None:
         """Stay open: the next job prints too."""
+
+    def flush(self) -> None:
+        """Show what has no newline yet."""
+        if not self._capture.flush(self._stream):
+            self._underneath.flush()
+        self._capture.resume()
 
     def write(self, text: Any) -> int:
         """Take text; lines go out when they are whole."""
@@ -182,6 +238,48 @@ class LineWriter(io.TextIOBase):
             self._underneath.write(text)
         self._capture.resume()
         return len(text)
+
+
+class ByteWriter(io.BufferedIOBase):
+    """Stands for ``sys.stdout.buffer``: what is written here are lines of the same job."""
+
+    mode = "wb"
+
+    def __init__(self, text: LineWriter) -> None:
+        """Write to ``text``."""
+        self._text = text
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    @property
+    def raw(self) -> Any:
+        """The same: nothing is held back here."""
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of the stream."""
+        return self._text.name
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor of the pipe."""
+        return self._text.fileno()
+
+    def write(self, data: Any) -> int:
+        """Take bytes, of which half a character waits for its rest."""
+        with memoryview(data) as view:
+            self._text.write(self._decoder.decode(view.tobytes()))
+            return view.nbytes
+
+    def flush(self) -> None:
+        """Show what has no newline yet."""
+        self._text.flush()
+
+    def close(self) -> None:
+        """Stay open, also when what was put around this is closed."""
 
 
 class LogLines(logging.Handler):
@@ -204,6 +302,8 @@ class LogLines(logging.Handler):
 def install(capture: Capture) -> None:
     """Put the writers in place of the standard streams, and the handler where none is set."""
     old = (sys.stdout, sys.stderr)
+    with suppress(AttributeError):  # where there is none
+        sys.__stdout__.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # as above
     sys.stdout, sys.stderr, logging.lastResort = stand_ins(capture)
     # Handlers made at import hold the streams of that time.
     for handler in logging.root.handlers:

@@ -39,6 +39,10 @@ class _Router:
         capture = _mine.get()
         return capture is not None and capture.write(stream, text)
 
+    def flush(self, stream: int) -> bool:
+        capture = _mine.get()
+        return capture is not None and capture.flush(stream)
+
     def resume(self) -> None:
         """Nothing is postponed in a thread."""
 
@@ -46,9 +50,15 @@ class _Router:
 class RoutedStream(LineWriter):
     """Stands for ``sys.stdout`` or ``sys.stderr`` of a process that runs jobs in threads."""
 
-    def flush(self) -> None:
-        """Flush the real stream."""
-        self._underneath.flush()
+    @property
+    def buffer(self) -> Any:
+        """The stream of bytes: the real one, but for jobs."""
+        return super().buffer if is_claimed() else self._underneath.buffer
+
+    def reconfigure(self, **options: Any) -> None:
+        """Change the real stream, but for jobs."""
+        if not is_claimed():
+            self._underneath.reconfigure(**options)
 
     def isatty(self) -> bool:
         """Tell whether the real stream is a terminal."""

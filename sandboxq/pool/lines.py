@@ -131,8 +131,15 @@ class Lines:
         self._stdout.close()
         self._stderr.close()
 
+    def forget(self) -> None:
+        """Forget what belongs to jobs that are over: another job has ended."""
+        self.unclaimed = 0
+        self._tail = []
+
     def _call(self) -> Call | None:
-        return self._child.flying.get(self._writer) or self._child.running_call()
+        """Return whose the text is: a call that the child has not begun has written nothing."""
+        call = self._child.flying.get(self._writer) or self._child.running_call()
+        return call if call is not None and self._child.has_begun(call) else None
 
 
 def _weight(line: str) -> int:

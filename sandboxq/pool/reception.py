@@ -108,7 +108,7 @@ class Reception:
                 self._loop.call_later(_PAUSE, self._read_on, child)
         if child.answered == answered:
             return
-        child.lines.unclaimed = 0
+        child.lines.forget()
         child.progress_at = self._loop.time()
         self._pool.crew.see_off(child)
         self._pool.recycler.answered(child)

@@ -319,3 +319,33 @@ def test_jobs_of_microseconds_are_looked_after(processor: Path) -> None:
             assert isinstance(await desk.run(["pid"]), Completed)
 
     run_async(main())
+
+
+def test_a_child_that_dies_idle_dies_for_no_job(tmp_path: Path) -> None:
+    """What it writes then is no line of the call that it was about to begin."""
+    path = tmp_path / "dies.py"
+    path.write_text(
+        "import os, signal, threading, time\n"
+        "def process(job):\n"
+        "    if job.data == 'later':\n"
+        "        threading.Timer(0, die).start()\n"
+        "        time.sleep(0.2)\n"
+        "    return os.getpid()\n"
+        "def die():\n"
+        "    time.sleep(0.5)\n"
+        "    os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+
+    async def main() -> None:
+        async with open_pool(path, policy=Policy("strict", fresh=False)) as desk:
+            pid = await desk.value("now")
+            await desk.value("later")
+
+            async def is_gone() -> bool:
+                return pid not in desk.pool.pids
+
+            await wait_until_async(is_gone)
+            assert isinstance(await desk.run("now"), Completed)
+            assert all(key is None for key, _, _ in desk.lines), desk.lines
+
+    run_async(main())
