@@ -18,7 +18,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from sandboxq.broker.cluster import ClusterServers
 from sandboxq.broker.facts import ServerFacts, check_not_in_cluster, check_version, facts_from_info
@@ -30,6 +30,7 @@ from sandboxq.broker.place import resolve_endpoint
 from sandboxq.broker.reader import BlockingReader, Subscription
 from sandboxq.broker.recovery import Recovery
 from sandboxq.broker.replies import check_replies
+from sandboxq.broker.script_calls import ScriptCalls
 from sandboxq.broker.sentinel import SentinelServers
 from sandboxq.broker.server_time import ServerTime, ms_from_time
 from sandboxq.broker.servers import OneServer
@@ -54,9 +55,6 @@ _log = logging.getLogger("sandboxq.broker")
 # A server that reads a large file from disk is given so many seconds before we say it is away.
 LOADING_PATIENCE = 60.0
 _LOADING_DELAYS = (0.01, 0.2)
-# A script is sent in full so many times for one call: each time its slot may have moved to a node
-# that does not know it.
-_LOADS = 3
 
 
 class Broker:
@@ -67,6 +65,7 @@ class Broker:
         self._servers = servers
         self.time = ServerTime(clock)
         self._binding = LoopBinding()
+        self._script_calls = ScriptCalls()
         self.facts = ServerFacts()
         # What ``most_bytes`` was answered last.
         self.value_limit = USUAL_LIMIT
@@ -185,19 +184,12 @@ class Broker:
     ) -> list[Any]:
         if not calls:
             return []
-        commands = [("EVALSHA", script.sha, len(k), *k, *a) for k, a in calls]
-        replies = await self._exchange(commands, timeout)
-        for _ in range(_LOADS):
-            # A call that got NOSCRIPT did not run, so running it again is safe.
-            missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if not missed:
-                break
-            # EVAL makes the script known to the server that runs it, whichever of a cluster it is.
-            first, *others = (commands[i] for i in missed)
-            again = [("EVAL", script.text, *first[2:]), *others]
-            for i, result in zip(missed, await self._exchange(again, timeout), strict=True):
-                replies[i] = result
-        return replies
+        return await self._script_calls.run(
+            lambda commands: self._exchange(commands, timeout),
+            lambda commands: self._servers.send_to_each(commands[0]),
+            script,
+            calls,
+        )
 
     async def scan(self, *args: Argument) -> AsyncIterator[list[bytes]]:
         """Yield the keys of a SCAN with these arguments, page by page, of a cluster all masters'.

@@ -14,6 +14,7 @@ from sandboxq.broker.marks import Mark
 from sandboxq.broker.report import report, reported
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.worker.seldom import Seldom
+from sandboxq.worker.weight import LARGE, lightest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,12 +82,16 @@ class Reports:
 
         Raises: BrokerUnavailable; then ``catch_up`` goes before the next try.
         """
-        rows = self._unsure = self.rows[: self._most]
+        rows = self._unsure = list(lightest(self.rows, self._most, _weight))
         self._mark = self._mark._replace(number=self._mark.number + 1)
         try:
             codes = await report(self._broker, self._keys, rows, mark=self._mark)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             self._halve(rows)
+            if error.moved > LARGE:
+                size = sum(map(_weight, rows))
+                kind = "reports were lost on their way, and are sent again in smaller groups"
+                self._seldom.warn(kind, f"{len(rows)} of {size / 1e6:.1f} MB: {error}")
             raise
         except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
             self._seldom.warn("reports were refused, and are sent again in smaller groups", error)
@@ -134,3 +139,7 @@ class Reports:
             gone = set(map(id, rows))
             self.rows = [row for row in self.rows if id(row) not in gone]
         self.unwritten_bytes -= sum(len(row.payload) for row in rows)
+
+
+def _weight(row: Report) -> int:
+    return len(row.payload)

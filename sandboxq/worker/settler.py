@@ -35,6 +35,7 @@ from sandboxq.worker.attempt import DEFAULT_OPTIONS, AttemptState
 from sandboxq.worker.attempt_span import end_span
 from sandboxq.worker.reports import MOST_TRIES, Reports
 from sandboxq.worker.seldom import Seldom
+from sandboxq.worker.weight import LARGE, LIGHT, lightest, weight_of
 
 if TYPE_CHECKING:
     from sandboxq.outcome import Outcome, Transition
@@ -91,6 +92,7 @@ class Settler:
         self._mark = Mark(context.keys.mark_key(f"{worker_id}:endings"), 0)
         self._endings: list[Ending] = []
         self._most = MOST_ENDINGS
+        self._has_heavy = False  # when what waits must be weighed
         self._unsure: _Sent | None = None
         self._seldom = Seldom()
         self._work = asyncio.Event()
@@ -133,6 +135,8 @@ class Settler:
 
     def _add(self, attempt: Attempt, transition: Transition) -> None:
         self._endings.append((attempt, transition))
+        if transition.__class__ is not Complete or len(transition.value) > LIGHT:
+            self._has_heavy = True
         self._work.set()
         if attempt.span is not None:
             end_span(attempt, transition)
@@ -172,6 +176,7 @@ class Settler:
                 await self._flush_batch()
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
+        self._has_heavy = False
 
     async def close(self) -> None:
         """Take away the marks."""
@@ -187,7 +192,13 @@ class Settler:
         if self._reports.rows and not await self._reports.write():
             return
         if endings:
-            await self._settle(endings[: self._most])
+            await self._settle(self._next_of(endings))
+
+    def _next_of(self, endings: list[Ending]) -> list[Ending]:
+        """Return what goes together: not too many, nor too large."""
+        if not self._has_heavy:
+            return endings[: self._most]
+        return list(lightest(endings, self._most, _weight))
 
     def _endings_before_flood(self) -> list[Ending]:
         """Put first what was reported by ended attempts; return the endings that it completes.
@@ -225,8 +236,12 @@ class Settler:
                 retake=True,
                 mark=self._mark,
             )
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             self._most = max(1, len(endings) // 2)
+            if error.moved > LARGE:
+                size = sum(map(_weight, endings))
+                kind = "outcomes were lost on their way, and are sent again in smaller groups"
+                self._seldom.warn(kind, f"{len(endings)} of {size / 1e6:.1f} MB: {error}")
             raise
         except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
             self._most = max(1, len(endings) // 2)
@@ -321,6 +336,10 @@ class Settler:
     def _fail_instead(self, attempt: Attempt, reason: str, cause: type[Exception]) -> None:
         failure = Failed(reason, cause=cause.__name__, is_unrecoverable=True)
         self._add(attempt, self._decided(attempt, failure))
+
+
+def _weight(ending: Ending) -> int:
+    return weight_of(ending[1])
 
 
 def _run_of(ending: Ending) -> tuple[bytes, bytes]:

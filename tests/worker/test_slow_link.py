@@ -80,3 +80,52 @@ def test_a_claim_that_is_cut_on_its_way_is_made_for_less(
     said = [each for each in caplog.records if "answer to a claim was lost" in each.getMessage()]
     assert len(said) == 1
     assert "MB" in said[0].getMessage()
+
+
+def test_large_values_over_a_link_that_breaks(
+    tmp_path: Path, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight values at once never arrived, and were sent again for ever: 1 GB of 160 MB."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Queue(queue_name, url=server.url) as queue, Proxy(server.port) as proxy:
+            async with Worker(queue_name, PROCESSOR, url=proxy.url, procs=8) as worker:
+                jobs = await queue.add_bulk([("large", {"do": "large", "size": 2 * MB})] * 8)
+                proxy.cut_after_asking = 3 * MB
+                run = asyncio.create_task(worker.run())
+                await wait_until_async(lambda: _has_completed(queue, 8), timeout=60)
+                worker.stop()
+                await run
+            done = [await queue.get_job(job.id) for job in jobs]
+            assert [job and job.attempts_started for job in done] == [1] * 8
+            assert proxy.bytes_to_server < 8 * 2 * MB * 4
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+    assert "outcomes were lost on their way" in caplog.text
+
+
+def test_large_values_over_a_slow_link(tmp_path: Path, queue_name: str) -> None:
+    """They take as long as their bytes, and their locks are kept meanwhile."""
+
+    async def main(server: StoppableServer) -> None:
+        async with Queue(queue_name, url=server.url) as queue, Proxy(server.port, rate=MB) as proxy:
+            async with Worker(
+                queue_name,
+                PROCESSOR,
+                url=proxy.url + "?socket_timeout=1",
+                procs=4,
+                lock_duration=1,
+                stalled_interval=0.5,
+            ) as worker:
+                jobs = await queue.add_bulk([("large", {"do": "large", "size": 2 * MB})] * 4)
+                run = asyncio.create_task(worker.run())
+                await wait_until_async(lambda: _has_completed(queue, 4), timeout=60)
+                worker.stop()
+                await run
+            done = [await queue.get_job(job.id) for job in jobs]
+            assert [job and job.attempts_started for job in done] == [1] * 4
+            assert proxy.bytes_to_server < 4 * 2 * MB * 1.2
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
