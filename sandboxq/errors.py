@@ -45,7 +45,7 @@ class OutcomesLost(QueueError):
 class BrokerUnavailable(QueueError):
     """Redis cannot be reached, or refuses this client (password, database, version).
 
-    ``moved`` is how many bytes of an exchange went over the connection before it was lost.
+    ``moved`` is how many bytes of an exchange were sent or had come when the connection was lost.
     """
 
     moved = 0

@@ -266,7 +266,7 @@ class Link:
 
     def _with_sizes(self, error: BrokerUnavailable) -> BrokerUnavailable:
         if self._transport is not None:
-            error.moved = self._pulse.received + self._pulse.sent
+            error.moved = self._pulse.received + self._pulse.size
         return error
 
 

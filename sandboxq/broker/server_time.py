@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.broker")
 
-# Whatever held an answer up on its way makes our clock seem behind: of so many the best counts.
+# What is on its way makes the clocks seem apart: of so many comparisons the best count.
 _COMPARED = 8
-# Clocks as far apart as this are the same: the network alone makes more than nothing of it.
+# Clocks as far apart as this are the same.
 _SAME_MS = 10
 # Clocks drift: what was measured before that is measured again.
 _FRESH_SECONDS = 60.0
@@ -40,7 +40,9 @@ class ServerTime:
     def __init__(self, clock: Clock) -> None:
         """Take them for the same until something is known."""
         self._clock = clock
-        self._leads_ms: deque[int] = deque(maxlen=_COMPARED)
+        # We are at least, and at most, so far ahead.
+        self._least_ms: deque[int] = deque(maxlen=_COMPARED)
+        self._most_ms: deque[int] = deque(maxlen=_COMPARED)
         self._noted = self.reading()
 
     def reading(self) -> Reading:
@@ -48,11 +50,17 @@ class ServerTime:
         return Reading(self._clock.now_ms(), self._clock.monotonic())
 
     def note(self, asked: Reading, server_ms: int) -> None:
-        """Take what the server's clock said in answer to what was asked then."""
-        if self._was_set():
-            self._leads_ms.clear()
+        """Take what the server's clock said between when it was asked and now."""
+        self.note_least(asked, server_ms)
         self._noted = self.reading()
-        self._leads_ms.append(asked.wall_ms - server_ms)
+        self._most_ms.append(self._noted.wall_ms - server_ms)
+
+    def note_least(self, asked: Reading, server_ms: int) -> None:
+        """Take what the server's clock said, nobody knows how long ago, after it was asked."""
+        if self._was_set():
+            self._least_ms.clear()
+            self._most_ms.clear()
+        self._least_ms.append(asked.wall_ms - server_ms)
 
     @property
     def is_stale(self) -> bool:
@@ -62,7 +70,9 @@ class ServerTime:
     @property
     def lead_ms(self) -> int:
         """How far our clock is ahead of the server's; negative where it is behind."""
-        lead_ms = max(self._leads_ms, default=0)
+        least, most = max(self._least_ms, default=0), min(self._most_ms, default=0)
+        # Between these all is possible, and that the clocks are the same is likely.
+        lead_ms = least if least > 0 else min(most, 0)
         return lead_ms if abs(lead_ms) > _SAME_MS else 0
 
     def now_ms(self) -> int:

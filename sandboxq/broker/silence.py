@@ -29,20 +29,15 @@ _LOOKS = 4
 class Pulse:
     """When something last moved on a connection."""
 
-    __slots__ = ("_size", "_time", "_transport", "_unsent", "at", "received")
+    __slots__ = ("_time", "_transport", "_unsent", "at", "received", "size")
 
     def __init__(self, transport: Any) -> None:
         """Watch a transport of the running loop."""
         self._time = asyncio.get_running_loop().time
         self._transport = transport
-        self._size = self._unsent = 0
+        self.size = self._unsent = 0  # of the message that is sent
         self.received = 0
         self.at = self._time()
-
-    @property
-    def sent(self) -> int:
-        """How many bytes of a long message the peer had taken when it was last looked at."""
-        return self._size - self._unsent
 
     def beat(self, size: int) -> None:
         """Note that so many bytes have come."""
@@ -51,7 +46,7 @@ class Pulse:
 
     def start(self, size: int) -> None:
         """Note that ``size`` bytes are about to be sent."""
-        self._size = self._unsent = size
+        self.size = self._unsent = size
         self.received = 0
         self.at = self._time()
 

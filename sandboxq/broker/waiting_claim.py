@@ -77,7 +77,7 @@ class WaitingClaim:
             raise
         finally:
             self.is_waiting = False
-        self._broker.time.note(asked, ms_from_time(time))
+        self._broker.time.note_least(asked, ms_from_time(time))
         claim = claim_from_reply(reply)
         if isinstance(popped, ResponseError) and not claim.jobs:
             # Nothing waited: who goes on as if it had would ask without end.
@@ -111,4 +111,5 @@ class WaitingClaim:
 
     async def _compare_clocks(self, reader: BlockingReader) -> None:
         asked = self._broker.time.reading()
-        self._broker.time.note(asked, ms_from_time(await reader.time()))
+        server_time = await reader.time()
+        self._broker.time.note(asked, ms_from_time(server_time))
