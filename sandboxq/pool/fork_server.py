@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -14,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from pathlib import Path
@@ -25,17 +22,16 @@ from sandboxq.binary import MOST_BYTES
 from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.config import REDIS_WITHHELD
-from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded
+from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
-from sandboxq.pool.orders import PACKET, encode_order
+from sandboxq.pool.orders import PACKET, Parcel, parcel_of
+from sandboxq.pool.scratch_folder import ScratchFolder
 from sandboxq.sandbox import family
 from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.child_group import ChildGroup, child_group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
-from sandboxq.sandbox.ownership import Owned, make_owned
 from sandboxq.sandbox.probe import usable_memory
-from sandboxq.sandbox.scratch import remove_scratch
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.plan import Plan
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.pool")
 
-# Of the folder with the private directories of one fork server's children, in the temporary folder.
-SCRATCH_PREFIX = "sandboxq-scratch-"
 _POOL_VARIABLE = "SANDBOXQ_POOL"
 # The -P keeps a json.py in the working directory from being imported in place of the real one.
 _PROGRAM = (
@@ -63,8 +57,6 @@ _TASKS_OF_A_PROCESS = 4  # the kernel counts threads
 _TASKS_OF_A_CHILD = 256
 # Of one child: libraries, files that it reads and writes, what the kernel has for it.
 _MEMORY_BESIDE = 256 << 20
-# Another user may go through to a directory of its own, and see nothing on the way.
-_PASSABLE = 0o711
 
 
 class Order(NamedTuple):
@@ -107,30 +99,6 @@ class ServerOwner(Protocol):
         """Take a line that was printed while the processor was imported."""
 
 
-class _Parcel(NamedTuple):
-    """An order that is to be sent: its packet, its descriptors, and those of them that are ours."""
-
-    raw: bytes
-    fds: list[int]
-    own: list[int]
-
-    def send(self, control: socket.socket) -> None:
-        """Send it whole, or raise OSError."""
-        fds = array.array("i", self.fds)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if self.fds else []
-        control.sendmsg([self.raw], rights)
-
-    def kept(self) -> _Parcel:
-        """Return it with copies of descriptors, whose numbers may be others' when it is sent."""
-        copies = [os.dup(fd) for fd in self.fds if fd not in self.own]
-        return _Parcel(self.raw, [*copies, *self.own], [*copies, *self.own])
-
-    def close(self) -> None:
-        """Give back what is its own."""
-        for fd in self.own:
-            os.close(fd)
-
-
 class ForkServer:
     """One zygote process."""
 
@@ -144,16 +112,14 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
-        self._outbox: deque[_Parcel] = deque()
+        self._outbox: deque[Parcel] = deque()
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
         self._cleaning = threading.Lock()
         self.group = Group()
-        self._secret = secrets.token_bytes(16)
         self._child_groups: dict[int, ChildGroup] = {}  # by process
-        self.scratch = ""
-        self._owned_scratch: Owned | None = None
+        self._folder = ScratchFolder()
         self.pid = 0
 
     async def start(self, timeout: float) -> Loaded:
@@ -221,8 +187,12 @@ class ForkServer:
 
     def scratch_of(self, number: int) -> str:
         """Return the path of a child's private directory, which no job can guess."""
-        token = hashlib.blake2b(b"%d" % number, key=self._secret, digest_size=12).hexdigest()
-        return f"{self.scratch}/{token}"
+        return self._folder.of_child(number)
+
+    @property
+    def scratch(self) -> str:
+        """Where the private directories are; nothing under the policy ``none``."""
+        return self._folder.path
 
     def shut(self) -> None:
         """Close the control socket: the zygote kills everything below it, and leaves."""
@@ -275,10 +245,7 @@ class ForkServer:
                     break
                 family.kill_all(left)
             self.group.remove()
-            if self._owned_scratch is not None:
-                remove_scratch(self.scratch)
-                self._owned_scratch.give_up()
-                self._owned_scratch = None
+            self._folder.remove()
 
     @property
     def _is_serving(self) -> bool:
@@ -316,23 +283,8 @@ class ForkServer:
         self._loop.add_reader(self._pidfd, self._on_end)
         self._loop.add_reader(near.fileno(), self._on_control)
         if self._order.policy.name != "none":
-            self._make_scratch()
+            self._folder.make(is_passable=self._order.policy.user is not None)
         self._send(self._load_order(), [])
-
-    def _make_scratch(self) -> None:
-        """Make the folder of the children's private directories. Raises: ChildStartFailed."""
-        try:
-            owned = make_owned(tempfile.gettempdir(), SCRATCH_PREFIX)
-        except OSError as error:
-            message = (
-                f"children need a folder for their temporary files, and there is none: "
-                f"{error.strerror or error}. What helps: TMPDIR set to a folder that user "
-                f"{os.geteuid()} may write to, a tmpfs on /tmp, or the policy 'none'"
-            )
-            raise ChildStartFailed(message) from error
-        self.scratch, self._owned_scratch = owned.path, owned
-        if self._order.policy.user is not None:
-            Path(self.scratch).chmod(_PASSABLE)
 
     def _load_order(self) -> dict[str, Any]:
         return {
@@ -361,12 +313,12 @@ class ForkServer:
         return environment
 
     def _send(self, order: dict[str, Any], fds: list[int]) -> None:
-        raw, beside = encode_order(order)
-        self._outbox.append(_Parcel(raw, [*fds, *beside], beside))
+        parcel = parcel_of(order, fds)
+        self._outbox.append(parcel)
         if len(self._outbox) == 1:
             self._flush()
-        if self._outbox and self._outbox[-1].raw is raw:
-            self._outbox[-1] = self._outbox[-1].kept()
+        if self._outbox and self._outbox[-1] is parcel:
+            self._outbox[-1] = parcel.kept()
 
     def _flush(self) -> None:
         if self._control is None:

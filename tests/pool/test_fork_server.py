@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,6 +182,45 @@ def test_no_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(ChildStartFailed, match="TMPDIR set to a folder"):
         run_async(main())
+
+
+_OWNER = """
+import sys, time
+from sandboxq.sandbox.ownership import make_owned
+owned = make_owned(sys.argv[1], "sandboxq-scratch-")
+open(owned.path + "/left", "w").close()
+print(owned.path, flush=True)
+time.sleep(60)
+"""
+
+
+def test_files_of_workers_that_were_killed_are_removed(path: Path, tmp_path: Path) -> None:
+    """At the next start in the same temporary folder; those of a worker that lives stay."""
+    command = [sys.executable, "-c", _OWNER, str(tmp_path)]
+    with (
+        subprocess.Popen(command, stdout=-1, text=True) as dead,
+        subprocess.Popen(command, stdout=-1, text=True) as living_one,
+    ):
+        assert dead.stdout is not None
+        assert living_one.stdout is not None
+        left, kept = (Path(each.stdout.readline().strip()) for each in (dead, living_one))  # type: ignore[union-attr]  # as above
+        dead.kill()
+        dead.wait()
+
+        async def main() -> None:
+            async def is_swept() -> bool:
+                return not left.exists()
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("tempfile.tempdir", str(tmp_path))
+                async with open_pool(path, policy="limits") as desk:
+                    await wait_until_async(is_swept)
+                    await desk.value()
+
+        assert (left / "left").exists()
+        run_async(main())
+        assert (kept / "left").exists()
+        living_one.kill()
 
 
 def test_folders_that_resist_their_removal(tmp_path: Path) -> None:
