@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -176,6 +179,43 @@ def test_a_child_s_end_takes_all_below_it(path: Path) -> None:
             assert not living(pids)
 
     run_async(main())
+
+
+_READ_ONLY = """
+for folder in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    mount --bind $folder $folder && mount -o remount,ro,bind $folder
+done 2>/dev/null
+exec "$@"
+"""
+_PROGRAM = """
+import asyncio, os, sys
+from sandboxq.sandbox.family import living
+from tests.conftest import wait_until_async
+from tests.pool.desk import open_pool
+
+async def main(path):
+    async with open_pool(path, size=2, policy="limits") as desk:
+        print("groups:", desk.pool.crew.server.group.folders)
+        victim = desk.submit(["wait"])
+        child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
+        await desk.run(["forge", child.pid])
+        pid = int(next(line for _, stream, line in desk.lines if stream == "stdout"))
+        async def is_gone(): return not living([pid])
+        await wait_until_async(is_gone)
+        print("victim:", (await desk.outcome(victim)).value)
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a mount namespace")
+def test_without_control_groups(path: Path) -> None:
+    """In a container they are read-only, as a rule: whose a process is must not need them."""
+    inside = ["unshare", "--mount", "sh", "-c", _READ_ONLY, "sh"]
+    command = [*inside, sys.executable, "-c", _PROGRAM, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip("no mount namespaces here")
+    assert done.stdout == "groups: []\nvictim: b'\"honest\"'\n", done.stderr
 
 
 async def _is_gone(pid: int) -> bool:
