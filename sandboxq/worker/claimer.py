@@ -226,8 +226,8 @@ class Claimer:
         except OptionsUnreadable as error:
             self._settler.end(attempt, Failed(str(error), is_unrecoverable=True))
             return None
-        refusal = refusal_of(job, self._max_started)
-        if refusal:
+        # A plain job has never been run: nothing speaks against it.
+        if not job.is_plain and (refusal := refusal_of(job, self._max_started)):
             self._settler.end(attempt, Failed(refusal, is_unrecoverable=True))
             return None
         if self._secret and not is_signed(job.data, self._secret, self._place, job.id):

@@ -52,13 +52,13 @@ class HeldJobs:
         A job is taken over whose lock had run out: it was put back and is claimed again here, all
         before the next renewal could tell. Whoever claims is ``claiming`` meanwhile.
         """
-        held, former = self._attempts, []
-        attempts = [Attempt(job, token) for job in jobs]
-        for attempt in attempts:
-            job_id = attempt.job.id
+        held, former, attempts = self._attempts, [], []
+        for job in jobs:
+            job_id, attempt = job.id, Attempt(job, token)
             if job_id in held and held[job_id].state is not AttemptState.ENDED:
                 former.append(held[job_id])
             held[job_id] = attempt
+            attempts.append(attempt)
         return attempts, former
 
     # ── out ──
@@ -70,6 +70,15 @@ class HeldJobs:
             del self._attempts[attempt.job.id]
             if not self._attempts:
                 self._tell_if_idle()
+
+    def all_settled(self, endings: Sequence[tuple[Attempt, object]]) -> None:
+        """Hold no more what these are of, as ``settled`` does."""
+        held = self._attempts
+        for attempt, _ in endings:
+            job_id = attempt.job.id
+            if held.get(job_id) is attempt:
+                del held[job_id]
+        self._tell_if_idle()
 
     def lost(self, attempt: Attempt) -> bool:
         """Hold an attempt no more whose job is another worker's; tell whether its run is to end.

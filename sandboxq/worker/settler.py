@@ -47,6 +47,7 @@ _log = logging.getLogger("sandboxq.worker")
 
 # One round trip settles no more: the rest waits for the next.
 MOST_ENDINGS = 10_000
+_DECIDED = (AttemptState.ENDED, AttemptState.LOST)
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
 PENDING_CHILDREN = -4
@@ -117,7 +118,7 @@ class Settler:
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take the outcome of an attempt, and decide what follows; a second one is dropped."""
-        if attempt.state is AttemptState.ENDED or attempt.state is AttemptState.LOST:
+        if attempt.state in _DECIDED:
             return
         attempt.state = AttemptState.ENDED
         # The call knows its attempt: left as a ring, both would wait for the garbage collector.
@@ -127,19 +128,16 @@ class Settler:
             transition = complete(outcome, attempt.options, self._retention)
         else:
             transition = self._decided(attempt, outcome)
-        self._add(attempt, transition)
-
-    def hand_back(self, attempt: Attempt) -> None:
-        """Give back a job that never started."""
-        self.end(attempt, HandedBack())
-
-    def _add(self, attempt: Attempt, transition: Transition) -> None:
         self._endings.append((attempt, transition))
         if transition.__class__ is not Complete or len(transition.value) > LIGHT:
             self._has_heavy = True
         self._work.set()
         if attempt.span is not None:
             end_span(attempt, transition)
+
+    def hand_back(self, attempt: Attempt) -> None:
+        """Give back a job that never started."""
+        self.end(attempt, HandedBack())
 
     def _decided(self, attempt: Attempt, outcome: Outcome) -> Transition:
         job = attempt.job
@@ -309,8 +307,7 @@ class Settler:
         """Forget what was settled, take up again what must fail, and tell who listens."""
         if any(codes):
             endings = self._sort_out(endings, codes)
-        for attempt, _ in endings:
-            self._held.settled(attempt)
+        self._held.all_settled(endings)
         self._announcer.tell_settled(endings)
 
     def _sort_out(self, endings: list[Ending], codes: list[int]) -> list[Ending]:
@@ -335,7 +332,8 @@ class Settler:
 
     def _fail_instead(self, attempt: Attempt, reason: str, cause: type[Exception]) -> None:
         failure = Failed(reason, cause=cause.__name__, is_unrecoverable=True)
-        self._add(attempt, self._decided(attempt, failure))
+        self._endings.append((attempt, self._decided(attempt, failure)))
+        self._work.set()
 
 
 def _weight(ending: Ending) -> int:
