@@ -40,11 +40,13 @@ class Attempt:
         "usage",
     )  # fmt: skip
 
-    def __init__(self, job: ClaimedJob, token: bytes) -> None:
+    def __init__(
+        self, job: ClaimedJob, token: bytes, options: JobOptions = DEFAULT_OPTIONS
+    ) -> None:
         """Hold what the claim returned; the call is made when the job is given to the pool."""
         self.job = job
         self.token = token
-        self.options = DEFAULT_OPTIONS
+        self.options = options
         self.state = AttemptState.CLAIMED
         self.seconds = 0.0
         self.usage: tuple[int, int, int, int] | None = None

@@ -155,13 +155,21 @@ class Porter:
     async def _carry(self) -> None:
         while True:
             if self._results:
-                result = self._results.popleft()
-                await self._carried(result.attempt, self._store(*result))
+                await self._store_next()
             elif self._waiting and self._has_room(self._waiting[0][0]):
-                attempt, call = self._waiting.popleft()
-                await self._carried(attempt, self._fetch(attempt, call))
+                await self._fetch_next()
             else:
                 await self._rest()
+
+    # Not in the loop: while it rests, its names would keep the memory of what was carried last.
+
+    async def _store_next(self) -> None:
+        result = self._results.popleft()
+        await self._carried(result.attempt, self._store(*result))
+
+    async def _fetch_next(self) -> None:
+        attempt, call = self._waiting.popleft()
+        await self._carried(attempt, self._fetch(attempt, call))
 
     async def _carried(self, attempt: Attempt, carrying: Awaitable[None]) -> None:
         """Carry for one job; whatever becomes of that, it ends and the next one is carried."""

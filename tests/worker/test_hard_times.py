@@ -103,16 +103,14 @@ def test_own_former_run_ends_when_its_job_is_claimed_again(
             job = await queue.add("mark", data)
             await wait_until_async(lambda: _has_marks(marks, 1))
             keys = worker.keys
-            await worker.broker.pipeline(
-                [
-                    ("MULTI",),
-                    ("DEL", keys[job.id] + ":lock"),
-                    ("LREM", keys["active"], 1, job.id),
-                    ("RPUSH", keys["wait"], job.id),
-                    ("ZADD", keys["marker"], 0, "0"),
-                    ("EXEC",),
-                ]
-            )
+            put_back = """
+                redis.call('DEL', KEYS[1] .. ':lock')
+                redis.call('LREM', KEYS[2], 1, ARGV[1])
+                redis.call('RPUSH', KEYS[3], ARGV[1])
+                redis.call('ZADD', KEYS[4], 0, '0')
+            """
+            names = (keys[job.id], keys["active"], keys["wait"], keys["marker"])
+            await worker.broker.command("EVAL", put_back, 4, *names, job.id)
             await wait_until_async(lambda: _has_marks(marks, 2))
             await wait_until_async(lambda: _runs(worker, 1), timeout=1.0)
             first, second = (int(line) for line in marks.read_text().split())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sandboxq import Queue, Worker
+from sandboxq.errors import OutcomesLost
 from sandboxq.worker.service import Service
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
@@ -163,7 +164,8 @@ def test_a_pause_returns_when_the_worker_ends(tmp_path: Path, queue_name: str) -
         pausing = asyncio.create_task(worker.pause())
         await asyncio.to_thread(server.stop)
         worker.stop()
-        await asyncio.wait_for(run, 60)
+        with pytest.raises(OutcomesLost):
+            await asyncio.wait_for(run, 60)
         await worker.close()
         await asyncio.wait_for(pausing, 10)
         assert worker.running == 0
