@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -72,19 +73,22 @@ class LockKeeper:
             try:
                 await self._beat(clock())
             except BrokerUnavailable:
-                await self._broker.wait_until_back(self._telemetry)
+                await self._wait_until_back()
                 continue
             next_beat = max(next_beat + interval, clock())
+
+    async def _wait_until_back(self) -> None:
+        """Wait for Redis, but not for long: others may miss it for longer than it is away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._silence):
+                await self._broker.wait_until_back(self._telemetry)
 
     async def _beat(self, now: float) -> None:
         held: list[tuple[bytes, bytes, int | bytes]] = [
             (attempt.job.id, attempt.token, attempt.job.attempts_started)
             for attempt in self._held.values()
         ]
-        in_transit = self._in_transit()
-        if in_transit:
-            found = await claimed_under(self._context, in_transit)
-            held += [(job_id, token, b"") for job_id, token in found.items()]
+        held += await self._found_in_transit()
         if not held:
             self._last_beat = now
             return
@@ -99,8 +103,8 @@ class LockKeeper:
         done = asyncio.get_running_loop().time()
         self._telemetry.emit(HeartbeatSent(done - self._last_beat, len(held)))
         self._last_beat = done
-        await self._tell_begun()
         self._drop(lost, {job_id: token for job_id, token, _ in held})
+        await self._tell_begun()
 
     async def _tell_begun(self) -> None:
         """Have those that run for long count as begun, should this worker die."""
@@ -111,7 +115,22 @@ class LockKeeper:
         begun = (self._ran[0] & running) - self._told
         self._told = (self._told & running) | begun
         if begun:
-            await self._broker.command("SREM", self._keys.ahead, *(a.job.id for a in begun))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._silence):
+                    ids = (attempt.job.id for attempt in begun)
+                    await self._broker.command("SREM", self._keys.ahead, *ids)
+
+    async def _found_in_transit(self) -> list[tuple[bytes, bytes, int | bytes]]:
+        tokens = self._in_transit()
+        if not tokens:
+            return []
+        try:
+            # What is held must not wait for a connection that is silent.
+            async with asyncio.timeout(self._silence):
+                found = await claimed_under(self._context, tokens)
+        except TimeoutError:
+            return []
+        return [(job_id, token, b"") for job_id, token in found.items()]
 
     def _drop(self, lost: list[bytes], tokens: dict[bytes, bytes]) -> None:
         # An attempt that was settled, or whose outcome is on its way, has not lost its lock but

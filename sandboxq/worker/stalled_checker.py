@@ -64,10 +64,10 @@ class StalledChecker:
             self._times_put_off = 0
             return 0.0
         self._times_put_off += 1
-        for_ms = round((self._grace - await self._broker.uptime()) * 1000)
-        if for_ms > 0:
+        left_for_all = self._grace - await self._broker.uptime()  # which may not be told: inf
+        if left_for_all > 0:
             # It was away for all, not for this worker alone: this holds for Node's workers too.
-            now_ms = await self._broker.now_ms()
+            now_ms, for_ms = await self._broker.now_ms(), round(left_for_all * 1000)
             await put_off_stalled(self._broker, self._keys, now_ms=now_ms, for_ms=for_ms)
         return left
 

@@ -43,12 +43,17 @@ class Proxy:
         *,
         seed: int = 0,
         rewriter: Callable[[], Callable[[bytes], bytes]] | None = None,
+        swallow_at: bytes = b"",
     ) -> None:
-        """Pass on to the port ``target``; a ``rewriter`` is made for each connection."""
+        """Pass on to the port ``target``; a ``rewriter`` is made for each connection.
+
+        A connection on which ``swallow_at`` is sent is silent from then on.
+        """
         self.port = 0
         self._target = target
         self._rng = random.Random(seed)
         self._rewriter = rewriter
+        self._swallow_at = swallow_at
         self._delay = 0.0
         self._pairs: list[_Pair] = []
         self._loop = asyncio.new_event_loop()
@@ -168,6 +173,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(65536):
                 await self._hold_back()
+                if self._swallow_at and self._swallow_at in chunk:
+                    pair.is_swallowed = True
                 if not pair.is_swallowed:
                     pair.server.write(chunk)
                     await pair.server.drain()

@@ -44,8 +44,8 @@ _GAP = re.compile(r"longest heartbeat gap ([0-9.]+) s")
 # Of a worker that lived all the time: caches and one connection more.
 _MORE_DESCRIPTORS = 12
 _PAGE = 500
-# What a worker ends with that was started while Redis was away.
-_NO_REDIS = 4
+# What a worker ends with whose import was killed, or that found no Redis.
+_NOT_STARTED = {3, 4}
 POISON = "poison-"
 
 
@@ -330,7 +330,7 @@ def _judge_processes(
         verdict.note("temporary file left over", name)
     for worker, code in ended:
         if not worker.was_hurt:
-            if code != 0 and not (code == _NO_REDIS and not worker.was_ready):
+            if code != 0 and not (code in _NOT_STARTED and not worker.was_ready):
                 verdict.note("exit code", worker.log.name, code)
             gap = _GAP.search(worker.text)
             verdict.gap = max(verdict.gap, float(gap[1]) if gap else 0)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandboxq import Queue, Worker
+from sandboxq.broker.connection import Broker
 from tests.broker.servers import StoppableServer
+from tests.chaos.proxy import Proxy
 from tests.conftest import run_async, wait_until_async
+
+if TYPE_CHECKING:
+    import pytest
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 LOCK = 3.0
@@ -80,6 +86,69 @@ def test_jobs_of_living_workers_outlast_an_absence_longer_than_their_locks(
     options = ("--appendonly", "yes", "--appendfsync", "always")
     with StoppableServer(tmp_path, *options) as server:
         run_async(main(server))
+
+
+def test_a_server_that_does_not_say_how_long_it_runs(
+    tmp_path: Path, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an absence the check asked for the uptime, and crashed where INFO was refused."""
+
+    async def main(server: StoppableServer) -> None:
+        admin = await Broker.connect(server.url)
+        await admin.command("ACL", "SETUSER", "u", "on", ">pw", "~*", "&*", "+@all")
+        url = server.url.replace("//", "//u:pw@")
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=url, procs=1, stalled_interval=1) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            await admin.command("ACL", "SETUSER", "u", "-info")
+            await admin.command("CLIENT", "KILL", "USER", "u")
+            assert await (await queue.add("echo", {"value": 1})).result(timeout=30) == 1
+            await wait_until_async(lambda: _is_checked(queue))
+            worker.stop()
+            await run
+        await admin.close()
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+    assert "crashed" not in caplog.text
+
+
+def test_locks_are_renewed_while_others_wait_for_a_silent_probe(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """The probe that tells that Redis is back may meet a dead connection, for ten seconds."""
+
+    async def main(server: StoppableServer, url: str) -> None:
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=url, procs=1, lock_duration=4) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            job = await queue.add("sleep", {"do": "sleep", "seconds": 9})
+            await wait_until_async(lambda: _is_busy(worker))
+            await asyncio.to_thread(server.freeze)
+            await asyncio.sleep(2)  # longer than a renewal may be silent
+            await asyncio.to_thread(server.thaw)
+            assert await job.result(timeout=40) == "slept"
+            assert worker.tally.heartbeats > 0
+            assert worker.tally.longest_gap < 8
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server, Proxy(server.port, swallow_at=b"PING") as proxy:
+        run_async(main(server, proxy.url))
+
+
+async def _is_busy(worker: Worker) -> bool:
+    return worker.pool.busy == 1
+
+
+async def _is_checked(queue: Queue) -> bool:
+    """Whether a stalled pass has been made."""
+    broker = await queue._connected()
+    return bool(await broker.command("EXISTS", queue.keys["stalled-check"]))
 
 
 def test_a_dead_workers_jobs_are_found_all_the_same(server_url: str, queue_name: str) -> None:
