@@ -5,7 +5,7 @@
     look: processes, temporary files, descriptors, threads, handlers, …  ──► clear, LEFT
                                                          cannot be cleared ──► LEFT, leave
 
-The coordinator replaces a child that leaves. A look takes some 15 µs: it comes after each job, but
+The coordinator replaces a child that leaves. A look takes 15 to 40 µs: it comes after each job, but
 not while one job of microseconds follows the other: then they share one, unless they do what raises
 an audit event.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # So often, in the long run, where nothing hints at a change: 0.5 % of the time of a busy child.
 # After a rest, so many may follow each other at once.
-_INTERVAL_NS = 3_000_000
+_INTERVAL_NS = 5_000_000
 _BURST_NS = 20 * _INTERVAL_NS
 # From the end of a job in an event loop to a look; several jobs share one.
 LOOK_SECONDS = _INTERVAL_NS / 1e9
