@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import BrokerUnavailable, Queue, Repeat
-from sandboxq.sandbox.family import children_of
+from tests.chaos.backends import NotHere
 from tests.chaos.ledger import Ledger
 from tests.chaos.producer import Orders
+from tests.chaos.worker_process import WorkerProcess
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     import redis
@@ -36,104 +37,12 @@ QUEUE = "q"
 _BEAT = Repeat(every=0.5)
 _TRIES = 20
 LOCK_SECONDS = 5.0
-_READY_SECONDS = 90.0
 _EXIT_SECONDS = 90.0
 _OPTIONS = (
     *("--queue", QUEUE, "--log-format", "json", "--procs", "2"),
     *("--lock-duration", f"{LOCK_SECONDS:g}", "--stalled-interval", "2"),
     *("--memory", "256M", "--drain-delay", "1"),
 )
-
-
-class WorkerProcess:
-    """A worker of either language; its log goes through a pipe that a fault may block."""
-
-    def __init__(
-        self, command: list[str], *, log: Path, cwd: Path, env: dict[str, str], is_node: bool
-    ) -> None:
-        """Start it in a session of its own."""
-        self.is_node = is_node
-        self.log = log
-        self.log_flows = threading.Event()
-        self.log_flows.set()
-        self.was_hurt = False  # killed or stopped, so its end and its gaps say nothing
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._copy_log, daemon=True)
-        self._reader.start()
-        self.descriptors = 0
-
-    @property
-    def pid(self) -> int:
-        """The coordinator's."""
-        return self.process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self.process.poll() is None
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether it has said that it claims."""
-        return ("ready" if self.is_node else "broker ") in self.text
-
-    def wait_until_ready(self) -> None:
-        """Wait until it claims."""
-        wait_until(
-            lambda: self.was_ready or not self.is_alive or self.was_hurt, timeout=_READY_SECONDS
-        )
-        self.descriptors = self.count_descriptors()
-
-    @property
-    def text(self) -> str:
-        """What it has logged."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def count_descriptors(self) -> int:
-        """Return how many it has open."""
-        with contextlib.suppress(OSError):
-            return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
-        return 0
-
-    def zygotes(self) -> list[int]:
-        """Return its fork server's pid, if that is there."""
-        return list(children_of(self.pid))
-
-    def children(self) -> list[int]:
-        """Return the pids of children that have calls; not the fork server's spare."""
-        found = [pid for zygote in self.zygotes() for pid in children_of(zygote)]
-        return [pid for pid in found if _is_in_use(pid)]
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the coordinator alone."""
-        if number in {signal.SIGKILL, signal.SIGSTOP}:
-            self.was_hurt = True
-        self.process.send_signal(number)
-
-    def end(self) -> int:
-        """Wait for its end after SIGTERM; kill it when it does not end, which returns -9."""
-        try:
-            code = self.process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait(10)
-        self._reader.join(10)
-        return code
-
-    def _copy_log(self) -> None:
-        pipe = self.process.stdout
-        assert pipe is not None
-        with pipe, self.log.open("ab", buffering=0) as log:
-            while chunk := os.read(pipe.fileno(), 65536):
-                self.log_flows.wait()
-                log.write(chunk)
 
 
 class Scene:
@@ -144,7 +53,6 @@ class Scene:
         self.campaign = campaign
         self.backend = backend
         self.folder = folder
-        self.rng = random.Random(seed)
         self.seed = seed
         self.run = f"{campaign.name.replace(' ', '-')}-{os.getpid()}"
         self.adds, self.runs = folder / "adds", folder / "runs"
@@ -267,11 +175,15 @@ class Scene:
         }
 
     def _node_command(self, role: str) -> list[str]:
-        from tests.interop.node_install import find_tools, installed_modules
+        from tests.interop.node_install import NodeUnavailable, find_tools, installed_modules
 
-        tools = find_tools()
+        try:
+            tools = find_tools()
+            modules = installed_modules(tools)
+        except NodeUnavailable as error:
+            raise NotHere(str(error)) from error
         orders = {
-            "modules": str(installed_modules(tools)),
+            "modules": str(modules),
             "port": self.backend.master().port,
             "queue": QUEUE,
             "adds": str(self.adds),
@@ -367,12 +279,6 @@ class Scene:
                         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
                         found.append((int(folder.name), command.decode(errors="replace")[:100]))
         return found
-
-
-def _is_in_use(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return os.sched_getscheduler(pid) == os.SCHED_BATCH
-    return False
 
 
 def counts_of(client: Any, base: str) -> dict[str, int]:

@@ -17,7 +17,8 @@ from tests.chaos.scene import counts_of
 
 if TYPE_CHECKING:
     from tests.chaos.ledger import Entry, Ledger
-    from tests.chaos.scene import Scene, WorkerProcess
+    from tests.chaos.scene import Scene
+    from tests.chaos.worker_process import WorkerProcess
 
 _LISTS = ("wait", "active", "paused")
 _SETS = ("prioritized", "delayed", "waiting-children", "completed", "failed")
