@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,3 +103,25 @@ def test_ids_of_three_parts(bench: Bench) -> None:
         assert bench.redis.keys(queue.keys["tenant*"]) == []
 
     bench.run(body)
+
+
+def test_flows_that_others_wrote_are_shown(bench: Bench) -> None:
+    """A job that is its own child, and more levels than Python calls into each other."""
+    levels = [f"level{i}" for i in range(1500)]
+    base = bench.keys.base
+    with bench.redis.pipeline() as pipe:
+        for above, below in pairwise([*levels, levels[-1]]):
+            pipe.hset(base + above, mapping={"name": "n", "data": "{}", "opts": "{}"})
+            pipe.sadd(f"{base}{above}:dependencies", base + below)
+        pipe.execute()
+
+    async def main() -> int:
+        async with FlowProducer(bench.url) as producer:
+            flow = await producer.get_flow(bench.name, "level0", depth=2000)
+            depth = 0
+            while flow is not None:
+                depth += 1
+                flow = flow.children[0] if flow.children else None
+            return depth
+
+    assert run_async(main()) == len(levels)
