@@ -143,12 +143,15 @@ local function settle_plain(i, token, started, id, text, rule, usage)
 end
 
 local function settle_on()
+  local run, kind, token, rule, started
   while current < attempts do
     local i = current + 1
     current = i
     batch.left = nil
     local at, row = runs[i], rows[i]
-    local kind, token, rule, started = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    if at ~= run then
+      run, kind, token, rule, started = at, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    end
     local id, text, usage = ARGV[row], ARGV[row + 1], ARGV[row + 2]
     if kind == 'C' then
       codes[i] = settle_plain(i, token, started, id, text, rule, usage)

@@ -45,7 +45,7 @@ end
 
 -- Returns the attempts made, this one included. `binary` is the reference of a value that has any.
 local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
-  local attempts_made = (whole(job[2], -1) or 0) + 1
+  local attempts_made = job[2] and (whole(job[2], -1) or 0) + 1 or 1
   if keep.count == 0 then
     outcome.removed[#outcome.removed + 1] = key
     if job[3] then
