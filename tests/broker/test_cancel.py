@@ -14,7 +14,7 @@ from sandboxq.errors import (
     JobNotInState,
     QueueError,
 )
-from tests.broker.case import NOW, Case
+from tests.broker.case import NOW, Case, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +64,9 @@ def test_what_waits_has_failed_at_once(
         "finishedOn": str(NOW + 5),
         "atm": "1",
         "sq:cause": "JobCancelled",
-        "stacktrace": "[]",
     }
     assert {name: fields[name] for name in wanted} == wanted
+    assert traces(fields) == [f"JobCancelled: {REASON}"]
     assert not case.redis.exists(case.keys[state], case.keys["active"], case.keys["1:lock"])
     failed = {"event": "failed", "jobId": "1", "failedReason": REASON, "prev": "active"}
     assert failed in case.events()
