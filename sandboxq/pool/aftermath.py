@@ -38,8 +38,7 @@ class Aftermath:
         self._return_unbegun(child)
         self._pool.unsend(child)
         culprit = child.victim or child.call_on_loop() or child.running_call()
-        calls = list(child.flying.values())
-        child.flying.clear()
+        calls = self._pool.calls.drop(child)
         for call in calls:
             seconds = now - max(call.sent_at, child.progress_at)
             if len(calls) == 1 and death.max_rss:
@@ -63,8 +62,7 @@ class Aftermath:
                 continue
             if is_behind or call.unbegun < _UNBEGUN_LIMIT:
                 call.unbegun += not is_behind
-                child.forget(call.seq)
-                self._pool.placement.put_back([call])
+                self._pool.calls.take_back(child, [call])
 
     def _outcome(self, child: Child, call: Call, death: Death, culprit: Call | None) -> Outcome:
         if self._pool.is_ending and child.doom is None:

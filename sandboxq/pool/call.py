@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 
 # Seconds: the whole tree is gone 0.3 s after the deadline, also on a busy machine.
 TIMEOUT_GRACE = 0.15
+
+
+class CallState(enum.Enum):
+    """Where a call is; pool/calls.py alone moves it."""
+
+    NEW = "new"
+    RESERVED = "reserved"  # no child has it
+    SENT = "sent"  # a child has it, and perhaps runs it
+    BEGUN = "begun"  # its clock runs, as far as the coordinator can tell
+    ENDED = "ended"
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +58,7 @@ class Call:
     usage: tuple[int, int, int, int] | None = None
     blob: CallBlob | None = None
     is_packed: bool = False
+    state: CallState = CallState.NEW
 
 
 class CallBlob(Protocol):

@@ -43,7 +43,6 @@ class Deadlines:
 
     def expect(self, call: Call) -> None:
         """Take note that a call with a timeout was sent to a child."""
-        call.begun_at = 0.0
         self._look_by(call.sent_at + (call.timeout or 0.0))
 
     def ask_to_end(self, child: Child, call: Call, error: ChildError, grace: float) -> None:
@@ -120,20 +119,21 @@ class Deadlines:
         if call.begun_at:
             return True
         if child.concurrency == 1:
-            if next(iter(child.flying.values())) is call:
-                call.begun_at = max(call.sent_at, child.progress_at)
-            return bool(call.begun_at)
+            if next(iter(child.flying.values())) is not call:
+                return False
+            self._pool.calls.begin(call, max(call.sent_at, child.progress_at))
+            return True
         if child.is_strict:
-            call.begun_at = call.sent_at
+            self._pool.calls.begin(call, call.sent_at)
             return True
         if child.has_begun(call):
-            call.begun_at = _begin_of(child, call, now)
+            self._pool.calls.begin(call, _begin_of(child, call, now))
             return True
         waited = now - call.sent_at
         if waited > (call.timeout or 0.0) and child in self._pool.crew.ready:
             self._pool.placement.unsend(child)
             if call.seq in child.flying:
-                call.begun_at = now
+                self._pool.calls.begin(call, now)
         return False
 
     def _end(self, child: Child, call: Call, now: float) -> float:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING
 
 from sandboxq.pool.depth import TASKS_PACKET, USUAL, Ahead, average_with, depth, packet, reserve
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from sandboxq.pool.call import Call
+    from sandboxq.pool.calls import Calls
     from sandboxq.pool.process import Child
 
 # A child that does not get to what waits in it for this long is stuck: others take that.
@@ -25,15 +26,17 @@ _LARGEST_PACKET = 16 * 1024
 class Placement:
     """Holds the calls that no child has, and sends each to the child with the least to do."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whom it tells of what, each by one function
         self,
         loop: asyncio.AbstractEventLoop,
+        calls: Calls,
         ready: list[Child],
         concurrency: int,
         *,
         on_spent: Callable[[], None],
         on_timed: Callable[[Call], None],
         on_packed: Callable[[], None],
+        on_unsendable: Callable[[Call, Exception], None],
         may_send_ahead: bool = True,
         ahead: Ahead = USUAL,
     ) -> None:
@@ -48,17 +51,16 @@ class Placement:
         self._on_spent = on_spent
         self._on_timed = on_timed
         self._on_packed = on_packed
+        self._on_unsendable = on_unsendable
         self._loop = loop
+        self._calls = calls
         self._ready = ready
         self._concurrency = concurrency
-        self._reserve: deque[Call] = deque()
         self._reserve_limit = 0
         self._each = concurrency  # calls that one child may hold
         self._packet = 1  # calls that go to a child together
         self._enough = concurrency  # from so many on a child gets no more
         self._average: float | None = None
-        self._number = 0
-        self._seq = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def room(self) -> int:
@@ -66,7 +68,7 @@ class Placement:
 
         While every child is at a long job, nothing is kept ready for them: others may start it.
         """
-        room, is_reserve_used = -len(self._reserve), False
+        room, is_reserve_used = -len(self._calls), False
         newest = self._loop.time() - _STUCK_SECONDS
         for child in self._ready:
             if child.is_spent:
@@ -110,79 +112,55 @@ class Placement:
 
     def put(self, call: Call) -> None:
         """Send a new call, or keep it until a child has room."""
-        self._number += 1
-        call.number = self._number
-        call.submitted_at = self._loop.time()
-        child = None if self._reserve else self._least_loaded(self._each)
-        if child is None:
-            self._reserve.append(call)
-        else:
-            self._send(child, call)
+        is_first = not len(self._calls)
+        self._calls.put([call], self._loop.time())
+        child = self._least_loaded(self._each) if is_first else None
+        if child is not None:
+            self._send(child)
 
     def put_all(self, calls: Iterable[Call]) -> None:
         """Send new calls, several in a packet where that helps, or keep them."""
-        now, number = self._loop.time(), self._number
-        for call in calls:
-            number += 1
-            call.number = number
-            call.submitted_at = now
-            self._reserve.append(call)
-        self._number = number
+        self._calls.put(calls, self._loop.time())
         self.pump()
 
     def pump(self) -> None:
         """Send from the reserve what children have room for."""
-        while self._reserve:
+        while len(self._calls):
             child = self._least_loaded(self._enough)
             if child is None:
                 return
-            calls = self._next_for(child) if self._packet > 1 else ()
-            if len(calls) > 1:
-                self._send_all(child, calls)
+            count = self._next_for(child) if self._packet > 1 else 1
+            if count > 1:
+                self._send_all(child, count)
             else:
-                self._send(child, self._reserve.popleft())
+                self._send(child)
 
     def unsend(self, child: Child) -> None:
         """Move what a child has not begun back into the reserve, in its place."""
-        calls = child.take_back()
+        calls = child.taken_back()
         if child.is_stuck:
             child.ping()
-        if calls:
-            self.put_back(calls)
-
-    def put_back(self, calls: Iterable[Call]) -> None:
-        """Take calls into the reserve, in the place that their age gives them."""
-        self._reserve = deque(sorted([*calls, *self._reserve], key=_by_number))
+        self._calls.take_back(child, calls)
 
     def take(self, submitted_before: float) -> list[Call]:
         """Remove and return what was never started, submitted up to a time of the loop's clock."""
         for child in list(self._ready):
             if any(call.submitted_at <= submitted_before for call in child.flying.values()):
                 self.unsend(child)
-        taken = [call for call in self._reserve if call.submitted_at <= submitted_before]
-        self._keep(call for call in self._reserve if call.submitted_at > submitted_before)
-        return taken
+        return self._calls.give_up(submitted_before)
 
     def remove(self, call: Call) -> bool:
         """Remove a call from the reserve; False when it is not there."""
-        if call not in self._reserve:
-            return False
-        self._reserve.remove(call)
-        return True
+        return self._calls.remove(call)
 
     def empty(self) -> list[Call]:
         """Remove and return the reserve."""
-        calls = list(self._reserve)
-        self._keep(())
-        return calls
+        return self._calls.give_up(inf)
 
     def stop(self) -> None:
         """Look for stuck children no more; twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def _keep(self, calls: Iterable[Call]) -> None:
-        self._reserve = deque(calls)
 
     def _least_loaded(self, least: int) -> Child | None:
         """Return the child with the least to do, if that is less than ``least`` calls."""
@@ -193,20 +171,23 @@ class Placement:
                 best, least = child, load
         return best
 
-    def _send(self, child: Child, call: Call) -> None:
-        self._seq += 1
-        call.seq = self._seq
-        call.sent_at = self._loop.time()
+    def _send(self, child: Child) -> None:
+        now = self._loop.time()
         if not child.flying:
-            child.progress_at = call.sent_at
-        call.is_packed = False
-        child.send_call(call)
+            child.progress_at = now
+        (call,) = self._calls.send(child, 1, now)
+        try:
+            child.send_call(call)
+        except (MemoryError, OSError) as error:  # of its arrays alone: the others go on
+            self._calls.answer(child, call.seq)
+            self._on_unsendable(call, error)
+            return
         if call.timeout is not None:
             self._on_timed(call)
         self._see_to(child)
 
-    def _next_for(self, child: Child) -> Sequence[Call]:
-        """Return what of the reserve goes to a child in one packet; it stays there.
+    def _next_for(self, child: Child) -> int:
+        """Return how many of the reserve go to a child in one packet.
 
         An event loop begins all that it has read: what it has no seat for goes by itself, and is
         not read before.
@@ -215,24 +196,19 @@ class Placement:
         room = child.most_calls - child.answered - load
         if child.is_async:
             room = min(room, self._concurrency - load)
-        calls, size = [], 0
-        for call in islice(self._reserve, max(0, min(self._packet, room))):
+        count = size = 0
+        for call in islice(self._calls, max(0, min(self._packet, room))):
             size += len(call.payload)
             if call.blob is not None or size > _LARGEST_PACKET:
                 break
-            calls.append(call)
-        return calls
+            count += 1
+        return count
 
-    def _send_all(self, child: Child, calls: Sequence[Call]) -> None:
+    def _send_all(self, child: Child, count: int) -> None:
         now = self._loop.time()
         if not child.flying:
             child.progress_at = now
-        for call in calls:
-            self._reserve.popleft()
-            self._seq += 1
-            call.seq = self._seq
-            call.sent_at = now
-            call.is_packed = True
+        calls = self._calls.send(child, count, now)
         child.send_calls(calls)
         for call in calls:
             if call.timeout is not None:
@@ -261,7 +237,3 @@ class Placement:
             elif self._timer is None:
                 self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
         self.pump()
-
-
-def _by_number(call: Call) -> int:
-    return call.number

@@ -26,9 +26,10 @@ from sandboxq.errors import (
     SandboxViolation,
     UsageError,
 )
-from sandboxq.outcome import Completed, HandedBack
+from sandboxq.outcome import Completed, Failed, HandedBack
 from sandboxq.pool.aftermath import Aftermath
 from sandboxq.pool.call import Call, PoolListener
+from sandboxq.pool.calls import Calls
 from sandboxq.pool.circuit import Circuit
 from sandboxq.pool.crew import Crew
 from sandboxq.pool.deadlines import Deadlines
@@ -108,7 +109,7 @@ class Pool:
         self._listener = listener
         self._telemetry = telemetry
         self._recycling = replace(recycling, max_jobs=1) if self._policy.fresh else recycling
-        self._held = 0
+        self.calls = Calls()
         self.is_ending = False
         self._crew: Crew | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -139,11 +140,13 @@ class Pool:
         self._packet_watch = PacketWatch(self._loop, lambda: crew.children, self._reception.on_held)
         self.placement = Placement(
             self._loop,
+            self.calls,
             self._crew.ready,
             self._concurrency,
             on_spent=self._crew.replace_spent,
             on_timed=self._deadlines.expect,
             on_packed=self._packet_watch.expect,
+            on_unsendable=self._end_unsendable,
             may_send_ahead=not self._terms.is_strict,
             ahead=self._ahead,
         )
@@ -187,7 +190,7 @@ class Pool:
     @property
     def held(self) -> int:
         """How many calls are in the pool, running or not."""
-        return self._held
+        return self.calls.held
 
     @property
     def is_preloaded(self) -> bool:
@@ -216,11 +219,10 @@ class Pool:
         """Return how many calls the pool would accept now."""
         if self._crew is None or self.is_ending:
             return 0
-        return self.circuit.limit(self.placement.room(), self._held)
+        return self.circuit.limit(self.placement.room(), self.calls.held)
 
     def submit(self, call: Call) -> None:
         """Take a call, and run it as soon as a child has room for it."""
-        self._held += 1
         if self.is_ending:
             self.tell(call, HandedBack())
         else:
@@ -228,7 +230,6 @@ class Pool:
 
     def submit_all(self, calls: list[Call]) -> None:
         """Take calls together: of those that take microseconds several share a packet."""
-        self._held += len(calls)
         if self.is_ending:
             for call in calls:
                 self.tell(call, HandedBack())
@@ -240,7 +241,6 @@ class Pool:
         if self._crew is None:
             return []
         taken = self.placement.take(self._loop.time() - waiting_longer_than)
-        self._held -= len(taken)
         self.placement.pump()
         return taken
 
@@ -316,7 +316,6 @@ class Pool:
 
     def tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
         """Tell the end of a call to who listens."""
-        self._held -= 1
         if call.ending is not None and not isinstance(outcome, Completed):
             outcome = failure_from_ending(call.ending, outcome)
         self._listener.on_outcome(call, outcome, seconds)
@@ -359,6 +358,10 @@ class Pool:
     def on_failed_start(self, reason: str) -> None:
         """Stop claiming when this happens again and again."""
         self.circuit.fail_start(reason)
+
+    def _end_unsendable(self, call: Call, error: Exception) -> None:
+        reason = f"there is no memory for the arrays and bytes of the job: {error}"
+        self.tell(call, Failed(reason, cause=type(error).__name__))
 
     def _give_back_unstarted(self) -> None:
         for call in self.placement.take(self._loop.time()):

@@ -38,7 +38,7 @@ from sandboxq.pool.stack_page import StackPage
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.call import Call
@@ -117,6 +117,7 @@ class Child:
         "due_calls",
         "farewell",
         "files_in_memory",
+        "flight",
         "flying",
         "has_ended",
         "is_async",
@@ -167,7 +168,8 @@ class Child:
         self.state = ChildState.STARTING
         self.pid = 0
         self.pidfd = -1
-        self.flying: dict[int, Call] = {}
+        self.flight: dict[int, Call] = {}  # changed by pool/calls.py alone
+        self.flying: Mapping[int, Call] = self.flight
         self.doom: ChildError | None = None  # why it is being killed, by us
         self.victim: Call | None = None  # the one call that doom is about, if it is about one
         self.death: Death | None = None
@@ -272,7 +274,6 @@ class Child:
 
     def send_call(self, call: Call) -> None:
         """Give the child a call, with its arrays and bytes in the arena."""
-        self.flying[call.seq] = call
         payload = call.payload
         if call.blob is not None:
             place = BlobPlace(self.arena.put(call), len(call.blob.view), call.blob.table)
@@ -281,34 +282,24 @@ class Child:
 
     def send_calls(self, calls: Sequence[Call]) -> None:
         """Give the child calls, numbered one after the other, in one packet."""
-        for call in calls:
-            self.flying[call.seq] = call
         first = calls[0].seq
         self.packets.grant(len(calls), first + len(calls) - 1)
         self.channel.send(CALLS, first, encode_calls([call.payload for call in calls]))
 
-    def take_back(self) -> list[Call]:
+    def taken_back(self) -> list[Call]:
         """Return the calls that it does not begin any more: not read, or without a token."""
         packed = sum(call.is_packed for call in self.flying.values())
         numbers, pings = self.channel.take_unread()
         self.boundary.forget_pings(pings)
-        unread = [self.forget(seq) for seq in numbers]
-        calls = [call for call in unread if call is not None]
+        calls = [self.flying[seq] for seq in sorted(numbers) if seq in self.flying]
         left = self.packets.revoke(packed) - sum(call.is_packed for call in calls)
         latest = self._mark.latest()
         self.packets.last = min(self.packets.last, latest)
         if left > 0:
-            read = [call for call in self.flying.values() if call.is_packed and call.seq > latest]
-            calls += [call for call in read[-left:] if self.forget(call.seq)]
+            read = [call for seq, call in self.flying.items() if call.is_packed and seq > latest]
+            calls += [call for call in read if call.seq not in numbers][-left:]
             self.packets.are_revoked = self.is_stuck = True
         return calls
-
-    def forget(self, seq: int) -> Call | None:
-        """Return a call that is not in this child any more; None when it never was."""
-        call = self.flying.pop(seq, None)
-        if call is not None and call.blob is not None:
-            self.arena.free(call)
-        return call
 
     def cancel(self, call: Call) -> None:
         """Tell the code of a running call that it is to end."""

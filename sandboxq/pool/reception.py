@@ -236,7 +236,7 @@ class Reception:
 
         Raises: struct.error when it is no such packet.
         """
-        flying, most, tell = child.flying, self._pool.max_result, self._pool.tell
+        answer, most, tell = self._pool.calls.answer, self._pool.max_result, self._pool.tell
         start, size, count, total = REPLY_SIZE, len(packet), 0, 0
         while start < size:
             _, _, length, microseconds, seq, user, system, peak = _unpack(packet, start)
@@ -247,13 +247,11 @@ class Reception:
             if length > most:
                 self._refuse(child, seq)
                 return
-            call = flying.pop(seq, None)
+            call = answer(child, seq)
             if call is not None:  # else it was taken from where it was held back
                 value = packet[start:end]
                 if value not in COMMON:
                     check_json(value)
-                if call.blob is not None:
-                    child.arena.free(call)
                 child.answered += 1
                 call.usage = microseconds, user - child.user_us, system - child.system_us, peak
                 child.user_us, child.system_us = user, system
@@ -277,7 +275,7 @@ class Reception:
     ) -> None:
         if flags & HAS_OUTPUT or child.lines.is_behind():
             child.lines.drain(seq)  # while it is known whose it is
-        call = child.forget(seq)
+        call = self._pool.calls.answer(child, seq)
         if call is None:
             return
         if flags & CANCEL_TOLD and call.ending is not None:

@@ -40,10 +40,12 @@ def fuzz(seconds: float, seed: int) -> list[str]:
     rng = random.Random(seed)
     while time.monotonic() < deadline and not found:
         # Who shares a process with the job before can be harmed by what that has left there.
-        policy = Policy(
-            rng.choice(("strict", "strict", "limits")),
-            memory=256 * _MB,
-            fresh=rng.random() < 0.5,
+        policy = rng.choice(
+            (
+                Policy("strict", memory=256 * _MB),
+                Policy("strict", memory=256 * _MB, fresh=True),
+                Policy("limits", memory=256 * _MB),
+            )
         )
         found = event_loop.run(_campaign(rng, policy, min(deadline, time.monotonic() + 20)))
     return found
@@ -54,13 +56,13 @@ async def _campaign(rng: random.Random, policy: Policy, deadline: float) -> list
     before = open_descriptors()
     with tempfile.TemporaryDirectory() as folder:
         path = _processor(Path(folder))
-        desk = _Desk()
+        desk = _Desk(policy)
         terms: dict[str, Any] = {"policy": policy, "queue_name": "fuzz"}
         pool = Pool(str(path), size=3, listener=desk, telemetry=Telemetry(), **terms)
         await pool.start(60)
         watch = asyncio.ensure_future(desk.watch())
         try:
-            found = await _rounds(pool, desk, rng, deadline, may_stay=policy.fresh)
+            found = await _rounds(pool, desk, rng, deadline)
         finally:
             watch.cancel()
             await pool.stop(timeout=5)
@@ -75,12 +77,11 @@ def _processor(folder: Path) -> Path:
     return path
 
 
-async def _rounds(
-    pool: Pool, desk: _Desk, rng: random.Random, deadline: float, *, may_stay: bool
-) -> list[str]:
+async def _rounds(pool: Pool, desk: _Desk, rng: random.Random, deadline: float) -> list[str]:
     memory = 0
+    policy = desk.policy
     while time.monotonic() < deadline:
-        programs = [random_program(rng, may_stay=may_stay) for _ in range(_HOSTILE)]
+        programs = [random_program(rng, may_stay=policy.fresh) for _ in range(_HOSTILE)]
         datas: list[Any] = [{"value": number} for number in range(_HONEST)]
         for program in programs:
             datas.insert(rng.randrange(len(datas)), {"program": program})
@@ -96,7 +97,8 @@ async def _rounds(
         else:
             for call in calls:
                 pool.submit(call)
-        found = await _judge(desk, calls, datas)
+        # Where jobs are trusted not to be hostile, a hostile one may be taken for its neighbour.
+        found = await _judge(desk, calls, datas if policy.name == "strict" else [{}] * len(datas))
         if found or desk.problems:
             return [*found, *desk.problems, f"in {json.dumps(programs)}"]
         gc.collect()
@@ -130,7 +132,8 @@ def _is_open(desk: _Desk, call: Call) -> bool:
 class _Desk:
     """Listens to the pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
         self.waiting: dict[bytes, asyncio.Future[Any]] = {}
         self.problems: list[str] = []
         self._count = 0
