@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What is sent moves unseen inside the kernel: it is looked at so often within the time.
 _LOOKS = 4
+# Seconds in which a loop has surely polled its sockets.
+_LAST_LOOK = 0.05
 
 
 class Pulse:
@@ -82,7 +84,7 @@ def hear(stream: Any, pulse: Pulse) -> None:
 class Silence:
     """Ends what its block waits for when nothing has moved for so long; TimeoutError then."""
 
-    __slots__ = ("_limit", "_loop", "_pulse", "_seconds", "_size", "_timer")
+    __slots__ = ("_is_over", "_limit", "_loop", "_pulse", "_seconds", "_size", "_timer")
 
     def __init__(self, pulse: Pulse, seconds: float, *, size: int = 0) -> None:
         """Allow ``seconds`` of silence from now on; ``size`` bytes are about to be sent."""
@@ -92,6 +94,7 @@ class Silence:
         self._loop = asyncio.get_running_loop()
         self._limit = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -115,7 +118,12 @@ class Silence:
         self._pulse.look()
         left = self._pulse.at + self._seconds - self._loop.time()
         if left > 0:
+            self._is_over = False
             self._timer = self._loop.call_later(min(left, self._seconds / _LOOKS), self._look)
+        elif not self._is_over:
+            # A loop that was held up has perhaps not looked yet at what has come meanwhile.
+            self._is_over = True
+            self._timer = self._loop.call_later(_LAST_LOOK, self._look)
         else:
             self._timer = None
             self._limit.reschedule(self._loop.time())
