@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child.mark import RUNNING
 from sandboxq.child.output import running_call
-from sandboxq.child.steps import LoopStopped
+from sandboxq.child.steps import LoopStopped, is_unwinding
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,7 +53,7 @@ def run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) ->
         try:
             loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
-            if task.done():
+            if task.done() or is_unwinding(error):
                 raise
             context = {"message": f"a callback of a job raised {error!r}: it was ignored"}
             loop.call_exception_handler(context)

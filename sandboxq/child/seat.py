@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class SeatEnded(SystemExit):
     """Raised where a process would exit: the coordinator wants no more of this thread."""
 
+    is_unwinding = True  # no job has raised it, and nothing is to catch it
+
 
 class SeatLink(Link):
     """The thread's end of its sockets; it owns its descriptors."""

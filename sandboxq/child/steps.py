@@ -21,6 +21,11 @@ class LoopStopped(BaseException):
     """Raised where a job would stop the event loop; no handler of ``Exception`` is meant."""
 
 
+def is_unwinding(error: BaseException) -> bool:
+    """Tell what ends a thread of the coordinator's from what a job raises."""
+    return bool(getattr(error, "is_unwinding", False))
+
+
 @types.coroutine
 def in_steps(
     coroutine: Coroutine[Any, Any, Any], words: memoryview[int], seq: int
@@ -79,6 +84,8 @@ def _marked(
         try:
             return await in_steps(coroutine, words, seq)
         except (SystemExit, KeyboardInterrupt, LoopStopped) as error:
+            if is_unwinding(error):
+                raise
             on_exit(seq, error)
             message = f"a task of the job raised {type(error).__name__}"
             raise asyncio.CancelledError(message) from error

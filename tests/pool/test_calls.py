@@ -236,8 +236,8 @@ def test_everything_printed_reaches_the_job_that_printed_it(chores: Path) -> Non
                 (b"1", "stdout", "out"),
                 (b"1", "stderr", "err"),
                 (b"1", "logging", "INFO mine: said 5"),
-                (b"1", "stdout", "no newlinefrom a thread"),
-                (b"1", "stdout", "bytes"),
+                (b"1", "stdout", "no newlinebytes"),
+                (b"1", "stdout", "from a thread"),
                 (b"1", "stdout", "from a program"),
             ])  # fmt: skip
 
