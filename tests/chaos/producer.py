@@ -60,17 +60,18 @@ class Producer:
         """Add until SIGTERM."""
         orders = self._orders
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stopped.set)
-        async with (
-            Queue(orders.queue, url=orders.url, prefix=orders.prefix) as queue,
-            FlowProducer(url=orders.url, prefix=orders.prefix) as flows,
-        ):
-            while not self._stopped.is_set():
-                if orders.backlog:
-                    await self._fill(queue)
-                elif "parent" in orders.kinds and self._rng.random() < 1 / len(orders.kinds):
-                    await self._add_flow(flows)
-                else:
-                    await self._add_batch(queue)
+        # Both connect with the first add, so that a fault at that moment is one of an add.
+        queue = Queue(orders.queue, url=orders.url, prefix=orders.prefix)
+        flows = FlowProducer(url=orders.url, prefix=orders.prefix)
+        while not self._stopped.is_set():
+            if orders.backlog:
+                await self._fill(queue)
+            elif "parent" in orders.kinds and self._rng.random() < 1 / len(orders.kinds):
+                await self._add_flow(flows)
+            else:
+                await self._add_batch(queue)
+        await queue.close()
+        await flows.close()
 
     async def _fill(self, queue: Queue) -> None:
         entries = [self._entry(self._rng.choice(self._orders.kinds)) for _ in range(_HEAP)]

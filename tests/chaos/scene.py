@@ -37,9 +37,10 @@ QUEUE = "q"
 _BEAT = Repeat(every=0.5)
 _TRIES = 20
 LOCK_SECONDS = 5.0
+PROCS = 2
 _EXIT_SECONDS = 90.0
 _OPTIONS = (
-    *("--queue", QUEUE, "--log-format", "json", "--procs", "2"),
+    *("--queue", QUEUE, "--log-format", "json", "--procs", str(PROCS)),
     *("--lock-duration", f"{LOCK_SECONDS:g}", "--stalled-interval", "2"),
     *("--memory", "256M", "--drain-delay", "1"),
 )
@@ -62,6 +63,7 @@ class Scene:
         self.workers: list[WorkerProcess] = []
         self.gone: list[WorkerProcess] = []
         self.producers: list[subprocess.Popen[bytes]] = []
+        self.producer_codes: list[int] = []
         self.over = threading.Event()
         self.server_lock = threading.Lock()  # one fault of the server at a time
         self.faults: Counter[str] = Counter()
@@ -102,7 +104,8 @@ class Scene:
         self.start_producer()
         if self.campaign.node_workers:
             self._start_producer(self._node_command("producer"))
-        wait_until(lambda: self.runs.stat().st_size > 0, timeout=60)
+        files = (self.adds, self.runs)
+        wait_until(lambda: all(path.exists() and path.stat().st_size for path in files), timeout=60)
 
     def start_worker(self) -> WorkerProcess:
         """Start one more of ours."""
@@ -231,7 +234,7 @@ class Scene:
             producer.terminate()
         for producer in self.producers:
             try:
-                producer.wait(_EXIT_SECONDS)
+                self.producer_codes.append(producer.wait(_EXIT_SECONDS))
             except subprocess.TimeoutExpired:
                 producer.kill()
                 producer.wait(10)

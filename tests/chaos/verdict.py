@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.ledger import proofs
-from tests.chaos.scene import counts_of
+from tests.chaos.scene import PROCS, counts_of
 
 if TYPE_CHECKING:
     from tests.chaos.ledger import Entry, Ledger
@@ -44,6 +44,7 @@ _CRASH = re.compile(r" crashed \(\d+ in a row\)")
 _GAP = re.compile(r"longest heartbeat gap ([0-9.]+) s")
 # Of a worker that lived all the time: caches and one connection more.
 _MORE_DESCRIPTORS = 12
+_OF_A_CHILD = 12
 _PAGE = 500
 # What a worker ends with whose import was killed, or that found no Redis.
 _NOT_STARTED = {3, 4}
@@ -93,6 +94,8 @@ def judge(scene: Scene, verdict: Verdict, ended: list[tuple[WorkerProcess, int]]
     ledger = scene.ledger()
     verdict.faults = dict(scene.faults)
     verdict.jobs, verdict.unknown = len(ledger.acknowledged), ledger.unknown
+    if any(scene.producer_codes) or not ledger.acknowledged:
+        verdict.note("a producer failed: see producers.log", scene.producer_codes)
     if ledger.bad_lines:
         verdict.note("lines of the ledger that are no lines", ledger.bad_lines)
     with scene.client() as client:
@@ -349,5 +352,7 @@ def judge_descriptors(scene: Scene, verdict: Verdict) -> None:
     """Compare with the beginning, for workers that lived all the time; before they end."""
     for worker in scene.workers:
         grown = worker.count_descriptors() - worker.descriptors
-        if worker.descriptors and grown > _MORE_DESCRIPTORS and not worker.is_node:
+        children = max(0, len(worker.children()) - PROCS)  # it was scaled, perhaps
+        most = _MORE_DESCRIPTORS + _OF_A_CHILD * children
+        if worker.descriptors and grown > most and not worker.is_node:
             verdict.note("descriptors", worker.log.name, f"{worker.descriptors} + {grown}")
