@@ -378,6 +378,7 @@ class Pool:
 
     def end_breach(self, child: Child, breach: Breach) -> None:
         """Kill a child that said or did what none does that runs our code."""
+        child.is_silenced = True
         if child.doom is not None:
             return
         kind = SandboxViolation if self._terms.is_strict else JobCrashed

@@ -124,6 +124,7 @@ class Child:
         "is_deaf",
         "is_early",
         "is_paused",
+        "is_silenced",
         "is_strict",
         "is_stuck",
         "left",
@@ -177,6 +178,7 @@ class Child:
         self.is_early = False
         self.is_async = False
         self.can_pack = False  # told with READY
+        self.is_silenced = False  # it broke the protocol: nothing that it says counts
         self.is_deaf = False  # it lives, and reads nothing
         self.is_paused = False  # not read while its reports wait for Redis
         self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
@@ -409,7 +411,8 @@ class Child:
     def read_last_words(self) -> None:
         """Take the answers that a process that is dead had sent, and its output."""
         with suppress(Breach, struct.error):  # no answer that can be used
-            self.channel.receive_last()
+            if not self.is_silenced:
+                self.channel.receive_last()
         with suppress(Breach, struct.error):
             self._owner.on_answers(self, self.packets.take_all())
         self.lines.drain()

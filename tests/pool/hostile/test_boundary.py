@@ -86,6 +86,21 @@ def test_a_lie_ends_its_own_job(tmp_path: Path, lie: str, policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("lie", ["progress that is no JSON", "an unknown kind"])
+def test_an_answer_behind_a_lie_is_not_heard(tmp_path: Path, lie: str, policy: str) -> None:
+    """It is in the socket already when the child is ended for what came before it."""
+    text = _TEXT.replace("LIE", _LIES[lie]).replace("time.sleep(60)", "return 'fine'")
+
+    async def main() -> None:
+        async with attacked(tmp_path, text, policy=policy) as desk:
+            for _ in range(3):
+                failed = await desk.failure("evil")
+                assert "no honest child does so" in failed.reason
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_an_answer_is_heard_once(tmp_path: Path, policy: str) -> None:
     """The second one is nobody's: the child is replaced, the job keeps its first outcome."""
     text = """
