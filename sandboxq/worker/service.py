@@ -27,7 +27,8 @@ class Service:
 
     A crash of the loop is logged and the loop is started again with growing delays: each loop does
     first what its predecessor has left. After MOST_CRASHES in a row ``on_failure`` is told, who
-    stops the worker; without it the service is tried for ever.
+    stops the worker; without it the service is tried for ever. So is what Redis refuses, unless
+    ``may_wait`` is False: a key of another type, or a missing permission, comes right again.
     """
 
     def __init__(
@@ -35,11 +36,14 @@ class Service:
         name: str,
         loop: Callable[[], Awaitable[None]],
         on_failure: Callable[[Exception], None] | None = None,
+        *,
+        may_wait: bool = True,
     ) -> None:
         """Prepare the service ``name``; nothing runs yet."""
         self.name = name
         self._loop = loop
         self._on_failure = on_failure
+        self._may_wait = may_wait
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -78,10 +82,14 @@ class Service:
                 return
             crashes = 1 if clock() - started > STEADY_SECONDS else crashes + 1
             self._tell(crash, crashes)
-            if self._on_failure is not None and crashes >= MOST_CRASHES:
+            if self._is_hopeless(crash, crashes) and self._on_failure is not None:
                 self._on_failure(crash)
                 return
             await asyncio.sleep(min(LONGEST_RESTART, FIRST_RESTART * 2 ** min(crashes, 16)))
+
+    def _is_hopeless(self, crash: Exception, crashes: int) -> bool:
+        is_refusal = isinstance(crash, QueueError)
+        return crashes >= MOST_CRASHES and not (is_refusal and self._may_wait)
 
     def _tell(self, crash: Exception, crashes: int) -> None:
         if isinstance(crash, QueueError):

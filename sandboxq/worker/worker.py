@@ -59,6 +59,7 @@ class WorkerState(enum.Enum):
     """Where a worker is in its life. Each state may also be followed by CLOSED."""
 
     NEW = "new"
+    STARTING = "starting"
     READY = "ready"  # connected, children up, locks kept
     SETTLED = "settled"  # nothing is claimed any more, and what was held has been settled
     CLOSED = "closed"
@@ -122,6 +123,9 @@ class Worker:
         self._failure: Exception | None = None
         self._services: list[Service] = []
         self._claiming: Service | None = None
+        self._winding = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._broker: Broker | None = None
         self._parts: Parts | None = None
         self._by_hand: ByHand | None = None
@@ -155,23 +159,35 @@ class Worker:
         """Connect, import the processor, start the children.
 
         Raises:
-            UsageError: the queue's keys have no hash tag, on a cluster.
+            UsageError: the queue's keys have no hash tag, on a cluster; or it was started before.
             BrokerUnavailable: Redis cannot be reached or refuses this client.
             ProcessorNotLoaded: the processor is missing or cannot be imported.
             ChildStartFailed: no child became ready.
 
         """
+        if self._state is not WorkerState.NEW:
+            message = "the worker was started before, or closed: a worker lives once, make another"
+            raise UsageError(message)
+        self._state = WorkerState.STARTING
         defer_logging()
-        self._broker = await Broker.connect(self._url, directory=self._directory, clock=self._clock)
+        self._starting = asyncio.create_task(self._connect_and_start(), name="sandboxq start")
         try:
-            self._broker.refuse_untagged(self.keys.base)
-            warn_of_clock(self._broker.time)
-            await self._broker.most_bytes()
-            await self._start_parts(self._broker)
-        except BaseException:
+            await self._starting
+        except BaseException as error:
             await self.close()
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and not (task and task.cancelling()):
+                message = "the worker was closed while it started"
+                raise UsageError(message) from None
             raise
         self.telemetry.emit(WorkerReady(self.name))
+
+    async def _connect_and_start(self) -> None:
+        self._broker = await Broker.connect(self._url, directory=self._directory, clock=self._clock)
+        self._broker.refuse_untagged(self.keys.base)
+        warn_of_clock(self._broker.time)
+        await self._broker.most_bytes()
+        await self._start_parts(self._broker)
 
     async def _start_parts(self, broker: Broker) -> None:
         context = WorkerContext(broker, self.keys, self.settings, self._held, self.telemetry)
@@ -219,7 +235,9 @@ class Worker:
         if self._state is not WorkerState.READY:
             message = "the worker has stopped: a worker runs once, make another"
             raise UsageError(message)
-        self._claiming = Service("claimer", lambda: self._claim(burst=burst), self._fail)
+        self._claiming = Service(
+            "claimer", lambda: self._claim(burst=burst), self._fail, may_wait=not burst
+        )
         self._claiming.start()
         try:
             await self._ended.wait()
@@ -271,10 +289,25 @@ class Worker:
         self._hurry.set()
 
     async def close(self) -> None:
-        """Release everything; called twice, it does nothing."""
-        if self._state is WorkerState.CLOSED:
-            return
+        """End what runs within the shutdown timeout, and release everything; called twice, once.
+
+        Who is cancelled meanwhile has what runs handed back at once, and waits for that.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="sandboxq close")
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            self.stop()
+            self._hurry.set()
+            await asyncio.wait([self._closing])
+            raise
+
+    async def _close(self) -> None:
         self._ended.set()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
         # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(self._held.abandon)
@@ -404,11 +437,12 @@ class Worker:
     # ── the end ─────────────────────────────────────────────────────────────
 
     async def _wind_down(self) -> None:
-        """Finish what runs within the deadline, hand back the rest."""
-        if self._state is not WorkerState.READY:
-            return
-        self._state = WorkerState.SETTLED
-        parts = self.parts
-        for attempt in parts.porter.take_back():
-            parts.settler.hand_back(attempt)
-        await parts.winding_down.run(self.settings.shutdown_timeout, self._hurry)
+        """Finish what runs within the deadline, hand back the rest; a second call waits."""
+        async with self._winding:
+            if self._state is not WorkerState.READY:
+                return
+            self._state = WorkerState.SETTLED
+            parts = self.parts
+            for attempt in parts.porter.take_back():
+                parts.settler.hand_back(attempt)
+            await parts.winding_down.run(self.settings.shutdown_timeout, self._hurry)
