@@ -84,8 +84,9 @@ class Calls:
     def answer(self, child: Child, seq: int) -> Call | None:
         """End the call that a child has answered; None when it has no such call."""
         call = child.flight.pop(seq, None)
-        if call is not None:
-            self._end(call)
+        if call is not None:  # what a child has has not ended
+            call.state = _ENDED
+            self.held -= 1
             if call.blob is not None:
                 child.arena.free(call)
         return call
