@@ -100,7 +100,7 @@ class Scene:
             self.start_node_worker()
         for worker in self.workers:
             worker.wait_until_ready()
-        self._schedule(lambda queue: queue.upsert_scheduler("beat", _BEAT, name="nap"))
+        self._schedule(_begin_beat)
         self.start_producer()
         if self.campaign.node_workers:
             self._start_producer(self._node_command("producer"))
@@ -282,6 +282,10 @@ class Scene:
                         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
                         found.append((int(folder.name), command.decode(errors="replace")[:100]))
         return found
+
+
+def _begin_beat(queue: SyncQueue) -> None:
+    queue.upsert_scheduler("beat", _BEAT, name="nap", options={"attempts": 20})
 
 
 def counts_of(client: Any, base: str) -> dict[str, int]:
