@@ -156,8 +156,9 @@ class BlockingReader:
                 self._read_less(error)
             raise
         self._has_told_loss = False
-        if replies[-1]:
-            average = self.received / len(replies[-1][0][1])
+        # A stream that was trimmed to nothing meanwhile comes without any entry.
+        if replies[-1] and (entries := replies[-1][0][1]):
+            average = self.received / len(entries)
             # After a loss it grows again, but step by step.
             wanted = min(EVENTS_PER_READ, 2 * count, int(BYTES_PER_READ / average))
             self._events_per_read = max(1, wanted)

@@ -50,6 +50,8 @@ READ_SECONDS = 2.0
 # How long a look at the stream may take.
 _PLACE_SECONDS = 1.0
 # How often all who wait are polled again: a busy stream drops entries that a slow reader never saw.
+# So long after Redis refused to read the events, the jobs are asked and it is tried again.
+REFUSED_SECONDS = 1.0
 RECHECK_SECONDS = 5.0
 
 
@@ -190,6 +192,13 @@ class Results:
                 self._gone.clear()
                 self._reader_is_in_place.clear()
                 await self._broker.wait_until_back()
+                recheck_at = 0.0
+            except QueueError as error:
+                # What stands in its place is no stream, or is not for this user: jobs are asked.
+                _log.warning("events cannot be read, jobs are asked for their results: %s", error)
+                position = None
+                self._reader_is_in_place.set()
+                await asyncio.sleep(REFUSED_SECONDS)
                 recheck_at = 0.0
             if loop.time() >= recheck_at:
                 recheck_at = loop.time() + RECHECK_SECONDS

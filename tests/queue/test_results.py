@@ -315,3 +315,29 @@ async def _has_answered(passage: Passage, before: int) -> bool:
 
 async def _is_polled(proxy: Proxy) -> bool:
     return bool(proxy.living(b"XREVRANGE"))
+
+
+@pytest.mark.parametrize("what", ["trimmed to nothing", "no stream"])
+def test_events_that_cannot_be_read_end_nobody_s_wait(bench: Bench, what: str) -> None:
+    """Redis answers with a stream and no entry, or refuses: that failed whoever waited."""
+    events = bench.keys["events"]
+
+    def spoil() -> None:
+        if what == "no stream":
+            bench.redis.delete(events)
+            bench.redis.set(events, "x")
+            return
+        with bench.redis.pipeline(transaction=True) as both:
+            both.xadd(events, {"event": "other"})
+            both.xtrim(events, maxlen=0, approximate=False)
+            both.execute()
+
+    async def body(queue: Queue) -> Any:
+        job = await queue.add("n", {})
+        waiting = asyncio.create_task(job.result(SECONDS))
+        await reading(bench)
+        spoil()
+        await finish(bench.url, bench.name, completed(b"7"))
+        return await waiting
+
+    assert bench.run(body) == 7
