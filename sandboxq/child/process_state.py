@@ -9,6 +9,7 @@ from __future__ import annotations
 # enumerations of all that it returns, which takes forty times as long.
 import _locale as _locale_module
 import _signal  # type: ignore[import-not-found]  # has no stubs
+import builtins
 import contextlib
 import gc
 import os
@@ -17,6 +18,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import remains
@@ -28,6 +31,9 @@ _SIGNALS = [int(number) for number in signal.valid_signals()]
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = [number for name, number in vars(resource).items() if name.startswith("RLIMIT_")]
 _STANDARD = (0, 1, 2)
+# What programs find everywhere. Names that a job adds stay: libraries have some of their own.
+_BUILTINS = tuple(vars(builtins))
+_read_builtins = itemgetter(*_BUILTINS)
 
 
 class CannotRestore(Exception):
@@ -70,14 +76,21 @@ def states_now() -> list[State]:
         State(remains.TIMERS, _timers, _stop_timers),
         State(remains.DIRECTORY, _directory, os.chdir),
         State(remains.ENVIRONMENT, _environment, _restore_environment),
+        State(remains.SETTINGS, _zone, _restore_zone),  # by the variable that is put back before it
         State(remains.STREAMS, _streams, _cannot),
+        State(remains.STREAMS, _waiting, _restore_waiting),
         State(remains.LIMITS, _priority, _restore_priority),
+        State(remains.SETTINGS, _builtins, _restore_builtins),
         State(remains.SETTINGS, _ids, _cannot),
         State(remains.SETTINGS, _interpreter, _restore_interpreter),
         State(remains.SETTINGS, lambda: list(sys.path), _restore_path),
         State(remains.SETTINGS, _locale, _restore_locale),
         _umask(),
     ]
+    if "logging" in sys.modules:
+        states.append(State(remains.SETTINGS, _silence, sys.modules["logging"].disable))
+    if "warnings" in sys.modules:
+        states.append(State(remains.SETTINGS, _fatal_warnings, _restore_warnings))
     if "decimal" in sys.modules:
         states.append(State(remains.SETTINGS, _decimal, _restore_decimal))
     if "numpy" in sys.modules:
@@ -157,6 +170,16 @@ def _streams() -> list[tuple[int, int]]:
     return found
 
 
+def _waiting() -> list[bool]:
+    """Return whether writing to the standard descriptors waits: else print() fails at times."""
+    return [os.get_blocking(fd) for fd in _STANDARD]
+
+
+def _restore_waiting(was: list[bool]) -> None:
+    for fd, is_waiting in zip(_STANDARD, was, strict=True):
+        os.set_blocking(fd, is_waiting)
+
+
 def _limits() -> list[tuple[int, int]]:
     return [resource.getrlimit(number) for number in _LIMITS]
 
@@ -167,13 +190,15 @@ def _restore_limits(was: list[tuple[int, int]]) -> None:
             resource.setrlimit(number, limits)
 
 
-def _priority() -> tuple[int, set[int]]:
-    return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+def _priority() -> tuple[int, set[int], int]:
+    return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0), os.sched_getscheduler(0)
 
 
-def _restore_priority(was: tuple[int, set[int]]) -> None:
-    priority, cores = was
+def _restore_priority(was: tuple[int, set[int], int]) -> None:
+    priority, cores, scheduler = was
     os.sched_setaffinity(0, cores)
+    if os.sched_getscheduler(0) != scheduler:
+        os.sched_setscheduler(0, scheduler, os.sched_param(0))
     if os.getpriority(os.PRIO_PROCESS, 0) != priority:
         os.setpriority(os.PRIO_PROCESS, 0, priority)
 
@@ -207,11 +232,19 @@ def _interpreter() -> tuple[Any, ...]:
         (sys.gettrace(), sys.getprofile()),
         (sys.excepthook, sys.unraisablehook, threading.excepthook),
         sys.stdin,
+        _numbers(),
+        (threading.gettrace(), threading.getprofile()),
+        tuple(sys.argv),
     )
 
 
+def _numbers() -> tuple[int, ...]:
+    stack_size = threading.stack_size()
+    return sys.get_int_max_str_digits(), gc.get_debug(), sys.getdlopenflags(), stack_size
+
+
 def _restore_interpreter(was: tuple[Any, ...]) -> None:
-    recursion, interval, timeout, is_collecting, threshold, tracing, hooks, stdin = was
+    recursion, interval, timeout, is_collecting, threshold, tracing, hooks, stdin, *rest = was
     sys.setrecursionlimit(recursion)
     sys.setswitchinterval(interval)
     socket.setdefaulttimeout(timeout)
@@ -221,6 +254,54 @@ def _restore_interpreter(was: tuple[Any, ...]) -> None:
     sys.setprofile(tracing[1])
     sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
     sys.stdin = stdin
+    _restore_rest(*rest)
+
+
+def _restore_rest(
+    numbers: tuple[int, ...], tracing: tuple[Any, Any], arguments: tuple[str, ...]
+) -> None:
+    digits, debug, flags, stack_size = numbers
+    sys.set_int_max_str_digits(digits)
+    gc.set_debug(debug)
+    sys.setdlopenflags(flags)
+    threading.stack_size(stack_size)
+    threading.settrace(tracing[0])
+    threading.setprofile(tracing[1])
+    sys.argv[:] = arguments
+
+
+def _zone() -> tuple[Any, ...]:
+    return time.tzname, time.timezone, time.altzone
+
+
+def _restore_zone(_: tuple[Any, ...]) -> None:
+    time.tzset()
+
+
+def _builtins() -> tuple[Any, ...]:
+    try:
+        return tuple(_read_builtins(vars(builtins)))
+    except KeyError:
+        return ()  # one was removed
+
+
+def _restore_builtins(was: tuple[Any, ...]) -> None:
+    vars(builtins).update(zip(_BUILTINS, was, strict=True))
+
+
+def _silence() -> int:
+    """Return up to which level nothing is logged."""
+    return int(sys.modules["logging"].root.manager.disable)
+
+
+def _fatal_warnings() -> list[Any]:
+    """Return for which warnings code fails; other filters stay, as libraries add theirs."""
+    return [rule for rule in sys.modules["warnings"].filters if rule[0] == "error"]
+
+
+def _restore_warnings(was: list[Any]) -> None:
+    filters = sys.modules["warnings"].filters
+    filters[:] = [rule for rule in filters if rule[0] != "error" or rule in was]
 
 
 def _restore_path(was: list[str]) -> None:
