@@ -9,9 +9,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import JobScratchExceeded
+from sandboxq.errors import JobScratchExceeded, SandboxViolation
 from sandboxq.sandbox.family import descendants_of
-from sandboxq.sandbox.scratch import devices_in_memory, sizes_below, unlinked_sizes
+from sandboxq.sandbox.scratch import (
+    devices_in_memory,
+    holds_passed_files,
+    sizes_below,
+    unlinked_sizes,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 _REST, _PAUSE = 0.5, 0.05
 # A step of a round: the loop stands still for so long.
 _STEP_SECONDS = 0.002
+# So many rounds in a row a child of ``strict`` may have descriptors in a socket of its own.
+_MOST_ROUNDS = 4
 _MB = 1 << 20
 
 
@@ -46,6 +53,7 @@ class ScratchWatch:
         self._policy = policy
         self._round: Iterator[None] = iter(())
         self._in_memory = devices_in_memory()
+        self._hiding: dict[int, int] = {}  # by the number of a child: rounds in a row
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -80,6 +88,20 @@ class ScratchWatch:
                 return
             yield
         child.files_in_memory = in_memory
+        if self._policy.name == "strict":
+            self._look_into_sockets(child)
+
+    def _look_into_sockets(self, child: Child) -> None:
+        """End a child that keeps files where no process shows them."""
+        rounds = 0
+        if any(map(holds_passed_files, self._pids(child))):
+            rounds = self._hiding.pop(child.number, 0) + 1
+            if rounds < _MOST_ROUNDS:
+                self._hiding[child.number] = rounds
+                return
+        self._hiding.pop(child.number, None)
+        if rounds:
+            self._on_exceeded(child, _hidden(child))
 
     def _sizes(self, child: Child) -> Iterator[tuple[int, int]]:
         """Yield the device and the bytes of each temporary file."""
@@ -89,13 +111,18 @@ class ScratchWatch:
         folder = server.scratch_of(child.number)
         device = _device_of(folder)
         yield from ((device, size) for size in sizes_below(folder))
-        facts = os.fstat(child.arena.fd) if child.arena.fd >= 0 else None
-        known = (facts.st_dev, facts.st_ino) if facts else (0, 0)
-        pids = [child.pid]
+        seen = set()
+        if child.arena.fd >= 0:
+            facts = os.fstat(child.arena.fd)
+            seen.add((facts.st_dev, facts.st_ino))
+        for pid in self._pids(child):
+            yield from unlinked_sizes(pid, seen)
+
+    def _pids(self, child: Child) -> list[int]:
+        below: list[int] = []
         if self._policy.may_fork:
-            pids += descendants_of(child.pid, most=self._policy.processes)
-        for pid in pids:
-            yield from unlinked_sizes(pid, known)
+            below = descendants_of(child.pid, most=self._policy.processes)
+        return [child.pid, *below]
 
     def _too_much(self, child: Child, used: int) -> JobScratchExceeded:
         granted = self._policy.scratch
@@ -105,6 +132,13 @@ class ScratchWatch:
         )
         error.facts = {"pid": str(child.pid), "limit": str(granted), "peak": str(used)}
         return error
+
+
+def _hidden(child: Child) -> SandboxViolation:
+    return SandboxViolation(
+        f"child {child.pid} keeps open files in a socket, sent and not received, where their size "
+        f"cannot be seen; have them received, or closed"
+    )
 
 
 def _device_of(path: str) -> int:

@@ -89,23 +89,46 @@ def devices_in_memory() -> frozenset[int]:
     return frozenset(found)
 
 
-def unlinked_sizes(pid: int, known: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Yield device and bytes of files without a name that a process holds open.
+def unlinked_sizes(pid: int, seen: set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield device and bytes of files without a name that a process holds open, or has mapped.
 
-    Not of the ``known`` one, which is named by device and inode. Files in memory are among them.
+    Each once: ``seen`` has device and inode of those that were told, or are not to be told. Files
+    in memory are among them.
     """
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - pathlib is not worth its import here
-    except OSError:
-        return
-    for name in names:
+    for place in _places_of_files(pid):
         try:
-            facts = os.stat(f"/proc/{pid}/fd/{name}")  # noqa: PTH116 - as above
+            facts = os.stat(place)  # noqa: PTH116 - pathlib is not worth its import here
         except OSError:
             continue
-        is_unlinked = stat.S_ISREG(facts.st_mode) and not facts.st_nlink
-        if is_unlinked and (facts.st_dev, facts.st_ino) != known:
+        key = facts.st_dev, facts.st_ino
+        if stat.S_ISREG(facts.st_mode) and not facts.st_nlink and key not in seen:
+            seen.add(key)
             yield facts.st_dev, facts.st_blocks * 512
+
+
+def _places_of_files(pid: int) -> Iterator[str]:
+    """Yield the paths of open files, and of mapped ones that have no name (for root alone)."""
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - as above
+            yield f"/proc/{pid}/fd/{name}"
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:  # noqa: PTH123 - as above
+        for line in maps:
+            if line.endswith(b" (deleted)\n"):
+                yield f"/proc/{pid}/map_files/{line.split(b' ', 1)[0].decode()}"
+
+
+def holds_passed_files(pid: int) -> bool:
+    """Tell whether descriptors lie in a socket of a process, sent and not received.
+
+    What they lead to, nobody can tell: it is open, and no process shows it.
+    """
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - as above
+            with suppress(OSError), open(f"/proc/{pid}/fdinfo/{name}", "rb") as info:  # noqa: PTH123 - as above
+                _, found, count = info.read().partition(b"scm_fds:")
+                if found and int(count.split()[0]):
+                    return True
+    return False
 
 
 def remove_scratch(path: str) -> None:
