@@ -18,6 +18,8 @@ from sandboxq.child.frames import READY
 from sandboxq.child.interrupts import Interrupts
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark, open_mark
+from sandboxq.child.process_state import limits_now, states_now
+from sandboxq.child.strays import Processes, Threads
 from sandboxq.child.usage import Meter
 
 _ORDER = json.dumps({"op": "spawn", "steps": [["scratch", "/"], ["data", 1]], "memory": None})
@@ -45,4 +47,6 @@ def rehearse() -> None:
         stacks.stop_listening()
         output.stand_ins(output.Capture(link))
         Interrupts(link.cancels)
+        for look in (states_now, limits_now, Threads, Processes):
+            look()
         link.send(READY, 0, usage=link.meter.read())
