@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 
     from sandboxq.child.link import Link, Message
 
-# So often, in the long run, where nothing hints at a change: 0.5 % of the time of a busy child.
-# After a rest, so many may follow each other at once.
+# Where nothing hints at a change, looks are so many times as far apart as the last one took: 0.5 %
+# of the time of a busy child, be its machine fast or slow. Never closer or further apart than this.
+_APART = 200
 _INTERVAL_NS = 5_000_000
-_BURST_NS = 20 * _INTERVAL_NS
+_LONGEST_INTERVAL_NS = 100_000_000
+# After a rest, so many may follow each other at once.
+_BURST = 20
 # From the end of a job in an event loop to a look; several jobs share one.
 LOOK_SECONDS = _INTERVAL_NS / 1e9
 # What may leave something behind raises one of these (PEP 578); C code may not, and is seen later.
@@ -86,6 +89,7 @@ class Leftovers:
         # What a job that runs has done: set by an audit hook, heeded before the answer.
         self.hint = _NO_HINT
         self._due = 0  # when the next look may be, in nanoseconds of perf_counter
+        self._interval = _INTERVAL_NS
         self._is_behind = False  # a job has ended that was not looked after
         self._is_timed = False  # waiting for a message ends after the interval
         self.must_leave = False  # the coordinator knows
@@ -131,7 +135,7 @@ class Leftovers:
         """
         link = self._link
         if self._is_behind and not self._is_timed:
-            link.wait_at_most(_INTERVAL_NS // 1000)
+            link.wait_at_most(self._interval // 1000)
             self._is_timed = True
         try:
             return link.receive()
@@ -146,8 +150,12 @@ class Leftovers:
 
     def look(self, seq: int = 0) -> None:
         """Look for everything, and clear it."""
+        began = time.perf_counter_ns()
         self._look(self._look_at_all, seq)
-        self._due = max(self._due, time.perf_counter_ns() - _BURST_NS) + _INTERVAL_NS
+        ended = time.perf_counter_ns()
+        apart = _APART * (ended - began)
+        self._interval = interval = min(max(_INTERVAL_NS, apart), _LONGEST_INTERVAL_NS)
+        self._due = max(self._due, ended - _BURST * interval) + interval
         self._is_behind = self._may_have_limits = False
 
     def look_beside_jobs(self) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import io
 import logging
 import os
+import stat
 import sys
 import termios
 import time
@@ -328,14 +329,21 @@ def has_unread_output() -> bool:
 
 
 _count = bytearray(4)
+# By descriptor, what it is asked: a pipe how much is in it, a socket how much of what was sent was
+# not read. Found out once: an ioctl that fails takes as long as all else that ends a job.
+_questions: dict[int, int] = {}
 
 
 def _unread(fd: int) -> bool:
-    """Ask a pipe how much is in it, a socket how much of what was sent was not read."""
     try:
-        fcntl.ioctl(fd, termios.FIONREAD, _count)
-        if not any(_count):
-            fcntl.ioctl(fd, termios.TIOCOUTQ, _count)
+        question = _questions.get(fd) or _question_for(fd)
+        fcntl.ioctl(fd, question, _count)
     except OSError:
-        return False  # a pipe; or the job closed it, or put something else in its place
+        return False  # the job closed it, or put something else in its place
     return any(_count)
+
+
+def _question_for(fd: int) -> int:
+    is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
+    _questions[fd] = question = termios.TIOCOUTQ if is_socket else termios.FIONREAD
+    return question
