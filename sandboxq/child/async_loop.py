@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import async_stacks, job_loop
 from sandboxq.child.async_questions import AsyncQuestions
+from sandboxq.child.class_names import class_name
 from sandboxq.child.frames import (
     CALL,
     CALLS,
@@ -185,7 +186,7 @@ class _Desk:
         task = self._tasks.get(seq)
         if task is not None:
             self._failed[seq] = error
-            task.cancel(f"a task of the job raised {type(error).__name__}")
+            task.cancel(f"a task of the job raised {class_name(error)}")
 
     def _on_cancel(self) -> None:
         """Raise CancelledError in the jobs that are to end."""

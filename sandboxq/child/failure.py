@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.budgets import DEFAULT_BUDGETS
+from sandboxq.child.class_names import class_name, class_names
 from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
 from sandboxq.child.violation import violation_from
 from sandboxq.errors import ResultTooLarge, SandboxViolation
@@ -46,12 +47,12 @@ def failure_from(
             return _out_of_memory(error, memory)
         return _described(error, policy, most)
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
-        text = f"an exception that cannot be described: its own code raised {_name(broken)}"
-        return Failure(text, text, _name(error))
+        text = f"an exception that cannot be described: its own code raised {class_name(broken)}"
+        return Failure(text, text, class_name(error))
 
 
 def _described(error: BaseException, policy: str, most: int) -> Failure:
-    name = _name(error)
+    name = class_name(error)
     flags = UNRECOVERABLE if _is_unrecoverable(error) else 0
     if isinstance(error, ResultTooLarge):
         flags |= UNRECOVERABLE | TOO_LARGE  # the next attempt would return as much
@@ -63,11 +64,6 @@ def _described(error: BaseException, policy: str, most: int) -> Failure:
     return Failure(reason, stack_of(error, most), name, flags)
 
 
-def _name(error: BaseException) -> str:
-    """Return the name of the class, whatever its metaclass makes of that."""
-    return str(type.__dict__["__name__"].__get__(type(error)))
-
-
 def stack_of(error: BaseException, most: int = DEFAULT_BUDGETS.failure_text) -> str:
     """Return the trace without the frames of this package and of the import system."""
     try:
@@ -75,7 +71,7 @@ def stack_of(error: BaseException, most: int = DEFAULT_BUDGETS.failure_text) -> 
         lines = traceback.format_exception(type(error), error, trace)
         text = "".join(lines)
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
-        text = f"{_name(error)} (its text could not be made: {_name(broken)})"
+        text = f"{class_name(error)} (its text could not be made: {class_name(broken)})"
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]}\n  … {len(text) - most} characters left out …\n{text[-half:]}"
@@ -100,14 +96,14 @@ def _reason(error: BaseException) -> str:
         if isinstance(error, KeyboardInterrupt):
             return "the processor raised KeyboardInterrupt"
         # An empty reason would look like no failure at all.
-        return "".join((str(error),)) or _name(error)  # joined: str may be a class of its own
+        return "".join((str(error),)) or class_name(error)  # joined: str may be a class of its own
     except BaseException:  # noqa: BLE001 - an exception's own code may raise anything
-        return f"{_name(error)} (its message could not be read)"
+        return f"{class_name(error)} (its message could not be read)"
 
 
 def _is_unrecoverable(error: BaseException) -> bool:
     """Tell by name too: a processor may define its own, so that it needs no sandboxq."""
-    return any(kind.__name__ == "UnrecoverableError" for kind in type(error).__mro__)
+    return "UnrecoverableError" in class_names(error)
 
 
 def _out_of_memory(error: MemoryError, memory: int | None) -> Failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from sandboxq.child.class_names import class_names
 from sandboxq.child.frames import (
     LONGEST_MS,
     TO_DELAYED,
@@ -54,8 +55,8 @@ def move_from(error: BaseException) -> Move | None:
     Many a client library has a ``RateLimitError``: where a duration belongs to the move, a class
     counts only if it has a number of ``seconds``.
     """
-    for kind in type(error).__mro__:
-        target = _TARGETS.get(kind.__name__)
+    for name in class_names(error):
+        target = _TARGETS.get(name)
         if target is not None:
             return _timed(target, error) if target in _TIMED else Move(target)
     return None
@@ -65,5 +66,5 @@ def _timed(target: int, error: BaseException) -> Move | None:
     try:
         seconds = _TIMED[target](getattr(error, "seconds", None)).seconds  # type: ignore[arg-type]  # checked there
         return Move(target, min(round(seconds * 1000), LONGEST_MS))
-    except Exception:  # noqa: BLE001 - UsageError, or whatever the code of the exception raises
+    except BaseException:  # noqa: BLE001 - UsageError, or whatever the code of the exception raises
         return None

@@ -10,6 +10,7 @@ import asyncio
 import types
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.child.class_names import class_name
 from sandboxq.child.mark import RUNNING
 from sandboxq.child.output import running_call
 
@@ -87,7 +88,7 @@ def _marked(
             if is_unwinding(error):
                 raise
             on_exit(seq, error)
-            message = f"a task of the job raised {type(error).__name__}"
+            message = f"a task of the job raised {class_name(error)}"
             raise asyncio.CancelledError(message) from error
 
     marked = run()
