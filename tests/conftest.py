@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Long enough for a loaded 2-core machine, short enough that a hang is seen.
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 30.0
 
 T = TypeVar("T")
 
