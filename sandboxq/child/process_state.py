@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,9 @@ def states_now() -> list[State]:
         State(remains.SETTINGS, _locale, _restore_locale),
         _umask(),
     ]
+    loop = sys.modules["asyncio"]._get_running_loop() if "asyncio" in sys.modules else None  # noqa: SLF001 - raises nothing
+    if loop is not None:
+        states.append(State(remains.SETTINGS, lambda: _of_loop(loop), partial(_restore_loop, loop)))
     if "logging" in sys.modules:
         states.append(State(remains.SETTINGS, _silence, sys.modules["logging"].disable))
     if "warnings" in sys.modules:
@@ -287,6 +291,17 @@ def _builtins() -> tuple[Any, ...]:
 
 def _restore_builtins(was: tuple[Any, ...]) -> None:
     vars(builtins).update(zip(_BUILTINS, was, strict=True))
+
+
+def _of_loop(loop: Any) -> tuple[Any, ...]:
+    return loop.get_task_factory(), loop.get_exception_handler(), loop.get_debug()
+
+
+def _restore_loop(loop: Any, was: tuple[Any, ...]) -> None:
+    factory, handler, is_debugging = was
+    loop.set_task_factory(factory)
+    loop.set_exception_handler(handler)
+    loop.set_debug(is_debugging)
 
 
 def _silence() -> int:
