@@ -152,6 +152,29 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
     return sizes + b"".join(texts)
 
 
+def encode_first_call(  # noqa: PLR0913 - as above
+    *,
+    job_id: bytes,
+    name: bytes,
+    data: bytes,
+    opts: bytes,
+    timestamp: bytes,
+    token: bytes,
+    priority: bytes,
+    delay: bytes,
+    processed_on: int,
+) -> bytes:
+    """Return the payload of a CALL for the first attempt of a job that has nothing else.
+
+    Most jobs are such, and this takes half the steps of ``encode_call``.
+    """
+    sizes = _CALL.pack(
+        len(job_id), len(name), len(data), len(opts), len(timestamp), 0, 0,
+        len(token), len(priority), len(delay), 0, 0, 0, 0, 1, 0, processed_on,
+    )  # fmt: skip
+    return sizes + b"".join((job_id, name, data, opts, timestamp, token, priority, delay))
+
+
 def decode_call(payload: bytes) -> CallFields:
     """Return what ``encode_call`` was given."""
     sizes = _CALL.unpack_from(payload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from sandboxq.child.frames import encode_call
+from sandboxq.child.frames import encode_call, encode_first_call
 from sandboxq.job import JobOptions
 from sandboxq.pool.pool import Call
 
@@ -63,7 +63,30 @@ def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) 
     """
     job = attempt.job
     opts = job.opts if attempt.span is None else attempt.span.opts_for_child(job.opts)
-    payload = encode_call(
+    if job.is_plain:
+        payload = encode_first_call(
+            job_id=job.id,
+            name=job.name,
+            data=job.data,
+            opts=opts,
+            timestamp=job.timestamp,
+            token=attempt.token,
+            priority=job.priority,
+            delay=job.delay,
+            processed_on=job.processed_on,
+        )
+    else:
+        payload = _payload_of(attempt, opts)
+    own = attempt.options.timeout
+    if own is not None and own > 0:
+        timeout = own
+    attempt.call = call = Call(job.id, payload, attempt, timeout=timeout, grace=grace)
+    return call
+
+
+def _payload_of(attempt: Attempt, opts: bytes) -> bytes:
+    job = attempt.job
+    return encode_call(
         job_id=job.id,
         name=job.name,
         data=job.data,
@@ -82,8 +105,3 @@ def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) 
         stalled_counter=job.stalled_counter,
         processed_on=job.processed_on,
     )
-    attempt.call = Call(job.id, payload, attempt)
-    own = attempt.options.timeout
-    attempt.call.timeout = own if own is not None and own > 0 else timeout
-    attempt.call.grace = grace
-    return attempt.call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from sandboxq.child.frames import (
     encode_call,
     encode_calls,
     encode_failure,
+    encode_first_call,
     numbers_of,
 )
 from sandboxq.child.mark import HELD, Mark, open_mark, start_of_page
@@ -85,3 +87,19 @@ def test_any_number_in_the_mark_reads_no_more_than_a_page(word: int) -> None:
     mark.hold(3, start_of_page(3) + 9)
     assert mark.read_held(mark.held()) == bytes(9)
     mark.close()
+
+
+def test_a_first_call_is_the_same_payload() -> None:
+    """The short way for most jobs must say what the long one says."""
+    fields: dict[str, Any] = {
+        "job_id": b"1",
+        "name": b"n",
+        "data": b"{}",
+        "opts": b'{"attempts":3}',
+        "timestamp": b"1795957200000",
+        "token": b"t:1",
+        "priority": b"0",
+        "delay": b"0",
+        "processed_on": 1_795_957_200_001,
+    }
+    assert encode_first_call(**fields) == encode_call(**fields)
