@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +53,10 @@ _DECIDED = (AttemptState.ENDED, AttemptState.LOST)
 SETTLED = 0
 PENDING_CHILDREN = -4
 FAILED_CHILDREN = -9
+# A user of Redis who lacks a permission: no fault of a row. Scripts have words of their own for it.
+_NOT_PERMITTED = re.compile(r"NOPERM|no permissions to|ACL failure")
+# Seconds until outcomes are sent again that this user may not write.
+_PERMISSION_DELAY = 1.0
 _REASONS = {
     -1: "the job was removed meanwhile",
     -2: "it is settled already, or its lock had expired",
@@ -242,6 +247,11 @@ class Settler:
                 self._seldom.warn(kind, f"{len(endings)} of {size / 1e6:.1f} MB: {error}")
             raise
         except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
+            if _NOT_PERMITTED.search(str(error)):
+                self._unsure = None
+                self._seldom.warn("this user may not write outcomes, which are kept", error)
+                await asyncio.sleep(_PERMISSION_DELAY)
+                return
             self._most = max(1, len(endings) // 2)
             self._seldom.warn("outcomes were refused, and are sent again in smaller groups", error)
             if len(endings) == 1:
