@@ -28,7 +28,7 @@ def attack(_):
 """
 _OWN = """
 def attack(_):
-    return [name for name, value in os.environ.items() if "top-secret" in value]
+    return [name for name, value in os.environ.items() if "-secret" in value]
 """
 
 
@@ -70,10 +70,11 @@ def test_facts_of_the_fork_server(tmp_path: Path) -> None:
 
 
 def test_secrets_in_the_own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """URLs of Redis with a password reach no job; under `strict` nothing that is not named."""
+    """What holds a password of Redis reaches no job; under `strict` nothing that is not named."""
     monkeypatch.setenv("REDIS_URL", "redis://:top-secret@localhost")
     monkeypatch.setenv("SANDBOXQ_URL", "redis://top-secret")
-    monkeypatch.setenv("CLOUD_TOKEN", "top-secret")
+    monkeypatch.setenv("COPY", "top-secret")  # of the password of Redis
+    monkeypatch.setenv("CLOUD_TOKEN", "another-secret")
     assert attempt(tmp_path, "limits", _OWN) == ["worked", ["CLOUD_TOKEN"]]
     assert attempt(tmp_path, "strict", _OWN) == ["worked", []]
     named = Policy("strict", environment=["CLOUD_TOKEN"])

@@ -220,5 +220,6 @@ def test_any_answer_ends_its_future(server_url: str, queue_name: str, tmp_path: 
         for name, future in futures.items():
             error = future.exception(40) if name != "false-blob" else None
             assert name == "false-blob" or isinstance(error, SandboxqError), (name, error)
+            assert not isinstance(error, RemoteError), (name, error)  # the liar itself failed
         assert futures["false-blob"].result(40) == {"sq:binary": "a"}
         assert time.process_time() - started < 20
