@@ -42,6 +42,7 @@ def family(on_server: dict[str, Any]) -> type[FamilyMachine]:
 ALL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
+@pytest.mark.timeout(300)  # thousands of round trips, on a machine that may be busy
 def test_a_queue_behaves_as_its_model(machine: type[OperatedQueueMachine]) -> None:
     """Whatever is done to a queue, in whatever order, it is where the rules say."""
     run_state_machine_as_test(
@@ -58,6 +59,7 @@ def test_a_queue_behaves_as_its_model_for_long(machine: type[OperatedQueueMachin
     )
 
 
+@pytest.mark.timeout(300)
 def test_families_behave_as_their_model(family: type[FamilyMachine]) -> None:
     """Whatever becomes of parents and children, nobody waits for what will never come."""
     run_state_machine_as_test(

@@ -104,8 +104,11 @@ class Scene:
         self.start_producer()
         if self.campaign.node_workers:
             self._start_producer(self._node_command("producer"))
-        files = (self.adds, self.runs)
-        wait_until(lambda: all(path.exists() and path.stat().st_size for path in files), timeout=60)
+        wait_until(self._jobs_run, timeout=60)
+
+    def _jobs_run(self) -> bool:
+        """Say whether Redis has taken a job of the producers, and one ran (perhaps a beat)."""
+        return bool(self.runs.stat().st_size and self.ledger().acknowledged)
 
     def start_worker(self) -> WorkerProcess:
         """Start one more of ours."""

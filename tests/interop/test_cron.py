@@ -109,6 +109,7 @@ def transitions(zone_name: str) -> Iterator[int]:
         yield high
 
 
+@pytest.mark.timeout(240)  # thousands of questions to both, on a machine that may be busy
 def test_clocks_that_change(ask_node: Callable[..., Any]) -> None:
     """Every change of the clocks in these zones over nineteen years, before, at and after it."""
     chance = random.Random(5)
