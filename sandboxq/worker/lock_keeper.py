@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.extend import extend
@@ -58,9 +57,8 @@ class LockKeeper:
         # Long before the locks run out another connection is tried.
         self._silence = max(_LEAST_SILENCE, self._settings.lock_duration * _SILENCE)
         self._last_beat = 0.0
-        # The attempts that ran at the last beats, and those that were told to have begun.
-        self._ran: deque[set[Attempt]] = deque(maxlen=_BEGUN_BEATS)
-        self._told: set[Attempt] = set()
+        # At how many beats each has run: ids and tokens, for what has ended must not be kept.
+        self._beats: dict[tuple[bytes, bytes], int] = {}
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -108,17 +106,14 @@ class LockKeeper:
 
     async def _tell_begun(self) -> None:
         """Have those that run for long count as begun, should this worker die."""
-        running = {a for a in self._held.values() if a.state is AttemptState.RUNNING}
-        self._ran.append(running)
-        if len(self._ran) < _BEGUN_BEATS:
-            return
-        begun = (self._ran[0] & running) - self._told
-        self._told = (self._told & running) | begun
+        running = (a for a in self._held.values() if a.state is AttemptState.RUNNING)
+        names = [(attempt.job.id, attempt.token) for attempt in running]
+        self._beats = {name: self._beats.get(name, 0) + 1 for name in names}
+        begun = [job_id for (job_id, _), beats in self._beats.items() if beats == _BEGUN_BEATS]
         if begun:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._silence):
-                    ids = (attempt.job.id for attempt in begun)
-                    await self._broker.command("SREM", self._keys.ahead, *ids)
+                    await self._broker.command("SREM", self._keys.ahead, *begun)
 
     async def _found_in_transit(self) -> list[tuple[bytes, bytes, int | bytes]]:
         tokens = self._in_transit()

@@ -323,6 +323,19 @@ def test_a_settled_job_leaves_nothing_to_the_garbage_collector(
         gc.enable()
 
 
+def test_jobs_that_ran_at_a_renewal_are_not_kept(server_url: str, queue_name: str) -> None:
+    """Their data can be large, and an idle worker renews nothing for hours."""
+
+    async def main() -> int:
+        async with Queue(queue_name, url=server_url) as queue:
+            await queue.add_bulk([("sleep", {"do": "sleep", "seconds": 0.5})] * 4)
+        async with _worker(server_url, queue_name, lock_duration=0.5) as worker:
+            await worker.run(burst=True)
+            return sum(isinstance(each, Attempt) for each in gc.get_objects())
+
+    assert run_async(main()) == 0
+
+
 def test_worker_of_an_empty_queue_wakes_at_once(server_url: str, queue_name: str) -> None:
     """An idle worker sleeps on the marker, not on a timer."""
 
