@@ -12,6 +12,7 @@ from sandboxq.telemetry import (
     JobClaimed,
     JobCompleted,
     JobEvent,
+    JobLines,
     JobMoved,
     JobProgressed,
     QueueDrained,
@@ -48,7 +49,8 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
     moved = [event.state for event in heard if isinstance(event, JobMoved)]
     assert moved == ["completed", "failed"]
     # The value is told when Redis has it, by when the claimer may have looked for more.
-    told = [event for event in heard if not isinstance(event, QueueDrained | JobMoved)]
+    apart = QueueDrained | JobMoved | JobLines
+    told = [event for event in heard if not isinstance(event, apart)]
     assert isinstance(told[3], JobCompleted)
     assert told[3].seconds > 0
     assert told[3].usage is not None
@@ -64,6 +66,14 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
         ),
         WorkerClosed(),
     ]
+    # What a job printed is told before its end; which of two streams comes first is not promised.
+    lines = [event for event in heard[: heard.index(told[3])] if isinstance(event, JobLines)]
+    assert {(each.job_id, each.stream, *each.lines) for each in lines} == {
+        ("1", "stdout", "a printed line"),
+        ("1", "stderr", "a line on stderr"),
+        ("1", "logging", "WARNING mine: a warning"),
+    }
+    assert sum(isinstance(event, JobLines) for event in heard) == len(lines)
 
 
 async def _failed(queue: Queue, worker: Worker) -> None:
