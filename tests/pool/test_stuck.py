@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandboxq.errors import ChildStartFailed, JobCancelled
 from sandboxq.outcome import Completed
 from sandboxq.pool.fork_server import ForkServer
+from sandboxq.sandbox.descriptors import OF_A_CHILD
 from sandboxq.sandbox.family import children_of
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CHORES = """
 import os, sys, time
@@ -159,25 +161,49 @@ def test_replaced_stdout_is_the_next_jobs_own_again(chores: Path) -> None:
 
 
 def test_too_few_descriptors_fail_the_growth_and_nothing_else(chores: Path) -> None:
-    """`scale 500` under `ulimit -n 256` must not cost the children that work, nor leak."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """`scale 40` under `ulimit -Hn` must not cost the children that work, nor leak."""
+    code = "import sys; from tests.pool.test_stuck import grow_too_far; grow_too_far(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(chores)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def grow_too_far(chores: str) -> None:
+    """Let a pool grow beyond the hard limit, in a process that may lower its own."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
+        async with open_pool(Path(chores), size=2) as desk:
             before = len(open_descriptors())
-            resource.setrlimit(resource.RLIMIT_NOFILE, (before + 30, hard))
-            try:
-                with pytest.raises(ChildStartFailed, match="Too many open files"):
-                    await desk.pool.resize(40)
-                assert await desk.value({}) in desk.pool.pids
-                await desk.pool.resize(2)
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            limit = _number_open() + 3 * OF_A_CHILD
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            with pytest.raises(ChildStartFailed, match="children more need"):
+                await desk.pool.resize(40)
+            assert await desk.value({}) in desk.pool.pids
+            # Who dies while nothing can be opened has a successor as soon as it can.
+            others = _open_all()
+            os.kill(desk.pool.pids[0], signal.SIGKILL)
+            await wait_until_async(lambda: _has_children(desk.pool, 1))
+            assert await desk.value({}) in desk.pool.pids
+            for each in others:
+                os.close(each)
             await wait_until_async(lambda: _has_children(desk.pool, 2))
             # What a leaving child used is closed when its death has been told; a leak stays.
             await wait_until_async(lambda: _has_descriptors(before))
 
     run_async(main())
+
+
+def _number_open() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def _open_all() -> list[int]:
+    """Open as many files as this process may."""
+    opened = []
+    with contextlib.suppress(OSError):
+        while True:
+            opened.append(os.dup(0))
+    return opened
 
 
 async def _has_descriptors(most: int) -> bool:
@@ -215,8 +241,6 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
 
 
 def _zygotes() -> set[int]:
-    from pathlib import Path
-
     from sandboxq.sandbox.family import descendants_of
 
     found = set()
