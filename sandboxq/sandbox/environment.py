@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 # Each child computes on its own cores; a library that takes all of them for each child halves the
 # throughput (execution-layer.md C). What the user has set stays.
@@ -18,8 +19,11 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# What the system gives a meaning: a password that is a word, as "worker", may stand in them by
+# chance (HOME=/home/worker), and no program runs well without them.
 _HARMLESS = frozenset(
     {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
+    | {"PYTHONHOME", "PYTHONPATH"}
     | set(THREAD_VARIABLES)
 )
 _HARMLESS_PREFIXES = ("LC_", "PYTHON")
@@ -60,7 +64,7 @@ def environment_for(
     """Return what of ``given`` a child of this policy sees; ``allowed`` names stay in any case.
 
     Without a list, ``none`` and ``limits`` keep all but URLs of Redis that hold a password, and
-    whatever else holds such a password.
+    whatever else holds such a password, unless it is a variable of the system as ``PATH``.
     """
     named = frozenset(allowed or ())
     kept = {name: value for name, value in given.items() if name in named}
@@ -68,7 +72,8 @@ def environment_for(
     for name, value in given.items():
         is_harmless = name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
         is_wanted = is_harmless or (policy != "strict" and allowed is None)
-        if is_wanted and name not in _SECRET and not _tells(value, passwords):
+        sought = passwords if name not in _HARMLESS else frozenset[str]()
+        if is_wanted and name not in _SECRET and not _tells(value, sought):
             kept[name] = value
     return kept
 
@@ -80,7 +85,7 @@ def _passwords(given: Mapping[str, str]) -> set[str]:
     return found | {unquote(each) for each in found}
 
 
-def _tells(value: str, passwords: set[str]) -> bool:
+def _tells(value: str, passwords: AbstractSet[str]) -> bool:
     return has_password(value) or any(
         value == each or (len(each) >= _TELLING and each in value) for each in passwords
     )

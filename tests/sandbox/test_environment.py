@@ -46,6 +46,20 @@ def test_short_passwords_hide_what_is_the_same() -> None:
     assert environment_for("limits", None, given) == {"PATH": "/usr/bin/a"}
 
 
+@pytest.mark.parametrize("policy", ["none", "limits", "strict"])
+def test_a_password_that_is_a_word_takes_no_paths_away(policy: str) -> None:
+    """Jobs without HOME or PATH do not run; a URL stands in none of them by chance."""
+    kept = {
+        "HOME": "/home/worker",
+        "PATH": "/home/worker/bin:/usr/bin",
+        "PYTHONPATH": "/home/worker/lib",
+        "USER": "worker",
+    }
+    url = "redis://:worker@a"
+    given = {**kept, "REDIS_URL": url, "TMPDIR": url, "REDIS_PASSWORD": "worker"}
+    assert environment_for(policy, None, given) == kept
+
+
 def test_what_has_no_password_stays_and_what_is_named_goes_along() -> None:
     """A job's own Redis is its own; a policy that names a variable means it."""
     given = {"CACHE": "redis://cache:6379/0", "REDIS_URL": "redis://:top-secret@a"}
