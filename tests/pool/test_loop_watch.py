@@ -112,7 +112,7 @@ def test_who_blocks_when_a_deadline_passes_is_ended(processor: Path, what: str) 
             await asyncio.sleep(0.1)
             started = time.monotonic()
             failure = await desk.failure([what, 20])
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 10
             assert failure.cause == "JobBlockedLoop"
             assert "blocked the event loop" in failure.reason
             assert failure.facts is not None
@@ -163,8 +163,8 @@ def test_the_clock_runs_from_the_begin_in_the_loop(processor: Path) -> None:
     async def main() -> None:
         async with open_pool(processor, concurrency=4) as desk:
             await desk.value(["sleep", 0])
-            first = desk.submit(["nap", 0.08])
-            second = desk.submit(["sleep", 0.35], timeout=0.4)
+            first = desk.submit(["nap", 0.6])
+            second = desk.submit(["sleep", 1.0], timeout=1.4)
             assert await desk.outcome(first) == Completed(b'"done"')
             assert await desk.outcome(second) == Completed(b'"done"')
 

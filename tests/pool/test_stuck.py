@@ -119,9 +119,8 @@ def test_nothing_is_kept_ready_while_all_children_are_at_long_jobs(chores: Path)
 
     async def main() -> None:
         async with open_pool(chores, size=2) as desk:
-            for _ in range(80):
+            while desk.pool.room() <= 10:  # on a busy machine jobs seem long for a while
                 await desk.run({})
-            assert desk.pool.room() > 10
             long = [desk.submit({"sleep": 1}) for _ in range(2)]
             behind = [desk.submit({}) for _ in range(10)]
             await asyncio.sleep(0.3)
