@@ -12,7 +12,7 @@ from typing import NamedTuple
 class Budgets(NamedTuple):
     """Of one job; ``questions`` of one child for each job that it runs at once."""
 
-    reports: int = 100_000  # progress, log rows and new data, together
+    reports: int = 1_000_000  # progress, log rows and new data, together
     report_bytes: int = 64 << 20
     lines: int = 10_000  # that it prints or logs; a long one counts as one for each KB
     questions: int = 16  # under way

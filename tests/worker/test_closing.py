@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_a_worker_is_closed_while_it_starts(server_url: str, queue_name: str, af
         starting = asyncio.create_task(worker.start())
         await asyncio.sleep(after)
         await asyncio.wait_for(worker.close(), 30)
-        with pytest.raises(UsageError, match="closed"):
+        with contextlib.suppress(UsageError):  # unless it was quicker than its end
             await starting
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
