@@ -77,7 +77,8 @@ async def test_node_runs_what_we_hand_back(node: NodeSide, ours: OurSide) -> Non
     await node.start_worker(name="node")
     assert await node.finished(job_id) == {"value": "slept"}
     job = await node.job(job_id)
-    assert (job["attemptsMade"], job["attemptsStarted"], job["processedBy"]) == (1, 2, "node")
+    assert (job["attemptsMade"], job["processedBy"]) == (1, "node")
+    assert job["attemptsStarted"] in (1, 2)  # 1 when it went back before it had begun
     told = [(event["event"], event.get("prev")) for event in await node.events("waiting")]
     assert told == [("waiting", None), ("waiting", "active")]
     assert not await node.events("stalled", "failed")
