@@ -120,7 +120,7 @@ class JobAdds:
     async def _understand(self, question: Question) -> None:
         """Check a request; one that makes no sense is refused, whatever it is made of."""
         try:
-            nodes = await self._nodes_of(question.argument)
+            nodes = await self._nodes_of(question.argument, question.call.key)
         except _NOT_UNDERSTOOD as error:
             question.refuse(f"nothing was added: {error}")
             return
@@ -133,7 +133,7 @@ class JobAdds:
         fence = Fence(lock_key, attempt.token)
         self._ready.append(_Request(question, nodes, fence))
 
-    async def _nodes_of(self, request: bytes) -> list[NewNode]:
+    async def _nodes_of(self, request: bytes, job_id: bytes) -> list[NewNode]:
         if len(request) > 2 * MOST_BYTES:
             message = f"a request of {len(request)} bytes, the limit is {MOST_BYTES}"
             raise UsageError(message)
@@ -146,11 +146,13 @@ class JobAdds:
             message = "a request must be a list of jobs"
             raise UsageError(message)
         await _put_data_in(roots, data)
-        self._check_queues(roots)
+        own = Parent(job_id.decode(errors="replace"), self._keys.queue)
+        self._check_queues(roots, own)
         drafts = plan_of(roots, prefix=self._keys.prefix, queue_defaults=None)
         return [draft.node() for draft in drafts]
 
-    def _check_queues(self, level: list[Any]) -> None:
+    def _check_queues(self, level: list[Any], own: Parent) -> None:
+        """Refuse queues that are not granted, also those of parents but for the ``own`` job."""
         allowed = self._allowed
         while level:
             for node in level:
@@ -163,7 +165,21 @@ class JobAdds:
                         "it with Policy(add_to=[…]) or --add-to"
                     )
                     raise UsageError(message)
+                parent = (node.get("opts") or {}).get("parent")
+                if allowed is not None and isinstance(parent, Parent):
+                    _check_parent(parent, own, allowed)
             level = [child for node in level for child in node.get("children") or ()]
+
+
+def _check_parent(parent: Parent, own: Parent, allowed: frozenset[str]) -> None:
+    """Refuse to have jobs of queues that are not granted wait; a job's own children are its own."""
+    is_own = (parent.id, parent.queue) == (own.id, own.queue)
+    if not is_own and parent.queue not in allowed:
+        message = (
+            f"the policy does not let jobs make those of queue {parent.queue!r} wait: grant it "
+            "with Policy(add_to=[…]) or --add-to"
+        )
+        raise UsageError(message)
 
 
 async def _put_data_in(roots: list[Any], data: memoryview) -> None:

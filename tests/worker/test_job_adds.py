@@ -64,6 +64,10 @@ def children(job):
         raise WaitingChildrenError
     return list(job.children_values().values())
 
+def adopt(job):
+    parent = Parent(job.data["id"], job.data["of"])
+    return job.queue(job.data["to"]).add("n", {}, parent=parent).id
+
 def wrong(job):
     job.queue(job.data["to"]).add("n", {}, **{job.data["option"]: job.data["value"]})
 
@@ -264,6 +268,28 @@ def test_strict_adds_only_where_it_was_granted(
                 await at.outcome("one", policy=Policy("strict", add_to=add_to))
             assert await at.other_jobs() == []
             await at.outcome("one", policy=Policy("strict", add_to=[at.other]))
+            assert len(await at.other_jobs()) == 1
+
+    run_async(main())
+
+
+def test_strict_makes_no_job_wait_of_a_queue_that_was_not_granted(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """A parent waits for its children: that is a write to its queue."""
+
+    async def main() -> None:
+        async with scene(server_url, queue_name, tmp_path) as at:
+            third = f"{queue_name}-third"
+            async with Queue(third, at.url) as queue:
+                victim = await queue.add("n", {})
+            data = {"id": victim.id, "of": third}
+            with pytest.raises(JobFailed, match="wait"):
+                await at.outcome("adopt", data, policy=Policy("strict", add_to=[at.other]))
+            assert await at.other_jobs() == []
+            assert not await at.client.exists(f"bull:{third}:{victim.id}:dependencies")
+            both = Policy("strict", add_to=[at.other, third])
+            await at.outcome("adopt", data, policy=both)
             assert len(await at.other_jobs()) == 1
 
     run_async(main())
