@@ -10,6 +10,7 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandboxq.child import chance
 from sandboxq.child.failure import stack_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,20 @@ def load_processor(spec: str) -> Processor:
     is_async = is_coroutine_function(function)
     setup, teardown = (_hook(module, name, is_async=is_async) for name in ("setup", "teardown"))
     return Processor(function, setup, teardown, is_async)
+
+
+def load_alone(spec: str) -> Processor:
+    """Import the processor where no other child has its copy: one child, one interpreter.
+
+    What the import seeds (``default_rng(42)``) would be the same in each of them.
+
+    Raises:
+        LoadFailed: as ``load_processor``.
+    """
+    processor = load_processor(spec)
+    chance.note_generators()
+    chance.reseed()
+    return processor
 
 
 def see_sources(spec: str) -> None:

@@ -119,7 +119,7 @@ def live_alone(fds: Sequence[int], spec: str, settings: Sequence[Any]) -> None:
         capture = output.Capture(link)
         output.install(capture)
         try:
-            processor = loader.load_processor(spec)
+            processor = loader.load_alone(spec)
         except loader.LoadFailed as error:
             loop.report_failed_start(link, "starting an interpreter", error)
             return

@@ -91,7 +91,7 @@ def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | N
         _tell(control, _refusal(error))
         os._exit(REFUSED)
     if processor.is_async:
-        from sandboxq.child import chance  # noqa: F401, PLC0415 - for the children to inherit
+        from sandboxq.child import async_loop as _  # noqa: F401, PLC0415 - for the children to inherit
     loaded = {
         "op": "loaded",
         "threads": len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is not worth its import
@@ -268,7 +268,7 @@ class _Zygote:
             if self._processor is None:
                 loader.see_sources(self._order["processor"])  # or the policy would hide them
             plan.follow(order["steps"])
-            processor = self._processor or loader.load_processor(self._order["processor"])
+            processor = self._processor or loader.load_alone(self._order["processor"])
         except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator hears it
             loop.report_failed_start(link, "starting a child", error)
             return

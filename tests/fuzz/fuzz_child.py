@@ -38,6 +38,7 @@ def fuzz(seconds: float, seed: int) -> list[str]:
     found: list[str] = []
     deadline = time.monotonic() + seconds
     rng = random.Random(seed)
+    gc.freeze()  # what is there already: collecting it again each round is no turn of the pool's
     while time.monotonic() < deadline and not found:
         # Who shares a process with the job before can be harmed by what that has left there.
         policy = rng.choice(
@@ -48,6 +49,7 @@ def fuzz(seconds: float, seed: int) -> list[str]:
             )
         )
         found = event_loop.run(_campaign(rng, policy, min(deadline, time.monotonic() + 20)))
+    gc.unfreeze()
     return found
 
 

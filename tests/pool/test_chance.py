@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
@@ -50,11 +52,19 @@ def process(job):
 """
 
 
-def test_children_do_not_draw_the_same(tmp_path: Path) -> None:
+# A fork copies one thread only: after this import each child imports for itself.
+_STARTS_A_THREAD = """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("before", ["", _STARTS_A_THREAD], ids=["one import", "an import each"])
+def test_children_do_not_draw_the_same(tmp_path: Path, before: str) -> None:
     """Also those that replace others."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _DRAWS), size=3) as desk:
+        async with open_pool(processor_file(tmp_path, before + _DRAWS), size=3) as desk:
             calls = [desk.submit({}) for _ in range(6)]
             for call in calls:
                 await desk.outcome(call)

@@ -90,7 +90,8 @@ def test_junk_among_the_messages_of_the_import_is_passed_over(
     """An import that writes to every descriptor hits ours too: said in the log, and no more."""
     text = """
 import os
-for fd in range(3, 50):
+for fd in map(int, os.listdir('/proc/self/fd')):
+    if fd < 3: continue
     try: os.write(fd, b"junk")
     except OSError: pass
 def process(job): return "fine"
