@@ -11,19 +11,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import async_stacks, job_loop
+from sandboxq.child import async_stacks, job_loop, remains
 from sandboxq.child.async_questions import AsyncQuestions
 from sandboxq.child.class_names import class_name
 from sandboxq.child.frames import (
     CALL,
     CALLS,
     IS_ASYNC,
+    LEFT,
     PING,
     PONG,
     READY,
     RETIRE,
     STACKS,
     decode_calls,
+    encode_left,
 )
 from sandboxq.child.held import Granted, HeldInTurn
 from sandboxq.child.job import Job
@@ -36,7 +38,16 @@ from sandboxq.child.loop import (
     tell_failure,
     tell_value,
 )
-from sandboxq.child.steps import in_steps, task_factory
+from sandboxq.child.steps import (
+    OF_DESK,
+    OF_SETUP,
+    JobTask,
+    LoopIsShared,
+    cancel_as,
+    in_steps,
+    job_task,
+    task_factory,
+)
 from sandboxq.child.usage import TurnMeter
 
 if TYPE_CHECKING:
@@ -49,19 +60,24 @@ if TYPE_CHECKING:
     from sandboxq.child.loop import Settings
     from sandboxq.child.mark import Mark
 
+# So long may code that is to end go on: it may have a connection to close.
+_END_SECONDS = 2.0
+_CANCELLED = "the job's own code cancelled its task, or what it waited for"
+
 
 def live_async(
     link: Link, processor: Processor, settings: Settings, capture: output.Capture
 ) -> None:
     """Run calls on an event loop until the coordinator retires this child or is gone."""
     with asyncio.Runner(loop_factory=job_loop.loop_class()) as runner:
-        loop = runner.get_loop()
+        loop: Any = runner.get_loop()
         asyncio.set_event_loop(loop)
-        desk = _Desk(link, processor, settings, capture)
+        desk = _Desk(loop, link, processor, settings, capture)
+        loop.may_cancel, loop.on_exit = desk.may_cancel, desk.on_exit
         try:
-            job_loop.run_until_done(loop, loop.create_task(desk.serve()))
+            job_loop.run_until_done(loop, job_task(desk.serve(), loop, OF_DESK))
         finally:
-            desk.hang_up(loop)
+            desk.hang_up()
             asyncio.set_event_loop(None)
 
 
@@ -69,14 +85,21 @@ class _Desk:
     """Takes calls in, runs them as tasks, and stops reading while all seats are taken."""
 
     def __init__(
-        self, link: Link, processor: Processor, settings: Settings, capture: output.Capture
+        self,
+        loop: Any,
+        link: Link,
+        processor: Processor,
+        settings: Settings,
+        capture: output.Capture,
     ) -> None:
+        self._loop = loop
         self._link = link
         self._processor = processor
         self._settings = settings
         self._capture = capture
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._started: dict[int, set[asyncio.Task[Any]]] = {}  # by jobs, besides their own
+        self._strays: dict[asyncio.Task[Any], float] = {}  # that are to end, and until when
         self._failed: dict[int, BaseException] = {}  # jobs whose other tasks have ended them
         self._retired = asyncio.Event()
         self._leftovers: Leftovers | None = None
@@ -85,16 +108,18 @@ class _Desk:
 
     async def serve(self) -> None:
         """Set up, answer calls, tear down."""
+        link, loop = self._link, self._loop
+        factory = task_factory(link.mark.words, loop.factories, self._on_started, self.on_exit)
+        loop.set_task_factory(factory)
         try:
             await _call_hook(self._processor.setup)
         except BaseException as error:  # noqa: BLE001 - user code; whatever it is, the coordinator hears it
             report_failed_start(self._link, "setup()", error)
             return
-        self._link.send(READY, 0, detail=IS_ASYNC, usage=self._link.meter.read())
-        link, loop = self._link, asyncio.get_running_loop()
+        link.send(READY, 0, detail=IS_ASYNC, usage=link.meter.read())
         loop.add_reader(link.cancels.fileno(), self._on_cancel)
         link.cancels.on_question = partial(_echo_soon, loop, link.mark)
-        loop.set_task_factory(task_factory(link.mark.words, self._on_started, self._on_exit))
+        loop.set_task_factory(factory)  # setup() may have set another
         if link.has_pipes:  # else the threads are those of the coordinator's process
             job_loop.keep_context(link.mark.words)
         link.questions = AsyncQuestions(
@@ -125,19 +150,22 @@ class _Desk:
             link.held = None  # its view of the mark would keep that from being closed
             held.flush()
 
-    def hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
+    def hang_up(self) -> None:
         """Hear nobody any more: what is left of the tasks is only to be cancelled."""
-        for end in (self._link, self._link.answers, self._link.cancels):
-            loop.remove_reader(end.fileno())
+        link = self._link
+        if self._strays and link.has_pipes:
+            link.leave()  # they do not heed that
+        for end in (link, link.answers, link.cancels):
+            self._loop.remove_reader(end.fileno())
 
     def _read_on(self) -> None:
         if not self._is_reading:
-            asyncio.get_running_loop().add_reader(self._link.fileno(), self._on_readable)
+            self._loop.add_reader(self._link.fileno(), self._on_readable)
             self._is_reading = True
 
     def _read_no_more(self) -> None:
         if self._is_reading:
-            asyncio.get_running_loop().remove_reader(self._link.fileno())
+            self._loop.remove_reader(self._link.fileno())
             self._is_reading = False
 
     def _on_readable(self) -> None:
@@ -166,7 +194,7 @@ class _Desk:
                 self._begin(number, each, granted)
 
     def _begin(self, seq: int, payload: bytes, granted: Granted | None = None) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(payload, seq, granted))
+        task = job_task(self._run(payload, seq, granted), self._loop, seq)
         self._tasks[seq] = task
         task.add_done_callback(partial(self._on_done, seq, granted))
         if len(self._tasks) >= self._settings.concurrency:
@@ -181,19 +209,54 @@ class _Desk:
         else:
             task.cancel("its job has ended")
 
-    def _on_exit(self, seq: int, error: BaseException) -> None:
-        """Fail the job one of whose tasks wants the process to exit: others run in it."""
+    def on_exit(self, seq: int, error: BaseException) -> None:
+        """Fail the job that wants to end the process, or what is others' in it."""
+        if seq in self._tasks and seq not in self._failed:
+            self._failed[seq] = error
+            self._loop.call_soon(self._end, seq, f"a task of the job raised {class_name(error)}")
+            self._loop.call_later(_END_SECONDS, self._insist, seq, self._tasks[seq])
+
+    def _end(self, seq: int, message: str) -> None:
         task = self._tasks.get(seq)
         if task is not None:
-            self._failed[seq] = error
-            task.cancel(f"a task of the job raised {class_name(error)}")
+            cancel_as(seq, task, message)
+
+    def _insist(self, seq: int, task: JobTask) -> None:
+        """End a job that has failed and goes on, with this child: its neighbours go back."""
+        if self._tasks.get(seq) is task:
+            started = time.perf_counter_ns()
+            self._tell_failure(seq, self._failed[seq], started, ends_child=True)
+
+    def may_cancel(self, caller: int, task: JobTask) -> bool:
+        """Tell whether code of the job ``caller`` (0: of nobody knows whom) may cancel a task.
+
+        Raises: LoopIsShared, in the job, when it is another job's.
+        """
+        is_job = self._tasks.get(task.call) is task or task.call == OF_DESK
+        if caller not in self._tasks:
+            return not is_job
+        if task.call == OF_SETUP:
+            self._loop.call_soon(self._cancel_of_setup, caller, task)
+            return False
+        if not is_job and task.call not in self._tasks:
+            return True
+        error = LoopIsShared("the job would have cancelled a task of another job, beside it")
+        self.on_exit(caller, error)
+        if self._link.mark.running() == caller:
+            raise error
+        return False
+
+    def _cancel_of_setup(self, caller: int, task: JobTask) -> None:
+        """Cancel what setup() has started, but not for a job that would cancel all there is."""
+        if caller not in self._failed:
+            asyncio.Task.cancel(task)
 
     def _on_cancel(self) -> None:
         """Raise CancelledError in the jobs that are to end."""
         for seq in self._link.cancels.read():
             task = self._tasks.get(seq)
             if task is not None and self._link.cancels.tell(seq):
-                task.cancel("the job was cancelled")
+                cancel_as(seq, task, "the job was cancelled")
 
     def _tell_stacks(self) -> None:
         for seq, text in async_stacks.stacks_of(self._tasks).items():
@@ -203,15 +266,20 @@ class _Desk:
     def _on_done(self, seq: int, granted: Granted | None, task: asyncio.Task[None]) -> None:
         del self._tasks[seq]
         for stray in self._started.pop(seq, ()):
-            stray.cancel("its job has ended")
+            self._strays[stray] = self._loop.time() + _END_SECONDS
+            stray.add_done_callback(self._strays.pop)
+            cancel_as(seq, stray, "its job has ended")
+        if self._loop.forget(seq):
+            self._link.answer(LEFT, 0, encode_left(1), detail=remains.SETTINGS)
         # Cancelled before its first step, it has said nothing, and taken no token.
         if task.cancelled() and (granted is None or granted.may_begin(seq)):
             error = self._failed.pop(seq, asyncio.CancelledError())
             self._tell_failure(seq, error, time.perf_counter_ns())
         if not self._retired.is_set():
             self._read_on()
+        self._failed.pop(seq, None)
         if self._leftovers is not None and self._look_timer is None:
-            self._look_timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+            self._look_timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
         """Look for what jobs have left: for all of it while none runs."""
@@ -221,9 +289,19 @@ class _Desk:
             self._leftovers.look_beside_jobs()
         else:
             self._leftovers.look()
+        self._look_for_strays(self._leftovers)
         if self._leftovers.must_leave:
             self._read_no_more()
             self._retired.set()
+
+    def _look_for_strays(self, leftovers: Leftovers) -> None:
+        if not self._strays:
+            return
+        late = sum(until < self._loop.time() for until in self._strays.values())
+        if late:
+            leftovers.leave_for(remains.TASKS, late)
+        elif self._look_timer is None:
+            self._look_timer = self._loop.call_later(_END_SECONDS, self._look)
 
     async def _run(self, payload: bytes, seq: int, granted: Granted | None) -> None:
         if granted is not None and not granted.may_begin(seq):
@@ -240,6 +318,8 @@ class _Desk:
             returned = await self._processor.function(job)
             value = result_from(job.with_parts(returned), self._link, settings)
         except BaseException as error:  # noqa: BLE001 - around the processor
+            if isinstance(error, asyncio.CancelledError) and not error.args:
+                error.args = (_CANCELLED,)
             self._tell_failure(seq, self._failed.pop(seq, error), started)
             return
         if seq in self._failed:
@@ -247,9 +327,18 @@ class _Desk:
             return
         tell_value(self._link, seq, value, capture=self._capture, started=started)
 
-    def _tell_failure(self, seq: int, error: BaseException, started: int) -> None:
-        settings, capture = self._settings, self._capture
-        tell_failure(self._link, seq, error, settings=settings, capture=capture, started=started)
+    def _tell_failure(
+        self, seq: int, error: BaseException, started: int, *, ends_child: bool = False
+    ) -> None:
+        tell_failure(
+            self._link,
+            seq,
+            error,
+            settings=self._settings,
+            capture=self._capture,
+            started=started,
+            ends_child=ends_child,
+        )
 
 
 def _echo_soon(loop: asyncio.AbstractEventLoop, mark: Mark, number: int) -> None:

@@ -63,6 +63,7 @@ OUT_OF_MEMORY = 4  # a failure by MemoryError; the child leaves after it
 TOO_LARGE = 8  # a failure by a message above MESSAGE_LIMIT
 CANCEL_TOLD = 32  # the job's code was told that it is to end: what it returns is no result
 HAS_BLOB = 64  # a DONE whose value refers to arrays and bytes in the arena
+ENDS_CHILD = 128  # a failure of a job that goes on and cannot be ended; the child leaves after it
 HAS_OUTPUT = 16  # the job left text in the pipes: read them before the outcome is told
 
 # ── detail of READY ──

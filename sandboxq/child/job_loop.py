@@ -1,6 +1,6 @@
 """The event loop that jobs share, kept from a job that would end it for the others.
 
-job ──► sys.exit in a task of its own, loop.stop ──► that job fails, the loop goes on
+job ──► sys.exit, loop.stop, loop.shutdown_…         ──► that job fails, the loop goes on
 ──► os._exit                                  ──► the mark says whose code it was
 ──► threads, executors                        ──► their lines are the job's
 """
@@ -8,20 +8,28 @@ job ──► sys.exit in a task of its own, loop.stop ──► that job fails,
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.thread import _worker  # told by what it runs
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.child.class_names import class_name
 from sandboxq.child.mark import RUNNING
 from sandboxq.child.output import running_call
-from sandboxq.child.steps import LoopStopped, is_unwinding
+from sandboxq.child.own_settings import OwnSettings
+from sandboxq.child.steps import LoopIsShared, is_unwinding
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from typing import NoReturn
+
+    from sandboxq.child.steps import JobTask
+
+# The attribute of a SystemExit that says in which call sys.exit was called.
+_CALL = "_sandboxq_call"
 
 
 def loop_class() -> type[asyncio.AbstractEventLoop]:
@@ -32,22 +40,43 @@ def loop_class() -> type[asyncio.AbstractEventLoop]:
     except ImportError:
         from asyncio import SelectorEventLoop as base  # noqa: N813, PLC0415 - as above
 
-    class JobLoop(base):  # type: ignore[misc]  # one of two
-        """Refuses to be stopped by a job."""
+    class JobLoop(OwnSettings, base):  # type: ignore[misc]  # one of two
+        """Refuses to be ended by a job."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_cancel: Callable[[int, JobTask], bool] = _may_cancel_all
 
         def stop(self) -> None:
-            if running_call():
-                message = "the job would have stopped the event loop that others run in"
-                raise LoopStopped(message)
+            self._refuse("stopped the event loop")
             super().stop()
+
+        async def shutdown_asyncgens(self) -> None:
+            self._refuse("closed all asynchronous generators of the event loop")
+            await super().shutdown_asyncgens()
+
+        async def shutdown_default_executor(self, *timeout: Any, **more: Any) -> None:
+            self._refuse("shut down the executor of the event loop")
+            await super().shutdown_default_executor(*timeout, **more)
+
+        def _refuse(self, what: str) -> None:
+            call = running_call()
+            if call:
+                error = LoopIsShared(f"the job would have {what} that others run in")
+                self.on_exit(call, error)
+                raise error
 
     return JobLoop
 
 
-def run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+def _may_cancel_all(_caller: int, _task: JobTask) -> bool:
+    return True
+
+
+def run_until_done(loop: Any, task: asyncio.Task[None]) -> None:
     """Run a task to its end, whatever a callback of a job raises meanwhile.
 
-    Which job a callback was of nobody can tell any more; those of tasks never come here.
+    Whose callback it was nobody can tell, but of what ``sys.exit`` raised; tasks never come here.
     """
     while not task.done():
         try:
@@ -55,8 +84,12 @@ def run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) ->
         except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
             if task.done() or is_unwinding(error):
                 raise
-            context = {"message": f"a callback of a job raised {error!r}: it was ignored"}
-            loop.call_exception_handler(context)
+            call = vars(error).get(_CALL)
+            if call:
+                loop.on_exit(call, error)
+                continue
+            message = f"a callback of a job raised {class_name(error)}: it was ignored"
+            loop.default_exception_handler({"message": message, "exception": error})
     task.result()
 
 
@@ -67,6 +100,7 @@ def keep_context(words: memoryview[int]) -> None:
     from its neighbours by them, also from a callback.
     """
     start, submit, leave = threading.Thread.start, ThreadPoolExecutor.submit, os._exit
+    sys.exit = _exit_as_job
 
     def start_in_context(thread: threading.Thread) -> None:
         if running_call() and getattr(thread, "_target", None) is not _worker:
@@ -85,6 +119,13 @@ def keep_context(words: memoryview[int]) -> None:
     threading.Thread.start = start_in_context  # type: ignore[assignment, method-assign]
     ThreadPoolExecutor.submit = submit_in_context  # type: ignore[assignment, method-assign]
     os._exit = leave_as_job
+
+
+def _exit_as_job(status: Any = None, /) -> NoReturn:
+    """Exit the interpreter by raising SystemExit(status), which knows whose it is."""
+    error = SystemExit(status)
+    setattr(error, _CALL, running_call())
+    raise error
 
 
 def _in_context(function: Callable[..., Any]) -> Callable[..., Any]:

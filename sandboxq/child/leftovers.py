@@ -158,6 +158,10 @@ class Leftovers:
         self._due = max(self._due, ended - _BURST * interval) + interval
         self._is_behind = self._may_have_limits = False
 
+    def leave_for(self, kind: int, count: int) -> None:
+        """Have this child replaced for what somebody else has found."""
+        self._look(lambda seq: self._tell(seq, kind, count, leaves=True), 0)
+
     def look_beside_jobs(self) -> None:
         """Look for what is not that of jobs that run, as far as it must not grow without end."""
         self._look(self._look_at_growth, 0)

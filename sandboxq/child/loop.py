@@ -17,6 +17,7 @@ from sandboxq.child.frames import (
     CALLS,
     CANCEL_TOLD,
     DONE,
+    ENDS_CHILD,
     FAILED,
     HAS_BLOB,
     HAS_OUTPUT,
@@ -246,6 +247,7 @@ def tell_failure(
     settings: Settings,
     capture: output.Capture,
     started: int,
+    ends_child: bool = False,
 ) -> None:
     """Answer a call with what its processor raised; after a MemoryError, leave.
 
@@ -275,12 +277,13 @@ def tell_failure(
     most = link.budgets.failure_text
     failure = failure_from(error, memory=settings.memory, policy=settings.policy, most=most)
     del error
-    flags = failure.flags & ~link.withheld | _end(link, seq, capture)
+    more = ENDS_CHILD if ends_child else 0
+    flags = (failure.flags | more) & ~link.withheld | _end(link, seq, capture)
     payload = encode_failure(failure.reason, failure.stack, failure.cause)
     usage = link.meter.read(microseconds)
     link.answer(FAILED, seq, payload, flags=flags, microseconds=microseconds, usage=usage)
     link.meter.start_peak_anew()
-    if flags & OUT_OF_MEMORY:
+    if flags & (OUT_OF_MEMORY | ENDS_CHILD):
         os._exit(0)
 
 

@@ -24,6 +24,8 @@ from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child.frames import LINE, LOGGING, MARK, STDERR, STDOUT, STREAMS, TEXT
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from sandboxq.child.link import Link
 
 # More than anyone reads; a flood above it costs the coordinator and Redis nothing. The coordinator
@@ -48,6 +50,16 @@ _running: ContextVar[int] = ContextVar("sandboxq_running", default=0)
 def running_call() -> int:
     """Return the call that this asyncio task belongs to; 0 outside a job."""
     return _running.get()
+
+
+def enter_call(seq: int) -> Token[int]:
+    """Have what is done from now on, in this context, belong to the call ``seq``."""
+    return _running.set(seq)
+
+
+def leave_call(before: Token[int]) -> None:
+    """Undo that."""
+    _running.reset(before)
 
 
 class Capture:

@@ -17,6 +17,7 @@ NAMES = (
     "other settings of the interpreter",
     "other standard streams",
     "memory",
+    "tasks",
 )
 (
     PROCESSES,
@@ -32,7 +33,9 @@ NAMES = (
     SETTINGS,
     STREAMS,
     MEMORY,
+    TASKS,
 ) = range(len(NAMES))
+_COUNTED = (PROCESSES, SCRATCH, DESCRIPTORS, THREADS, TASKS)
 # Set in the detail of a LEFT frame: the child leaves, for this cannot be undone.
 LEAVES = 128
 
@@ -42,4 +45,4 @@ def text_of(kind: int, count: int) -> str:
     name = NAMES[kind] if kind < len(NAMES) else "something"
     if kind == MEMORY:
         return f"{count >> 20} MB of memory"
-    return f"{count} {name}" if kind in (PROCESSES, SCRATCH, DESCRIPTORS, THREADS) else name
+    return f"{count} {name}" if kind in _COUNTED else name

@@ -15,7 +15,7 @@ from sandboxq.budgets import Budgets
 from sandboxq.child import interrupts, loader, loop, output
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
-from sandboxq.child.frames import CALL, OUT_OF_MEMORY, PING, PONG, RETIRE
+from sandboxq.child.frames import CALL, ENDS_CHILD, OUT_OF_MEMORY, PING, PONG, RETIRE
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
 from sandboxq.child.usage import ThreadMeter
@@ -34,7 +34,8 @@ class SeatLink(Link):
     """The thread's end of its sockets; it owns its descriptors."""
 
     has_pipes = False
-    withheld = OUT_OF_MEMORY  # a process would leave after it; a thread has nothing to give back
+    # A process would leave after these; a thread has nothing to give back.
+    withheld = OUT_OF_MEMORY | ENDS_CHILD
 
     def __init__(self, fds: Sequence[int]) -> None:
         """Take over socket, mark, pipe of cancelled calls, socket of answers, arena."""

@@ -12,6 +12,7 @@ from sandboxq.child.frames import (
     CANCEL_TOLD,
     DATA,
     DONE,
+    ENDS_CHILD,
     FAILED,
     HAS_BLOB,
     HAS_OUTPUT,
@@ -294,10 +295,10 @@ class Reception:
             delay.succeed()
         if pool.circuit.is_troubled and not flags & OUT_OF_MEMORY:
             pool.circuit.succeed()
-        if flags & OUT_OF_MEMORY:
+        if flags & (OUT_OF_MEMORY | ENDS_CHILD):
             # It leaves by itself, and other jobs of it go back: this one alone is to blame.
             child.victim = call
             pool.crew.leave(child)
-            if child.left:  # by jobs before it: it runs again, elsewhere
+            if child.left and flags & OUT_OF_MEMORY:  # by jobs before it: it runs again, elsewhere
                 outcome = HandedBack(was_started=True, is_neighbour=True)
         pool.tell(call, outcome, seconds)
