@@ -9,7 +9,6 @@ from sandboxq.child.output import running_call
 from sandboxq.child.steps import JobTask, is_unwinding
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     Handler = Callable[[Any, dict[str, Any]], object]
@@ -30,7 +29,7 @@ class OwnSettings:
         """No job has set anything."""
         super().__init__()
         self._setters: set[int] = set()
-        self.factories: dict[int, Callable[..., asyncio.Task[Any]]] = {}
+        self.factories: dict[int, Callable[..., Any]] = {}
         self.on_exit: Callable[[int, BaseException], None] = _ignore
         self._handlers: dict[int, Handler | None] = {}
         self._executors: dict[int, Any] = {}
