@@ -116,6 +116,7 @@ def test_any_exception_ends_its_future(server_url: str, queue_name: str) -> None
 
     async def main() -> None:
         async with SandboxExecutor(queue_name, server_url, secret=SECRET) as executor:
+            assert await executor.run(len, "abc") == 3  # the worker has started
             for function in FAILING:
                 for attempt in (
                     executor.run(function),

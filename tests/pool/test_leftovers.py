@@ -253,6 +253,10 @@ def test_pools_of_processes_go_and_can_be_made_again(processor: Path) -> None:
     async def main() -> None:
         before = shared_memory()
         async with open_pool(processor, policy="limits") as desk:
+
+            async def nothing_runs() -> bool:
+                return left_running(desk) == []
+
             for _ in range(3):
                 await desk.value(["multi"])
                 assert await desk.value(["pid"])
