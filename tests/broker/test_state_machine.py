@@ -46,7 +46,7 @@ ALL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blo
 def test_a_queue_behaves_as_its_model(machine: type[OperatedQueueMachine]) -> None:
     """Whatever is done to a queue, in whatever order, it is where the rules say."""
     run_state_machine_as_test(
-        machine, settings=settings(ALL, max_examples=60, stateful_step_count=60, derandomize=True)
+        machine, settings=settings(ALL, max_examples=30, stateful_step_count=60, derandomize=True)
     )
 
 
