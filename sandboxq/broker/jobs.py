@@ -147,9 +147,10 @@ async def jobs_of_keys(broker: Broker, job_keys: Sequence[str], *, near: str) ->
     jobs: dict[str, Job] = {}
     for first in range(0, len(job_keys), _HASHES_PER_TRIP):
         trip = job_keys[first : first + _HASHES_PER_TRIP]
-        hashes = await broker.pipeline([("HGETALL", key) for key in trip])
-        for key, reply in zip(trip, hashes, strict=True):
-            fields = _pairs(reply)
+        # Of each its hash alone, or none, where HGETALL would fail for all.
+        replies = await broker.scripts(load("families"), [((key,), (0,)) for key in trip])
+        for key, ((flat, *_),) in zip(trip, replies, strict=True):
+            fields = _pairs(flat)
             if b"name" in fields:
                 with contextlib.suppress(UsageError):  # no key of a queue that can be one
                     keys, job_id = keys_from_job_key(key, near)

@@ -208,10 +208,8 @@ class Claims:
         self._start([attempt for attempt in attempts if not attempt.job.scheduler_id])
         try:
             await self._scheduler_keeper.advance([attempt.job for attempt in scheduled])
-        except BrokerUnavailable:
-            # Unstarted: whoever claims them next keeps their schedulers going.
-            self._hand_back(scheduled)
         except BaseException:
+            # Unstarted: whoever claims them next keeps their schedulers going.
             self._hand_back(scheduled)
             raise
         else:

@@ -102,6 +102,7 @@ class JobAdds:
         try:
             results = await add_flows(self._broker, flows, now_ms=await self._broker.now_ms())
         except BrokerUnavailable:
+            self._most = max(1, len(batch) // 2)
             raise
         except Exception as error:  # noqa: BLE001 - one of many may be the cause: fewer, then alone
             self._most = max(1, len(batch) // 2)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sandboxq.broker.extend import extend
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.telemetry import HeartbeatSent, LocksLost
 from sandboxq.worker.attempt import AttemptState
 from sandboxq.worker.lost_claims import claimed_under
+from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
 
+T = TypeVar("T")
 
 # The part of a lock's time for which the answer to a renewal is waited for, but not less seconds.
 _SILENCE = 0.25
 _LEAST_SILENCE = 1.0
-
-
 # What is in the pool for so many beats has begun: what only waits there goes back sooner.
 _BEGUN_BEATS = 5
 
@@ -57,6 +57,7 @@ class LockKeeper:
         # Long before the locks run out another connection is tried.
         self._silence = max(_LEAST_SILENCE, self._settings.lock_duration * _SILENCE)
         self._last_beat = 0.0
+        self._seldom = Seldom()
         # At how many beats each has run: ids and tokens, for what has ended must not be kept.
         self._beats: dict[tuple[bytes, bytes], int] = {}
 
@@ -111,21 +112,30 @@ class LockKeeper:
         self._beats = {name: self._beats.get(name, 0) + 1 for name in names}
         begun = [job_id for (job_id, _), beats in self._beats.items() if beats == _BEGUN_BEATS]
         if begun:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._silence):
-                    await self._broker.command("SREM", self._keys.ahead, *begun)
+            await self._aside(self._broker.command("SREM", self._keys.ahead, *begun))
 
     async def _found_in_transit(self) -> list[tuple[bytes, bytes, int | bytes]]:
         tokens = self._in_transit()
         if not tokens:
             return []
+        found = await self._aside(claimed_under(self._context, tokens))
+        return [(job_id, token, b"") for job_id, token in (found or {}).items()]
+
+    async def _aside(self, asking: Awaitable[T]) -> T | None:
+        """Return what is answered, None where Redis is silent or refuses: locks go before that.
+
+        Raises: BrokerUnavailable.
+        """
         try:
-            # What is held must not wait for a connection that is silent.
             async with asyncio.timeout(self._silence):
-                found = await claimed_under(self._context, tokens)
+                return await asking
         except TimeoutError:
-            return []
-        return [(job_id, token, b"") for job_id, token in found.items()]
+            return None
+        except BrokerUnavailable:
+            raise
+        except QueueError as error:
+            self._seldom.warn("what goes along with the renewal of locks was refused", error)
+            return None
 
     def _drop(self, lost: list[bytes], tokens: dict[bytes, bytes]) -> None:
         # An attempt that was settled, or whose outcome is on its way, has not lost its lock but

@@ -54,7 +54,7 @@ SETTLED = 0
 PENDING_CHILDREN = -4
 FAILED_CHILDREN = -9
 # A user of Redis who lacks a permission: no fault of a row. Scripts have words of their own for it.
-_NOT_PERMITTED = re.compile(r"NOPERM|no permissions to|ACL failure")
+_NOT_PERMITTED = re.compile(r"NOPERM|no permissions to|ACL failure|executing the script can't")
 # Seconds until outcomes are sent again that this user may not write.
 _PERMISSION_DELAY = 1.0
 _REASONS = {
@@ -248,7 +248,6 @@ class Settler:
             raise
         except Exception as error:  # noqa: BLE001 - of many rows one may be the cause: see below
             if _NOT_PERMITTED.search(str(error)):
-                self._unsure = None
                 self._seldom.warn("this user may not write outcomes, which are kept", error)
                 await asyncio.sleep(_PERMISSION_DELAY)
                 return
@@ -283,7 +282,7 @@ class Settler:
         except BrokerUnavailable:
             raise
         except QueueError as error:
-            _log.warning("what was settled before the connection broke is unknown: %s", error)
+            self._seldom.warn("what was settled before is unknown", error)
             return [None] * len(settlements)
 
     def _try_again_or_fail(self, ending: Ending, error: Exception) -> None:

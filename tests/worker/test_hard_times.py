@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandboxq import Queue, Worker
+from sandboxq import Queue, Repeat, Worker
 from sandboxq.broker.connection import Broker
-from sandboxq.telemetry import Event, LocksLost, OutcomesDropped, Telemetry
+from sandboxq.telemetry import BrokerLost, Event, LocksLost, OutcomesDropped, Telemetry
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
+
+if TYPE_CHECKING:
+    import pytest
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 
@@ -45,6 +48,62 @@ def test_outcomes_wait_for_memory(tmp_path: Path, queue_name: str) -> None:
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
     assert not [event for event in events if isinstance(event, OutcomesDropped)]
+
+
+def test_a_scheduler_without_memory_is_waited_for(tmp_path: Path, queue_name: str) -> None:
+    """Its job is claimed, and goes back as the next one cannot be made: not as fast as it goes."""
+    lost: list[Event] = []
+    telemetry = Telemetry()
+    telemetry.subscribe(lost.append, BrokerLost)
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=server.url, procs=1, telemetry=telemetry) as worker,
+        ):
+            await queue.upsert_scheduler("s", Repeat(every=60), name="echo", data={"value": 1})
+            await worker.broker.command("CONFIG", "SET", "maxmemory", 1)
+            run = asyncio.create_task(worker.run())
+
+            async def is_paced() -> bool:
+                return bool(lost)
+
+            await wait_until_async(is_paced)
+            await worker.broker.command("CONFIG", "SET", "maxmemory", 0)
+            await wait_until_async(lambda: _one_has_completed(queue))
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+async def _one_has_completed(queue: Queue) -> bool:
+    return (await queue.counts())["completed"] == 1
+
+
+def test_locks_are_renewed_whatever_goes_along_with_that(
+    server_url: str, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The set of what was claimed ahead is of another type: no reason to stand still."""
+
+    async def is_refused() -> bool:
+        return "goes along with the renewal" in caplog.text
+
+    async def main() -> None:
+        async with (
+            Queue(queue_name, url=server_url) as queue,
+            Worker(queue_name, PROCESSOR, url=server_url, procs=1, lock_duration=2) as worker,
+        ):
+            await worker.broker.command("SET", worker.keys.ahead, "no set")
+            await queue.add("sleep", {"do": "sleep", "seconds": 60})
+            run = asyncio.create_task(worker.run())
+            await wait_until_async(is_refused)
+            worker.kill()
+            await run
+
+    run_async(main())
+    assert "lock keeper" not in caplog.text
 
 
 async def _is_busy(worker: Worker) -> bool:

@@ -45,6 +45,7 @@ end
 local batch = new_batch(queue, now)
 -- Should the job have nowhere to go, it waits on.
 open_outcome(batch.failed)
+call('LLEN', queue.active)
 if not take_from_waiting() then
   return state_of_others()
 end

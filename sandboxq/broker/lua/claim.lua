@@ -53,10 +53,11 @@ local function pop(count)
   return ids
 end
 
--- Puts back what was popped and not started, from one place on. They are at the head of active.
+-- Puts back what was popped and not started, from one place on. They are at the head of active, each
+-- where it is looked for first; how many are before it is unknown where an id was there twice.
 local function put_back(ids, first)
-  call('LTRIM', active, #ids - first + 1, -1)
   for i = #ids, first, -1 do
+    call('LREM', active, 1, ids[i])
     if scores[i] then
       call('ZADD', queue.prioritized, scores[i], ids[i])
     else

@@ -1,10 +1,11 @@
--- Jobs together with the keys of their first children, for drawing a flow (bullmq-wire.md 3.23).
+-- Jobs together with the keys of their first children, for drawing a flow (bullmq-wire.md 3.23). A key
+-- of another type is no job, and names no children.
 --
 -- KEYS     the keys of the jobs, at most about a hundred
 -- ARGV     how many children of each kind; 0: none
 -- Returns  for each job {its hash, then the keys of children: completed, pending, failed with their
 --          parent, ignored}
--- @include call
+-- @include fields
 
 local limit = tonumber(ARGV[1])
 
@@ -13,7 +14,10 @@ local function first_members(scan, key)
   local step = scan == 'HSCAN' and 2 or 1
   local found, cursor = {}, '0'
   repeat
-    local page = call(scan, key, cursor, 'COUNT', limit)
+    local page = try(scan, key, cursor, 'COUNT', limit)
+    if page.err then
+      return {}
+    end
     cursor = page[1]
     for i = 1, #page[2], step do
       if #found == limit then
@@ -27,13 +31,14 @@ end
 
 local function family_of(key)
   if limit == 0 then
-    return { call('HGETALL', key), {}, {}, {}, {} }
+    return { all_fields_of(key), {}, {}, {}, {} }
   end
+  local failed = try('ZRANGE', key .. ':unsuccessful', 0, limit - 1)
   return {
-    call('HGETALL', key),
+    all_fields_of(key),
     first_members('HSCAN', key .. ':processed'),
     first_members('SSCAN', key .. ':dependencies'),
-    call('ZRANGE', key .. ':unsuccessful', 0, limit - 1),
+    failed.err and {} or failed,
     first_members('HSCAN', key .. ':failed'),
   }
 end

@@ -46,18 +46,24 @@ local function check_keys(job)
   job.delay, job.priority = job.delay or 0, job.priority or 0
   local queue = open_queue(job.base)
   check_places(queue, job)
-  call('HLEN', job.key)
+  if call('HLEN', job.key) > 0 and job.parent_key then
+    -- It joins its parent, perhaps with its value.
+    call('ZCARD', job.base .. 'completed')
+    call('HLEN', job.parent_key .. ':processed')
+  end
   -- Whoever waits goes from here.
   call('ZCARD', queue.waiting_children)
   call('LLEN', queue.target)
   if job.de then
     call('STRLEN', job.base .. 'de:' .. job.de.id)
+    call('ZCARD', queue.delayed)
+    call('LLEN', queue.active)
   end
 end
 
--- A ring goes through one whose parent is not of its own tree.
+-- A ring goes through one whose parent is not of its own tree, be it one that was there already.
 local function is_in_ring(job)
-  local key = job.parent_key
+  local key = job.parent_key or fields_of(job.key, 'parentKey')[1]
   for _ = 1, MOST_LEVELS do
     if not key or key == job.key then
       break
@@ -68,11 +74,11 @@ local function is_in_ring(job)
 end
 
 local function refusal(job)
+  if not (job.parent_key and coming[job.parent_key]) and is_in_ring(job) then
+    return -13
+  end
   if not job.parent_key then
     return nil
-  end
-  if not coming[job.parent_key] and is_in_ring(job) then
-    return -13
   end
   if not is_there(job.parent_key) then
     return -5

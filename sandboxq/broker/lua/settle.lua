@@ -164,8 +164,12 @@ local function settle_on()
   end
 end
 
--- What is wrong with the server is wrong with all: the caller is told, keeps them, and tries again.
-local OF_SERVER = { 'OOM ', 'MISCONF ', 'READONLY ', 'NOREPLICAS ', 'MASTERDOWN ', 'CLUSTERDOWN ' }
+-- What is wrong with the server, or this user may not do, is wrong with all: the caller is told, keeps
+-- them, and tries again. Servers before Redis 7.2 have the last words for what is not permitted.
+local OF_SERVER = {
+  'OOM ', 'MISCONF ', 'READONLY ', 'NOREPLICAS ', 'MASTERDOWN ', 'CLUSTERDOWN ', 'NOPERM ',
+  'ACL failure in script', "The user executing the script can't",
+}
 
 local function is_of_server(text)
   for _, word in ipairs(OF_SERVER) do

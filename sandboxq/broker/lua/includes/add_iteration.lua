@@ -11,7 +11,7 @@ local function add_iteration(queue, id, ms, now, job)
   job.opts = string.format('%s,"jobId":%s,"delay":%.0f}', job.opts, cjson.encode(job_id), delay)
   job.timestamp, job.delay, job.rjk = now, delay, id
   call('ZADD', queue.base .. 'repeat', ms, id)
-  call('INCR', queue.base .. 'id')
+  skip_id(queue)
   store_job(queue, job_id, job)
   enqueue(queue, job_id, job)
   return job_id, delay

@@ -6,7 +6,6 @@
 --      not added); of a flow also has_children (it waits for them first) and
 --      is_in_flow (its parents are released when all of the flow has been added)
 --   next_id(queue, count)      take so many ids from the queue's counter; returns the last
---   check_places(queue, job)   fail where there is no list or set for what is added
 -- What a job needs is looked at before it is written anywhere.
 -- @include enqueue
 -- @include attach
@@ -23,21 +22,6 @@ local function next_id(queue, count)
   return last
 end
 
-local function check_places(queue, job)
-  if job.has_children then
-    call('ZCARD', queue.waiting_children)
-  elseif job.delay > 0 then
-    call('ZCARD', queue.delayed)
-  elseif job.priority > 0 then
-    call('ZCARD', queue.prioritized)
-  else
-    call('LLEN', queue.target)
-  end
-  if job.parent_key then
-    call('SCARD', job.parent_key .. ':dependencies')
-  end
-end
-
 local function add_job(queue, job, now)
   job.timestamp = job.timestamp or now
   job.delay = job.delay or 0
@@ -47,8 +31,10 @@ local function add_job(queue, job, now)
     return -5
   end
   check_places(queue, job)
-  local count = next_id(queue, 1)
-  local id = job.id or string.format('%.0f', count)
+  local id = job.id or string.format('%.0f', next_id(queue, 1))
+  if job.id then
+    skip_id(queue)
+  end
   if job.id and call('EXISTS', queue.base .. id) == 1 then
     drop_binary(queue.base, job.binary)
     return attach_duplicate(queue, id, job, now)

@@ -15,12 +15,19 @@ end
 
 local function enqueue_stored_job(queue, deid, next_key, now)
   local stored = fields_of(next_key, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
-  local counter = call('INCR', queue.base .. 'id')
-  local id = stored[4] or string.format('%.0f', counter)
-  call('DEL', next_key)
+  if not stored[1] then
+    -- Nobody has stored a job there.
+    call('DEL', next_key)
+    return
+  end
+  local id = stored[4] or string.format('%.0f', call('INCR', queue.base .. 'id'))
+  if stored[4] then
+    skip_id(queue)
+  end
   if call('EXISTS', queue.base .. id) == 1 then
     -- Somebody has added a job with that id of its own meanwhile: a second place in the queue would
     -- have it run twice.
+    call('DEL', next_key)
     try('XADD', queue.events, '*', 'event', 'duplicated', 'jobId', id)
     return
   end
@@ -29,16 +36,19 @@ local function enqueue_stored_job(queue, deid, next_key, now)
     opts = {}
   end
   local job = {
-    name = stored[1] or '', data = stored[2] or '{}', opts = stored[3] or '{}', timestamp = now,
+    name = stored[1], data = stored[2] or '{}', opts = stored[3] or '{}', timestamp = now,
     delay = whole(opts.delay) or 0, priority = whole(opts.priority) or 0,
     is_lifo = opts.lifo == true,
     parent_key = stored[5], parent = stored[6], rjk = stored[8], deid = deid,
   }
+  -- Where it has no place, it stays stored for the next job that ends.
+  check_places(queue, job)
+  call('DEL', next_key)
   set_deduplication(queue.base .. 'de:' .. deid, id, type(opts.de) == 'table' and opts.de or {})
   store_job(queue, id, job)
   enqueue(queue, id, job)
   if stored[7] then
-    call('SADD', stored[7], queue.base .. id)
+    try('SADD', stored[7], queue.base .. id)
   end
 end
 

@@ -4,6 +4,9 @@
 --   enqueue(queue, id, job)    into delayed, prioritized or wait by job.delay (ms), .priority, .is_lifo;
 --                              .timestamp is when the delay begins; emits `delayed` or `waiting`, and marks
 --   await_children(queue, id, job)  into waiting-children; no marker
+--   check_places(queue, job)   fail where there is no list or set for the job, before anything is written
+--   skip_id(queue)             count a job that has an id of its own, as Node does; a counter that is none
+--                              keeps it from nothing
 -- @include binary
 -- @include markers
 -- @include place
@@ -50,4 +53,23 @@ local function await_children(queue, id, job)
   call('ZADD', queue.waiting_children, job.timestamp, id)
   try('XADD', queue.events, 'MAXLEN', '~', max_events(queue), '*',
     'event', 'waiting-children', 'jobId', id)
+end
+
+local function check_places(queue, job)
+  if job.has_children then
+    call('ZCARD', queue.waiting_children)
+  elseif job.delay > 0 then
+    call('ZCARD', queue.delayed)
+  elseif job.priority > 0 then
+    call('ZCARD', queue.prioritized)
+  else
+    call('LLEN', queue.target)
+  end
+  if job.parent_key then
+    call('SCARD', job.parent_key .. ':dependencies')
+  end
+end
+
+local function skip_id(queue)
+  try('INCR', queue.base .. 'id')
 end

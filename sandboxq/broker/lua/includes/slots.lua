@@ -53,7 +53,8 @@ local function next_slot(prev, every, now, offset, start)
 end
 
 local function free_slot(base, id, ms, every)
-  for slot = ms, ms + MOST_SLOTS * every, every do
+  for i = 0, MOST_SLOTS do
+    local slot = ms + i * every
     if call('EXISTS', base .. iteration_id(id, slot)) == 0 then
       return slot
     end
