@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import itertools
-import logging
 import os
 import threading
 import time
@@ -35,16 +34,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_log = logging.getLogger("sandboxq.executor")
-
-# Jobs and bytes in one add: as many as hold Redis for some milliseconds.
-_BATCH = 100
-_BATCH_BYTES = 4 << 20
-# Jobs that are cancelled at a time.
-_CANCELS = 100
 # How long jobs are kept after their end, in seconds, for results that are read late.
 _KEPT = Keep(age=600.0)
-_SHUT = "its executor was shut down"
 # Characters of a job's name.
 _NAME_LIMIT = 200
 # Decided by the executor itself.

@@ -1,8 +1,8 @@
 """The event loop that jobs share, kept from a job that would end it for the others.
 
-job ──► sys.exit, loop.stop, loop.shutdown_…         ──► that job fails, the loop goes on
-──► os._exit                                  ──► the mark says whose code it was
-──► threads, executors                        ──► their lines are the job's
+job ──► sys.exit, loop.stop, loop.shutdown_…          ──► that job fails, the loop goes on
+    ──► os._exit                                      ──► the mark says whose code it was
+    ──► threads, executors                            ──► their lines are the job's
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ _KEPT_DESCRIPTORS = 16
 # Memory that is worth a word: this part of the grant.
 _SHARE = 8
 _SCRATCH_SECONDS = 0.25
+_TICK_NS = 20_000_000  # with room: ticks are 1 to 10 ms
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _DATA_FIELD = 5  # of /proc/PID/statm
 
@@ -84,8 +85,13 @@ class _CannotClear(Exception):
 class Leftovers:
     """Looks after the jobs of one child, one at a time."""
 
-    def __init__(self, link: Link, *, memory: int | None, may_leave_processes: bool) -> None:
-        """Take what is there now for what is to be there: setup() has run."""
+    def __init__(
+        self, link: Link, *, memory: int | None, scratch: str, may_leave_processes: bool
+    ) -> None:
+        """Take what is there now for what is to be there: setup() has run.
+
+        ``scratch`` is the child's own folder: a TMPDIR that setup() has chosen is others' too.
+        """
         # What a job that runs has done: set by an audit hook, heeded before the answer.
         self.hint = _NO_HINT
         self._due = 0  # when the next look may be, in nanoseconds of perf_counter
@@ -100,7 +106,7 @@ class Leftovers:
         self._limits = limits_now()
         self._threads = Threads()
         self._processes = None if may_leave_processes else Processes()
-        self._scratch = _Scratch(os.environ.get("TMPDIR", "") if memory is not None else "")
+        self._scratch = _Scratch(scratch)
         self._descriptors = _Descriptors()
         self._held = _Memory(memory)
         sys.addaudithook(self._hear)
@@ -254,25 +260,33 @@ class _Scratch:
     """The child's own folder of temporary files."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
         self._fd = -1
         self._seen = 0
         self._kept: set[str] = set()
+        self._tempdir = getattr(sys.modules.get("tempfile"), "tempdir", None)
         if path:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._kept = set(os.listdir(self._fd))  # noqa: PTH208 - by descriptor
-            self._seen = os.fstat(self._fd).st_mtime_ns
+            self._note()
+
+    def _note(self) -> None:
+        """Keep when it was changed last, which nobody can set; not before that is over.
+
+        Before Linux 6.13 changes within one tick of the kernel's clock have the same time.
+        """
+        changed = os.fstat(self._fd).st_ctime_ns
+        self._seen = changed if time.time_ns() - changed > _TICK_NS else 0
 
     def is_changed(self) -> bool:
-        return self._fd >= 0 and os.fstat(self._fd).st_mtime_ns != self._seen
+        return self._fd >= 0 and os.fstat(self._fd).st_ctime_ns != self._seen
 
     def empty(self) -> int:
         """Remove what jobs have left; return how many things lay there. Raises: TimeoutError."""
         count = empty_scratch(self._fd, keep=self._kept, seconds=_SCRATCH_SECONDS)
-        self._seen = os.fstat(self._fd).st_mtime_ns
+        self._note()
         tempfile: Any = sys.modules.get("tempfile")
-        if tempfile is not None and tempfile.tempdir not in (None, self._path):
-            tempfile.tempdir = None  # a job's own place: looked up again
+        if tempfile is not None and tempfile.tempdir != self._tempdir:
+            tempfile.tempdir = self._tempdir  # not a job's own place; None: looked up again
         if count and "multiprocessing.process" in sys.modules:
             process = sys.modules["multiprocessing.process"].current_process()
             process._config.pop("tempdir", None)  # noqa: SLF001 - the folder that it had made is gone
@@ -300,6 +314,7 @@ class _Descriptors:
         """Return how many jobs have left, when they must not stay; 0 while they may."""
         size = self._size()
         if size and size <= self._seen:
+            self._seen = size
             return 0
         if self._must_go(self._new()):
             gc.collect()  # what only a circle of objects holds is nobody's

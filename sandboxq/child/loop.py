@@ -60,6 +60,7 @@ class Settings(NamedTuple):
     max_result: int = MESSAGE_LIMIT
     policy: str = "none"
     budgets: Sequence[float] = DEFAULT_BUDGETS  # as a plain sequence: see Budgets
+    scratch: str = ""  # the folder that was made for its temporary files, if one was
     # Whether what jobs leave is cleared: not for children of one job, nor for threads.
     is_tidied: bool = False
     may_leave_processes: bool = False
@@ -90,8 +91,12 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
 
 def leftovers_of(link: Link, settings: Settings) -> Leftovers:
     """Return who looks after jobs, now that setup() has run."""
-    memory, may_leave = settings.memory, settings.may_leave_processes
-    return Leftovers(link, memory=memory, may_leave_processes=may_leave)
+    return Leftovers(
+        link,
+        memory=settings.memory,
+        scratch=settings.scratch,
+        may_leave_processes=settings.may_leave_processes,
+    )
 
 
 def start(link: Link, setup: Any) -> bool:

@@ -44,7 +44,8 @@ def too_many_lines(limit: int) -> str:
     return f"… more than {limit} lines or KB: the rest is not kept"
 
 
-_running: ContextVar[int] = ContextVar("sandboxq_running", default=0)
+_NOBODY = 0  # the call that text belongs to which no job writes
+_running: ContextVar[int] = ContextVar("sandboxq_running", default=_NOBODY)
 
 
 def running_call() -> int:
@@ -74,7 +75,9 @@ class Capture:
         self._counts: dict[int, int] = {}
         self._flushed: dict[tuple[int, int], float] = {}  # when part of a line was shown last
         # Threads started by a job do not see its context variables: they count as the last begun.
-        self._latest = 0
+        self._latest = _NOBODY
+        self._tasks: set[int] = set()  # the calls that run as tasks
+        link.reports.runs = self.runs
 
     def use_pipe(self) -> None:
         """Send lines through the pipe of fd 1 instead: a system call each, but not for who reads.
@@ -90,26 +93,34 @@ class Capture:
     def begin_task(self, seq: int) -> None:
         """Attribute what this asyncio task prints from now on to the call ``seq``."""
         self._latest = seq
+        self._tasks.add(seq)
         _running.set(seq)
 
+    def runs(self, seq: int) -> bool:
+        """Tell whether a call has begun and not ended."""
+        return seq == self._latest or seq in self._tasks
+
     def end(self, seq: int) -> None:
-        """Send what has no newline yet and forget the call."""
+        """Send what has no newline yet and forget the call, and what was said since for none."""
         if self._counts or self._partial:
             for stream in (STDOUT, STDERR, LOGGING):
                 rest = self._partial.pop((stream, seq), "")
                 if rest:
                     self._send_all(stream, seq, [rest])
             self._counts.pop(seq, None)
+            self._counts.pop(_NOBODY, None)
             for stream in (STDOUT, STDERR) if self._flushed else ():
                 self._flushed.pop((stream, seq), None)
         if self._latest == seq:
-            self._latest = 0
+            self._latest = _NOBODY
+        if self._tasks:
+            self._tasks.discard(seq)
 
     def write(self, stream: int, text: str) -> bool:
         """Take text; False in a process that the job forked, which has its own way out."""
         if os.getpid() != self._pid:
             return False
-        seq = _running.get() or self._latest
+        seq = self._writer()
         key = (stream, seq)
         text = self._partial.pop(key, "") + text
         if "\n" not in text and len(text) < LINE_SIZE:
@@ -133,13 +144,20 @@ class Capture:
         """
         if os.getpid() != self._pid:
             return False
-        key = (stream, _running.get() or self._latest)
+        key = (stream, self._writer())
         text, now = self._partial.get(key), time.monotonic()
         if text and now >= self._flushed.get(key, 0.0) + _FLUSH_SECONDS:
             del self._partial[key]
             self._flushed[key] = now
             self._send_all(*key, [_last_seen(text)])
         return True
+
+    def _writer(self) -> int:
+        """Return whose text it is: nobody's, when what writes was left by a job that is over."""
+        seq = _running.get()
+        if not seq:
+            return self._latest
+        return seq if seq in self._tasks else _NOBODY
 
     def resume(self) -> None:
         """Hear what was not to interrupt a line."""

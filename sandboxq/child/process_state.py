@@ -71,6 +71,7 @@ class State:
 
 def states_now() -> list[State]:
     """Return everything that is looked at after jobs, as it is now."""
+    _fill_standard()
     states = [
         State(remains.HANDLERS, _handlers, _restore_handlers),
         State(remains.HANDLERS, _blocked, _restore_blocked),
@@ -161,6 +162,16 @@ def _umask() -> State:
     return State(remains.UMASK, lambda: os.umask(was), os.umask)
 
 
+def _fill_standard() -> None:
+    """Have a descriptor 0 to 2 that setup() has closed lead nowhere: else the next file would."""
+    for fd in _STANDARD:
+        try:
+            os.fstat(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - its signature
+
+
 def _streams() -> list[tuple[int, int]]:
     """Return what the standard descriptors lead to."""
     found = []
@@ -174,13 +185,17 @@ def _streams() -> list[tuple[int, int]]:
     return found
 
 
-def _waiting() -> list[bool]:
+def _waiting() -> dict[int, bool]:
     """Return whether writing to the standard descriptors waits: else print() fails at times."""
-    return [os.get_blocking(fd) for fd in _STANDARD]
+    found = {}
+    for fd in _STANDARD:
+        with contextlib.suppress(OSError):  # it was closed, perhaps by setup()
+            found[fd] = os.get_blocking(fd)
+    return found
 
 
-def _restore_waiting(was: list[bool]) -> None:
-    for fd, is_waiting in zip(_STANDARD, was, strict=True):
+def _restore_waiting(was: dict[int, bool]) -> None:
+    for fd, is_waiting in was.items():
         os.set_blocking(fd, is_waiting)
 
 

@@ -11,21 +11,24 @@ from sandboxq.child.frames import DATA, LOG, MESSAGE_LIMIT
 from sandboxq.errors import ResultTooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.child.link import Link
 
 
 class Reports:
     """Sends the reports of all jobs of one child."""
 
-    __slots__ = ("_link", "_said")
+    __slots__ = ("_link", "_said", "runs")
 
     def __init__(self, link: Link) -> None:
         """Send over ``link``, within its budgets."""
         self._link = link
+        self.runs: Callable[[int], bool] = bool  # which calls run: Capture knows
         self._said: dict[int, list[int]] = {}  # by call: reports, their bytes, those dropped
 
     def send(self, kind: int, seq: int, payload: bytes) -> None:
-        """Send progress, a row or new data, unless the job has said too much.
+        """Send progress, a row or new data, unless the job has said too much, or is over.
 
         Raises:
             ResultTooLarge: it is longer than a message may be, or new data above the budget.
@@ -34,6 +37,8 @@ class Reports:
         if size > MESSAGE_LIMIT:
             message = f"{size} bytes are more than the {MESSAGE_LIMIT} that a message may have"
             raise ResultTooLarge(message)
+        if not self.runs(seq):
+            return  # a thread that the job has left
         budgets = self._link.budgets
         said = self._said.setdefault(seq, [0, 0, 0])
         if said[0] >= budgets.reports or said[1] + size > budgets.report_bytes:

@@ -159,7 +159,7 @@ class Channel:
             spent = microseconds, user, system, peak
             if flags & MORE or self._long is not None:
                 long = self._long or LongMessage(kind, flags, seq, self._limit(kind))
-                long.add(kind, seq, memoryview(packet)[REPLY_SIZE:])
+                long.add(kind, flags, seq, memoryview(packet)[REPLY_SIZE:])
                 self._long = long if flags & MORE else None
                 if self._long is None:
                     self._receiver(kind, flags, detail, spent, seq, long.whole())

@@ -133,7 +133,9 @@ class ForkServer:
             self._launch(stacks)
             done, _ = await asyncio.wait([self._loaded], timeout=timeout)
             if not done:
-                self._loaded.set_exception(await self._hang(stacks, timeout))
+                hang = await self._hang(stacks, timeout)
+                if not self._loaded.done():  # it was not over just then
+                    self._loaded.set_exception(hang)
             loaded = self._loaded.result()
             self.group.keep_entered(self.pid)
         except BaseException:

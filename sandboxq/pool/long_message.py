@@ -5,7 +5,15 @@ from __future__ import annotations
 import sys
 from io import BytesIO
 
-from sandboxq.child.frames import BLOB_HEAD_SIZE, DATA, DONE, HAS_BLOB, PROGRESS, table_size
+from sandboxq.child.frames import (
+    BLOB_HEAD_SIZE,
+    DATA,
+    DONE,
+    HAS_BLOB,
+    MORE,
+    PROGRESS,
+    table_size,
+)
 from sandboxq.pool.breach import Breach, Flooded
 from sandboxq.pool.json_text import JsonText
 
@@ -13,19 +21,19 @@ from sandboxq.pool.json_text import JsonText
 class LongMessage:
     """Its parts are counted before they are kept, and its JSON is looked at packet by packet."""
 
-    __slots__ = ("_buffer", "_has_blob", "_kind", "_limit", "_seq", "_size", "_texts")
+    __slots__ = ("_buffer", "_has_blob", "_head", "_limit", "_size", "_texts")
 
     def __init__(self, kind: int, flags: int, seq: int, limit: int) -> None:
         """Gather a message of at most ``limit`` bytes."""
-        self._kind, self._seq, self._limit = kind, seq, limit
+        self._head, self._limit = (kind, flags | MORE, seq), limit
         self._buffer, self._size = BytesIO(), 0
         self._has_blob = kind == DONE and bool(flags & HAS_BLOB)
         # JSON texts one behind the other, and how long each is.
         self._texts = [(sys.maxsize, JsonText())] if kind in (DONE, PROGRESS, DATA) else []
 
-    def add(self, kind: int, seq: int, piece: memoryview) -> None:
+    def add(self, kind: int, flags: int, seq: int, piece: memoryview) -> None:
         """Take what the next packet has. Raises: Breach."""
-        if (kind, seq) != (self._kind, self._seq):
+        if (kind, flags | MORE, seq) != self._head:
             message = "sent one message in the middle of another"
             raise Breach(message)
         is_first = not self._size

@@ -279,6 +279,7 @@ class _Zygote:
             self._order["max_result"],
             order["policy"],
             budgets=self._order["budgets"],
+            scratch=order["scratch"],
             is_tidied=self._order["is_tidied"],
             may_leave_processes=self._order["may_leave_processes"],
         )

@@ -23,7 +23,7 @@ _ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _PREFIX = "sandboxq-pool-"
 _SERVER = "server"
 _UNIFIED = ""  # as the kernel calls the controllers of v2
-# What may be limited: its file in v2, in v1, and where the kernel counts what it ended for it.
+# What may be limited: its file in v2, and in v1. Below: where the kernel counts what it has ended.
 _LIMIT_FILES = {
     "memory": ("memory.max", "memory.limit_in_bytes"),
     "pids": ("pids.max", "pids.max"),

@@ -76,7 +76,7 @@ class Policy:
         _check_seconds(self.cpu_seconds)
         for setting in ("read", "write"):
             object.__setattr__(self, setting, _paths(setting, getattr(self, setting)))
-        for setting in ("network", "subprocess", "fresh"):
+        for setting in ("network", "subprocess", "fresh", "leave_processes"):
             checked_flag(f"policy setting {setting}", getattr(self, setting))
         if self.user is not None:
             checked_text("policy setting user", self.user)

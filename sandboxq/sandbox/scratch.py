@@ -7,6 +7,7 @@ import stat
 import sys
 import time
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import MechanismMissing
@@ -131,12 +132,14 @@ def holds_passed_files(pid: int) -> bool:
     return False
 
 
-def remove_scratch(path: str) -> None:
+def remove_scratch(path: str, *, until: float = inf) -> None:
     """Remove a directory tree of any depth, following no links; what resists is left.
 
     What lies in a folder is lifted to the top, again and again: a job may nest folders deeper than
     recursion, descriptors and the longest path reach. Names that nobody can guess: a job may have
     made folders that are in the way of what is lifted.
+
+    Raises: TimeoutError ``until`` a time of the monotonic clock it is not done.
     """
     try:
         top = _open_folder(path, None)
@@ -144,10 +147,10 @@ def remove_scratch(path: str) -> None:
         return
     try:
         lifted, name_of_ours = 0, f".lifted-{os.urandom(8).hex()}-"
-        while folders := _unlink_all(top):
+        while folders := _unlink_all(top, until):
             is_stuck = True
             for name in folders:
-                lifted += _lift(name, top, name_of_ours, lifted)
+                lifted += _lift(name, top, f"{name_of_ours}{lifted}-", until)
                 if _rmdir(name, top):
                     is_stuck = False
             if is_stuck:
@@ -175,12 +178,12 @@ def empty_scratch(folder: int, *, keep: Container[str], seconds: float) -> int:
         try:
             os.unlink(name, dir_fd=folder)
         except OSError:
-            remove_scratch(f"/proc/self/fd/{folder}/{name}")
+            remove_scratch(f"/proc/self/fd/{folder}/{name}", until=until)
         removed += 1
     return removed
 
 
-def _lift(name: str, top: int, name_of_ours: str, number: int) -> int:
+def _lift(name: str, top: int, name_of_ours: str, until: float) -> int:
     """Empty one folder; return how many folders were moved out of it."""
     try:
         folder = _open_folder(name, top)
@@ -188,8 +191,8 @@ def _lift(name: str, top: int, name_of_ours: str, number: int) -> int:
         return 0
     moved = 0
     try:
-        for inner in _unlink_all(folder):
-            lifted = f"{name_of_ours}{number + moved}"
+        for inner in _unlink_all(folder, until):
+            lifted = f"{name_of_ours}{moved}"
             try:
                 os.rename(inner, lifted, src_dir_fd=folder, dst_dir_fd=top)
             except OSError:
@@ -212,10 +215,12 @@ def _open_folder(name: str, top: int | None) -> int:
         os.close(place)
 
 
-def _unlink_all(folder: int) -> list[str]:
-    """Unlink what is no folder; return the names of the others."""
+def _unlink_all(folder: int, until: float) -> list[str]:
+    """Unlink what is no folder; return the names of the others. Raises: TimeoutError."""
     folders = []
     for name in os.listdir(folder):
+        if time.monotonic() > until:
+            raise TimeoutError
         try:
             os.unlink(name, dir_fd=folder)
         except OSError:

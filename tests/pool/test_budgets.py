@@ -9,11 +9,13 @@ import pytest
 
 from sandboxq.budgets import Budgets
 from sandboxq.outcome import Completed
-from tests.conftest import run_async
+from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.pool.desk import Desk
 
 _CHORES = """
 from sandboxq.errors import RateLimitError
@@ -125,3 +127,65 @@ async def _turn() -> None:
     import asyncio
 
     await asyncio.sleep(0.001)
+
+
+_BACKGROUND = """
+import asyncio, threading
+
+go, done = threading.Event(), threading.Event()
+
+def background():
+    while True:
+        go.wait()
+        go.clear()
+        for number in range(40): print("beat", number)
+
+async def setup(): threading.Thread(target=background, daemon=True).start()
+
+def rows(job):
+    for _ in range(25_000): job.log("late")
+    done.set()
+
+async def process(job):
+    if job.data == "background":
+        asyncio.get_running_loop().call_later(0, go.set)
+    if job.data == "thread":
+        threading.Timer(0.1, rows, [job]).start()
+    if job.data == "wait":
+        while not done.is_set(): await asyncio.sleep(0.001)
+        done.clear()
+    return "done"
+"""
+
+
+def test_lines_of_nobody_are_counted_from_answer_to_answer(tmp_path: Path) -> None:
+    """A thread of setup() is not silent for ever after its first thousands of lines."""
+
+    async def main() -> None:
+        path = processor_file(tmp_path, _BACKGROUND)
+        async with open_pool(path, policy="limits", budgets=_SMALL) as desk:
+            for _ in range(3):
+                desk.lines.clear()
+                await desk.value("background")
+                await wait_until_async(lambda: _has(desk, "beat 0"))
+
+    run_async(main())
+
+
+def test_reports_of_a_job_that_is_over_end_no_neighbour(tmp_path: Path) -> None:
+    """Its thread reports on; nobody hears it."""
+
+    async def main() -> None:
+        path = processor_file(tmp_path, _BACKGROUND)
+        async with open_pool(path, policy="limits", concurrency=2) as desk:
+            waiting = desk.submit("wait")
+            await desk.until_begun(waiting)
+            assert await desk.value("thread") == "done"
+            assert isinstance(await desk.outcome(waiting), Completed)
+            assert not [row for row in desk.reports if row[2] == b"late"]
+
+    run_async(main())
+
+
+async def _has(desk: Desk, text: str) -> bool:
+    return any(line == text for _, _, line in desk.lines)

@@ -75,3 +75,28 @@ def test_children_do_not_draw_the_same(tmp_path: Path, before: str) -> None:
                 assert len({each[name] for each in drawn}) == len(drawn), name
 
     run_async(main())
+
+
+def test_objects_that_load_when_they_are_asked_are_not_asked(tmp_path: Path) -> None:
+    """Settings, clients and requests of frameworks are such, and fail outside of their place."""
+    path = processor_file(
+        tmp_path,
+        """
+import random
+
+class Lazy:
+    def __init__(self): self.loaded = []
+    @property
+    def __class__(self): raise RuntimeError("the settings are not configured")
+
+settings = Lazy()
+
+def process(job): return random.getrandbits(64) > 0
+""",
+    )
+
+    async def main() -> None:
+        async with open_pool(path) as desk:
+            assert await desk.value() is True
+
+    run_async(main())

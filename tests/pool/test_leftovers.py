@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import Policy
+from sandboxq.errors import UsageError
 from sandboxq.outcome import Completed, HandedBack
 from sandboxq.sandbox.family import children_of, living
 from sandboxq.telemetry import ChildRecycled
@@ -325,6 +326,12 @@ def test_leave_processes_leaves_them(processor: Path) -> None:
             assert pid in left_running(desk)
 
     run_async(main())
+
+
+def test_leave_processes_is_true_or_false() -> None:
+    """A text would be true, whatever it says."""
+    with pytest.raises(UsageError, match="leave_processes"):
+        Policy("limits", leave_processes="no")  # type: ignore[arg-type]  # that is the test
 
 
 def test_jobs_of_microseconds_are_looked_after(processor: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -309,3 +310,28 @@ def test_children_never_take_the_core_of_who_wakes_them(tmp_path: Path) -> None:
             return {os.sched_getscheduler(pid) for pid in desk.pool.pids}
 
     assert run_async(policies()) == {os.SCHED_BATCH}
+
+
+def test_import_that_ends_just_as_it_is_asked_where_it_is(tmp_path: Path) -> None:
+    """It came in time, or too late; both are said, and nothing else happens."""
+    path = processor_file(
+        tmp_path,
+        """
+import os, sys, time
+
+while not os.fstat(int(sys.argv[2])).st_size: time.sleep(0.001)
+time.sleep(0.005)
+
+def process(job): return "fine"
+""",
+    )
+
+    async def main() -> None:
+        for _ in range(3):
+            listener, telemetry = Desk(), Telemetry()
+            pool = Pool(str(path), size=1, listener=listener, queue_name="t", telemetry=telemetry)
+            with suppress(ProcessorNotLoaded):
+                await pool.start(0.5)
+            await pool.stop(timeout=5)
+
+    run_async(main())

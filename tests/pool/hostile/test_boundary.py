@@ -39,6 +39,7 @@ _LIES = {
     "a failure of megabytes": "long(18, struct.pack('<3I', 4 << 20, 0, 0) + b'R' * (4 << 20))",
     "a long value that is no JSON": "long(17, b'[' + b'1,' * 200000 + b'x]')",
     "one message in another": "s.send(frame(17, seq, b'[', flags=1)); s.send(frame(19, seq, b'2'))",
+    "a long value that changes": "s.send(frame(17, seq, begin, 65)); s.send(frame(17, seq, end))",
     "a value without its head": "s.send(frame(17, seq, b'', flags=64))",
     "a value beyond the arena": "s.send(frame(17, seq, far_away + b'[]1', flags=64))",
     "a flood of questions": "flood(frame(26, seq, struct.pack('<I', 1)))",
@@ -53,6 +54,8 @@ _TEXT = """
 def attack(job):
     s, seq = link()._socket, job._seq
     far_away = struct.pack('<QQI', 1 << 62, 1 << 10, 2)
+    begin = struct.pack('<QQI', 0, 0, 2) + b'[]"' + b'a' * 60000
+    end = b'a' * 60000 + b'"'
     def long(kind, payload):
         for start in range(0, len(payload), 60000):
             last = start + 60000 >= len(payload)
