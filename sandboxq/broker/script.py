@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-_INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"([ \t]*)-- @include (\w+)\n")
 _COMMENT_LINE = re.compile(r"^[ \t]*--.*\n", re.MULTILINE)
 _INDENT = re.compile(r"^[ \t]+", re.MULTILINE)
 
@@ -31,7 +31,9 @@ def load(name: str) -> Script:
     """Return the script ``lua/<name>.lua``.
 
     A line ``-- @include part`` is replaced by ``lua/includes/part.lua``, which may include others;
-    each part comes once, before whatever first asked for it. Comments stay behind.
+    each part comes once, before whatever first asked for it. Comments stay behind. In a function,
+    where the line is indented, it is a part of that function alone: what a script seldom needs is
+    not made in each of its calls then.
 
     Raises:
         FileNotFoundError: the script or a part of it does not exist.
@@ -43,11 +45,18 @@ def load(name: str) -> Script:
 
 
 def _expand(source: str, includes: Traversable, seen: set[str]) -> str:
-    def part(match: re.Match[str]) -> str:
-        name = match[1]
-        if name in seen:
-            return ""
-        seen.add(name)
-        return _expand((includes / f"{name}.lua").read_text("utf-8"), includes, seen)
-
-    return _INCLUDE.sub(part, source)
+    lines = []
+    in_function = set(seen)
+    for line in source.splitlines(keepends=True):
+        match = _INCLUDE.match(line)
+        if match is None:
+            lines.append(line)
+            if line.startswith("local function"):
+                in_function = set(seen)
+            continue
+        indent, name = match.groups()
+        known = in_function if indent else seen
+        if name not in known:
+            known.add(name)
+            lines.append(_expand((includes / f"{name}.lua").read_text("utf-8"), includes, known))
+    return "".join(lines)

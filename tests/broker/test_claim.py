@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.broker.claim import NO_BOUNDS, Claimant, arguments_of
+from sandboxq.broker.script import load
 from sandboxq.job import KEEP_ALL
 from sandboxq.outcome import Complete, Crashes
 from tests.broker.case import NOW, TOKEN
@@ -47,6 +49,19 @@ def test_writes_lock_hash_event_and_marker(case: Case) -> None:
     assert case.events() == [{"event": "active", "jobId": "1", "prev": "waiting"}]
     assert list(case.events()[0]) == ["event", "jobId", "prev"]
     assert case.scores("marker") == {"0": 0.0}
+
+
+@pytest.mark.parametrize(("limit", "marker"), [(1, {"0": 0.0}), (2, {"0": 0.0}), (3, {})])
+def test_who_comes_with_a_marker_sets_none_where_nothing_is_left(
+    case: Case, limit: int, marker: dict[str, float]
+) -> None:
+    """Else each job that comes alone would wake its worker a second time, in vain."""
+    case.waiting("1", "2")
+    arguments = ("", *arguments_of(Claimant(30_000), limit, TOKEN, NO_BOUNDS), 0)
+
+    case.run(lambda broker: broker.script(load("claim"), (case.keys.base,), arguments))
+
+    assert case.scores("marker") == marker
 
 
 def test_no_name_no_pb(case: Case) -> None:

@@ -17,6 +17,13 @@ def test_a_script_brings_each_part_once_and_before_its_use() -> None:
     assert "@include" not in text
 
 
+def test_a_part_of_a_function_is_that_functions_alone() -> None:
+    """What two functions need each has; what the script has both use."""
+    text = load("settle").text
+    assert text.count("local function delete_jobs(") == 2
+    assert text.count("local function digits(") == 1
+
+
 def test_comments_stay_behind_and_strings_do_not() -> None:
     """What is sent once for each server may be small; it must still be the same program."""
     text = load("claim").text

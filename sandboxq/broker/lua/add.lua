@@ -9,7 +9,8 @@
 --          -5 its parent does not exist, -7 its id already has another parent, -13 it would wait for itself,
 --          or {-12, why} what it needs is not of its type; one that is not added changes no other
 -- Events   added, then waiting or delayed; or duplicated; or deduplicated (with removed, when replacing)
--- @include add_job
+-- @include markers
+-- @include next_id
 
 local base = KEYS[1]
 local now = tonumber(ARGV[1])
@@ -49,12 +50,18 @@ local function add_plain(first, count)
   mark_waiting(queue)
 end
 
-local function add_special(name, data, opts, rest)
-  local job = cjson.decode(rest)
-  job.name, job.data, job.opts = name, data, opts
-  local is_done, result = pcall(add_job, queue, job, now)
-  return is_done and result or { -12, type(result) == 'table' and result.err or tostring(result) }
+-- The rest, whose parts are made when the first of it comes.
+local function special_adder()
+  -- @include add_job
+  return function(name, data, opts, rest)
+    local job = cjson.decode(rest)
+    job.name, job.data, job.opts = name, data, opts
+    local is_done, result = pcall(add_job, queue, job, now)
+    return is_done and result or { -12, type(result) == 'table' and result.err or tostring(result) }
+  end
 end
+
+local add_special
 
 -- Fails, before anything is written, where there is no list for those that wait.
 call('LLEN', queue.target)
@@ -69,6 +76,7 @@ while at < #ARGV do
     add_plain(at, count)
     at = at + count * 4
   else
+    add_special = add_special or special_adder()
     results[#results + 1] = add_special(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
     at = at + 4
   end

@@ -7,7 +7,7 @@
 -- Events   failed; those of its parents and of the jobs that deduplication had put off
 -- No attempt counts.
 -- @include close_batch
--- @include finish
+-- @include ends
 -- @include iteration
 
 local base, now, id, reason, rule = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]

@@ -5,7 +5,7 @@
 --          limiter max or '', limiter duration (ms) or '', how many bytes of names, data and options
 --          the jobs may have together (the first may have more), how many of them begin at once (see
 --          ahead.lua), and where now is '': how many ms the worker's clock is ahead of the server's, whose
---          time counts then
+--          time counts then; such a claim comes with a marker
 -- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1), now }; a job is what claimed.lua
 --          reads, with attempts started as after this claim
 -- Events   active; waiting for what became due
@@ -152,7 +152,10 @@ if #jobs > at_once then
   try('SADD', ahead_key(base), unpack(ahead))
 end
 count_claims(queue, max, duration, counted)
--- So that another idle worker tries too, and this one again.
-try('ZADD', queue.marker, 0, '0')
+-- So that another idle worker tries too, and this one again. Who came with a marker and has taken all that
+-- there was would only wake itself in vain.
+if ARGV[1] ~= '' or #ids == n or bytes_left < 0 then
+  try('ZADD', queue.marker, 0, '0')
+end
 
 return { jobs, 0, #jobs < n and next_delayed_ms() or 0, 0, now }

@@ -28,8 +28,6 @@
 -- @include close_batch
 -- @include finish
 -- @include mark
--- @include moves
--- @include retry
 
 -- From so many on it is cheaper to take attempts out of active together.
 local MANY = 4
@@ -39,16 +37,25 @@ local now, metrics_points, retakes = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[
 local mark_key, mark_entry, FIRST = ARGV[4], ARGV[5], 6
 local queue = open_queue(base)
 local batch = new_batch(queue, now)
-local transitions = {
-  c = complete,
-  f = fail,
-  r = retry_now,
-  d = retry_later,
-  h = hand_back,
-  p = postpone,
-  w = await_children,
-  l = limit_rate,
-}
+
+-- What becomes of a job that is not plain, or does not complete, by kind.
+local function all_transitions()
+  -- @include ends
+  -- @include moves
+  -- @include retry
+  return {
+    c = complete,
+    f = fail,
+    r = retry_now,
+    d = retry_later,
+    h = hand_back,
+    p = postpone,
+    w = await_children,
+    l = limit_rate,
+  }
+end
+
+local transitions
 
 local ARGV, last = ARGV, #ARGV
 local keys, lock_keys, children_keys = {}, {}, {}
@@ -127,6 +134,7 @@ local function settle_one(i, kind, token, started, id, text, rule, usage)
   local job = call('HMGET', key, 'ats', 'atm', 'parentKey', 'deid')
   local code = refusal(kind, id, key, job, not was_settled[id] and locks[i], token, started)
   if code == 0 then
+    transitions = transitions or all_transitions()
     code = transitions[kind](batch, id, key, job, text, rule, usage)
     note_settled(i, id, token)
   end
@@ -166,13 +174,12 @@ end
 
 -- What is wrong with the server, or this user may not do, is wrong with all: the caller is told, keeps
 -- them, and tries again. Servers before Redis 7.2 have the last words for what is not permitted.
-local OF_SERVER = {
-  'OOM ', 'MISCONF ', 'READONLY ', 'NOREPLICAS ', 'MASTERDOWN ', 'CLUSTERDOWN ', 'NOPERM ',
-  'ACL failure in script', "The user executing the script can't",
-}
-
 local function is_of_server(text)
-  for _, word in ipairs(OF_SERVER) do
+  local words = {
+    'OOM ', 'MISCONF ', 'READONLY ', 'NOREPLICAS ', 'MASTERDOWN ', 'CLUSTERDOWN ', 'NOPERM ',
+    'ACL failure in script', "The user executing the script can't",
+  }
+  for _, word in ipairs(words) do
     if string.find(text, word, 1, true) then
       return true
     end

@@ -5,22 +5,11 @@
 --      parent_key parent (JSON) de binary (what stands in `sq:binary`; removed when the job is
 --      not added); of a flow also has_children (it waits for them first) and
 --      is_in_flow (its parents are released when all of the flow has been added)
---   next_id(queue, count)      take so many ids from the queue's counter; returns the last
 -- What a job needs is looked at before it is written anywhere.
 -- @include enqueue
 -- @include attach
 -- @include deduplicate
-
--- Beyond, ids would be rounded: two jobs would have one.
-local LAST_ID = 9007199254740991
-
-local function next_id(queue, count)
-  local last = call('INCRBY', queue.base .. 'id', count)
-  if last >= LAST_ID then
-    error({ err = 'ERR the counter of ids of the queue, ' .. queue.base .. 'id, is at its end' })
-  end
-  return last
-end
+-- @include next_id
 
 local function add_job(queue, job, now)
   job.timestamp = job.timestamp or now

@@ -6,26 +6,19 @@
 -- One HGETALL is cheaper than the search for 16 names, of which a fresh job lacks 12.
 -- @include call
 
-local PLACES = {
-  name = 2, data = 3, opts = 4, timestamp = 5, priority = 6, delay = 7, atm = 8, ats = 9, stc = 10,
-  defa = 11, parent = 12, parentKey = 13, progress = 14, rjk = 15, ['sq:crashes'] = 16,
-  ['sq:binary'] = 17, ['sq:history'] = 18, ['sq:beside'] = 19,
-  deid = 20, failedReason = 21, processedOn = 22,
-}
+local places
 
-local function claimed(key, id)
-  -- A key of another type is no job.
-  local stored = try('HGETALL', key)
-  local count = #stored
-  -- The order in which all of BullMQ's clients write them; a hash that is large has lost it.
-  if count == 12 and stored[1] == 'name' and stored[3] == 'data' and stored[5] == 'opts'
-    and stored[7] == 'timestamp' and stored[9] == 'delay' and stored[11] == 'priority' then
-    return { id, stored[2], stored[4], stored[6], stored[8], stored[12], stored[10] }
-  end
+local function with_history(key, id, stored, count)
+  places = places or {
+    name = 2, data = 3, opts = 4, timestamp = 5, priority = 6, delay = 7, atm = 8, ats = 9, stc = 10,
+    defa = 11, parent = 12, parentKey = 13, progress = 14, rjk = 15, ['sq:crashes'] = 16,
+    ['sq:binary'] = 17, ['sq:history'] = 18, ['sq:beside'] = 19,
+    deid = 20, failedReason = 21, processedOn = 22,
+  }
   local job = { id, false, false, false, false, false, false, false, false, false, false, false,
     false, false, false, false, false, false, false, false, false }
   for i = 1, count, 2 do
-    local place = PLACES[stored[i]]
+    local place = places[stored[i]]
     if place then
       job[place] = stored[i + 1]
     end
@@ -43,4 +36,16 @@ local function claimed(key, id)
   end
   job[22] = nil
   return job
+end
+
+local function claimed(key, id)
+  -- A key of another type is no job.
+  local stored = try('HGETALL', key)
+  local count = #stored
+  -- The order in which all of BullMQ's clients write them; a hash that is large has lost it.
+  if count == 12 and stored[1] == 'name' and stored[3] == 'data' and stored[5] == 'opts'
+    and stored[7] == 'timestamp' and stored[9] == 'delay' and stored[11] == 'priority' then
+    return { id, stored[2], stored[4], stored[6], stored[8], stored[12], stored[10] }
+  end
+  return with_history(key, id, stored, count)
 end

@@ -4,17 +4,25 @@
 -- @include ahead
 -- @include batch
 -- @include markers
--- @include metrics
 -- @include retention
+
+local function delete(keys)
+  -- @include job_keys
+  delete_jobs(keys)
+end
+
+local function count_in_metrics(batch, outcome, points)
+  -- @include metrics
+  count_finished(batch.queue.base .. 'metrics:' .. outcome.name, outcome.finished, batch.now, points)
+end
 
 local function close_outcome(batch, outcome, metrics_points)
   store_finished(batch, outcome)
   if #outcome.removed > 0 then
-    pcall(delete_jobs, outcome.removed)
+    pcall(delete, outcome.removed)
   end
   if metrics_points > 0 and outcome.finished > 0 then
-    local key = batch.queue.base .. 'metrics:' .. outcome.name
-    pcall(count_finished, key, outcome.finished, batch.now, metrics_points)
+    pcall(count_in_metrics, batch, outcome, metrics_points)
   end
 end
 

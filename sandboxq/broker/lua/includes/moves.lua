@@ -7,8 +7,8 @@
 -- job: ats, atm. → 0 or -3, not active
 -- @include active
 -- @include batch
--- @include rate_limit
 -- @include retry
+-- @include stop_claims
 
 local function postpone(batch, id, key, job, _, delay)
   if not leave_active(batch, id, -1) then

@@ -1,17 +1,13 @@
--- The fixed window of claims shared by all workers of a queue (bullmq-wire.md 3.6, 3.25), and the limit
--- set by hand, which is a window that is used up. Node heeds that only where there is a maximum too.
+-- The fixed window of claims shared by all workers of a queue (bullmq-wire.md 3.6, 3.25). The limit set by
+-- hand is a window that is used up (stop_claims.lua). Node heeds that only where there is a maximum too.
 --   rate_window(queue, max)                 → ms until the next window (0 when open), claims left
 --   count_claims(queue, max, duration, n)   n jobs were claimed; the first of a window starts it
---   stop_claims(queue, duration)            nobody claims for so many ms, or longer if so it was
 -- @include queue
-
--- The largest integer that Lua and JavaScript count exactly: what BullMQ writes for `used up`.
-local USED_UP = '9007199254740991'
 
 local function rate_window(queue, max)
   local key = queue.base .. 'limiter'
   local claimed = whole(try('GET', key)) or 0
-  max = max or tonumber(USED_UP)
+  max = max or MOST_EXACT
   if claimed < max then
     return 0, max - claimed
   end
@@ -37,12 +33,5 @@ local function count_claims(queue, max, duration, n)
   end
   if count == n then
     call('PEXPIRE', key, math.floor(duration))
-  end
-end
-
-local function stop_claims(queue, duration)
-  local key = queue.base .. 'limiter'
-  if try('GET', key) ~= USED_UP or call('PTTL', key) < duration then
-    call('SET', key, USED_UP, 'PX', math.max(duration, 1))
   end
 end

@@ -3,9 +3,8 @@
 --                                  The same text gives the same table, so rules compare by identity
 --   store_finished(batch, outcome) put the collected jobs into their set and apply outcome.keep
 -- What becomes of one old job keeps no other from going.
--- @include job_keys
 -- @include numbers
--- @include parents
+-- @include queue
 
 -- One call removes no more than this by count; the rest goes with the jobs that finish later.
 local MAX_TRIMMED = 1000
@@ -24,47 +23,57 @@ local function keep_rule(text)
   return rule
 end
 
-local function remove_finished(batch, ids)
-  local keys = {}
-  for i = 1, #ids do
-    local key = batch.queue.base .. ids[i]
-    keys[i] = key
-    local child = fields_of(key, 'parentKey', 'parent')
-    if child[1] then
-      pcall(unlink_softly, key, parent_of(child[1], child[2]))
+-- Removes what is older than keep says, and what is beyond its count.
+local function remove_more(batch, outcome, keep)
+  -- @include job_keys
+  -- @include parents
+  local function remove_finished(ids)
+    local keys = {}
+    for i = 1, #ids do
+      local key = batch.queue.base .. ids[i]
+      keys[i] = key
+      local child = fields_of(key, 'parentKey', 'parent')
+      if child[1] then
+        pcall(unlink_softly, key, parent_of(child[1], child[2]))
+      end
+    end
+    delete_jobs(keys)
+  end
+
+  local function remove_old()
+    local newest = batch.now - keep.age_ms
+    -- The limit is meant for each finishing job; many finish in one call.
+    local limit = math.min(keep.limit * #outcome.scored / 2, math.max(keep.limit, MAX_TRIMMED), MOST_OLD)
+    local ids = call('ZREVRANGEBYSCORE', outcome.set, newest, '-inf', 'LIMIT', 0, limit)
+    if #ids > 0 then
+      remove_finished(ids)
+      in_chunks('ZREM', outcome.set, ids)
     end
   end
-  delete_jobs(keys)
-end
 
-local function remove_old(batch, outcome, keep)
-  local newest = batch.now - keep.age_ms
-  -- The limit is meant for each finishing job; many finish in one call.
-  local limit = math.min(keep.limit * #outcome.scored / 2, math.max(keep.limit, MAX_TRIMMED), MOST_OLD)
-  local ids = call('ZREVRANGEBYSCORE', outcome.set, newest, '-inf', 'LIMIT', 0, limit)
-  if #ids > 0 then
-    remove_finished(batch, ids)
-    in_chunks('ZREM', outcome.set, ids)
+  local function remove_beyond_count()
+    local beyond = call('ZCARD', outcome.set) - keep.count
+    if beyond > 0 then
+      local ids = call('ZRANGE', outcome.set, 0, math.min(beyond, MAX_TRIMMED) - 1)
+      remove_finished(ids)
+      in_chunks('ZREM', outcome.set, ids)
+    end
   end
-end
 
-local function remove_beyond_count(batch, outcome, keep)
-  local beyond = call('ZCARD', outcome.set) - keep.count
-  if beyond > 0 then
-    local ids = call('ZRANGE', outcome.set, 0, math.min(beyond, MAX_TRIMMED) - 1)
-    remove_finished(batch, ids)
-    in_chunks('ZREM', outcome.set, ids)
+  if keep.age_ms >= 0 then
+    pcall(remove_old)
+  end
+  if keep.count > 0 then
+    pcall(remove_beyond_count)
   end
 end
 
 local function store_finished(batch, outcome)
   if #outcome.scored > 0 then
     call('ZADD', outcome.set, unpack(outcome.scored))
-    if outcome.keep.age_ms >= 0 then
-      pcall(remove_old, batch, outcome, outcome.keep)
-    end
-    if outcome.keep.count > 0 then
-      pcall(remove_beyond_count, batch, outcome, outcome.keep)
+    local keep = outcome.keep
+    if keep.age_ms >= 0 or keep.count > 0 then
+      remove_more(batch, outcome, keep)
     end
     outcome.scored = {}
   end

@@ -11,6 +11,7 @@
 -- @include batch
 -- @include digits
 -- @include failure
+-- @include place
 -- @include promote_due
 
 local function emit_waiting(queue, id)
