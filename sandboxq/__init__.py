@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.queue import Queue
     from sandboxq.queue.repeat import Repeat
+    from sandboxq.queue.schedulers import TemplateOptions
     from sandboxq.queue.sync import SyncQueue
     from sandboxq.queue.sync_events import SyncQueueEvents
     from sandboxq.queue.sync_flow import SyncFlowProducer
@@ -170,6 +171,7 @@ _HOMES = {
     "SyncJob": "sandboxq.queue.sync_job",
     "SyncQueue": "sandboxq.queue.sync",
     "SyncQueueEvents": "sandboxq.queue.sync_events",
+    "TemplateOptions": "sandboxq.queue.schedulers",
     "TooLarge": "sandboxq.errors",
     "Tracing": "sandboxq.tracing",
     "UnrecoverableError": "sandboxq.errors",
@@ -256,6 +258,7 @@ __all__ = [
     "SyncJob",
     "SyncQueue",
     "SyncQueueEvents",
+    "TemplateOptions",
     "TooLarge",
     "Tracing",
     "UnrecoverableError",

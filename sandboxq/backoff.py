@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ def delay_ms(
     Whatever delay and jitter a producer wrote, it is a time that Redis can count with.
     """
     doublings = min(failures - 1, _MOST_DOUBLINGS) if backoff.kind == EXPONENTIAL else 0
-    full_ms = round(min(backoff.delay, LONGEST_SECONDS) * 1000 * 2**doublings)
-    full_ms = min(full_ms, round(LONGEST_SECONDS * 1000))
+    ms = min(min(backoff.delay, LONGEST_SECONDS) * 1000 * 2**doublings, LONGEST_SECONDS * 1000)
+    # As Node, which rounds what it has doubled; the rest is what binary fractions add.
+    full_ms = math.floor(ms + 0.5) if backoff.kind == EXPONENTIAL else math.ceil(ms - 1e-6)
     lowest_ms = full_ms * (1 - min(max(backoff.jitter, 0), 1))
     return int(lowest_ms + uniform() * (full_ms - lowest_ms))

@@ -6,6 +6,7 @@ Facts from bullmq-wire.md 2.1 (job hash) and 2.2 (options).
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.backoff import FIXED, Backoff
@@ -128,7 +129,8 @@ _decode_long = json.JSONDecoder(
 
 def options_value(raw: bytes) -> Any:
     """Return the value of options; a number that JavaScript would take for infinite is null."""
-    text = raw.decode()
+    # Without any a job is as if it had asked for nothing.
+    text = raw.decode() or "{}"
     try:
         return _decode_plain(text) if len(text) <= _MOST_DIGITS else _decode_long(text)
     except RecursionError as error:
@@ -254,11 +256,19 @@ def _backoff(value: Any) -> Backoff | None:
     return Backoff(FIXED, delay) if delay and delay > 0 else None
 
 
+def _attempts(value: Any) -> int | None:
+    """Return how many there may be: of two and a half, Node begins a third."""
+    number = number_from_wire(value)
+    return None if number is None else math.ceil(number)
+
+
 def _keep(value: Any) -> Keep | None:
-    if isinstance(value, bool):
+    # What is neither number nor object, Node takes for true or false.
+    if isinstance(value, (bool, str)):
         return KEEP_NONE if value else KEEP_ALL
     if isinstance(value, dict):
         age = number_from_wire(value.get("age"), LONGEST_SECONDS)
+        age = None if age is None else max(age, 0.0)
         return Keep(_kept(value.get("count")), age, _kept(value.get("limit")))
     return None if value is None else Keep(_kept(value))
 
@@ -271,7 +281,7 @@ def _kept(value: Any) -> int | None:
 
 # By wire name: the field of JobOptions, and how to read it.
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "attempts": ("attempts", whole_from_wire),
+    "attempts": ("attempts", _attempts),
     "backoff": ("backoff", _backoff),
     "delay": ("delay", seconds_from_wire),
     "jobId": ("job_id", _text),
@@ -306,6 +316,9 @@ def job_from_hash(queue_name: str, job_id: str, fields: Mapping[bytes, bytes]) -
             extra[name.decode(errors="replace")] = _string(value)
         else:
             known[reader[0]] = reader[1](value)
+    if b"attemptsMade" in fields:
+        # What BullMQ before 5 counted; what was counted since comes on top.
+        known["attempts_made"] = _whole(fields[b"attemptsMade"]) + _whole(fields.get(b"atm", b""))
     known.setdefault("name", "")
     known.setdefault("data", None)
     known.setdefault("opts", JobOptions())
@@ -365,7 +378,6 @@ _FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"delay": ("delay_ms", _whole),
     b"priority": ("priority", _whole),
     b"atm": ("attempts_made", _whole),
-    # What BullMQ wrote before it shortened the name.
     b"attemptsMade": ("attempts_made", _whole),
     b"ats": ("attempts_started", _whole),
     b"stc": ("stalled_counter", _whole),

@@ -58,11 +58,18 @@ async def advance(
             _open_text(each.opts),
             each.priority,
             int(each.lifo),
+            _deduplication_id(each.opts),
         )
         for each in iterations
     ]
     codes = await run_rows(broker, load("advance_scheduler"), keys, (now_ms,), rows)
     return [code != _SLOT_TAKEN for code in codes]
+
+
+def _deduplication_id(opts: Mapping[str, Any]) -> str:
+    """Return what Node carries along in a job's hash too; a scheduler's jobs are no duplicates."""
+    rule = opts.get("de")
+    return str(rule.get("id") or "") if isinstance(rule, dict) else ""
 
 
 def _open_text(opts: Mapping[str, Any]) -> str:

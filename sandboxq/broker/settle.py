@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
 
 from redis.exceptions import ResponseError
@@ -225,7 +226,8 @@ def _keep_rule(keep: Keep) -> str:
     if keep.count is None and keep.age is None:
         return ""
     count = -1 if keep.count is None else keep.count
-    age_ms = -1 if keep.age is None else round(min(keep.age * 1000, _MOST))
+    # Of a part of a millisecond Node removes what is older; the rest is what binary fractions add.
+    age_ms = -1 if keep.age is None else math.ceil(min(keep.age * 1000, _MOST) - 1e-6)
     return f"{count} {age_ms} {DEFAULT_KEEP_LIMIT if keep.limit is None else keep.limit}"
 
 

@@ -22,6 +22,7 @@ from sandboxq.limits import (
     checked_whole,
     positive_seconds,
     seconds_from,
+    shown,
 )
 from sandboxq.tracing import metadata_from_carrier
 
@@ -216,10 +217,15 @@ def _check_parent(parent: object) -> None:
         raise UsageError(message)
     checked_text("parent id", parent.id)
     checked_queue_name(parent.queue)
-    if str(parent.on_failure) not in ON_FAILURE:
-        allowed = ", ".join(ON_FAILURE)
-        message = f"parent on_failure must be one of {allowed}, not {parent.on_failure!r}"
+    checked_on_failure("parent on_failure", parent.on_failure)
+
+
+def checked_on_failure(name: str, value: object) -> str:
+    """Return what a child's failure is to do to its parent. Raises: UsageError."""
+    if str(value) not in ON_FAILURE:
+        message = f"{name} must be one of {', '.join(ON_FAILURE)}, not {shown(value)}"
         raise UsageError(message)
+    return str(value)
 
 
 def _check_deduplication(deduplication: object) -> None:

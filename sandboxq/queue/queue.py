@@ -32,6 +32,7 @@ from sandboxq.queue.options import (
 )
 from sandboxq.queue.schedulers import (
     Template,
+    TemplateOptions,
     checked_scheduler_id,
     new_scheduler,
     upsert_scheduler,
@@ -189,12 +190,12 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         *,
         name: str | None = None,
         data: Any = None,
-        options: AddOptions | None = None,
+        options: TemplateOptions | None = None,
     ) -> QueuedJob:
         """Make a scheduler or change it, and return the next job that it made.
 
         Its jobs are called ``name``, or by its id; None for ``data`` is ``{}``. They cannot have
-        the options delay, job_id, timestamp_ms, parent and deduplication.
+        the options delay, job_id, timestamp_ms, parent and deduplication; see TemplateOptions.
         Raises: SchedulerSlotTaken when jobs of an earlier scheduler have all of its next times.
         """
         named = checked_scheduler_id(scheduler_id) if name is None else name

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker import schedulers
 from sandboxq.broker.codec import json_text, json_value, options_to_wire
+from sandboxq.broker.relations import ON_FAILURE, OnFailure
 from sandboxq.errors import SchedulerSlotTaken, UsageError
 from sandboxq.limits import checked_text
-from sandboxq.queue.options import checked_options, checked_size
+from sandboxq.queue.options import (
+    AddOptions,
+    checked_on_failure,
+    checked_options,
+    checked_size,
+)
 from sandboxq.queue.repeat import Repeat
 
 if TYPE_CHECKING:
@@ -19,7 +26,6 @@ if TYPE_CHECKING:
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.broker.schedulers import NewScheduler
     from sandboxq.job import JobOptions
-    from sandboxq.queue.options import AddOptions
 
 # What a scheduler itself decides, or what would tie all of its jobs to one other.
 _NOT_FOR_TEMPLATES = ("delay", "job_id", "timestamp_ms", "parent", "deduplication")
@@ -29,6 +35,16 @@ _MOST_SLOTS = 32
 _JOB_LIKE = re.compile(".*:[0-9]+", re.DOTALL)
 
 
+class TemplateOptions(AddOptions, total=False):
+    """The options of a scheduler's jobs.
+
+    ``on_failure`` is stored with them, as Node does; their failures reach no parent, as they have
+    none.
+    """
+
+    on_failure: OnFailure | None
+
+
 class Template:
     """What each job of a scheduler is made from."""
 
@@ -36,7 +52,7 @@ class Template:
         self,
         name: str,
         data: Any,
-        options: AddOptions | None,
+        options: TemplateOptions | None,
         *,
         keys: QueueKeys,
         defaults: AddOptions,
@@ -51,15 +67,24 @@ class Template:
             for name, value in {**defaults, **(options or {})}.items()
             if value is not None and name not in _NOT_FOR_TEMPLATES
         }
+        flags = _flags(given.pop("on_failure", None))
         self.name = checked_text("name", name)
         self.data = {} if data is None else data
-        self.options: JobOptions = checked_options(given, prefix=keys.prefix)
+        checked = checked_options(given, prefix=keys.prefix)
+        self.options: JobOptions = replace(checked, extra={**checked.extra, **flags})
         self.text = json_text(self.data, "data")
         checked_size(self.text, self.name, self.options.size_limit)
         self.members: dict[str, Any] = json_value(options_to_wire(self.options).encode())
         if "attempts" not in given:
             # Node adds its default to jobs, but not to templates.
             del self.members["attempts"]
+
+
+def _flags(on_failure: Any) -> dict[str, bool]:
+    if on_failure is None:
+        return {}
+    flag = ON_FAILURE[checked_on_failure("on_failure", on_failure)]
+    return {} if flag is None else {flag: True}
 
 
 def new_scheduler(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.queue import BulkEntry
     from sandboxq.queue.repeat import Repeat
+    from sandboxq.queue.schedulers import TemplateOptions
 
 
 class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiting):
@@ -52,7 +53,7 @@ class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiti
         *,
         name: str | None = None,
         data: Any = None,
-        options: AddOptions | None = None,
+        options: TemplateOptions | None = None,
     ) -> SyncJob:
         """See Queue.upsert_scheduler."""
         upserting = self._queue.upsert_scheduler(

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import cron
+from sandboxq.backoff import FIXED
 from sandboxq.broker.codec import options_from_wire, options_value
 from sandboxq.broker.schedulers import Iteration, advance
 from sandboxq.errors import BrokerUnavailable, SandboxqError
@@ -145,7 +146,10 @@ def _next_ms(
 def _next_opts(
     job: ClaimedJob, repeat: dict[str, Any], next_ms: int | None, now_ms: int
 ) -> dict[str, Any]:
-    opts: dict[str, Any] = options_value(job.opts)
+    # As Node, which makes each next job anew from the options of the last.
+    opts: dict[str, Any] = {"attempts": 0, **options_value(job.opts)}
+    if type(opts.get("backoff")) in (int, float):
+        opts["backoff"] = {"type": FIXED, "delay": opts["backoff"]}
     for name in ("jobId", "delay", "prevMillis"):
         opts.pop(name, None)
     if next_ms is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tests.interop.node_install import (
     installed_modules,
 )
 from tests.interop.our_side import OurSide
+from tests.interop.pair import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 # npm names of the packages in node/package.json, by the version that they hold.
 BULLMQ_PACKAGES = {"5.81": "bullmq5", "6.7": "bullmq"}
+# Those whose jobs may still lie in a queue, as a Redis is older than the code around it.
+OLD_PACKAGES = {"4.18": "bullmq4", "5.1": "bullmq5old"}
+# Put on a module that has no need of each supported version.
+NEWEST_ONLY = pytest.mark.parametrize("bullmq_version", ["6.7"], indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,7 +89,7 @@ def new_driver(
     def start(version: str, *, hosts: str = "") -> NodeDriver:
         log_path = tmp_path_factory.mktemp("node") / f"driver-{version}.log"
         script, place = NODE_FOLDER / "driver.mjs", hosts or server_url.removeprefix("unix://")
-        package = BULLMQ_PACKAGES[version]
+        package = {**BULLMQ_PACKAGES, **OLD_PACKAGES}[version]
         command = [node_tools.node, str(script), str(node_modules), package, place]
         drivers.append(NodeDriver(command, log_path))
         return drivers[-1]
@@ -110,3 +116,26 @@ def node(node_driver: NodeDriver, queue_name: str, bullmq_version: str) -> Itera
 def ours(queue_name: str, server_url: str) -> OurSide:
     """Return sandboxq's side of this test's queue."""
     return OurSide(queue_name, server_url)
+
+
+@pytest.fixture
+def twin(node: NodeSide) -> Iterator[NodeSide]:
+    """Return Node's side of a second queue, for what sandboxq does."""
+    twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
+    yield twin
+    node.driver.ask("leave", queue=twin.queue_name).result(15)
+
+
+@pytest.fixture
+def our_twin(twin: NodeSide, server_url: str) -> OurSide:
+    """Return our side of the second queue."""
+    return OurSide(twin.queue_name, server_url)
+
+
+@pytest.fixture
+def pair(node: NodeSide, twin: NodeSide, server_url: str) -> Iterator[Pair]:
+    """Return both queues together, each with a second one for children."""
+    pair = Pair(node, twin, server_url)
+    yield pair
+    for side in (node, twin):
+        node.driver.ask("leave", queue=pair.children(side).queue_name).result(15)

@@ -81,7 +81,7 @@ def _score(key: str, score: float) -> Any:
 
 
 def _field(name: str, text: str) -> Any:
-    if name == "stacktrace":
+    if name == "stacktrace" and text.startswith("["):
         return f"{len(json.loads(text))} traces"
     return _parsed(text) if name in JSON_FIELDS else _masked(text)
 
@@ -94,7 +94,10 @@ def _event(fields: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> Any:
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
     if isinstance(value, dict):
         return {name: _masked(member) for name, member in value.items()}
     return value

@@ -59,6 +59,20 @@ def _report(job: Any) -> str:
     return "reported"
 
 
+def _tell(job: Any) -> dict[str, Any]:
+    if job.opts.get("attempts", 0) > 1 and job.attempts_made == 0:
+        message = "zu groß"
+        raise ValueError(message)
+    return {
+        "prefix": job.prefix,
+        "queue": job.queue_qualified_name,
+        "hasBegun": job.processed_on >= job.timestamp,
+        "deduplication": job.deduplication_id,
+        "scheduler": job.scheduler_id,
+        "failure": job.failed_reason,
+    }
+
+
 def _crash(job: Any) -> str:
     if job.attempts_made < job.data["times"]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -109,6 +123,7 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
     "fail": _fail,
     "give-up": _give_up,
     "report": _report,
+    "tell": _tell,
     "crash": _crash,
     "nothing": _nothing,
     "children": _children,

@@ -6,7 +6,6 @@ are masked, since two runs cannot share them.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -15,13 +14,11 @@ from sandboxq.backoff import Backoff
 from sandboxq.broker.relations import Deduplication, Parent
 from sandboxq.job import Keep
 from tests.interop.dump import dump
-from tests.interop.node_driver import NodeSide
-from tests.interop.our_side import OurSide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sandboxq.queue.options import AddOptions
+    from tests.interop.node_driver import NodeSide
+    from tests.interop.our_side import OurSide
 
 # (name, data, options for Node, the same options for sandboxq)
 ADDS: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
@@ -104,20 +101,6 @@ DEDUPLICATED: list[tuple[dict[str, Any], Deduplication]] = [
     ({"id": "last", "keepLastIfActive": True}, Deduplication("last", keep_last_if_active=True)),
     ({"id": "last", "keepLastIfActive": True}, Deduplication("last", keep_last_if_active=True)),
 ]
-
-
-@pytest.fixture
-def twin(node: NodeSide) -> Iterator[NodeSide]:
-    """Return Node's side of a second queue, for what sandboxq does."""
-    twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
-    yield twin
-    node.driver.ask("leave", queue=twin.queue_name).result(15)
-
-
-@pytest.fixture
-def our_twin(twin: NodeSide, server_url: str) -> OurSide:
-    """Return our side of the second queue."""
-    return OurSide(twin.queue_name, server_url)
 
 
 async def test_adds_leave_the_same(node: NodeSide, our_twin: OurSide, server_url: str) -> None:

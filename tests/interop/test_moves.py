@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from sandboxq import Worker
 from tests.conftest import wait_until_async
 from tests.interop.dump import dump
-from tests.interop.node_driver import NodeSide
 from tests.interop.our_side import OurSide
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
-
-@pytest.fixture
-def twin(node: NodeSide) -> Iterator[NodeSide]:
-    """Return Node's side of a second queue, on which our worker runs."""
-    twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
-    yield twin
-    node.driver.ask("leave", queue=twin.queue_name).result(15)
+    from tests.interop.node_driver import NodeSide
 
 
 async def test_waiting_for_children_leaves_the_same(

@@ -5,7 +5,6 @@ The same steps are made on two queues; see test_differential.py for what is comp
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,33 +12,19 @@ import pytest
 from sandboxq.broker.relations import Deduplication
 from tests.conftest import wait_until_async
 from tests.interop.dump import dump
-from tests.interop.node_driver import NodeSide
-from tests.interop.our_side import OurSide
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from sandboxq.queue.queue import Queue
+    from tests.interop.node_driver import NodeSide
+    from tests.interop.our_side import OurSide
 
     # The same step, by Node and by sandboxq.
     Step = tuple[Callable[[NodeSide], Awaitable[Any]], Callable[[Queue], Awaitable[Any]]]
 
 HOUR_MS = 3_600_000
 FAILING = {"times": 1, "message": "zu groß"}
-
-
-@pytest.fixture
-def twin(node: NodeSide) -> Iterator[NodeSide]:
-    """Return Node's side of a second queue, for what sandboxq does."""
-    twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
-    yield twin
-    node.driver.ask("leave", queue=twin.queue_name).result(15)
-
-
-@pytest.fixture
-def our_twin(twin: NodeSide, server_url: str) -> OurSide:
-    """Return our side of the second queue."""
-    return OurSide(twin.queue_name, server_url)
 
 
 def job(method: str, job_id: str, *args: Any) -> Callable[[NodeSide], Awaitable[Any]]:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,9 +18,6 @@ from tests.conftest import wait_until_async
 from tests.interop.dump import dump
 from tests.interop.node_driver import NodeSide
 from tests.interop.our_side import OurSide
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FAR = dt.datetime(2090, 1, 1, tzinfo=dt.UTC)
 SOON = dt.datetime(2080, 6, 1, 12, 0, 1, tzinfo=dt.UTC)
@@ -67,20 +64,6 @@ UPSERTS: list[tuple[dict[str, Any], Repeat, Any, dict[str, Any], dict[str, Any]]
         {"priority": 2},
     ),
 ]
-
-
-@pytest.fixture
-def twin(node: NodeSide) -> Iterator[NodeSide]:
-    """Return Node's side of a second queue, for what sandboxq does."""
-    twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
-    yield twin
-    node.driver.ask("leave", queue=twin.queue_name).result(15)
-
-
-@pytest.fixture
-def our_twin(twin: NodeSide, server_url: str) -> OurSide:
-    """Return our side of the second queue."""
-    return OurSide(twin.queue_name, server_url)
 
 
 # ── what is compared ────────────────────────────────────────────────────────

@@ -63,7 +63,7 @@ def test_what_the_next_job_is_told() -> None:
     assert found.next_ms == 1_795_399_200_000
     assert (found.priority, found.lifo, found.every_ms) == (4, True, None)
     changed = {"repeat": {**repeat, "count": 2}, "prevMillis": found.next_ms, "timestamp": NOW}
-    kept = {"mine": {"a": 1}, "priority": 4, "lifo": True}
+    kept = {"mine": {"a": 1}, "priority": 4, "lifo": True, "attempts": 0}
     assert found.opts == {**kept, **changed, "repeatJobKey": "s"}
 
 

@@ -4,7 +4,7 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     now (ms), then for each claimed job: its id, scheduler id, next time (ms; '' with `every`),
 --          `every` by its opts (ms or ''), opts of the next job (see add_iteration), priority, '1' for
---          lifo else '0'
+--          lifo else '0', deduplication id or ''
 -- Returns  for each the id of the job made; '' none was to be made; -10 another job has that time, so
 --          that a later one is to be asked for
 -- Events   added, then delayed or waiting; duplicated
@@ -60,9 +60,10 @@ local function advance(claimed_id, id, next_ms, every_of_job, job)
 end
 
 local results, problem = {}, nil
-for at = 2, #ARGV, 7 do
+for at = 2, #ARGV, 8 do
   local job = {
     opts = ARGV[at + 4], priority = tonumber(ARGV[at + 5]), is_lifo = ARGV[at + 6] == '1',
+    deid = ARGV[at + 7] ~= '' and ARGV[at + 7],
   }
   local is_done, result =
     pcall(advance, ARGV[at], ARGV[at + 1], whole(ARGV[at + 2]), ARGV[at + 3], job)

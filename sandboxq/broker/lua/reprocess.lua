@@ -27,6 +27,7 @@ if state == 'completed' then
 end
 if forgets_made then
   fields[#fields + 1] = 'atm'
+  fields[#fields + 1] = 'attemptsMade'
 end
 if forgets_started then
   fields[#fields + 1] = 'ats'

@@ -88,6 +88,11 @@ async function withProducer(use) {
 }
 
 const commands = {
+  // Opens the queue as its owner would, with these options.
+  openQueue: ({ queue, options }) => {
+    roomOf(queue).queue = new Queue(queue, { connection, ...options });
+  },
+
   // Any method of Queue.
   queue: async ({ queue, method, args }) => plain(await queueOf(queue)[method](...args)),
 
@@ -136,6 +141,10 @@ const commands = {
   // Any method of a job that `claim` took.
   heldMethod: async ({ queue, id, method, args }) =>
     plain(await roomOf(queue).held.get(id)[method](...args)),
+
+  // Fails a job that `claim` took, as a worker would whose processor threw.
+  heldFail: async ({ queue, id, reason, holder }) =>
+    void (await roomOf(queue).held.get(id).moveToFailed(new Error(reason), holder, false)),
 
   runs: ({ queue }) => roomOf(queue).runs,
 

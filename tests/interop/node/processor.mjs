@@ -22,6 +22,19 @@ async function report(job) {
   return "reported";
 }
 
+// What a job knows of itself, at its second attempt of the first one's failure too.
+function tell(job) {
+  if (job.opts.attempts > 1 && job.attemptsMade === 0) throw new Error("zu groß");
+  return {
+    prefix: job.prefix,
+    queue: job.queueQualifiedName,
+    hasBegun: job.processedOn >= job.timestamp,
+    deduplication: job.deduplicationId ?? null,
+    scheduler: job.repeatJobKey ?? null,
+    failure: job.failedReason ?? null,
+  };
+}
+
 function named(name) {
   return Object.assign(new Error(), { name });
 }
@@ -60,6 +73,7 @@ const KINDS = {
   fail: failSomeTimes,
   "give-up": giveUp,
   report,
+  tell,
   nothing: () => null,
   family,
   children: async (job) => Object.values(await job.getChildrenValues()).sort(),

@@ -5,6 +5,8 @@
 -- was let run again by hand, by whomever, has crashed no more.
 -- One HGETALL is cheaper than the search for 16 names, of which a fresh job lacks 12.
 -- @include call
+-- @include digits
+-- @include numbers
 
 local places
 
@@ -13,7 +15,7 @@ local function with_history(key, id, stored, count)
     name = 2, data = 3, opts = 4, timestamp = 5, priority = 6, delay = 7, atm = 8, ats = 9, stc = 10,
     defa = 11, parent = 12, parentKey = 13, progress = 14, rjk = 15, ['sq:crashes'] = 16,
     ['sq:binary'] = 17, ['sq:history'] = 18, ['sq:beside'] = 19,
-    deid = 20, failedReason = 21, processedOn = 22,
+    deid = 20, failedReason = 21, processedOn = 22, attemptsMade = 23,
   }
   local job = { id, false, false, false, false, false, false, false, false, false, false, false,
     false, false, false, false, false, false, false, false, false }
@@ -34,7 +36,11 @@ local function with_history(key, id, stored, count)
     call('HDEL', key, 'sq:crashes', 'sq:history', 'sq:beside')
     job[16], job[18], job[19] = false, false, false
   end
-  job[22] = nil
+  -- BullMQ before 5 counted under this name; what was counted since comes on top.
+  if job[23] then
+    job[8] = digits((whole(job[23]) or 0) + (whole(job[8]) or 0))
+  end
+  job[22], job[23] = nil, nil
   return job
 end
 
