@@ -24,6 +24,7 @@ NAMES = (
     "big_data",
     "peers",
     "kinds",
+    "lines",
     "footprint",
     "summary",
 )

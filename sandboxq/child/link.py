@@ -133,8 +133,8 @@ class Link(Inbox):
         self.tokens = -1  # an eventfd: which of those calls may begin
         # Set by whatever is sent: what a call has said must not be overtaken by its answer.
         self.has_spoken = False
-        # The call that has sent a log row: what it prints then goes the same way, to come after it.
-        self.logged = 0
+        # Calls that have sent a log row: what they print then goes the same way, to come after it.
+        self.logged: set[int] = set()
         self._pid = os.getpid()
         # A message of several packets must not be mixed with one of another thread.
         self.lock = threading.Lock()
@@ -166,7 +166,7 @@ class Link(Inbox):
         """Send one message; when the coordinator is gone there is nothing left to do but leave."""
         self.has_spoken = True
         if kind == LOG:
-            self.logged = seq
+            self.logged.add(seq)
         try:
             if len(payload) <= CHUNK_SIZE:
                 header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)

@@ -71,13 +71,13 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
     link.budgets = Budgets(*settings.budgets)  # type: ignore[arg-type]  # they are in this order
     capture = output.Capture(link)
     output.install(capture)
+    capture.use_pipe()
     if processor.is_async:
         from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
 
         interrupts.ignore()
         live_async(link, processor, settings, capture)
         return
-    capture.use_pipe()
     soft = interrupts.Interrupts(link.cancels)
     soft.install(link)
     if not start(link, processor.setup):
@@ -294,11 +294,14 @@ def tell_failure(
 
 def _end(link: Link, seq: int, capture: output.Capture) -> int:
     """Forget a call; return the flags that its answer has however it ended."""
-    capture.end(seq)
+    has_written = capture.end(seq)
     link.reports.end(seq)
+    if link.logged:
+        link.logged.discard(seq)
     if link.leftovers is not None and link.leftovers.hint:
         link.leftovers.heed(seq)
-    flags = HAS_OUTPUT if link.has_pipes and output.has_unread_output() else 0
+    has_output = link.has_pipes and (has_written or output.has_unread_output())
+    flags = HAS_OUTPUT if has_output else 0
     if link.cancels.told and link.cancels.forget(seq):
         flags |= CANCEL_TOLD
     return flags

@@ -1,6 +1,6 @@
 """What a job prints and logs, line by line, to the coordinator.
 
-print, sys.stderr ─► LineWriter ─┐            ┌─► pipe of fd 1, each line marked: `def` processors
+print, sys.stderr ─► LineWriter ─┐            ┌─► pipe of fd 1, each line marked: processes
 logging ───────────► LogLines ───┴─► Capture ─┴─► LINE frames, under the job's number: all others
 C code, subprocesses ─► fd 1, 2 ──► two pipes that the coordinator reads itself
 """
@@ -12,6 +12,7 @@ import fcntl
 import io
 import logging
 import os
+import select
 import stat
 import sys
 import termios
@@ -46,6 +47,16 @@ def too_many_lines(limit: int) -> str:
 
 _NOBODY = 0  # the call that text belongs to which no job writes
 _running: ContextVar[int] = ContextVar("sandboxq_running", default=_NOBODY)
+# How often this process was forked: to ask for its number would be a system call a print.
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - of the process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def running_call() -> int:
@@ -70,7 +81,8 @@ class Capture:
         """Send lines over ``link``."""
         self._link = link
         self._pipe = -1
-        self._pid = os.getpid()
+        self._forks = _forks
+        self._mark = (0, 0, b"")  # the last one: its stream, its call, and itself
         self._partial: dict[tuple[int, int], str] = {}
         self._counts: dict[int, int] = {}
         self._flushed: dict[tuple[int, int], float] = {}  # when part of a line was shown last
@@ -100,14 +112,18 @@ class Capture:
         """Tell whether a call has begun and not ended."""
         return seq == self._latest or seq in self._tasks
 
-    def end(self, seq: int) -> None:
-        """Send what has no newline yet and forget the call, and what was said since for none."""
-        if self._counts or self._partial:
+    def end(self, seq: int) -> bool:
+        """Send what has no newline yet, forget the call, and what was said since for none.
+
+        Tell whether the call has written lines.
+        """
+        has_written = bool(self._counts or self._partial)
+        if has_written:
             for stream in (STDOUT, STDERR, LOGGING):
                 rest = self._partial.pop((stream, seq), "")
                 if rest:
-                    self._send_all(stream, seq, [rest])
-            self._counts.pop(seq, None)
+                    self._send_all(stream, seq, rest)
+            has_written = self._counts.pop(seq, 0) > 0
             self._counts.pop(_NOBODY, None)
             for stream in (STDOUT, STDERR) if self._flushed else ():
                 self._flushed.pop((stream, seq), None)
@@ -115,24 +131,21 @@ class Capture:
             self._latest = _NOBODY
         if self._tasks:
             self._tasks.discard(seq)
+        return has_written
 
     def write(self, stream: int, text: str) -> bool:
         """Take text; False in a process that the job forked, which has its own way out."""
-        if os.getpid() != self._pid:
+        if self._forks != _forks:
             return False
         seq = self._writer()
         key = (stream, seq)
-        text = self._partial.pop(key, "") + text
-        if "\n" not in text and len(text) < LINE_SIZE:
-            self._partial[key] = text
-            return True
-        lines = text.split("\n")
-        rest = lines.pop()
-        self._send_all(stream, seq, lines)
-        whole = len(rest) // LINE_SIZE * LINE_SIZE
-        if whole:
-            self._send_all(stream, seq, [rest[:whole]])
-            rest = rest[whole:]
+        whole, newline, rest = (self._partial.pop(key, "") + text).rpartition("\n")
+        if newline:
+            self._send_all(stream, seq, whole)
+        if len(rest) >= LINE_SIZE:
+            size = len(rest) // LINE_SIZE * LINE_SIZE
+            self._send_all(stream, seq, rest[:size])
+            rest = rest[size:]
         if rest:
             self._partial[key] = rest
         return True
@@ -142,14 +155,14 @@ class Capture:
 
         Of text that is written over what stands in the line (carriage return), what is seen last.
         """
-        if os.getpid() != self._pid:
+        if self._forks != _forks:
             return False
         key = (stream, self._writer())
         text, now = self._partial.get(key), time.monotonic()
         if text and now >= self._flushed.get(key, 0.0) + _FLUSH_SECONDS:
             del self._partial[key]
             self._flushed[key] = now
-            self._send_all(*key, [_last_seen(text)])
+            self._send_all(*key, _last_seen(text))
         return True
 
     def _writer(self) -> int:
@@ -163,35 +176,65 @@ class Capture:
         """Hear what was not to interrupt a line."""
         self._link.resume()
 
-    def _send_all(self, stream: int, seq: int, lines: list[str]) -> None:
-        """Send lines in pieces of LINE_SIZE, as long as the job has not sent too many."""
-        count, most = self._counts.get(seq, 0), self._link.budgets.lines
-        pieces = []
-        for line in lines:
-            for start in range(0, len(line) or 1, LINE_SIZE):
-                count += 1
-                if count <= most:
-                    piece = line if len(line) <= LINE_SIZE else line[start : start + LINE_SIZE]
-                    pieces.append(piece.encode("utf-8", "backslashreplace"))
-                elif count == most + 1:
-                    pieces.append(too_many_lines(most).encode())
-        self._counts[seq] = count
-        if self._pipe >= 0 and self._link.logged != seq:
-            self._write_to_pipe(stream, seq, pieces)
+    def _send_all(self, stream: int, seq: int, text: str) -> None:
+        """Send lines, as long as the job has not sent too many; long ones in pieces."""
+        room = self._link.budgets.lines - self._counts.get(seq, 0)
+        count = text.count("\n") + 1
+        if count > room or len(text) > LINE_SIZE:
+            pieces = _cut(text)
+            count = len(pieces)
+            text = "\n".join(self._fitting(pieces, room))
+        self._counts[seq] = self._counts.get(seq, 0) + count
+        if room < 0:
             return
-        for payload in pieces:
-            self._link.send(LINE, seq, payload, detail=stream)
+        payload = text.encode("utf-8", "backslashreplace")
+        if self._pipe >= 0 and seq not in self._link.logged:
+            self._write_to_pipe(stream, seq, payload)
+            return
+        for line in payload.split(b"\n"):
+            self._link.send(LINE, seq, line, detail=stream)
 
-    def _write_to_pipe(self, stream: int, seq: int, pieces: list[bytes]) -> None:
-        self._link.has_spoken = True
-        mark = b"%b%d%d%b" % (MARK, stream, seq, TEXT)
-        view = memoryview(b"".join([mark + piece + b"\n" for piece in pieces]))
+    def _fitting(self, pieces: list[str], room: int) -> list[str]:
+        """Return as many as there is room for, and the one that says that there were more."""
+        if len(pieces) <= room:
+            return pieces
+        return [*pieces[: max(room, 0)], too_many_lines(self._link.budgets.lines)]
+
+    def _write_to_pipe(self, stream: int, seq: int, payload: bytes) -> None:
+        link = self._link
+        link.has_spoken = True
+        of_stream, of_call, mark = self._mark
+        if of_stream != stream or of_call != seq:
+            mark = b"%b%d%d%b" % (MARK, stream, seq, TEXT)
+            self._mark = stream, seq, mark
+        data = mark + payload.replace(b"\n", b"\n" + mark) + b"\n"
         try:
-            with self._link.lock:
-                while view:
-                    view = view[os.write(self._pipe, view) :]
+            with link.lock:
+                done = _insist(self._pipe, data)
+                while done < len(data):
+                    done += _insist(self._pipe, memoryview(data)[done:])
         except BrokenPipeError:
-            self._link.leave()
+            link.leave()
+
+
+def _insist(fd: int, data: bytes | memoryview) -> int:
+    """Write some of it; wait for room where a program that shares the pipe made it refuse."""
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            room = select.poll()
+            room.register(fd, select.POLLOUT)
+            room.poll()
+
+
+def _cut(text: str) -> list[str]:
+    """Return the lines of a text in pieces of LINE_SIZE."""
+    return [
+        line[start : start + LINE_SIZE]
+        for line in text.split("\n")
+        for start in range(0, len(line) or 1, LINE_SIZE)
+    ]
 
 
 def _last_seen(text: str) -> str:

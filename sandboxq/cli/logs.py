@@ -26,6 +26,9 @@ from sandboxq.telemetry import (
     OutcomesDropped,
 )
 
+# Text as a string of JSON, in C.
+_quoted = json.encoder.encode_basestring
+_EMPTY = '"message": ""'
 # Level, name of the event, message, fields of a JSON line.
 _Row = tuple[str, str, str, dict[str, Any]]
 
@@ -69,17 +72,26 @@ class Format:
     def _printed_lines(self, at: float, event: JobLines) -> str:
         """Return the lines of a job: tens of thousands a second, so few steps for each."""
         where = f"job {event.job_id}" if event.job_id else f"child {event.child_pid}"
+        is_plain = "".join([where, *event.lines]).isprintable()
         if self._is_json:
-            fields = {
-                "event": "line", "job_id": event.job_id, "child_pid": event.child_pid,
-                "stream": event.stream,
-            }  # fmt: skip
-            return "".join(
-                [self._line(at, _INFO, f"[{where}] {line}", fields) for line in event.lines]
-            )
+            text = self._printed_rows(at, event, where)
+            return text if is_plain else printable_json(text)
         head = self._line(at, _INFO, f"[{where}] ", {})[:-1]
-        text = printable("\n".join(event.lines)).replace("\n", f"\n{head}")
+        between = "\n" + head
+        if is_plain:
+            return f"{head}{between.join(event.lines)}\n"
+        text = printable("\n".join(event.lines)).replace("\n", between)
         return f"{head}{text}\n"
+
+    def _printed_rows(self, at: float, event: JobLines, where: str) -> str:
+        fields = {
+            "event": "line", "job_id": event.job_id, "child_pid": event.child_pid,
+            "stream": event.stream,
+        }  # fmt: skip
+        head, tail = self._line(at, _INFO, "", fields).split(_EMPTY, 1)
+        head += _EMPTY[:-2]
+        messages = [_quoted(f"[{where}] {line}") for line in event.lines]
+        return f"{head}{(tail + head).join(messages)}{tail}"
 
     def record(self, record: logging.LogRecord) -> str:
         """Return the lines of a log record, its traceback included."""

@@ -18,6 +18,12 @@ _PIECE = 64 * 1024
 _LINES_A_TURN = 512
 # Once nobody wants the lines: 64 MB/s are read and dropped, which costs 3 % of a core.
 _PAUSE = 0.001
+# Text that comes so soon after other text is a flood, of which a pipe holds a thousand lines: they
+# are left to gather, or who prints would wake us for each.
+_SOON = 0.008
+_GATHER = 0.004
+# What a pipe of any kind holds, in pieces, when its process has said its last.
+_PIECES_AT_ONCE = 8
 # A marked line is never cut: its mark, and LINE_SIZE characters of four bytes.
 _LONGEST = 4 * LINE_SIZE + 64
 
@@ -38,7 +44,7 @@ class Reader(Protocol):
 class OutputPipe:
     """One pipe. Its reader decides whose the lines are."""
 
-    __slots__ = ("_buffer", "_far", "_loop", "_near", "_reader", "_timer", "stream")
+    __slots__ = ("_buffer", "_far", "_loop", "_near", "_read_at", "_reader", "_timer", "stream")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, reader: Reader, stream: str, *, is_socket: bool
@@ -54,6 +60,7 @@ class OutputPipe:
         self._near, self._far = open_socket_pipe() if is_socket else os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._near, False)
         self._buffer = b""
+        self._read_at = 0.0
         self._timer: asyncio.Handle | None = None
         loop.add_reader(self._near, self._on_readable)
 
@@ -71,9 +78,14 @@ class OutputPipe:
         """Pass on what is there now, whole lines or not."""
         if self._near < 0:
             return
-        self._read()
-        while b"\n" in self._buffer:
-            self._pass_on()
+        for _ in range(_PIECES_AT_ONCE):
+            before = len(self._buffer)
+            self._read()
+            is_all = len(self._buffer) < before + _PIECE
+            while b"\n" in self._buffer:
+                self._pass_on()
+            if is_all:
+                break
         if not self._buffer.startswith(MARK):  # half a marked line: the rest of it comes
             self._flush()
 
@@ -94,14 +106,21 @@ class OutputPipe:
 
     def _on_readable(self) -> None:
         self._reader.on_text()
+        before, self._read_at = self._read_at, self._loop.time()
         is_open = self._read()
+        is_much = len(self._buffer) > _PIECE // 4
         self._pass_on()
         if not is_open:
             self._flush()
             self._loop.remove_reader(self._near)
         elif b"\n" in self._buffer or not self._reader.wants_lines():
-            self._loop.remove_reader(self._near)
-            self._timer = self._loop.call_later(_PAUSE, self._resume)
+            self._wait(_PAUSE)
+        elif self._read_at - before < _SOON:
+            self._wait(_PAUSE if is_much else _GATHER)
+
+    def _wait(self, seconds: float) -> None:
+        self._loop.remove_reader(self._near)
+        self._timer = self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         self._timer = None

@@ -83,6 +83,15 @@ class Lines:
 
     def on_piped_lines(self, stream: str, lines: list[bytes]) -> None:
         """Take lines from fd 1 or 2; marked ones say whose and of which stream they are."""
+        first = lines[0]
+        head = first[: first.find(TEXT) + 1] if first[:1] == MARK else b""
+        text = b"\n".join(lines)
+        if head and text.count(b"\n" + head) == len(lines) - 1:  # as nearly always: one job's
+            self._take_marked(head[:-1], stream, text[len(head) :].replace(b"\n" + head, b"\n"))
+        else:
+            self._take_mixed(stream, lines)
+
+    def _take_mixed(self, stream: str, lines: list[bytes]) -> None:
         last = b""
         texts: list[bytes] = []
         for line in lines:
@@ -90,16 +99,15 @@ class Lines:
             if line[:1] == MARK:
                 mark, _, text = line.partition(TEXT)
             if mark != last:
-                self._take_marked(last, stream, texts)
+                if texts:
+                    self._take_marked(last, stream, b"\n".join(texts))
                 last, texts = mark, []
             texts.append(text)
-        self._take_marked(last, stream, texts)
+        self._take_marked(last, stream, b"\n".join(texts))
 
-    def _take_marked(self, mark: bytes, stream: str, lines: list[bytes]) -> None:
+    def _take_marked(self, mark: bytes, stream: str, text: bytes) -> None:
         """Take lines that have the same mark; without a mark they are those of whoever runs."""
-        if not lines:
-            return
-        texts = b"\n".join(lines).decode("utf-8", "replace").split("\n")
+        texts = text.decode("utf-8", "replace").split("\n")
         known = _mark(mark)
         if known is not None:
             stream = STREAMS[int(known[1])]
