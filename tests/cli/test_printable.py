@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxq.cli import logs
 from sandboxq.printable import printable, printable_json, printable_line
+from sandboxq.telemetry import JobLines
 
 if TYPE_CHECKING:
     from typing import Any
 
 FORBIDDEN = {*range(9), *range(11, 32), *range(127, 160), *range(0xD800, 0xE000)}
 FORBIDDEN |= {0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF}
+ANY_CHARACTER = st.characters(codec=None, exclude_categories=(), exclude_characters="\n")
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 
 
@@ -49,6 +52,30 @@ def test_json_stays_the_same_document(value: Any) -> None:
     text = printable_json(json.dumps(value, ensure_ascii=False))
     assert not FORBIDDEN & set(map(ord, text))
     assert json.loads(text) == value
+
+
+@given(st.lists(st.text(ANY_CHARACTER), min_size=1), ANY_TEXT)
+def test_lines_of_jobs_are_rows_of_json_however_many(lines: list[str], job_id: str) -> None:
+    """They are made together; each is what it would be alone."""
+    event = JobLines(job_id, 42, "stdout", lines)
+    text = logs.Format(logs.JSON).event(0.5, event)
+    assert not FORBIDDEN & set(map(ord, text))
+    assert [json.loads(row) for row in text.split("\n")[:-1]] == [
+        {
+            "time": "1970-01-01T00:00:00.500Z", "level": "info",
+            "message": f"[job {job_id}] {line}" if job_id else f"[child 42] {line}",
+            "event": "line", "job_id": job_id, "child_pid": 42, "stream": "stdout",
+        }
+        for line in lines
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text(ANY_CHARACTER), min_size=1))
+def test_lines_of_jobs_are_lines_of_the_log_however_many(lines: list[str]) -> None:
+    """Each with time and job, and safe."""
+    text = logs.Format(logs.TEXT).event(0.5, JobLines("7", 42, "stdout", lines))
+    head = "1970-01-01T00:00:00Z INFO    [job 7] "
+    assert text == "".join(f"{head}{printable(line)}\n" for line in lines)
 
 
 @pytest.mark.parametrize("options", [("failed",), ("--id", "1"), ("failed", "--json")])

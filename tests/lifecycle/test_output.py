@@ -288,12 +288,13 @@ def test_logging_of_a_python_worker_blocks_no_loop(
 
 
 MANY = """
-import os, sys
+import asyncio, os, sys
 
-def process(job):
+DEF process(job):
     for number in range(job.data):
         print(job.id, "out", number)
         if number % 50 == 0:
+            PAUSE
             job.log(f"{job.id} row {number}")
             print(job.id, "err", number, file=sys.stderr)
     os.write(1, f"{job.id} raw\\n".encode())
@@ -301,18 +302,33 @@ def process(job):
 """
 
 
+@pytest.mark.parametrize(
+    ("kind", "pause", "options"),
+    [
+        ("def", "pass", ()),
+        ("def", "pass", ("--policy", "strict")),
+        ("async def", "await asyncio.sleep(0)", ("--concurrency", "8")),
+    ],
+    ids=["def", "def strict", "async def"],
+)
 def test_lines_belong_to_the_job_that_printed_them(
-    server_url: str, queue_name: str, tmp_path: Path
+    server_url: str,
+    queue_name: str,
+    tmp_path: Path,
+    kind: str,
+    pause: str,
+    options: tuple[str, ...],
 ) -> None:
-    """Many at a time, of jobs that follow each other at once, in the order of the prints."""
+    """Many at a time, of jobs that follow each other or run at once, in the order of the prints."""
     path = tmp_path / "many.py"
-    path.write_text(MANY)
+    path.write_text(MANY.replace("DEF", kind).replace("PAUSE", pause))
     sizes = [0, 1, 700, 3, 2000, 1] * 5
     with Queue.sync(queue_name, url=server_url) as queue:
         jobs = queue.add_bulk([("many", size) for size in sizes])
         with running(
-            server_url, queue_name, str(path), "--burst", "--procs", "2", stderr=subprocess.DEVNULL
-        ) as worker:
+            server_url, queue_name, str(path), "--burst", "--procs", "2", *options,
+            stderr=subprocess.DEVNULL,
+        ) as worker:  # fmt: skip
             assert worker.wait(60) == 0
         for job, size in zip(jobs, sizes, strict=True):
             rows = [row for row in job.logs() if not row.endswith("raw")]
