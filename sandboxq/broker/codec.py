@@ -142,7 +142,12 @@ def options_value(raw: bytes) -> Any:
 
 
 def options_to_wire(options: JobOptions) -> str:
-    """Return the JSON text of a job's ``opts``, with Node's names; ``attempts`` is always there."""
+    """Return the JSON text of a job's ``opts``. Raises: UsageError, see ``json_text``."""
+    return json_text(options_members(options), "options")
+
+
+def options_members(options: JobOptions) -> dict[str, Any]:
+    """Return a job's options by Node's names; ``attempts`` is always there."""
     wire: dict[str, Any] = {"attempts": options.attempts}
     if options.delay:
         wire["delay"] = ms_from_seconds(options.delay)
@@ -159,8 +164,7 @@ def options_to_wire(options: JobOptions) -> str:
     if options.remove_on_fail is not None:
         wire["removeOnFail"] = _keep_to_wire(options.remove_on_fail)
     wire |= {name: value for name, value in _plain_members(options) if value is not None}
-    wire.update(options.extra)
-    return json_text(wire, "options")
+    return wire | options.extra
 
 
 def _plain_members(options: JobOptions) -> tuple[tuple[str, Any], ...]:

@@ -37,6 +37,12 @@ _MOST_BYTES = 1 << 20
 SCALE = "scale"
 CANCEL = "cancel"
 DUMP = "dump"
+# What an answer to it has, of whatever version the worker is.
+_MEMBERS = {
+    SCALE: {"worker", "procs"},
+    CANCEL: {"worker", "has_it"},
+    DUMP: {"worker", "queue", "pid", "is_meant", "busy", "children", "jobs"},
+}
 
 
 class ScaleRequest(NamedTuple):
@@ -159,17 +165,17 @@ async def _ask(
         if reply is None:
             await asyncio.sleep(_LOOK_SECONDS)
             continue
-        if (answered := _answer_from(reply)) is not None:
+        if (answered := _answer_from(reply, _MEMBERS[what])) is not None:
             yield answered
         told -= 1
         if not told:
             deadline = clock() + lateness
 
 
-def _answer_from(reply: bytes) -> dict[str, Any] | None:
+def _answer_from(reply: bytes, members: set[str]) -> dict[str, Any] | None:
     """Return what a worker answered; None for what is no answer: anybody may push."""
     try:
         answered = json.loads(reply)
     except (ValueError, RecursionError):
         return None
-    return answered if isinstance(answered, dict) else None
+    return answered if isinstance(answered, dict) and answered.keys() >= members else None

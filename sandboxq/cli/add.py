@@ -13,7 +13,7 @@ from sandboxq.cli import event_loop
 from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
-from sandboxq.limits import shown
+from sandboxq.limits import shown, waiting_seconds
 from sandboxq.queue.queue import Queue
 
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})"
@@ -77,6 +77,8 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
     """Add a job NAME with DATA (JSON) to QUEUE."""
     options["backoff"] = backoff_from_text(backoff)
     job_data = data_from_text(data)
+    if wait_timeout is not None:
+        waiting_seconds("--wait-timeout", wait_timeout)
 
     async def add() -> tuple[str, Any]:
         async with Queue(queue, url=url, prefix=prefix) as jobs:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sandboxq.broker.codec import options_to_wire
+from sandboxq.broker.codec import options_members
 from sandboxq.broker.jobs import STATES
 from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.on_queue import check_exists, jobs_text, run_on_queue
@@ -83,7 +83,7 @@ def members(job: Job) -> dict[str, Any]:
         "id": job.id,
         "name": job.name,
         "data": job.data,
-        "opts": json.loads(options_to_wire(job.opts)),
+        "opts": options_members(job.opts),
         "priority": job.priority,
         "delay_ms": job.delay_ms,
         "timestamp_ms": job.timestamp_ms,
@@ -158,5 +158,8 @@ def _one_line(text: str) -> str:
 
 
 def _time_text(time_ms: int) -> str:
-    time = dt.datetime.fromtimestamp(time_ms / 1000, tz=dt.UTC).astimezone()
+    try:
+        time = dt.datetime.fromtimestamp(time_ms / 1000, tz=dt.UTC).astimezone()
+    except (ValueError, OverflowError):
+        return f"{time_ms} ms"  # no time of a calendar: somebody else has written it
     return time.isoformat(sep=" ", timespec="seconds")

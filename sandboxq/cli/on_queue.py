@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from sandboxq.broker.meta import QueueMeta
 from sandboxq.cli import event_loop
 from sandboxq.errors import QueueError
 from sandboxq.printable import printable, printable_line
@@ -39,7 +40,7 @@ def run_on_queue(
 
 async def check_exists(queue: Queue) -> None:
     """Say that nobody has used this queue. Raises: QueueError."""
-    if (await queue.get_meta()).max_events is None:
+    if await queue.get_meta() == QueueMeta():
         message = (
             f"there is no queue {queue.name!r} under the prefix {queue.keys.prefix!r}; "
             "`python -m sandboxq stats` lists what there is"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import BrokerUnavailable
+from sandboxq.errors import QueueError
 from sandboxq.pool.circuit import CircuitState
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class ProgressLine:
     async def _count_waiting(self) -> None:
         keys = self._worker.keys
         lists = [("LLEN", keys["wait"]), ("LLEN", keys["paused"]), ("ZCARD", keys["prioritized"])]
-        # While Redis is away the last number stays; the log says that it is away.
-        with contextlib.suppress(BrokerUnavailable):
+        # While Redis is away, or refuses, the last number stays; the log says so.
+        with contextlib.suppress(QueueError):
             self._waiting = sum(await self._worker.broker.pipeline(lists))
 
     def _line(self) -> str:

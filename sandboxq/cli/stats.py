@@ -9,8 +9,9 @@ import click
 
 from sandboxq.broker.connection import Broker
 from sandboxq.cli import event_loop
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.echo import echo, echo_error, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
+from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.printable import printable_line
 from sandboxq.queue.queue import Queue, queue_names
 
@@ -25,7 +26,7 @@ _MB = 1 << 20
 @json_option
 def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_json: bool) -> None:
     """Show counts by state, of every queue or of QUEUE."""
-    rows = event_loop.run((_usage if usage else _counts)(queue, url=url, prefix=prefix))
+    rows = event_loop.run(_rows(queue, usage=usage, url=url, prefix=prefix))
     if as_json:
         echo_json(rows)
     elif not rows:
@@ -34,24 +35,26 @@ def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_
         echo(_table({name: _readable(row) for name, row in rows.items()} if usage else rows))
 
 
-async def _counts(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, Any]]:
+async def _rows(
+    queue: str | None, *, usage: bool, url: str | None, prefix: str
+) -> dict[str, dict[str, Any]]:
+    """Return a row for the queue, or for each there is; one that is spoilt is told and left out."""
+    rows: dict[str, dict[str, Any]] = {}
     broker = await Broker.connect(url)
     try:
-        names = [queue] if queue else await queue_names(broker, prefix)
-        return {name: await Queue(name, broker=broker, prefix=prefix).counts() for name in names}
+        for name in [queue] if queue else await queue_names(broker, prefix):
+            one = Queue(name, broker=broker, prefix=prefix)
+            try:
+                rows[name] = asdict(await one.usage()) if usage else dict(await one.counts())
+            except BrokerUnavailable:
+                raise
+            except QueueError as error:
+                if queue:
+                    raise
+                echo_error(f"sandboxq: queue {name!r} is left out: {error}")
     finally:
         await broker.close()
-
-
-async def _usage(queue: str | None, *, url: str | None, prefix: str) -> dict[str, dict[str, Any]]:
-    broker = await Broker.connect(url)
-    try:
-        names = [queue] if queue else await queue_names(broker, prefix)
-        return {
-            name: asdict(await Queue(name, broker=broker, prefix=prefix).usage()) for name in names
-        }
-    finally:
-        await broker.close()
+    return rows
 
 
 def _readable(row: dict[str, Any]) -> dict[str, str]:
