@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sandboxq.limits import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -109,7 +110,7 @@ def _seconds(value: object) -> float | None:
         seconds = float(value)  # type: ignore[arg-type]  # mypy does not follow type()
     except OverflowError:
         return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return min(seconds, LONGEST_WAIT) if seconds >= 0 else None  # nan is not
 
 
 async def answer(broker: Broker, request: Request, **members: Any) -> None:

@@ -19,7 +19,7 @@ from sandboxq.broker.server_time import warn_of_clock
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, JobCancelled, UsageError
-from sandboxq.limits import waiting_seconds
+from sandboxq.limits import checked_text, waiting_seconds
 from sandboxq.log_queue import defer_logging
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
@@ -390,21 +390,28 @@ class Worker:
 
         ``token`` locks it, for ``lock_duration``: extend the lock in time, and end the job with one
         of its ``move_to`` methods. A job that must fail without being run is failed on the way.
-        Raises: UsageError when the worker was not started.
+        Raises: UsageError, also when the worker was not started.
         """
         if self._by_hand is None:
             message = "the worker was not started"
             raise UsageError(message)
+        if token is not None:
+            checked_text("token", token)
         return await self._by_hand.next_job(token, waiting_seconds("timeout", timeout))
 
     def cancel(
-        self, job_id: str, reason: str = "cancelled by its worker", *, grace: float = GRACE
+        self,
+        job_id: str,
+        reason: str = "cancelled by its worker",
+        *,
+        grace: float | timedelta = GRACE,
     ) -> bool:
         """End a job that this worker has, else return False; see Queue.cancel for others.
 
         Its code is told, and killed when it has not ended ``grace`` seconds later; what has not
         begun fails at once. It fails as JobCancelled with ``reason`` and is not tried again.
         """
+        grace = waiting_seconds("grace", grace)
         attempt = self._held.get(job_id.encode(errors="surrogateescape"))
         if attempt is None or attempt.state not in _CANCELLABLE or attempt.call is None:
             return False
@@ -412,7 +419,7 @@ class Worker:
         return True
 
     def cancel_all(
-        self, reason: str = "cancelled by its worker", *, grace: float = GRACE
+        self, reason: str = "cancelled by its worker", *, grace: float | timedelta = GRACE
     ) -> list[str]:
         """End every job that this worker has; return their ids."""
         job_ids = [job_id.decode(errors="replace") for job_id in self._held]

@@ -10,7 +10,13 @@ import pytest
 from sandboxq import Queue, Worker
 from sandboxq.broker.connection import Broker
 from sandboxq.broker.script import load
-from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, JobNotFound, LockMissing
+from sandboxq.errors import (
+    BrokerUnavailable,
+    JobHasFailedChildren,
+    JobNotFound,
+    LockMissing,
+    UsageError,
+)
 from sandboxq.telemetry import (
     AttemptFailed,
     Event,
@@ -48,6 +54,23 @@ def test_the_next_job_comes_with_the_last_outcome(server_url: str, queue_name: s
             "failed",
             "completed",
         ]
+
+    by_hand(server_url, queue_name, body)
+
+
+@pytest.mark.parametrize("token", [5, "", "\ud800"])
+def test_a_token_that_is_none_claims_nothing(
+    server_url: str, queue_name: str, token: object
+) -> None:
+    """Refused too late, it left a job under a lock that nobody could name."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        await queue.add("a", {})
+        with pytest.raises(UsageError, match="token"):
+            await worker.get_next_job(token)  # type: ignore[arg-type]  # what is tried
+        assert (await queue.counts("waiting"))["waiting"] == 1
+        with pytest.raises(UsageError, match="grace"):
+            worker.cancel("1", grace=float("nan"))
 
     by_hand(server_url, queue_name, body)
 
