@@ -13,6 +13,7 @@ from sandboxq import __version__
 from sandboxq.cli.echo import echo, echo_json
 from sandboxq.cli.options import json_option, url_option
 from sandboxq.errors import SandboxqError
+from sandboxq.sandbox.environment import text_of_withheld, withheld_by_chance
 from sandboxq.sandbox.mechanisms import mechanisms, missing_for
 from sandboxq.sandbox.policy import NAMES, Policy
 
@@ -31,6 +32,7 @@ def command(*, url: str | None, as_json: bool) -> None:
         "mechanisms": [each._asdict() for each in mechanisms()],
         "policies": {name: _missing(name) for name in NAMES},
         "redis": _redis(url),
+        "withheld": withheld_by_chance("limits", None, os.environ),
     }
     if as_json:
         echo_json(found)
@@ -85,7 +87,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"{_mark(is_there=not missing)} policy {name:<7} {what}")
     redis = found["redis"]
     text = " ".join(filter(None, (redis["endpoint"], redis["detail"])))
-    return [*lines, "", f"{_mark(is_there=redis['ok'])} redis      {text}"]
+    lines += ["", f"{_mark(is_there=redis['ok'])} redis      {text}"]
+    if found["withheld"]:
+        lines.append(f"missing jobs       {text_of_withheld(found['withheld'])}")
+    return lines
 
 
 def _mark(*, is_there: bool) -> str:

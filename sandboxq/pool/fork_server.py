@@ -30,7 +30,7 @@ from sandboxq.pool.scratch_folder import ScratchFolder
 from sandboxq.sandbox import family
 from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.child_group import ChildGroup, child_group
-from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for
+from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for, warn_of_withheld
 from sandboxq.sandbox.probe import usable_memory
 
 if TYPE_CHECKING:
@@ -307,6 +307,7 @@ class ForkServer:
     def _environment(self) -> dict[str, str]:
         policy = self._order.policy
         environment = environment_for(policy.name, policy.environment, os.environ)
+        warn_of_withheld(policy.name, policy.environment, os.environ)
         for name in THREAD_VARIABLES:
             environment.setdefault(name, str(self._order.threads))
         name, _, value = self._marker.partition("=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -34,8 +35,19 @@ _REDIS_WITH_PASSWORD = re.compile(
     r"(?i)\b(?:rediss?|valkeys?|unix)(?:[+-][a-z]+)*://"
     r"(?:[^/\s@?]*:(?P<password>[^\s?]+)@|\S*[?&]password=(?P<parameter>[^\s&#]+))"
 )
-# A shorter password is looked for as a whole value only: much would have it in it.
-_TELLING = 6
+# Names of variables that hold a password and nothing else.
+_NAME_OF_PASSWORD = re.compile(
+    r"(?i)pass|pwd|pw\b|_pw|secret|token|auth|cred|key|redis|valkey|broker"
+)
+# Where a password stands by itself: in a URL, as an option, in settings as text or JSON.
+_PLACE = (
+    r"(?i:://[^/\s@]*:|(?:pass\w*|pwd|pw|secret|token|auth)[\"']?\s*[=:]\s*[\"']?"
+    r"|(?:--\S*pass\w*|-a)\s+){}(?!\w)"
+)
+# Of this length no other value has a password in it by chance; of the second with a digit in it.
+_LONG, _TELLING = 16, 8
+_log = logging.getLogger("sandboxq.sandbox")
+_told: set[str] = set()
 
 
 def oversubscription(children: int, cores: int, given: Mapping[str, str]) -> list[str]:
@@ -64,18 +76,57 @@ def environment_for(
     """Return what of ``given`` a child of this policy sees; ``allowed`` names stay in any case.
 
     Without a list, ``none`` and ``limits`` keep all but URLs of Redis that hold a password, and
-    whatever else holds such a password, unless it is a variable of the system as ``PATH``.
+    where else such a password stands (docs/sandbox.md), unless it is a variable of the system as
+    ``PATH``.
     """
-    named = frozenset(allowed or ())
-    kept = {name: value for name, value in given.items() if name in named}
-    passwords = _passwords(given)
-    for name, value in given.items():
-        is_harmless = name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
-        is_wanted = is_harmless or (policy != "strict" and allowed is None)
-        sought = passwords if name not in _HARMLESS else frozenset[str]()
-        if is_wanted and name not in _SECRET and not _tells(value, sought):
-            kept[name] = value
-    return kept
+    named, passwords = frozenset(allowed or ()), _passwords(given)
+    return {
+        name: value
+        for name, value in given.items()
+        if name in named
+        or (_is_wanted(name, policy, allowed) and not _tells(name, value, passwords))
+    }
+
+
+def withheld_by_chance(
+    policy: str, allowed: Sequence[str] | None, given: Mapping[str, str]
+) -> list[str]:
+    """Return the variables that children do not see because a password of Redis is in them.
+
+    Without those of which their name or a URL of Redis says so: these are meant to be withheld.
+    """
+    kept = environment_for(policy, allowed, given)
+    return [
+        name
+        for name, value in given.items()
+        if name not in kept
+        and _is_wanted(name, policy, allowed)
+        and not has_password(value)
+        and not _NAME_OF_PASSWORD.search(name)
+    ]
+
+
+def text_of_withheld(names: Sequence[str]) -> str:
+    """Return what people are told of these."""
+    what = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return (
+        f"jobs do not see {what}: the password of Redis is in the value. Take a password that "
+        "occurs nowhere by chance, or name all variables that jobs get (--environment)"
+    )
+
+
+def warn_of_withheld(policy: str, allowed: Sequence[str] | None, given: Mapping[str, str]) -> None:
+    """Say so in the log, once for each variable."""
+    names = [each for each in withheld_by_chance(policy, allowed, given) if each not in _told]
+    if names:
+        _told.update(names)
+        _log.warning("%s", text_of_withheld(names))
+
+
+def _is_wanted(name: str, policy: str, allowed: Sequence[str] | None) -> bool:
+    """Tell whether children see a variable, but for its value."""
+    is_harmless = name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
+    return name not in _SECRET and (is_harmless or (policy != "strict" and allowed is None))
 
 
 def _passwords(given: Mapping[str, str]) -> set[str]:
@@ -85,7 +136,18 @@ def _passwords(given: Mapping[str, str]) -> set[str]:
     return found | {unquote(each) for each in found}
 
 
-def _tells(value: str, passwords: AbstractSet[str]) -> bool:
-    return has_password(value) or any(
-        value == each or (len(each) >= _TELLING and each in value) for each in passwords
-    )
+def _tells(name: str, value: str, passwords: AbstractSet[str]) -> bool:
+    if has_password(value):
+        return True
+    return name not in _HARMLESS and any(_holds(name, value, each) for each in passwords)
+
+
+def _holds(name: str, value: str, password: str) -> bool:
+    """Tell whether a value gives a password away: a word that stands there by chance does not."""
+    may_be_chance = len(password) < (_TELLING if any(map(str.isdigit, password)) else _LONG)
+    if value == password:
+        is_word = may_be_chance and password.isalpha()
+        return not is_word or bool(_NAME_OF_PASSWORD.search(name))
+    if password not in value:
+        return False
+    return not may_be_chance or bool(re.search(_PLACE.format(re.escape(password)), value))

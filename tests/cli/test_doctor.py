@@ -54,6 +54,17 @@ def _doctor(*words: str, cwd: Path) -> str:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
 
 
+def test_doctor_tells_which_variables_jobs_do_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that a password of Redis is in, where nothing else says so."""
+    monkeypatch.setenv("CACHE_URL", "redis://:production@127.0.0.1:1")
+    monkeypatch.setenv("MQ_URL", "amqp://app:production@mq")
+    monkeypatch.setenv("APP_ENV", "production")
+    assert "jobs do not see MQ_URL: the password of Redis" in _doctor(cwd=tmp_path)
+    assert json.loads(_doctor("--json", cwd=tmp_path))["withheld"] == ["MQ_URL"]
+
+
 def test_doctor_knows_machine_and_redis(server_url: str, tmp_path: Path) -> None:
     """Each policy is told apart, and the server is asked for its version."""
     found = json.loads(_doctor("--json", "--url", server_url, cwd=tmp_path))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from sandboxq.sandbox.environment import environment_for
+from sandboxq.sandbox.environment import environment_for, warn_of_withheld, withheld_by_chance
 from sandboxq.sandbox.grants import visible_entries
 
 _URLS = [
@@ -58,6 +59,52 @@ def test_a_password_that_is_a_word_takes_no_paths_away(policy: str) -> None:
     url = "redis://:worker@a"
     given = {**kept, "REDIS_URL": url, "TMPDIR": url, "REDIS_PASSWORD": "worker"}
     assert environment_for(policy, None, given) == kept
+
+
+_BY_CHANCE = {
+    "APP_ENV": "production",
+    "DATABASE_URL": "postgres://app:other@db/production",
+    "BUCKET": "s3://production-photos",
+    "HOSTS": "production,nonproduction.example",
+    "CONFIG": '{"stage": "production", "password": "other"}',
+}
+_GIVEN_AWAY = {
+    "REDIS_PASSWORD": "production",
+    "CELERY_BROKER_AUTH": "production",
+    "OPTIONS": "-h redis -a production",
+    "FLAGS": "--password=production",
+    "SETTINGS": '{"password": "production", "port": 1}',
+    "STACK": "redis:6379,password=production,ssl=true",
+    "OTHER_URL": "amqp://app:production@mq",
+}
+
+
+@pytest.mark.parametrize("policy", ["none", "limits"])
+def test_a_password_that_is_a_word_takes_nothing_away_by_chance(policy: str) -> None:
+    """A job without APP_ENV behaves as on another machine, or does not run."""
+    given = {**_BY_CHANCE, **_GIVEN_AWAY, "REDIS_URL": "redis://:production@a"}
+    assert environment_for(policy, None, given) == _BY_CHANCE
+
+
+@pytest.mark.parametrize("password", ["Tr0ub4dor", "k9s-frankfurt", "correcthorsebatterystaple"])
+def test_a_password_that_is_no_word_is_found_anywhere(password: str) -> None:
+    """Whatever the variable, and the text around it."""
+    given = {"REDIS_URL": f"redis://u:{password}@a", "X": password, "Y": f"0:{password}:1"}
+    assert environment_for("limits", None, given) == {}
+
+
+def test_what_is_withheld_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Where name and value do not say it themselves."""
+    given = {**_GIVEN_AWAY, "REDIS_URL": "redis://:production@a", "X": "redis://:production@a"}
+    told = withheld_by_chance("limits", None, given)
+    assert told == ["OPTIONS", "FLAGS", "SETTINGS", "STACK", "OTHER_URL"]
+    assert withheld_by_chance("strict", None, given) == []
+    with caplog.at_level(logging.WARNING, "sandboxq"):
+        warn_of_withheld("limits", None, given)
+        warn_of_withheld("limits", None, given)
+    (record,) = caplog.records
+    assert "jobs do not see OPTIONS, FLAGS, SETTINGS, STACK and OTHER_URL" in record.getMessage()
+    assert "production" not in record.getMessage()
 
 
 def test_what_has_no_password_stays_and_what_is_named_goes_along() -> None:
