@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 # The environment's names all start with this.
 ENV_PREFIX = "SANDBOXQ_"
-# Set in every child: where no URL is named there, it was withheld on purpose.
-REDIS_WITHHELD = "SANDBOXQ_REDIS_WITHHELD"
 # A heartbeat every so many seconds at the latest, however long the lock lasts: it also shows that
 # the coordinator is alive, and a second is what people wait before they worry.
 HEARTBEAT_INTERVAL = 0.5

@@ -18,8 +18,8 @@ from sandboxq.broker.many_hosts import (
     names_many_hosts,
 )
 from sandboxq.broker.url_spellings import plain_url
-from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import BrokerUnavailable, UsageError
+from sandboxq.withheld import is_redis_withheld
 
 if TYPE_CHECKING:
     from sandboxq.broker.embedded import EmbeddedUse
@@ -70,8 +70,8 @@ async def resolve_endpoint(
 
 
 def _refuse_in_jobs() -> None:
-    """Raise UsageError in a child: the embedded server of its directory would be another Redis."""
-    if REDIS_WITHHELD in os.environ:
+    """Raise UsageError in a job: the embedded server of its directory would be another Redis."""
+    if is_redis_withheld():
         message = (
             "which Redis? A job is not given the URL of its worker's Redis: write "
             "job.queue(name).add(…) to add jobs through the worker, pass url=…, or let the "

@@ -64,6 +64,7 @@ class Settings(NamedTuple):
     # Whether what jobs leave is cleared: not for children of one job, nor for threads.
     is_tidied: bool = False
     may_leave_processes: bool = False
+    withholds_redis: bool = False  # asked by threads alone
 
 
 def live(link: Link, processor: Processor, settings: Settings) -> None:

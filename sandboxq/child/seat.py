@@ -19,6 +19,7 @@ from sandboxq.child.frames import CALL, ENDS_CHILD, OUT_OF_MEMORY, PING, PONG, R
 from sandboxq.child.link import Link
 from sandboxq.child.mark import Mark
 from sandboxq.child.usage import ThreadMeter
+from sandboxq.withheld import withhold_redis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +88,8 @@ def live(
 ) -> None:
     """Run calls until the coordinator retires this child, or has given it up."""
     link.budgets = Budgets(*settings.budgets)  # type: ignore[arg-type]  # they are in this order
+    if settings.withholds_redis:
+        withhold_redis()
     if processor.is_async:
         from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
 

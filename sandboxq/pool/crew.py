@@ -66,6 +66,7 @@ class Crew:
             terms.policy,
             max_result=terms.max_result,
             budgets=terms.budgets,
+            withholds_redis=terms.withholds_redis,
         )
         self._keeper: Keeper = (
             ServerKeeper(order, self, self.delay, self._fill)

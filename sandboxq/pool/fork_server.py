@@ -21,7 +21,6 @@ import sandboxq
 from sandboxq.binary import MOST_BYTES
 from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.child.stacks import STACKS_SIGNAL
-from sandboxq.config import REDIS_WITHHELD
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
@@ -32,6 +31,7 @@ from sandboxq.sandbox.cgroup import Group
 from sandboxq.sandbox.child_group import ChildGroup, child_group
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for, warn_of_withheld
 from sandboxq.sandbox.probe import usable_memory
+from sandboxq.withheld import REDIS_WITHHELD
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.plan import Plan
@@ -70,6 +70,7 @@ class Order(NamedTuple):
     is_preloading: bool = True
     max_result: int = MOST_BYTES
     budgets: Budgets = DEFAULT_BUDGETS
+    withholds_redis: bool = False  # from threads: processes never get its URL
 
 
 class Loaded(NamedTuple):

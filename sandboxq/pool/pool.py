@@ -78,6 +78,7 @@ class Pool:
         max_block: float | None = None,
         kind: Kind = Kind.PROCESS,
         ahead: Ahead = USUAL,
+        withholds_redis: bool = False,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -100,7 +101,14 @@ class Pool:
             )
             raise UsageError(message)
         self._terms = Terms(
-            processor, queue_name, concurrency, self._policy, max_result, kind, budgets
+            processor,
+            queue_name,
+            concurrency,
+            self._policy,
+            max_result,
+            kind,
+            budgets,
+            withholds_redis,
         )
         self.max_result = max_result
         self._max_block = max_block

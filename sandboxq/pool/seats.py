@@ -323,6 +323,7 @@ class SeatKeeper:
             None,
             order.max_result,
             budgets=tuple(order.budgets),
+            withholds_redis=order.withholds_redis,
         )
 
     def _live_here(self, number: int, fds: list[int]) -> None:

@@ -24,6 +24,7 @@ class Terms(NamedTuple):
     max_result: int = MOST_BYTES  # of a job's value, in bytes
     kind: Kind = Kind.PROCESS
     budgets: Budgets = DEFAULT_BUDGETS
+    withholds_redis: bool = False  # from threads: see Order
 
     @property
     def is_strict(self) -> bool:

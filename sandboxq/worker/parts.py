@@ -46,6 +46,7 @@ class Crewing(NamedTuple):
     procs: int
     policy: Policy
     kind: Kind
+    withholds_redis: bool  # from jobs in threads too: its URL was an argument
 
 
 # Without these nothing can be done: jobs that are claimed would never end, or run twice. So is the
@@ -146,6 +147,7 @@ def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) ->
         max_block=settings.max_block,
         ahead=Ahead(settings.claim_ahead_jobs, settings.claim_ahead_ms / 1000),
         kind=crewing.kind,
+        withholds_redis=crewing.withholds_redis,
     )
 
 

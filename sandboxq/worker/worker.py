@@ -198,7 +198,7 @@ class Worker:
             return
         parts = self._parts = parts_of(
             context,
-            Crewing(self.processor, self.procs, self.policy, self.kind),
+            Crewing(self.processor, self.procs, self.policy, self.kind, self._url is not None),
             room=self._room,
             secret=self._secret,
         )

@@ -36,7 +36,7 @@ async def running(url: str, queue_name: str, **options: Any) -> AsyncIterator[tu
 
 
 def _worker(url: str, queue_name: str, **options: Any) -> Worker:
-    return Worker(queue_name, PROCESSOR, url=url, **{"procs": 2, **options})
+    return Worker(queue_name, url=url, **{"processor": PROCESSOR, "procs": 2, **options})
 
 
 def with_worker(
