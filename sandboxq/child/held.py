@@ -150,6 +150,6 @@ def run_calls(
 def _take_token(fd: int) -> bool:
     try:
         os.read(fd, _TOKEN_SIZE)
-    except BlockingIOError:
+    except OSError:  # there is none, or a job has closed what it is read from
         return False
     return True

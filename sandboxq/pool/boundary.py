@@ -221,7 +221,7 @@ class Boundary:
         elif kind == STACKS:
             self._check_stacks(seq)
         elif kind == RETURNED:
-            if not self._child.packets.are_revoked or not detail:
+            if not self._can_pack or not detail:
                 message = "gave back calls that nobody took from it"
                 raise Breach(message)
         else:

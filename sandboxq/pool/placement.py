@@ -129,7 +129,7 @@ class Placement:
             child = self._least_loaded(self._enough)
             if child is None:
                 return
-            count = self._next_for(child) if self._packet > 1 else 1
+            count = self._next_for(child) if self._packet > 1 and child.can_pack else 1
             if count > 1:
                 self._send_all(child, count)
             else:

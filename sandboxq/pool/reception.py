@@ -38,7 +38,7 @@ from sandboxq.child.frames import (
     decode_request,
     encode_refusal,
 )
-from sandboxq.errors import JobCrashed, ResultTooLarge
+from sandboxq.errors import ResultTooLarge
 from sandboxq.outcome import Completed, HandedBack
 from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
 from sandboxq.pool.breach import Breach
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 # A child that reports faster than Redis takes it waits so long before it is read again.
 _PAUSE = 0.05
+_MOST_DRAINED = 3
 _log = logging.getLogger("sandboxq.pool")
 _CUT = struct.error("an answer ends behind its packet")
 _unpack = REPLY.unpack_from
@@ -78,6 +79,7 @@ class Reception:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._has_reported = False
+        self._drained = 0  # how often calls had no tokens that nobody had taken back
         self._leftovers = Leftovers(partial(_dismiss, pool))
 
     def on_readable(self, child: Child) -> None:
@@ -196,7 +198,8 @@ class Reception:
             self._on_request(child, detail, seq, payload)
         elif kind == READY:
             child.is_async = detail == IS_ASYNC
-            child.can_pack = child.packs_calls and not child.is_strict
+            may_pack = self._drained < _MOST_DRAINED
+            child.can_pack = may_pack and child.packs_calls and not child.is_strict
             self._pool.crew.ready_now(child)
         elif kind == PONG:
             self._go_on(child)
@@ -211,13 +214,29 @@ class Reception:
             child.on_stacks(seq, payload)
 
     def _on_returned(self, child: Child, numbers: range) -> None:
-        """Hear that a child has come to the calls of a packet that were taken back from it."""
-        if any(seq in numbers for seq in child.flying):
-            error = JobCrashed(f"child {child.pid} gave back calls that it was to run")
-            self._pool.doom(child, error)
-            return
+        """Hear that a child has come to calls of a packet for which it has no tokens.
+
+        They were taken back from it; or a job has read the tokens: then these go back now.
+        """
+        calls = [call for seq, call in child.flying.items() if seq in numbers]
+        if any(map(child.has_begun, calls)) or not (calls or child.packets.are_revoked):
+            message = "gave back calls that nobody took from it"
+            raise Breach(message)
+        if calls:
+            self._on_drained(child, calls)
         child.packets.are_revoked = False
         self._go_on(child)
+
+    def _on_drained(self, child: Child, calls: list[Call]) -> None:
+        """Take back calls whose tokens are gone, and replace the child: a job reads what is ours.
+
+        Until then, and where it happens again and again, they share no packets: none needs a token.
+        """
+        self._pool.calls.take_back(child, calls)
+        self._pool.crew.replace(child, "for a job in it that reads descriptors of others")
+        self._drained += 1
+        for each in self._pool.crew.children if self._drained >= _MOST_DRAINED else (child,):
+            each.can_pack = False
 
     def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
         number, argument = decode_request(payload)
