@@ -47,16 +47,18 @@ class Calls:
     def put(self, calls: Iterable[Call], now: float) -> None:
         """Take new calls in, behind all others."""
         number = self._number
-        for call in calls:
-            if call.state is not _NEW:
-                _refuse(call, _RESERVED)
-            number += 1
-            call.number = number
-            call.submitted_at = now
-            call.state = _RESERVED
-            self._reserve.append(call)
-        self.held += number - self._number
-        self._number = number
+        try:
+            for call in calls:
+                if call.state is not _NEW:
+                    _refuse(call, _RESERVED)
+                number += 1
+                call.number = number
+                call.submitted_at = now
+                call.state = _RESERVED
+                self._reserve.append(call)
+        finally:
+            self.held += number - self._number
+            self._number = number
 
     def send(self, child: Child, count: int, now: float) -> Sequence[Call]:
         """Give the first ``count`` calls to a child, under numbers one after the other."""

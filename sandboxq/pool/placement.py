@@ -178,7 +178,7 @@ class Placement:
         (call,) = self._calls.send(child, 1, now)
         try:
             child.send_call(call)
-        except (MemoryError, OSError) as error:  # of its arrays alone: the others go on
+        except Exception as error:  # noqa: BLE001 - of this call alone: the others go on
             self._calls.answer(child, call.seq)
             self._on_unsendable(call, error)
             return
@@ -209,7 +209,14 @@ class Placement:
         if not child.flying:
             child.progress_at = now
         calls = self._calls.send(child, count, now)
-        child.send_calls(calls)
+        try:
+            child.send_calls(calls)
+        except Exception:  # noqa: BLE001 - of one of them: alone, each meets its own
+            child.packets.revoke(count)
+            self._calls.take_back(child, calls)
+            for _ in calls:
+                self._send(child)
+            return
         for call in calls:
             if call.timeout is not None:
                 self._on_timed(call)

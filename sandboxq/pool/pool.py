@@ -368,7 +368,9 @@ class Pool:
         self.circuit.fail_start(reason)
 
     def _end_unsendable(self, call: Call, error: Exception) -> None:
-        reason = f"there is no memory for the arrays and bytes of the job: {error}"
+        reason = f"the job cannot be given to a child: {error!r}"
+        if isinstance(error, (MemoryError, OSError)):
+            reason = f"there is no memory for the arrays and bytes of the job: {error}"
         self.tell(call, Failed(reason, cause=type(error).__name__))
 
     def _give_back_unstarted(self) -> None:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import encode_call, encode_first_call
 from sandboxq.job import JobOptions
+from sandboxq.pool.call import CallState
 from sandboxq.pool.pool import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sandboxq.broker.claim import ClaimedJob
     from sandboxq.worker.attempt_span import AttemptSpan
 
@@ -54,6 +57,12 @@ class Attempt:
         self.span: AttemptSpan | None = None
         self.tries = 0
         self.is_refused = False
+
+
+def not_taken(calls: Iterable[Call]) -> list[Attempt]:
+    """Return the attempts of calls that a pool did not take when it raised."""
+    refused: list[Attempt] = [call.context for call in calls if call.state is CallState.NEW]
+    return [attempt for attempt in refused if attempt.state is AttemptState.RUNNING]
 
 
 def call_from_attempt(attempt: Attempt, *, timeout: float | None, grace: float) -> Call:

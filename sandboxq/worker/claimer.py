@@ -12,7 +12,7 @@ from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, SignatureRefus
 from sandboxq.outcome import Failed
 from sandboxq.signing import Place, is_signed
 from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
-from sandboxq.worker.attempt import AttemptState, call_from_attempt
+from sandboxq.worker.attempt import AttemptState, call_from_attempt, not_taken
 from sandboxq.worker.attempt_span import begin_span
 from sandboxq.worker.claims import Claims
 
@@ -207,7 +207,12 @@ class Claimer:
             else:
                 if call is not None:
                     calls.append(call)
-        self._pool.submit_all(calls)
+        try:
+            self._pool.submit_all(calls)
+        except BaseException:
+            for attempt in not_taken(calls):
+                self._settler.hand_back(attempt)
+            raise
 
     def _tell_claimed(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:

@@ -199,21 +199,23 @@ class Claims:
             self._hand_back(self._hold(found, token))
 
     async def _take(self, found: Claim, token: str) -> None:
-        """Hold all that a claim brought before anything else is done with any of it."""
+        """Hold all that a claim brought before anything else is done with any of it.
+
+        Whatever goes wrong then, what was not started goes back.
+        """
         attempts = self._hold(found, token)
         scheduled = [attempt for attempt in attempts if attempt.job.scheduler_id]
-        if not scheduled:
-            self._start(attempts)
-            return
-        self._start([attempt for attempt in attempts if not attempt.job.scheduler_id])
         try:
+            if not scheduled:
+                self._start(attempts)
+                return
+            self._start([attempt for attempt in attempts if not attempt.job.scheduler_id])
             await self._scheduler_keeper.advance([attempt.job for attempt in scheduled])
+            self._start(scheduled)
         except BaseException:
             # Unstarted: whoever claims them next keeps their schedulers going.
-            self._hand_back(scheduled)
+            self._hand_back(attempts)
             raise
-        else:
-            self._start(scheduled)
 
     def _hold(self, found: Claim, token: str) -> list[Attempt]:
         attempts, taken_over = self._held.hold(found.jobs, token.encode())

@@ -20,7 +20,7 @@ from sandboxq.broker.binary import fetch, new_reference, note, reference_from_te
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.outcome import Completed, Failed, HandedBack
 from sandboxq.pool.death import failure_from_ending
-from sandboxq.worker.attempt import AttemptState
+from sandboxq.worker.attempt import AttemptState, not_taken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -209,7 +209,12 @@ class Porter:
             del self._fetching[attempt]
         if self._is_wanted(attempt, call):
             attempt.state = AttemptState.RUNNING
-            self._deliver(call)
+            try:
+                self._deliver(call)
+            except BaseException:
+                for each in not_taken([call]):
+                    self._settler.hand_back(each)
+                raise
 
     def _is_wanted(self, attempt: Attempt, call: Call) -> bool:
         """Tell whether a job is still to be run; see to it that it ends if that was asked for."""

@@ -335,3 +335,22 @@ def test_text_of_a_job_that_goes_on_is_its_own(chores: Path) -> None:
             assert [(key, line) for key, _, line in desk.lines] == [(calls[2].key, "mine")]
 
     run_async(main())
+
+
+def test_a_call_that_cannot_be_sent_fails_alone(chores: Path) -> None:
+    """Those of its packet are sent, also the next time."""
+
+    async def main() -> None:
+        async with open_pool(chores, policy="limits") as desk:
+            for call in desk.submit_all([{}] * 300):  # so that they share packets
+                assert isinstance(await desk.outcome(call), Completed)
+            calls = [desk.make({}) for _ in range(_PACKET)]
+            bad: Any = calls[3]
+            bad.payload = "no bytes"
+            desk.pool.submit_all(calls)
+            for call in calls:
+                outcome = await desk.outcome(call)
+                assert isinstance(outcome, Failed if call is bad else Completed), outcome
+            assert isinstance(await desk.run({}), Completed)
+
+    run_async(main())
