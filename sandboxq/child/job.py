@@ -48,10 +48,9 @@ class Job:
         "_parent",
         "_payload",
         "_progress",
+        "_queue",
         "_seq",
         "_unpacked",
-        "prefix",
-        "queue_name",
     )
 
     def __init__(self, payload: bytes, seq: int, *, link: Link, queue_name: str) -> None:
@@ -65,7 +64,7 @@ class Job:
         self._seq = seq
         self._link = link
         self._data = self._opts = self._parent = self._progress = _UNREAD
-        self.prefix, _, self.queue_name = queue_name.rpartition(":")
+        self._queue = queue_name
 
     def __repr__(self) -> str:
         """Say which job it is."""
@@ -149,6 +148,16 @@ class Job:
     def delay(self) -> int:
         """The job's delay in milliseconds."""
         return _integer(self._fields.delay)
+
+    @property
+    def queue_name(self) -> str:
+        """The name of the queue."""
+        return self._queue.rpartition(":")[2]
+
+    @property
+    def prefix(self) -> str:
+        """What its keys in Redis begin with: ``bull``, unless the worker says otherwise."""
+        return self._queue.rpartition(":")[0]
 
     @property
     def queue_qualified_name(self) -> str:

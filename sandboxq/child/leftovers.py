@@ -31,7 +31,7 @@ from sandboxq.sandbox.scratch import empty_scratch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.child.link import Link, Message
+    from sandboxq.child.link import Link
 
 # Where nothing hints at a change, looks are so many times as far apart as the last one took: 0.5 %
 # of the time of a busy child, be its machine fast or slow. Never closer or further apart than this.
@@ -61,6 +61,8 @@ _OTHERS = frozenset(
     }
 )
 _LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
+_EVENTS = dict.fromkeys(_FILES | _OTHERS)
+HEARD_NOTHING = len(_EVENTS)
 # Descriptors that jobs may keep for those after them; sockets, which are connections, count less.
 _KEPT_DESCRIPTORS = 16
 # Memory that is worth a word: this part of the grant.
@@ -69,9 +71,6 @@ _SCRATCH_SECONDS = 0.25
 _TICK_NS = 20_000_000  # with room: ticks are 1 to 10 ms
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _DATA_FIELD = 5  # of /proc/PID/statm
-
-
-_NO_HINT, _FILES_HINT, _FULL_HINT = range(3)
 
 
 class Leaving(Exception):
@@ -92,14 +91,14 @@ class Leftovers:
 
         ``scratch`` is the child's own folder: a TMPDIR that setup() has chosen is others' too.
         """
-        # What a job that runs has done: set by an audit hook, heeded before the answer.
-        self.hint = _NO_HINT
-        self._due = 0  # when the next look may be, in nanoseconds of perf_counter
+        # Events that no job has raised since the last look: fewer than HEARD_NOTHING are heeded
+        # before the answer.
+        self.unheard = dict(_EVENTS)
+        self.due = 0  # when the next look may be, in nanoseconds of perf_counter
         self._interval = _INTERVAL_NS
-        self._is_behind = False  # a job has ended that was not looked after
+        self.is_behind = False  # a job has ended that was not looked after
         self._is_timed = False  # waiting for a message ends after the interval
         self.must_leave = False  # the coordinator knows
-        self._may_have_limits = False
         self._link = link
         self._memory = memory
         self._states = states_now()
@@ -109,50 +108,39 @@ class Leftovers:
         self._scratch = _Scratch(scratch)
         self._descriptors = _Descriptors()
         self._held = _Memory(memory)
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, _: object) -> None:
-        if event in _OTHERS:
-            self.hint = _FULL_HINT
-            self._may_have_limits |= event in _LIMITS
-        elif event in _FILES and not self.hint:
-            self.hint = _FILES_HINT
+        # A method of C, called with an event and its arguments: there are events for all that code
+        # does, two for each job of ours among them, and a function of Python costs ten times that.
+        sys.addaudithook(self.unheard.pop)
 
     def heed(self, seq: int) -> None:
         """Look, before a job is answered, for what it may have left by what it did."""
-        if self.hint == _FULL_HINT:
-            self._look(self._look_at_doings, seq)
-        else:
+        if self.unheard.keys() >= _OTHERS:
             self._look(self._look_at_files, seq)
-
-    def after_job(self, seq: int, now_ns: int) -> None:
-        """Look after a job, if it is time to. Raises: Leaving."""
-        if now_ns > self._due:
-            self.look(seq)
         else:
-            self._is_behind = True
-        if self.must_leave:
-            raise Leaving
+            self._look(self._look_at_doings, seq)
 
-    def receive(self) -> Message | None:
-        """Return the next message; look after the last job when none comes soon. Raises: Leaving.
+    def fall_behind(self) -> None:
+        """Look after a job that has ended only when no message comes soon: see ``catch_up``.
 
         Not at once: children wait for each other's coordinator every few jobs.
         """
-        link = self._link
-        if self._is_behind and not self._is_timed:
-            link.wait_at_most(self._interval // 1000)
+        self.is_behind = True
+        if not self._is_timed:
+            self._link.wait_at_most(self._interval // 1000)
             self._is_timed = True
-        try:
-            return link.receive()
-        except BlockingIOError:
-            self._is_timed = False
-            link.wait_at_most(0)
-        if self._is_behind:
-            self.look()
+
+    def catch_up(self) -> None:
+        """Look after the last job: no message came. Raises: Leaving."""
+        self._is_timed = False
+        self._link.wait_at_most(0)
+        if self.is_behind:
+            self.look_after()
+
+    def look_after(self, seq: int = 0) -> None:
+        """Look after the job that has ended. Raises: Leaving."""
+        self.look(seq)
         if self.must_leave:
             raise Leaving
-        return link.receive()
 
     def look(self, seq: int = 0) -> None:
         """Look for everything, and clear it."""
@@ -161,8 +149,8 @@ class Leftovers:
         ended = time.perf_counter_ns()
         apart = _APART * (ended - began)
         self._interval = interval = min(max(_INTERVAL_NS, apart), _LONGEST_INTERVAL_NS)
-        self._due = max(self._due, ended - _BURST * interval) + interval
-        self._is_behind = self._may_have_limits = False
+        self.due = max(self.due, ended - _BURST * interval) + interval
+        self.is_behind = False
 
     def leave_for(self, kind: int, count: int) -> None:
         """Have this child replaced for what somebody else has found."""
@@ -186,7 +174,9 @@ class Leftovers:
         except Exception:  # noqa: BLE001 - a job has closed or patched what this looks with
             self.must_leave = True
             self._tell(seq, remains.SETTINGS, 1)
-        self.hint = _NO_HINT  # what the look itself has opened included
+        if self.must_leave:
+            self.due = 0  # after this job
+        self.unheard.update(_EVENTS)  # what the look itself has opened included
 
     def _look_at_files(self, seq: int) -> None:
         self._clear_scratch(seq)
@@ -216,7 +206,7 @@ class Leftovers:
 
     def _restore(self, seq: int) -> None:
         states = self._states
-        if self._may_have_limits:
+        if not self.unheard.keys() >= _LIMITS:
             states = [*states, self._limits]
         for state in states:
             if state.is_changed():

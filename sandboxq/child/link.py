@@ -15,7 +15,6 @@ from sandboxq.child.frames import (
     CHUNK_SIZE,
     HEADER,
     HEADER_SIZE,
-    LOG,
     MORE,
     NOT_MEASURED,
     PACKET_SIZE,
@@ -165,8 +164,6 @@ class Link(Inbox):
     ) -> None:
         """Send one message; when the coordinator is gone there is nothing left to do but leave."""
         self.has_spoken = True
-        if kind == LOG:
-            self.logged.add(seq)
         try:
             if len(payload) <= CHUNK_SIZE:
                 header = REPLY.pack(kind, flags, detail, microseconds, seq, *usage)

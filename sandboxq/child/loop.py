@@ -38,13 +38,13 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.held import Held, run_calls
 from sandboxq.child.job import Job
-from sandboxq.child.leftovers import Leaving, Leftovers
+from sandboxq.child.leftovers import HEARD_NOTHING, Leaving, Leftovers
 from sandboxq.child.move import move_from
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sandboxq.binary import Part
     from sandboxq.child.link import Link
@@ -72,6 +72,7 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
     link.budgets = Budgets(*settings.budgets)  # type: ignore[arg-type]  # they are in this order
     capture = output.Capture(link)
     output.install(capture)
+    output.note_kind()
     capture.use_pipe()
     if processor.is_async:
         from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
@@ -85,7 +86,7 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
         return
     if settings.is_tidied:
         link.leftovers = leftovers_of(link, settings)
-    _serve(link, processor, settings, capture, soft)
+    _serve(link, Held(link), _runner(link, processor, settings, capture, soft))
     if processor.teardown is not None:
         processor.teardown()
 
@@ -119,25 +120,15 @@ def report_failed_start(link: Link, where: str, error: BaseException) -> None:
     link.send(START_FAILED, 0, encode_failure(reason, failure.stack, failure.cause))
 
 
-def _serve(
-    link: Link,
-    processor: Processor,
-    settings: Settings,
-    capture: output.Capture,
-    soft: interrupts.Interrupts,
-) -> None:
-    streams = sys.stdout, sys.stderr
-    held, leftovers = Held(link), link.leftovers
-
-    def run(payload: bytes, seq: int) -> None:
-        sys.stdout, sys.stderr = streams  # the job before may have put others in their place
-        ended = run_call(link, processor, settings, capture, soft, payload, seq)
-        if leftovers is not None:
-            leftovers.after_job(seq, ended)
-
+def _serve(link: Link, held: Held, run: Callable[[bytes, int], None]) -> None:
     with suppress(Leaving):
         while True:
-            message = link.receive() if leftovers is None else leftovers.receive()
+            try:
+                message = link.receive()
+            except BlockingIOError:
+                assert link.leftovers is not None  # noqa: S101 - else nobody has set a time
+                link.leftovers.catch_up()
+                continue
             if message is None:
                 link.leave()
             kind, seq, payload = message
@@ -149,6 +140,28 @@ def _serve(
                 link.send(PONG, 0)
             elif kind == RETIRE:
                 return
+
+
+def _runner(
+    link: Link,
+    processor: Processor,
+    settings: Settings,
+    capture: output.Capture,
+    soft: interrupts.Interrupts,
+) -> Callable[[bytes, int], None]:
+    """Return what runs one call, and looks after it."""
+    streams, leftovers = (sys.stdout, sys.stderr), link.leftovers
+
+    def run(payload: bytes, seq: int) -> None:
+        sys.stdout, sys.stderr = streams  # the job before may have put others in their place
+        ended = run_call(link, processor, settings, capture, soft, payload, seq)
+        if leftovers is not None:
+            if ended > leftovers.due:
+                leftovers.look_after(seq)
+            elif not leftovers.is_behind:
+                leftovers.fall_behind()
+
+    return run
 
 
 def run_call(
@@ -171,18 +184,17 @@ def run_call(
             returned = processor.function(job)
         finally:
             soft.armed = 0  # an interrupt just before this is still within the outer ``try``
-        value = result_from(job.with_parts(returned), link, settings)
+        if returned is not None:
+            returned = job.with_parts(returned)
+        value = result_from(returned, link, settings)
     except BaseException as error:  # noqa: BLE001 - around the processor
         tell_failure(link, seq, error, settings=settings, capture=capture, started=started)
         return time.perf_counter_ns()
     return tell_value(link, seq, value, capture=capture, started=started)
 
 
-class Result(NamedTuple):
-    """A processor's value: the payload of its DONE, and flags."""
-
-    payload: bytes
-    flags: int = 0
+# A processor's value: the payload of its DONE, and flags.
+Result = tuple[bytes, int]
 
 
 def result_from(value: object, link: Link, settings: Settings) -> Result:
@@ -203,7 +215,7 @@ def result_from(value: object, link: Link, settings: Settings) -> Result:
         limit = min(settings.max_result, MESSAGE_LIMIT)
         message = f"the return value has {len(raw)} bytes of JSON, the limit is {limit}"
         raise ResultTooLarge(message)
-    return Result(raw)
+    return raw, 0
 
 
 def _result_with(raw: bytes, parts: list[Part], link: Link, settings: Settings) -> Result:
@@ -220,7 +232,7 @@ def _result_with(raw: bytes, parts: list[Part], link: Link, settings: Settings) 
     assert link.arena is not None  # noqa: S101 - every child has one
     offset = link.arena.write(pieces_of(parts), size)
     place = BlobPlace(offset, size, table_text(entries).encode())
-    return Result(encode_blob(place) + raw, HAS_BLOB)
+    return encode_blob(place) + raw, HAS_BLOB
 
 
 def tell_value(
@@ -232,11 +244,14 @@ def tell_value(
     """
     if not link.is_ours():
         os._exit(0)
-    flags = _end(link, seq, capture) | value.flags
+    payload, flags = value
+    flags |= _end(link, seq, capture)
     ended = time.perf_counter_ns()
-    microseconds = min((ended - started) // 1000, MICROSECONDS_LIMIT)
+    microseconds = (ended - started) // 1000
+    if microseconds > MICROSECONDS_LIMIT:  # noqa: PLR1730 - half the time of min()
+        microseconds = MICROSECONDS_LIMIT
     usage = link.meter.read(microseconds)
-    held, payload = link.held, value.payload
+    held = link.held
     if held is not None and not flags and held.takes(payload):
         held.add(seq, payload, usage, microseconds=microseconds, began=started, ended=ended)
     else:
@@ -296,11 +311,12 @@ def tell_failure(
 def _end(link: Link, seq: int, capture: output.Capture) -> int:
     """Forget a call; return the flags that its answer has however it ended."""
     has_written = capture.end(seq)
-    link.reports.end(seq)
-    if link.logged:
+    if link.reports.said:
+        link.reports.end(seq)
         link.logged.discard(seq)
-    if link.leftovers is not None and link.leftovers.hint:
-        link.leftovers.heed(seq)
+    leftovers = link.leftovers
+    if leftovers is not None and len(leftovers.unheard) < HEARD_NOTHING:
+        leftovers.heed(seq)
     has_output = link.has_pipes and (has_written or output.has_unread_output())
     flags = HAS_OUTPUT if has_output else 0
     if link.cancels.told and link.cancels.forget(seq):

@@ -396,27 +396,35 @@ def stand_ins(capture: Capture) -> tuple[LineWriter, LineWriter, LogLines]:
     return out, LineWriter(capture, STDERR, sys.__stderr__), LogLines(capture)
 
 
+# How much fd 1 and 2 hold.
+_counts = bytearray(8)
+_of_stdout, _of_stderr = memoryview(_counts)[:4], memoryview(_counts)[4:]
+_NONE = bytes(8)
+_ioctl = fcntl.ioctl
+_question = 0
+
+
+def note_kind() -> None:
+    """Find out what fd 1 and 2 are to be asked: a pipe what is in it, a socket what was not read.
+
+    Once: an ioctl that fails takes as long as all else that ends a job.
+    """
+    global _question  # noqa: PLW0603 - they are those of the process
+    _question = termios.TIOCOUTQ if stat.S_ISSOCK(os.fstat(1).st_mode) else termios.FIONREAD
+
+
 def has_unread_output() -> bool:
     """Tell whether the pipes of fd 1 and 2 hold text that the coordinator has not read."""
-    return _unread(1) or _unread(2)
-
-
-_count = bytearray(4)
-# By descriptor, what it is asked: a pipe how much is in it, a socket how much of what was sent was
-# not read. Found out once: an ioctl that fails takes as long as all else that ends a job.
-_questions: dict[int, int] = {}
-
-
-def _unread(fd: int) -> bool:
     try:
-        question = _questions.get(fd) or _question_for(fd)
-        fcntl.ioctl(fd, question, _count)
-    except OSError:
-        return False  # the job closed it, or put something else in its place
-    return any(_count)
+        _ioctl(1, _question, _of_stdout)
+        _ioctl(2, _question, _of_stderr)
+    except OSError:  # one was closed, or something else put in its place
+        return _holds_text(1) or _holds_text(2)
+    return _counts != _NONE
 
 
-def _question_for(fd: int) -> int:
-    is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
-    _questions[fd] = question = termios.TIOCOUTQ if is_socket else termios.FIONREAD
-    return question
+def _holds_text(fd: int) -> bool:
+    with suppress(OSError):
+        _ioctl(fd, _question, _of_stdout)
+        return any(_of_stdout)
+    return False

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class Reports:
     """Sends the reports of all jobs of one child."""
 
-    __slots__ = ("_link", "_said", "runs")
+    __slots__ = ("_link", "runs", "said")
 
     def __init__(self, link: Link) -> None:
         """Send over ``link``, within its budgets."""
         self._link = link
         self.runs: Callable[[int], bool] = bool  # which calls run: Capture knows
-        self._said: dict[int, list[int]] = {}  # by call: reports, their bytes, those dropped
+        self.said: dict[int, list[int]] = {}  # by call: reports, their bytes, those dropped
 
     def send(self, kind: int, seq: int, payload: bytes) -> None:
         """Send progress, a row or new data, unless the job has said too much, or is over.
@@ -40,7 +40,7 @@ class Reports:
         if not self.runs(seq):
             return  # a thread that the job has left
         budgets = self._link.budgets
-        said = self._said.setdefault(seq, [0, 0, 0])
+        said = self.said.setdefault(seq, [0, 0, 0])
         if said[0] >= budgets.reports or said[1] + size > budgets.report_bytes:
             said[2] += 1
             if kind == DATA:
@@ -48,6 +48,8 @@ class Reports:
             return
         said[0] += 1
         said[1] += size
+        if kind == LOG:
+            self._link.logged.add(seq)
         self._link.send(kind, seq, payload)
 
     def _refusal(self, said: list[int], size: int) -> str:
@@ -60,9 +62,7 @@ class Reports:
 
     def end(self, seq: int) -> None:
         """Forget a job, and say in its log how much was dropped."""
-        if not self._said:
-            return
-        _, _, dropped = self._said.pop(seq, (0, 0, 0))
+        _, _, dropped = self.said.pop(seq, (0, 0, 0))
         if dropped:
             budgets = self._link.budgets
             row = (
