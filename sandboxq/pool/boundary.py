@@ -40,8 +40,8 @@ from sandboxq.pool.json_text import check_json
 
 if TYPE_CHECKING:
     from sandboxq.pool.channel import Spent
-    from sandboxq.pool.process import Child, ChildOwner
-    from sandboxq.pool.terms import Terms
+    from sandboxq.pool.process import Child
+    from sandboxq.pool.terms import ChildOwner, Terms
 
 # What threads of ended jobs may say, until the child's next answer.
 _MOST_STRAYS = 20_000

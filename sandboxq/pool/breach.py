@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import JobCrashed, SandboxViolation
+
+if TYPE_CHECKING:
+    from sandboxq.errors import ChildError
+
 
 class Breach(Exception):
     """A child said what it may not say; the text goes on from "child 7 ". It is to be ended."""
@@ -21,3 +28,9 @@ class NotJson(Breach):
     def __init__(self, why: str) -> None:
         """Say what is wrong with them."""
         super().__init__(f"sent what is no JSON: {why}")
+
+
+def error_from_breach(breach: Breach, pid: int, *, is_strict: bool) -> ChildError:
+    """Return for what a child is ended, and its job fails: under ``strict`` it is an attack."""
+    kind = SandboxViolation if is_strict else JobCrashed
+    return kind(f"child {pid} {breach}: no honest child does so, and it was ended")

@@ -8,18 +8,17 @@ resize ─► _fill ─► ForkServer.spawn ─► on_forked ─► READY ─►
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
+from sandboxq.pool.child_state import ChildState
 from sandboxq.pool.death import Death, text_of_failed_start, text_of_status
-from sandboxq.pool.fork_server import ForkServer, Order
+from sandboxq.pool.fork_server import ForkServer
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.patience import START_SECONDS, Patience
-from sandboxq.pool.process import ChildState
 from sandboxq.pool.restart import RestartDelay
 from sandboxq.pool.seats import SeatKeeper
 from sandboxq.pool.server_keeper import ServerKeeper
@@ -29,11 +28,9 @@ from sandboxq.sandbox.probe import usable_memory
 from sandboxq.telemetry import ChildDied, ChildReady, ChildRecycled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sandboxq.pool.keeper import Keeper, Source
-    from sandboxq.pool.process import Child, ChildOwner
-    from sandboxq.pool.terms import CrewOwner, Terms
+    from sandboxq.pool.process import Child
+    from sandboxq.pool.terms import ChildOwner, CrewOwner, Terms
     from sandboxq.telemetry import Telemetry
 
 _log = logging.getLogger("sandboxq.pool")
@@ -56,24 +53,15 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         self._children: dict[int, Child] = {}  # by number, until buried
         self._by_pid: dict[int, Child] = {}
-        self._numbers = itertools.count(1)
+        self._number = 0  # of the newest child
         self._target = 0
         self.delay = RestartDelay()
-        order = Order(
-            terms.processor,
-            terms.queue_name,
-            terms.concurrency,
-            terms.policy,
-            max_result=terms.max_result,
-            budgets=terms.budgets,
-            withholds_redis=terms.withholds_redis,
-        )
-        self._keeper: Keeper = (
-            ServerKeeper(order, self, self.delay, self._fill)
+        self.keeper: Keeper = (
+            ServerKeeper(terms, self, self.delay, self._fill)
             if terms.kind is Kind.PROCESS
-            else SeatKeeper(terms.kind, order, self)
+            else SeatKeeper(terms, self)
         )
-        self._patience = Patience(self._loop, self._keeper)
+        self._patience = Patience(self._loop, self.keeper)
         self._outgoing: Child | None = None  # it works on until its successor is ready
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -81,16 +69,6 @@ class Crew:
         self._is_ending = False
         self._memory = usable_memory()
         self.ready: list[Child] = []
-
-    @property
-    def is_preloaded(self) -> bool:
-        """Whether children inherit the imported processor."""
-        return self._keeper.is_preloaded
-
-    @property
-    def notes(self) -> list[str]:
-        """What the banner should say of how children are made."""
-        return self._keeper.notes
 
     @property
     def size(self) -> int:
@@ -101,7 +79,7 @@ class Crew:
     @property
     def server(self) -> ForkServer | None:
         """The fork server, while there is one."""
-        server = self._keeper.server
+        server = self.keeper.server
         return server if isinstance(server, ForkServer) else None
 
     @property
@@ -123,7 +101,7 @@ class Crew:
             UsageError: the processor does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
-        await self._keeper.start(size, timeout)
+        await self.keeper.start(size, timeout)
         await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
 
     async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
@@ -159,19 +137,15 @@ class Crew:
             elif child.state is ChildState.STARTING:
                 child.move(ChildState.LEAVING)
                 child.kill()
-        deadline = self._loop.time() + timeout
-        while self._children and self._loop.time() < deadline:
-            await self._change(deadline - self._loop.time())
+        await self._until_all_are_gone(timeout)
 
     async def close(self) -> None:
         """Kill what is left, the fork server last, and wait until all is gone."""
         self._end()
         for child in self.children:
             child.kill()
-        deadline = self._loop.time() + _KILL_SECONDS
-        while self._children and self._loop.time() < deadline:
-            await self._change(deadline - self._loop.time())
-        await self._keeper.close()
+        await self._until_all_are_gone(_KILL_SECONDS)
+        await self.keeper.close()
         self._bury_all()
 
     def kill(self) -> None:
@@ -179,7 +153,7 @@ class Crew:
         self._end()
         for child in self.children:
             child.kill()
-        self._keeper.kill()
+        self.keeper.kill()
         self._bury_all()
 
     def ready_now(self, child: Child) -> None:
@@ -223,9 +197,7 @@ class Crew:
     def _let_go(self) -> None:
         """Retire the child whose successor is ready."""
         child, self._outgoing = self._outgoing, None
-        if child is None:
-            return
-        if child in self.ready and self._fresh > self._target:
+        if child is not None and child in self.ready and self._fresh > self._target:
             self._retire(child)
 
     def leave(self, child: Child) -> None:
@@ -242,7 +214,7 @@ class Crew:
         note = f"its fork server {server.pid} {status}"
         _log.error("the fork server %d %s; starting another", server.pid, status)
         self._telemetry.emit(ChildDied(server.pid, f"fork server {status}"))
-        self._keeper.replace_lost(server, self._target)
+        self.keeper.replace_lost(server, self._target)
         self.ready.clear()  # they are dying: no more calls for them
         for child in self.children:
             child.death = child.death or Death(note=note)
@@ -259,7 +231,7 @@ class Crew:
     def _fill(self) -> None:
         """Start children until there are enough."""
         self._timer = None
-        server = self._keeper.server
+        server = self.keeper.server
         if server is None or self._is_ending:
             return
         wanted = self._target + (self._outgoing is not None)
@@ -272,7 +244,7 @@ class Crew:
 
     def _spawn(self, server: Source) -> bool:
         """Start one child; False when this process has no descriptors left for it."""
-        number = next(self._numbers)
+        self._number = number = self._number + 1
         plan = plan_from_policy(
             self._terms.policy,
             children=self._target,
@@ -280,13 +252,7 @@ class Crew:
             scratch_path=server.scratch_of(number),
         )
         try:
-            child = self._keeper.child(
-                number,
-                self._loop,
-                owner=self._reception,
-                terms=self._terms,
-                memory=plan.memory,
-            )
+            child = self.keeper.child(number, owner=self._reception, memory=plan.memory)
         except OSError as error:
             self._start_failure = f"no child can be started: {error}"
             _log.error("%s", self._start_failure)
@@ -294,7 +260,10 @@ class Crew:
             return False
         self._children[number] = child
         self._patience.expect_start(child)
-        server.spawn(number, plan, child.far_filenos())
+        try:
+            server.spawn(number, plan, child.far_filenos())
+        except (OSError, RuntimeError) as error:  # RuntimeError: of threads
+            self._loop.call_soon(self.on_fork_failed, number, str(error))
         return True
 
     def on_forked(self, number: int, pid: int, pidfd: int) -> None:
@@ -306,7 +275,7 @@ class Crew:
         child.pid, child.pidfd = pid, pidfd
         child.close_far()
         self._by_pid[pid] = child
-        self._loop.add_reader(pidfd, partial(self._on_end, child))
+        self._loop.add_reader(pidfd, self._on_end, child)
         if child.state is ChildState.LEAVING:
             child.kill()  # it was not wanted any more before it was there
         elif child.is_early:
@@ -315,17 +284,15 @@ class Crew:
     def on_fork_failed(self, number: int, reason: str) -> None:
         """Take a refused birth as a failed start."""
         child = self._children.get(number)
-        if child is None:
-            return
-        child.start_failure = reason
-        self._bury(child)
+        if child is not None:
+            child.start_failure = reason
+            self._bury(child)
 
     def _surplus(self) -> list[Child]:
         """Return the ready children above the target, those with the least to do first."""
         count = self._fresh - self._target - (self._outgoing is not None)
-        by_load: Callable[[Child], int] = lambda child: len(child.flying)  # noqa: E731 - a sort key
         fresh = [child for child in self.ready if not child.is_spent]
-        return sorted(fresh, key=by_load)[:count] if count > 0 else []
+        return sorted(fresh, key=lambda child: len(child.flying))[: max(0, count)]
 
     def _retire(self, child: Child) -> None:
         self.ready.remove(child)
@@ -374,7 +341,7 @@ class Crew:
             self._outgoing = None
         state = child.state
         child.move(ChildState.DEAD)  # first: a READY among its last words must not count
-        child.read_last_words()
+        self._reception.on_last_words(child)
         death = child.death or Death()
         self._owner.on_child_dead(child, death)
         child.close()
@@ -402,8 +369,8 @@ class Crew:
             delay = self.delay.after_failed_start()
         else:
             delay = self.delay.after_death(was_useful=child.answered > 0)
-        if not delay and self._keeper.server is not None:
-            self._spawn(self._keeper.server)
+        if not delay and self.keeper.server is not None:
+            self._spawn(self.keeper.server)
         else:
             self._fill_later(delay)
 
@@ -419,11 +386,14 @@ class Crew:
         for child in self.children:
             self._bury(child)
 
+    async def _until_all_are_gone(self, timeout: float) -> None:
+        deadline = self._loop.time() + timeout
+        while self._children and self._loop.time() < deadline:
+            await self._change(deadline - self._loop.time())
+
     async def _change(self, timeout: float) -> None:
         """Wait for a birth or a death, for at most ``timeout`` seconds."""
         self._changed.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, timeout)):
                 await self._changed.wait()
-        except TimeoutError:
-            return

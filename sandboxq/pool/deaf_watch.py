@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.pool.breach import Breach
-from sandboxq.pool.process import ChildState
+from sandboxq.pool.child_state import ChildState
 
 if TYPE_CHECKING:
     import asyncio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -13,18 +12,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sandboxq
-from sandboxq.binary import MOST_BYTES
-from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.errors import ProcessorNotLoaded
+from sandboxq.pool import signals
 from sandboxq.pool.capture import OutputPipe
 from sandboxq.pool.death import Death
-from sandboxq.pool.orders import PACKET, Parcel, parcel_of
+from sandboxq.pool.group_limits import limits_of_all, limits_of_one
+from sandboxq.pool.orders import PACKET
+from sandboxq.pool.outbox import Outbox
 from sandboxq.pool.scratch_folder import ScratchFolder
 from sandboxq.sandbox import family
 from sandboxq.sandbox.cgroup import Group
@@ -34,8 +33,8 @@ from sandboxq.sandbox.probe import usable_memory
 from sandboxq.withheld import REDIS_WITHHELD
 
 if TYPE_CHECKING:
+    from sandboxq.pool.terms import Terms
     from sandboxq.sandbox.plan import Plan
-    from sandboxq.sandbox.policy import Policy
 
 _log = logging.getLogger("sandboxq.pool")
 
@@ -48,29 +47,6 @@ _PROGRAM = (
 # How long the stacks of a hanging import may take to be written.
 _STACKS_SECONDS = 1.0
 _LEAVE_SECONDS = 6.0
-# Of what this process may use; each child is limited to less, and has margins of its own.
-_MOST_OF_MEMORY = 0.95
-# Beside the grants, and as much again for what a child shares or caches: this is no child's limit.
-_MEMORY_OF_SERVER = 1 << 30
-_TASKS_OF_SERVER = 1024
-_TASKS_OF_A_PROCESS = 4  # the kernel counts threads
-_TASKS_OF_A_CHILD = 256
-# Of one child: libraries, files that it reads and writes, what the kernel has for it.
-_MEMORY_BESIDE = 256 << 20
-
-
-class Order(NamedTuple):
-    """What a fork server is started for."""
-
-    processor: str
-    queue_name: str
-    concurrency: int
-    policy: Policy
-    threads: int = 1
-    is_preloading: bool = True
-    max_result: int = MOST_BYTES
-    budgets: Budgets = DEFAULT_BUDGETS
-    withholds_redis: bool = False  # from threads: processes never get its URL
 
 
 class Loaded(NamedTuple):
@@ -103,17 +79,30 @@ class ServerOwner(Protocol):
 class ForkServer:
     """One zygote process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: ServerOwner, order: Order) -> None:
-        """Prepare; ``start`` does it."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        owner: ServerOwner,
+        terms: Terms,
+        *,
+        threads: int,
+        is_preloading: bool,
+    ) -> None:
+        """Prepare; ``start`` does it. ``threads`` is the share of libraries that compute in some.
+
+        With ``is_preloading`` it imports the processor, else its children do.
+        """
         self._loop = loop
         self._owner = owner
-        self._order = order
+        self._terms = terms
+        self._threads = threads
+        self._is_preloading = is_preloading
         self._marker = f"{_POOL_VARIABLE}={secrets.token_hex(8)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._outbox: Outbox | None = None
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
-        self._outbox: deque[Parcel] = deque()
         self._loaded: asyncio.Future[Loaded] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
@@ -149,40 +138,20 @@ class ForkServer:
 
     def limit(self, children: int) -> None:
         """Limit what ``children`` may use together; see sandbox.cgroup."""
-        policy = self._order.policy
-        if policy.name == "none":
-            return
-        memory = int(usable_memory() * _MOST_OF_MEMORY)
-        if policy.memory is not None:
-            memory = min(memory, _MEMORY_OF_SERVER + (children + 1) * 2 * policy.memory)
-        tasks = _TASKS_OF_SERVER + (children + 1) * self._tasks_granted
-        self.group.limit(memory=memory, pids=tasks)
+        usable = usable_memory()
+        self.group.limit(**limits_of_all(self._terms, children=children, usable=usable))
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
-        """Ask for a child that follows ``plan`` and gets these descriptors."""
+        """Ask for a child that follows ``plan`` and gets these descriptors. Raises: OSError."""
         text = {"op": "spawn", "number": number, "steps": plan.steps, "memory": plan.memory}
         text["policy"] = plan.policy
-        text["limits"] = self._limits_of_a_child(plan)
+        text["limits"] = limits_of_one(self._terms, plan.memory)
         text["scratch"] = self.scratch_of(number) if plan.policy != "none" else ""
         self._send(text, fds)
 
     def group_of(self, pid: int) -> ChildGroup | None:
         """Return the control groups where a child's memory is counted, if there are such."""
         return self._child_groups.get(pid)
-
-    def _limits_of_a_child(self, plan: Plan) -> dict[str, int]:
-        """Return what the kernel is to refuse to a child and all that it starts.
-
-        More than the watches grant: they say what was too much, and the kernel does not.
-        """
-        if plan.memory is None:
-            return {}
-        memory = plan.memory + _MEMORY_BESIDE + self._order.max_result
-        return {"memory": memory, "pids": _TASKS_OF_A_CHILD + self._tasks_granted}
-
-    @property
-    def _tasks_granted(self) -> int:
-        return self._order.policy.processes * _TASKS_OF_A_PROCESS
 
     def sweep(self) -> None:
         """Have processes ended that lost their parent and that no child owns."""
@@ -200,12 +169,13 @@ class ForkServer:
     def shut(self) -> None:
         """Close the control socket: the zygote kills everything below it, and leaves."""
         self._is_closing = True
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
         if self._control is not None:
             self._loop.remove_reader(self._control.fileno())
-            self._loop.remove_writer(self._control.fileno())
             self._control.close()
             self._control = None
-            self._drop_orders()
 
     async def close(self) -> None:
         """Shut, and wait until the zygote is gone; what hangs is killed."""
@@ -263,7 +233,7 @@ class ForkServer:
     def _launch(self, stacks: int) -> None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         near.settimeout(0)
-        self._control = near
+        self._control, self._outbox = near, Outbox(self._loop, near)
         self._pipes = [
             OutputPipe(self._loop, self, stream, is_socket=False) for stream in ("stdout", "stderr")
         ]
@@ -285,63 +255,40 @@ class ForkServer:
             pipe.close_far()
         self._loop.add_reader(self._pidfd, self._on_end)
         self._loop.add_reader(near.fileno(), self._on_control)
-        if self._order.policy.name != "none":
-            self._folder.make(is_passable=self._order.policy.user is not None)
+        if self._terms.policy.name != "none":
+            self._folder.make(is_passable=self._terms.policy.user is not None)
         self._send(self._load_order(), [])
 
     def _load_order(self) -> dict[str, Any]:
         return {
-            "processor": self._order.processor,
-            "queue": self._order.queue_name,
-            "concurrency": self._order.concurrency,
-            "preload": self._order.is_preloading,
-            "max_result": self._order.max_result,
-            "budgets": self._order.budgets,
-            "is_tidied": not self._order.policy.fresh,
-            "may_leave_processes": self._order.policy.leave_processes
-            or not self._order.policy.may_fork,
+            "processor": self._terms.processor,
+            "queue": self._terms.queue_name,
+            "concurrency": self._terms.concurrency,
+            "preload": self._is_preloading,
+            "max_result": self._terms.max_result,
+            "budgets": self._terms.budgets,
+            "is_tidied": not self._terms.policy.fresh,
+            "may_leave_processes": self._terms.policy.leave_processes
+            or not self._terms.policy.may_fork,
             "path": sys.path,
             "scratch": self.scratch,
             "groups": self.group.limit_files,
         }
 
     def _environment(self) -> dict[str, str]:
-        policy = self._order.policy
+        policy = self._terms.policy
         environment = environment_for(policy.name, policy.environment, os.environ)
         warn_of_withheld(policy.name, policy.environment, os.environ)
         for name in THREAD_VARIABLES:
-            environment.setdefault(name, str(self._order.threads))
+            environment.setdefault(name, str(self._threads))
         name, _, value = self._marker.partition("=")
         environment[name] = value
         environment[REDIS_WITHHELD] = "1"
         return environment
 
     def _send(self, order: dict[str, Any], fds: list[int]) -> None:
-        parcel = parcel_of(order, fds)
-        self._outbox.append(parcel)
-        if len(self._outbox) == 1:
-            self._flush()
-        if self._outbox and self._outbox[-1] is parcel:
-            self._outbox[-1] = parcel.kept()
-
-    def _flush(self) -> None:
-        if self._control is None:
-            return
-        while self._outbox:
-            try:
-                self._outbox[0].send(self._control)
-            except BlockingIOError:
-                self._loop.add_writer(self._control.fileno(), self._flush)
-                return
-            except OSError:
-                self._drop_orders()  # it is gone; its pidfd says so
-                return
-            self._outbox.popleft().close()
-        self._loop.remove_writer(self._control.fileno())
-
-    def _drop_orders(self) -> None:
-        while self._outbox:
-            self._outbox.popleft().close()
+        if self._outbox is not None:
+            self._outbox.send(order, fds)
 
     def _on_control(self) -> None:
         while self._control is not None:
@@ -404,7 +351,7 @@ class ForkServer:
             pipe.drain()
         was_serving = self._is_serving
         if not self._loaded.done():
-            text = f"importing {self._order.processor} ended the process: it {status}"
+            text = f"importing {self._terms.processor} ended the process: it {status}"
             self._loaded.set_exception(ProcessorNotLoaded(text))
         self._gone.set_result(None)
         if was_serving and not self._is_closing:  # else ``start`` tells
@@ -412,7 +359,7 @@ class ForkServer:
 
     async def _hang(self, stacks: int, timeout: float) -> ProcessorNotLoaded:
         """Have the zygote write where its import hangs, and return that as an error."""
-        with contextlib.suppress(ProcessLookupError):
+        if signals.is_caught(self.pid, STACKS_SIGNAL):  # else the signal would end it
             os.kill(self.pid, STACKS_SIGNAL)
         text, deadline = "", self._loop.time() + _STACKS_SECONDS
         while self._loop.time() < deadline:
@@ -420,7 +367,7 @@ class ForkServer:
             before, text = text, os.pread(stacks, 1 << 16, 0).decode("utf-8", "replace")
             if text and text == before:
                 break
-        head = f"importing {self._order.processor} did not end within {timeout:g} s; it hangs here"
+        head = f"importing {self._terms.processor} did not end within {timeout:g} s; it hangs here"
         return ProcessorNotLoaded("\n".join([f"{head} (innermost first):", *_user_lines(text)]))
 
     def _give_back(self) -> None:

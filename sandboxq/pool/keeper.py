@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from sandboxq.pool.fork_server import ForkServer
-    from sandboxq.pool.process import Child, ChildOwner
-    from sandboxq.pool.terms import Terms
+    from sandboxq.pool.process import Child
+    from sandboxq.pool.terms import ChildOwner
     from sandboxq.sandbox.plan import Plan
 
 
@@ -19,7 +17,10 @@ class Source(Protocol):
     """Where children come from; it tells a ServerOwner of births and ends."""
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
-        """Ask for a child that follows ``plan`` and gets copies of these descriptors."""
+        """Ask for a child that follows ``plan`` and gets copies of these descriptors.
+
+        Raises: OSError, RuntimeError: there is nothing to make it of.
+        """
 
     def scratch_of(self, number: int) -> str:
         """Return the path of a child's private directory."""
@@ -48,15 +49,7 @@ class Keeper(Protocol):
             UsageError: it does not fit the concurrency.
         """
 
-    def child(
-        self,
-        number: int,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        owner: ChildOwner,
-        terms: Terms,
-        memory: int | None,
-    ) -> Child:
+    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Child:
         """Return the coordinator's side of a child that is to be born."""
 
     def replace_lost(self, lost: ForkServer, size: int) -> None:

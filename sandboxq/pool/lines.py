@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from sandboxq.pool.call import Call
-    from sandboxq.pool.process import Child, ChildOwner
-    from sandboxq.pool.terms import Terms
+    from sandboxq.pool.process import Child
+    from sandboxq.pool.terms import ChildOwner, Terms
 
 # Enough for the stacks that faulthandler writes at a crash.
 _STDERR_TAIL = 64

@@ -19,15 +19,10 @@ from typing import TYPE_CHECKING
 
 from sandboxq.binary import MOST_BYTES
 from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
-from sandboxq.errors import (
-    ChildError,
-    ChildStartFailed,
-    JobCrashed,
-    SandboxViolation,
-    UsageError,
-)
+from sandboxq.errors import ChildError, ChildStartFailed, UsageError
 from sandboxq.outcome import Completed, Failed, HandedBack
 from sandboxq.pool.aftermath import Aftermath
+from sandboxq.pool.breach import error_from_breach
 from sandboxq.pool.call import Call, PoolListener
 from sandboxq.pool.calls import Calls
 from sandboxq.pool.circuit import Circuit
@@ -92,31 +87,18 @@ class Pool:
             )
             raise UsageError(message)
         self._ahead = ahead
-        self._policy = policy_from(policy)
-        mechanisms.require(self._policy)
-        if self._policy.cpu_seconds is not None and concurrency > 1:
-            message = (
-                "cpu_seconds is for one job at once: whose CPU time it is that a child of "
-                f"concurrency {concurrency} uses, nobody can tell"
-            )
-            raise UsageError(message)
+        granted = policy_from(policy)
+        mechanisms.require(granted)
         self._terms = Terms(
-            processor,
-            queue_name,
-            concurrency,
-            self._policy,
-            max_result,
-            kind,
-            budgets,
-            withholds_redis,
+            processor, queue_name, concurrency, granted, max_result, kind, budgets, withholds_redis
         )
+        self._terms.check()
         self.max_result = max_result
         self._max_block = max_block
         self._first_size = size
-        self._concurrency = concurrency
         self._listener = listener
         self._telemetry = telemetry
-        self._recycling = replace(recycling, max_jobs=1) if self._policy.fresh else recycling
+        self._recycling = replace(recycling, max_jobs=1) if self._terms.policy.fresh else recycling
         self.calls = Calls()
         self.is_ending = False
         self._crew: Crew | None = None
@@ -150,7 +132,7 @@ class Pool:
             self._loop,
             self.calls,
             self._crew.ready,
-            self._concurrency,
+            self._terms.concurrency,
             on_spent=self._crew.replace_spent,
             on_timed=self._deadlines.expect,
             on_packed=self._packet_watch.expect,
@@ -203,7 +185,7 @@ class Pool:
     @property
     def is_preloaded(self) -> bool:
         """Whether children inherit the imported processor; False when each imports it itself."""
-        return self._crew is not None and self._crew.is_preloaded
+        return self._crew is not None and self._crew.keeper.is_preloaded
 
     @property
     def memory(self) -> int | None:
@@ -214,9 +196,9 @@ class Pool:
     def notes(self) -> list[str]:
         """What the banner should say of the children, label and text."""
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
-        notes += [f"limits     {text}" for text in (self._policy.limits(),) if text]
-        notes += [f"sandbox    {text}" for text in self._policy.in_force()]
-        return notes + (self._crew.notes if self._crew is not None else [])
+        notes += [f"limits     {text}" for text in (self._terms.policy.limits(),) if text]
+        notes += [f"sandbox    {text}" for text in self._terms.policy.in_force()]
+        return notes + (self._crew.keeper.notes if self._crew is not None else [])
 
     @property
     def pids(self) -> list[int]:
@@ -391,24 +373,23 @@ class Pool:
         child.is_silenced = True
         if child.doom is not None:
             return
-        kind = SandboxViolation if self._terms.is_strict else JobCrashed
-        text = f"child {child.pid} {breach}: no honest child does so, and it was ended"
+        error = error_from_breach(breach, child.pid, is_strict=self._terms.is_strict)
         victim = child.running_call() or child.call_on_loop()
         if victim is None:
-            _log.error("%s", text)
-        self.doom(child, kind(text), victim)
+            _log.error("%s", error)
+        self.doom(child, error, victim)
 
     def end_soon(self, child: Child, call: Call, error: ChildError) -> None:
         """Tell a running call that it is to end, and kill its child after the call's grace."""
         self._deadlines.ask_to_end(child, call, error, call.grace)
 
     def _stop_looking(self) -> None:
+        self._watches.stop()
         self._deadlines.stop()
         self._packet_watch.stop()
 
     def _begin_to_end(self) -> None:
         self.is_ending = True
-        self._watches.stop()
         self.circuit.stop()
         self.recycler.stop()
         self.placement.stop()

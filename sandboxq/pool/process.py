@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import os
 import signal
-import struct
 import sys
 import sysconfig
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
 from sandboxq.child.frames import (
@@ -30,8 +28,8 @@ from sandboxq.child.mark import Mark, open_mark
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.arena import Arena
 from sandboxq.pool.boundary import Boundary
-from sandboxq.pool.breach import Breach
 from sandboxq.pool.channel import PACKETS_A_TURN, Channel
+from sandboxq.pool.child_state import TRANSITIONS, ChildState
 from sandboxq.pool.lines import Lines
 from sandboxq.pool.packets import Packets
 from sandboxq.pool.stack_page import StackPage
@@ -42,54 +40,8 @@ if TYPE_CHECKING:
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.call import Call
-    from sandboxq.pool.channel import Spent
     from sandboxq.pool.death import Death
-    from sandboxq.pool.terms import Terms
-
-
-class ChildState(enum.Enum):
-    """Where a child is in its life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    LEAVING = "leaving"
-    DEAD = "dead"
-
-
-TRANSITIONS: dict[ChildState, frozenset[ChildState]] = {
-    ChildState.STARTING: frozenset({ChildState.READY, ChildState.LEAVING, ChildState.DEAD}),
-    ChildState.READY: frozenset({ChildState.LEAVING, ChildState.DEAD}),
-    ChildState.LEAVING: frozenset({ChildState.DEAD}),
-    ChildState.DEAD: frozenset(),
-}
-
-
-class ChildOwner(Protocol):
-    """Who hears a child."""
-
-    def on_message(
-        self,
-        child: Child,
-        kind: int,
-        flags: int,
-        detail: int,
-        spent: Spent,
-        seq: int,
-        payload: bytes,
-    ) -> None:
-        """Take a message."""
-
-    def on_answers(self, child: Child, packet: bytes) -> None:
-        """Take several answers."""
-
-    def on_readable(self, child: Child) -> None:
-        """Read the child's channel."""
-
-    def on_shut(self, child: Child) -> None:
-        """Hear that the child takes nothing any more."""
-
-    def on_lines(self, child: Child, call: Call | None, stream: str, lines: list[str]) -> None:
-        """Take lines that the child wrote."""
+    from sandboxq.pool.terms import ChildOwner, Terms
 
 
 class Child:
@@ -408,15 +360,6 @@ class Child:
         """
         return (self.is_strict and not self.is_deaf) or call.seq <= self._mark.latest()
 
-    def read_last_words(self) -> None:
-        """Take the answers that a process that is dead had sent, and its output."""
-        with suppress(Breach, struct.error):  # no answer that can be used
-            if not self.is_silenced:
-                self.channel.receive_last()
-        with suppress(Breach, struct.error):
-            self._owner.on_answers(self, self.packets.take_all())
-        self.lines.drain()
-
     def close(self) -> None:
         """Give back every descriptor."""
         self.stop_timer()
@@ -439,8 +382,8 @@ class Child:
             self.pidfd = -1
 
     def read(self) -> None:
-        """Take the messages that are there."""
-        if not self.is_paused and self.channel.fileno() >= 0:
+        """Take the messages that are there, unless it is not to be heard now, or any more."""
+        if not (self.is_paused or self.is_silenced) and self.channel.fileno() >= 0:
             self._owner.on_readable(self)
 
     def _on_readable(self) -> None:

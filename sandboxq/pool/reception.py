@@ -88,7 +88,7 @@ class Reception:
 
     def on_held(self, child: Child, packet: bytes) -> None:
         """Take answers that a child holds back while the next job takes long."""
-        if not child.is_paused:
+        if not (child.is_paused or child.is_silenced):
             child.read()  # what it has sent goes first
             self._hear(child, partial(self.on_answers, child, packet))
 
@@ -122,6 +122,18 @@ class Reception:
         if child.channel.fileno() >= 0:
             self._loop.remove_reader(child.channel.fileno())
         self._pool.end_breach(child, breach)
+
+    def on_last_words(self, child: Child) -> None:
+        """Take what a child that is dead had sent and written; nothing of it can do harm."""
+        held = partial(self.on_answers, child, child.packets.take_all())
+        for receive in () if child.is_silenced else (child.channel.receive_last, held):
+            try:
+                receive()
+            except (Breach, struct.error):
+                continue  # no answer that can be used
+            except Exception:  # noqa: BLE001 - as above: what it held is still to be settled
+                _log.exception("child %d had sent what could not be handled", child.pid)
+        child.lines.drain()
 
     def on_shut(self, child: Child) -> None:
         """Hear that a child takes nothing any more, and perhaps lives on."""

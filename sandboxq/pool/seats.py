@@ -20,6 +20,7 @@ import re
 import sys
 import threading
 import warnings
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import loader, loop, output, seat, shared_output
@@ -29,6 +30,7 @@ from sandboxq.pool.death import Death
 from sandboxq.pool.keeper import refuse_concurrency
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.process import Child
+from sandboxq.pool.stacks import stack_of_thread
 from sandboxq.sandbox.environment import THREAD_VARIABLES
 from sandboxq.sandbox.probe import usable_cores
 
@@ -36,9 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.pool.call import Call
-    from sandboxq.pool.fork_server import ForkServer, Order, ServerOwner
-    from sandboxq.pool.process import ChildOwner
-    from sandboxq.pool.terms import Terms
+    from sandboxq.pool.fork_server import ForkServer, ServerOwner
+    from sandboxq.pool.terms import ChildOwner, Terms
     from sandboxq.sandbox.plan import Plan
 
 _log = logging.getLogger("sandboxq.pool")
@@ -96,10 +97,10 @@ class Seat(Child):
 class SeatKeeper:
     """Loads the processor into this process, and starts the threads."""
 
-    def __init__(self, kind: Kind, order: Order, owner: ServerOwner) -> None:
-        """Start threads for ``order``, each with an interpreter of its own if ``kind`` says so."""
-        self._kind = kind
-        self._order = order
+    def __init__(self, terms: Terms, owner: ServerOwner) -> None:
+        """Start threads for ``terms``, each with an interpreter of its own if they say so."""
+        self._kind = terms.kind
+        self._terms = terms
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         # In that of a thread, whatever the coordinator logs would be the output of its job.
@@ -133,30 +134,25 @@ class SeatKeeper:
         thread.start()
         done, _ = await asyncio.wait([loaded], timeout=timeout)
         if not done:
-            message = f"{self._order.processor} was not imported within {timeout:g} s"
+            message = f"{self._terms.processor} was not imported within {timeout:g} s"
             raise ProcessorNotLoaded(message)
-        refuse_concurrency(self._order.concurrency, is_async=loaded.result())
+        refuse_concurrency(self._terms.concurrency, is_async=loaded.result())
         self._is_started = True
         if self._kind is Kind.THREAD:
             shared_output.install()
 
-    def child(
-        self,
-        number: int,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        owner: ChildOwner,
-        terms: Terms,
-        memory: int | None,
-    ) -> Seat:
+    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Seat:
         """Return the coordinator's side of a thread; nothing limits its memory."""
         del memory
-        return Seat(number, loop, keeper=self, owner=owner, terms=terms)
+        return Seat(number, self._loop, keeper=self, owner=owner, terms=self._terms)
 
     # ── births and ends ──
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
-        """Start a thread, unless too many that were given up still run."""
+        """Start a thread, unless too many that were given up still run.
+
+        Raises: OSError, RuntimeError: there is no descriptor, or no thread, to be had.
+        """
         del plan
         if len(self._abandoned) > self._size:
             reason = (
@@ -166,14 +162,17 @@ class SeatKeeper:
             self._loop.call_soon(self._owner.on_fork_failed, number, reason)
             return
         sock, _, _, mark, cancels, answers, arena, *_ = fds
-        mine = [os.dup(fd) for fd in (sock, mark, cancels, answers, arena)]
         target = self._live_here if self._kind is Kind.THREAD else self._live_alone
         name = f"sandboxq {self._kind.value} {number}"
-        thread = threading.Thread(target=target, args=[number, mine], name=name, daemon=True)
-        self._living[number] = thread
-        thread.start()
+        with ExitStack() as opened:  # closes what there is when the thread cannot be started
+            mine = [_held(os.dup(fd), opened) for fd in (sock, mark, cancels, answers, arena)]
+            end = _held(os.eventfd(0, os.EFD_CLOEXEC), opened)
+            thread = threading.Thread(target=target, args=[number, mine], name=name, daemon=True)
+            thread.start()
+            opened.pop_all()
+        self._living[number] = thread  # it tells of its end on the loop, and so later
         assert thread.native_id is not None  # noqa: S101 - it has started
-        self._owner.on_forked(number, thread.native_id, os.eventfd(0, os.EFD_CLOEXEC))
+        self._owner.on_forked(number, thread.native_id, end)
 
     def scratch_of(self, number: int) -> str:
         """Return nothing: a thread has no directory of its own."""
@@ -194,15 +193,8 @@ class SeatKeeper:
     def stack_of(self, number: int) -> str:
         """Return where a thread of this interpreter is, in the form of faulthandler."""
         thread = self._living.get(number)
-        frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None  # noqa: SLF001 - the documented way
-        if frame is None or self._kind is not Kind.THREAD:
-            return ""
-        lines = [f"Thread {thread.name if thread else number}:"]
-        while frame is not None:
-            code = frame.f_code
-            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
-            frame = frame.f_back
-        return "\n".join(lines)
+        is_here = self._kind is Kind.THREAD
+        return stack_of_thread(thread) if thread is not None and is_here else ""
 
     def _abandon(self, leaver: Seat) -> None:
         number = leaver.number
@@ -276,7 +268,7 @@ class SeatKeeper:
         with warnings.catch_warnings(record=True) as caught:
             warnings.filterwarnings("always", message=_GIL_WARNING)
             try:
-                self._processor = loader.load_processor(self._order.processor)
+                self._processor = loader.load_processor(self._terms.processor)
             except loader.LoadFailed as error:
                 text = f"{error.reason}\n{error.trace}".rstrip()
                 raise ProcessorNotLoaded(text) from error
@@ -297,7 +289,7 @@ class SeatKeeper:
         interpreter = interpreters.create()
         try:
             interpreter.prepare_main(
-                path=tuple(sys.path), answers=answers, spec=self._order.processor
+                path=tuple(sys.path), answers=answers, spec=self._terms.processor
             )
             interpreter.exec(f"{_SEE}\n{_PREPARED}\nanswers.put(try_alone(spec))")
             found = json.loads(answers.get_nowait())  # it does not outlive its interpreter
@@ -309,21 +301,21 @@ class SeatKeeper:
         module = _NO_SUBINTERPRETER.search(f"{reason}\n{trace}")
         if module is not None:
             reason = (
-                f"{self._order.processor} imports {module[1]}, which does not load in "
+                f"{self._terms.processor} imports {module[1]}, which does not load in "
                 "sub-interpreters: use isolation 'process'"
             )
         raise ProcessorNotLoaded(f"{reason}\n{trace}".rstrip())
 
     @property
     def _settings(self) -> loop.Settings:
-        order = self._order
+        terms = self._terms
         return loop.Settings(
-            order.queue_name,
-            order.concurrency,
+            terms.queue_name,
+            terms.concurrency,
             None,
-            order.max_result,
-            budgets=tuple(order.budgets),
-            withholds_redis=order.withholds_redis,
+            terms.max_result,
+            budgets=tuple(terms.budgets),
+            withholds_redis=terms.withholds_redis,
         )
 
     def _live_here(self, number: int, fds: list[int]) -> None:
@@ -347,7 +339,7 @@ class SeatKeeper:
             interpreter.prepare_main(
                 path=tuple(sys.path),
                 fds=tuple(fds),
-                spec=self._order.processor,
+                spec=self._terms.processor,
                 settings=tuple(self._settings),
             )
             try:
@@ -365,6 +357,12 @@ class SeatKeeper:
             self._loop.call_soon_threadsafe(function, *arguments, context=self._context)
         except RuntimeError:
             return
+
+
+def _held(fd: int, opened: ExitStack) -> int:
+    """Return a descriptor that is closed with ``opened``."""
+    opened.callback(os.close, fd)
+    return fd
 
 
 def _succeed(loaded: asyncio.Future[bool], is_async: bool) -> None:  # noqa: FBT001 - a value

@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
-from sandboxq.pool.fork_server import ForkServer, Order, ServerOwner
+from sandboxq.pool.fork_server import ForkServer, ServerOwner
 from sandboxq.pool.keeper import refuse_concurrency
 from sandboxq.pool.process import Child
 from sandboxq.sandbox import family
@@ -18,9 +18,8 @@ from sandboxq.sandbox.probe import usable_cores
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.pool.process import ChildOwner
     from sandboxq.pool.restart import RestartDelay
-    from sandboxq.pool.terms import Terms
+    from sandboxq.pool.terms import ChildOwner, Terms
 
 _log = logging.getLogger("sandboxq.pool")
 
@@ -32,10 +31,11 @@ class ServerKeeper:
     """Owns the fork server of one crew."""
 
     def __init__(
-        self, order: Order, owner: ServerOwner, delay: RestartDelay, on_back: Callable[[], None]
+        self, terms: Terms, owner: ServerOwner, delay: RestartDelay, on_back: Callable[[], None]
     ) -> None:
-        """Start servers for ``order``; ``on_back`` is called when one was replaced."""
-        self._order = order
+        """Start servers for ``terms``; ``on_back`` is called when one was replaced."""
+        self._terms = terms
+        self._is_preloading = True
         self._owner = owner
         self._delay = delay
         self._on_back = on_back
@@ -49,7 +49,7 @@ class ServerKeeper:
     @property
     def is_preloaded(self) -> bool:
         """Whether the server imports the processor for all children."""
-        return self._order.is_preloading
+        return self._is_preloading
 
     @property
     def notes(self) -> list[str]:
@@ -66,17 +66,9 @@ class ServerKeeper:
         texts += [f"{limits['pids']} tasks"] if "pids" in limits else []
         return f"{', '.join(texts)} for all children together" if texts else ""
 
-    def child(
-        self,
-        number: int,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        owner: ChildOwner,
-        terms: Terms,
-        memory: int | None,
-    ) -> Child:
+    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Child:
         """Return the coordinator's side of a process."""
-        return Child(number, loop, owner=owner, terms=terms, memory=memory)
+        return Child(number, self._loop, owner=owner, terms=self._terms, memory=memory)
 
     async def start(self, size: int, timeout: float) -> None:
         """Start a server for ``size`` children, within ``timeout`` seconds.
@@ -87,8 +79,14 @@ class ServerKeeper:
             UsageError: it does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
-        self._order = self._order._replace(threads=max(1, usable_cores().number // max(1, size)))
-        server = self._starting = ForkServer(self._loop, self._owner, self._order)
+        threads = max(1, usable_cores().number // max(1, size))
+        server = self._starting = ForkServer(
+            self._loop,
+            self._owner,
+            self._terms,
+            threads=threads,
+            is_preloading=self._is_preloading,
+        )
         try:
             loaded = await server.start(timeout)
         finally:
@@ -98,7 +96,7 @@ class ServerKeeper:
             message = "the pool was stopped while its fork server started"
             raise ChildStartFailed(message)
         try:
-            refuse_concurrency(self._order.concurrency, is_async=loaded.is_async is not False)
+            refuse_concurrency(self._terms.concurrency, is_async=loaded.is_async is not False)
         except UsageError:
             await server.close()
             raise
@@ -108,7 +106,7 @@ class ServerKeeper:
             return
         # A fork copies one thread only, with the locks of all: each child imports for itself.
         await server.close()
-        self._order = self._order._replace(is_preloading=False)
+        self._is_preloading = False
         await self.start(size, max(1.0, deadline - self._loop.time()))
 
     def replace_lost(self, lost: ForkServer, size: int) -> None:

@@ -8,6 +8,7 @@ py-spy ────────────────────────�
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,8 @@ from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.pool import py_spy, signals
 
 if TYPE_CHECKING:
+    import threading
+
     from sandboxq.pool.process import Child
 
 # A loop that has not answered by then is blocked; together with py-spy's time below two seconds.
@@ -63,6 +66,19 @@ async def read_main_stack(child: Child) -> str:
     """Return where a child is whose event loop is blocked; nothing where that cannot be had."""
     async with child.page.turn:
         return await _from_handler(child)
+
+
+def stack_of_thread(thread: threading.Thread) -> str:
+    """Return where a thread of this interpreter is, in the form of faulthandler; or nothing."""
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way
+    if frame is None:
+        return ""
+    lines = [f"Thread {thread.name}:"]
+    while frame is not None:
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
+        frame = frame.f_back
+    return "\n".join(lines)
 
 
 async def _from_loop(child: Child) -> dict[int, str] | None:

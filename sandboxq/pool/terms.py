@@ -1,4 +1,4 @@
-"""What the children of one pool have in common, and who hears of their births and deaths."""
+"""What the children of one pool have in common, and who hears them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sandboxq.binary import MOST_BYTES
 from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
+from sandboxq.errors import UsageError
 from sandboxq.pool.kinds import Kind
 
 if TYPE_CHECKING:
+    from sandboxq.pool.call import Call
+    from sandboxq.pool.channel import Spent
     from sandboxq.pool.death import Death
     from sandboxq.pool.process import Child
     from sandboxq.sandbox.policy import Policy
@@ -24,7 +27,16 @@ class Terms(NamedTuple):
     max_result: int = MOST_BYTES  # of a job's value, in bytes
     kind: Kind = Kind.PROCESS
     budgets: Budgets = DEFAULT_BUDGETS
-    withholds_redis: bool = False  # from threads: see Order
+    withholds_redis: bool = False  # from threads: processes never get its URL
+
+    def check(self) -> None:
+        """Raise UsageError for what does not go together."""
+        if self.policy.cpu_seconds is not None and self.concurrency > 1:
+            message = (
+                "cpu_seconds is for one job at once: whose CPU time it is that a child of "
+                f"concurrency {self.concurrency} uses, nobody can tell"
+            )
+            raise UsageError(message)
 
     @property
     def is_strict(self) -> bool:
@@ -49,3 +61,34 @@ class CrewOwner(Protocol):
 
     def on_child_leaving(self, child: Child) -> None:
         """Take back what a child has not read: it is about to be retired."""
+
+
+class ChildOwner(Protocol):
+    """Who hears a child."""
+
+    def on_message(
+        self,
+        child: Child,
+        kind: int,
+        flags: int,
+        detail: int,
+        spent: Spent,
+        seq: int,
+        payload: bytes,
+    ) -> None:
+        """Take a message."""
+
+    def on_answers(self, child: Child, packet: bytes) -> None:
+        """Take several answers."""
+
+    def on_readable(self, child: Child) -> None:
+        """Read the child's channel."""
+
+    def on_last_words(self, child: Child) -> None:
+        """Take what a child that is dead had sent and written."""
+
+    def on_shut(self, child: Child) -> None:
+        """Hear that the child takes nothing any more."""
+
+    def on_lines(self, child: Child, call: Call | None, stream: str, lines: list[str]) -> None:
+        """Take lines that the child wrote."""

@@ -36,6 +36,7 @@ from sandboxq.child.mark import Mark
 from sandboxq.child.rehearsal import rehearse
 from sandboxq.pool.orders import PACKET, decode_order
 from sandboxq.pool.spare import Spare, open_pair, wait_for_order
+from sandboxq.pool.sweeper import Sweeper
 from sandboxq.sandbox import cgroup, family, plan, prctl, scratch
 from sandboxq.sandbox.child_group import new_child_group
 
@@ -121,10 +122,8 @@ class _Zygote:
         self._control = control
         self._processor = processor
         self._order = order
-        self._scratch: dict[int, str] = {}  # of each living child
-        self._groups: dict[int, ChildGroup] = {}  # likewise
-        self._left_groups: list[ChildGroup] = []  # of dead ones, until they are empty
-        self._removers: set[int] = set()  # processes that remove the files of dead ones
+        self._children: dict[int, tuple[ChildGroup, str]] = {}  # by process: groups, and folder
+        self._sweeper = Sweeper()
         self._spare: Spare | None = None
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -157,29 +156,32 @@ class _Zygote:
             raw, fds = b"", []
         if not raw:
             self._leave()
-        order, _ = decode_order(raw, fds)
+        order, own = decode_order(raw, fds)
         if order["op"] == "sweep":
             self._sweep()
         else:
-            self._spawn(raw, order, fds)
+            self._spawn(raw, order, fds, len(own))
 
-    def _spawn(self, raw: bytes, order: dict[str, Any], fds: Sequence[int]) -> None:
-        """Have a child for this order, and tell; then have one ready for the next."""
+    def _spawn(self, raw: bytes, order: dict[str, Any], fds: list[int], count: int) -> None:
+        """Have a child for this order, and tell; then have one ready for the next.
+
+        The first ``count`` descriptors are for the child, the rest is part of the order.
+        """
         spare, self._spare = self._spare, None
         try:
             if spare is not None and spare.give(raw, fds):
                 pid, group = spare.pid, spare.group
             else:
-                own = decode_order(raw, fds)[1]
-                pid, group = self._fork(order, own, fds[len(own) :])
+                if spare is not None:
+                    self._sweeper.add(spare.group)
+                pid, group = self._fork(order, fds[:count], fds[count:])
         except OSError as error:
             self._say({"op": "fork-failed", "number": order["number"], "reason": str(error)})
             return
         finally:
             for fd in fds:
                 os.close(fd)
-        self._scratch[pid] = order["scratch"]
-        self._groups[pid] = group
+        self._children[pid] = group, order["scratch"]
         pidfd = os.pidfd_open(pid)  # nobody else can reap it, so this is the right process
         text = {"op": "forked", "number": order["number"], "pid": pid, "group": group.name}
         try:
@@ -303,20 +305,20 @@ class _Zygote:
 
     def _bury(self, pid: int) -> None:
         """End the group of a dead process, tell, and end what it left elsewhere."""
-        is_child = pid in self._scratch
+        is_child = pid in self._children
         if is_child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # before the reaping that frees the number
         _, status, usage = os.wait4(pid, 0)
         if not is_child:
-            self._removers.discard(pid)
+            self._sweeper.forget(pid)
             if self._spare is not None and self._spare.pid == pid:
                 self._spare.socket.close()
-                self._left_groups.append(self._spare.group)
+                self._sweeper.add(self._spare.group)
                 self._spare = None  # the next order is followed by another
             self._sweep()  # what it had started is ours now
             return
-        path, group = self._scratch.pop(pid), self._groups.pop(pid)
+        group, folder = self._children.pop(pid)
         is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         self._say(
             {
@@ -329,32 +331,12 @@ class _Zygote:
                 "memory_limit": group.memory_limit_met() if is_killed else None,
             }
         )
-        self._left_groups.append(group)
+        self._sweeper.add(group, folder)
         self._sweep()
-        if path:
-            self._remove_scratch(path)
 
     def _sweep(self) -> None:
-        """End what dead children have left; each death of one calls for the next sweep."""
-        self._left_groups = [group for group in self._left_groups if not group.end()]
-        for pid in family.children_of(os.getpid()):
-            if not self._is_ours(pid):
-                family.kill_all([pid, *family.descendants_of(pid)])
-
-    def _is_ours(self, pid: int) -> bool:
-        is_spare = self._spare is not None and self._spare.pid == pid
-        return is_spare or pid in self._scratch or pid in self._removers
-
-    def _remove_scratch(self, path: str) -> None:
-        """Remove a dead child's files, in a process of its own: there may be very many."""
-        pid = os.fork()
-        if pid:
-            self._removers.add(pid)
-            return
-        try:
-            scratch.remove_scratch(path)
-        finally:
-            os._exit(0)
+        spare = () if self._spare is None else (self._spare.pid,)
+        self._sweeper.sweep({*self._children, *spare})
 
     def _say(self, message: dict[str, Any]) -> None:
         try:

@@ -26,7 +26,7 @@ class _Owner:
     def on_message(self, *_: object) -> None:
         """Never called."""
 
-    on_answers = on_readable = on_shut = on_lines = on_message
+    on_answers = on_readable = on_shut = on_lines = on_last_words = on_message
 
 
 class Machine(RuleBasedStateMachine):

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandboxq import Policy
 from sandboxq.errors import JobCancelled
 from sandboxq.outcome import Completed, Failed, Interrupted
+from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.family import children_of
+from sandboxq.telemetry import Telemetry
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, lives, open_pool, processor_file, stat_fields
 
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from sandboxq.pool.pool import Call
 
 _CHORES = """
 import ctypes, os, signal, subprocess, time
@@ -429,3 +431,86 @@ def _parent_of(pid: int) -> int:
     parent = int(stat_fields(pid)[1])
     assert pid in children_of(parent)
     return parent
+
+
+def test_limits_are_in_force_until_the_last_child_is_gone(tmp_path: Path) -> None:
+    """Also while a pool stops, and lets its jobs finish."""
+    path = processor_file(
+        tmp_path,
+        """
+import mmap, os, time
+
+def process(job):
+    while os.path.exists(job.data): time.sleep(0.01)
+    memory = mmap.mmap(-1, 600 << 20)  # shared: no limit of the kernel's for a process
+    for at in range(0, len(memory), 4096): memory[at] = 1
+    time.sleep(30)
+""",
+    )
+    gate = tmp_path / "gate"
+    gate.touch()
+
+    async def main() -> None:
+        policy = Policy("limits", memory=100 << 20)
+        async with open_pool(path, policy=policy) as desk:
+            call = desk.submit(str(gate))
+            await desk.until_begun(call)
+            stopping = asyncio.create_task(desk.pool.stop(timeout=20))
+            await asyncio.sleep(0)
+            gate.unlink()
+            failed = await desk.outcome(call)
+            assert isinstance(failed, Failed), failed
+            assert failed.cause == "JobMemoryExceeded"
+            await stopping
+
+    run_async(main())
+
+
+class _Refusing(Desk):
+    """Takes one report, wants no more for now, and cannot take the second."""
+
+    def on_report(self, call: Call, kind: str, payload: bytes) -> None:
+        """Fail, as a program around a pool may."""
+        if payload == b"second":
+            message = f"no {kind} is wanted of {call.key!r}"
+            raise LookupError(message)
+        super().on_report(call, kind, payload)
+
+    def wants_reports(self) -> bool:
+        """Say no: what comes next is read when the child is dead."""
+        return False
+
+
+def test_last_words_that_nobody_can_take(tmp_path: Path) -> None:
+    """The call of the dead child ends all the same."""
+    gate = tmp_path / "gate"
+    path = processor_file(
+        tmp_path,
+        """
+import os, time
+
+def process(job):
+    job.log("first")
+    while not os.path.exists(job.data): time.sleep(0.001)
+    job.log("second")
+    os._exit(3)
+""",
+    )
+
+    async def main() -> None:
+        desk, telemetry = _Refusing(), Telemetry()
+        desk.pool = Pool(str(path), size=1, listener=desk, queue_name="tests", telemetry=telemetry)
+        await desk.pool.start(30)
+        call = desk.submit(str(gate))
+        await wait_until_async(lambda: _has_reported(desk))
+        gate.touch()
+        failed = await desk.outcome(call)
+        assert isinstance(failed, Failed)
+        assert failed.cause == "JobExited"
+        await desk.pool.stop(timeout=5)
+
+    run_async(main())
+
+
+async def _has_reported(desk: Desk) -> bool:
+    return bool(desk.reports)

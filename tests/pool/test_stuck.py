@@ -222,7 +222,7 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
     async def main() -> None:
         async with open_pool(path, size=2) as desk:
             slow.touch()
-            keeper = desk.pool.crew._keeper
+            keeper = desk.pool.crew.keeper
             assert isinstance(keeper.server, ForkServer)
             first = keeper.server.pid
             os.kill(first, signal.SIGKILL)
