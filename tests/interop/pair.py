@@ -39,6 +39,11 @@ class Pair:
         """Return our side of our queue."""
         return OurSide(self.twin.queue_name, self.url)
 
+    @property
+    def our_children(self) -> OurSide:
+        """Return our side of the queue beside ours."""
+        return OurSide(self.twin.queue_name + CHILDREN, self.url)
+
     def children(self, side: NodeSide) -> NodeSide:
         """Return Node's side of the queue beside one of these, for the children of flows."""
         return NodeSide(side.driver, side.queue_name + CHILDREN, side.version)
@@ -123,7 +128,7 @@ class Pair:
             content.pop(name, None)
         if ran:
             content["events"] = _by_job(content.get("events", []))
-            for name in ("completed", "failed"):
+            for name in ("completed", "failed", "delayed"):
                 content.get(name, []).sort()
         return content
 

@@ -18,6 +18,7 @@ from tests.conftest import wait_until_async
 from tests.interop.dump import dump
 from tests.interop.node_driver import NodeSide
 from tests.interop.our_side import OurSide
+from tests.interop.pair import differences
 
 FAR = dt.datetime(2090, 1, 1, tzinfo=dt.UTC)
 SOON = dt.datetime(2080, 6, 1, 12, 0, 1, tzinfo=dt.UTC)
@@ -30,6 +31,12 @@ def ms(date: dt.datetime) -> int:
     return round(date.timestamp() * 1000)
 
 
+FAILURE_FLAGS = {
+    "fail": "failParentOnFailure",
+    "continue": "continueParentOnFailure",
+    "ignore": "ignoreDependencyOnFailure",
+    "remove": "removeDependencyOnFailure",
+}
 # (Node's repeat options, ours, template data, template options for Node, for us)
 UPSERTS: list[tuple[dict[str, Any], Repeat, Any, dict[str, Any], dict[str, Any]]] = [
     ({"every": 60_000}, Repeat(every=60), None, {}, {}),
@@ -63,6 +70,10 @@ UPSERTS: list[tuple[dict[str, Any], Repeat, Any, dict[str, Any], dict[str, Any]]
         {"priority": 2},
         {"priority": 2},
     ),
+    *[
+        ({"every": 60_000}, Repeat(every=60), None, {flag: True}, {"on_failure": policy})
+        for policy, flag in FAILURE_FLAGS.items()
+    ],
 ]
 
 
@@ -212,12 +223,12 @@ async def test_each_side_reads_and_changes_the_others(node: NodeSide, ours: OurS
 # ── chains ──────────────────────────────────────────────────────────────────
 
 CHAINS: list[tuple[str, dict[str, Any], Repeat, dict[str, Any], int]] = [
-    ("every", {"every": 200, "limit": 4}, Repeat(every=0.2, limit=4), {"attempts": 1}, 4),
+    ("every", {"every": 200, "limit": 4}, Repeat(every=0.2, limit=4), {}, 4),
     (
         "cron",
         {"pattern": "* * * * * *", "tz": "UTC", "limit": 3},
         Repeat(cron="* * * * * *", tz="UTC", limit=3),
-        {"priority": 2, "attempts": 1},
+        {"priority": 2},
         3,
     ),
 ]
@@ -254,6 +265,45 @@ async def test_chains_are_the_same(
         assert_same(server_url, each, node.queue_name)
     for side in others:
         await side.call("leave")
+
+
+TEMPLATES: list[dict[str, Any]] = [
+    *[{flag: True} for flag in FAILURE_FLAGS.values()],
+    {"failParentOnFailure": False},
+    {"attempts": 2, "backoff": 10, "lifo": True},
+    {"backoff": {"type": "exponential", "delay": 10, "jitter": 0.5}, "stackTraceLimit": 2},
+    {"telemetry": {"metadata": '{"a":1}', "omitContext": True}, "sizeLimit": 1000, "keepLogs": 2},
+    {"removeOnComplete": {"age": 60, "count": 50}, "removeOnFail": True},
+    {"parent": {"id": "1", "queue": "bull:nobody"}, "timestamp": 5},
+    {"deduplication": {"id": "größe"}},
+    {"mine": {"a": [1], "b": None}},
+]
+
+
+async def test_every_template_goes_on_the_same(
+    node: NodeSide, our_twin: OurSide, twin: NodeSide, server_url: str
+) -> None:
+    """What the second job of a scheduler is told is written by the worker that ran the first."""
+    if node.version.startswith("5"):
+        pytest.skip("version 5 takes deduplication and the names of the next job in another way")
+    for side in (node, twin):
+        for number, opts in enumerate(TEMPLATES):
+            template = {"name": "echo", "data": number, "opts": opts}
+            await side.queue("upsertJobScheduler", f"s{number}", {"every": 3_600_000}, template)
+
+    await node.start_worker(name="same")
+    async with our_twin.worker(name="same"):
+        for side in (node, twin):
+            await until_completed(server_url, side.queue_name, len(TEMPLATES))
+            await side.until_idle()
+    await node.stop_workers()
+
+    ours, theirs = (schedule_dump(server_url, side.queue_name) for side in (twin, node))
+    for found in (ours, theirs):
+        # Ours claims the next job while one runs.
+        for name in ("events", "completed", "delayed"):
+            found[name].sort(key=str)
+    assert differences(ours, theirs) == []
 
 
 async def test_an_end_date_ends_both_chains(node: NodeSide, our_twin: OurSide) -> None:
