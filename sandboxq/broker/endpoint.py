@@ -25,6 +25,7 @@ ANSWER_TIMEOUT = 10.0
 # A connection that nothing goes over is asked whether it lives (man 7 tcp): after so many seconds,
 # so often, and given up after so many answers that did not come.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
+_LONGEST_MS = 2**31 - 1  # what the kernel counts with
 
 # No server answers sooner; 0 would not mean "no limit" but "at once".
 SHORTEST_TIMEOUT = 0.001
@@ -142,7 +143,7 @@ def endpoint_of_socket(path: Path) -> Endpoint:
 
 def _tcp_options(silence: float) -> dict[int, int]:
     """Return what has the kernel notice a peer that is gone, as far as it can be told."""
-    options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": round(silence * 1000)}
+    options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": min(round(silence * 1000), _LONGEST_MS)}
     return {
         getattr(socket, name): value for name, value in options.items() if hasattr(socket, name)
     }

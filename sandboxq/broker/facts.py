@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sandboxq.errors import BrokerUnavailable, UsageError
+from sandboxq.limits import count_from_wire, number_from_wire
 
 # BZPOPMIN with fractions, LPOS, ZADD GT and XAUTOCLAIM-era streams are all there from here on
 # (bullmq-wire.md 7, design.md 6.4).
@@ -43,14 +44,15 @@ def facts_from_info(info: bytes) -> ServerFacts:
             kind = name
             break
     mode = fields.get("redis_mode") or fields.get("server_mode")
+    uptime = number_from_wire(fields.get("uptime_in_seconds"))
     return ServerFacts(
         kind,
         version,
         fields.get("maxmemory_policy", ""),
         is_loading=fields.get("loading") == "1",
         is_cluster=mode == "cluster",
-        time_ms=int(fields.get("server_time_usec") or 0) // 1000,
-        uptime=float(fields.get("uptime_in_seconds") or "inf"),
+        time_ms=count_from_wire(fields.get("server_time_usec")) // 1000,
+        uptime=float("inf") if uptime is None else uptime,
     )
 
 

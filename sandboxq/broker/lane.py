@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.broker.former import FormerConnections
 from sandboxq.broker.link import packed
 from sandboxq.errors import BrokerUnavailable, TooLarge
+from sandboxq.limits import count_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +31,7 @@ LIMIT_QUESTION = ("CONFIG", "GET", "proto-max-bulk-len")
 def limit_from_reply(reply: Any) -> int:
     """Return what LIMIT_QUESTION was answered with; USUAL_LIMIT where it may not be asked."""
     is_told = isinstance(reply, list) and len(reply) > 1
-    return int(reply[1]) if is_told else USUAL_LIMIT
+    return (is_told and count_from_wire(reply[1])) or USUAL_LIMIT
 
 
 class Lane:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.batches import run_rows
+from sandboxq.broker.batches import BATCH, run_rows
 from sandboxq.broker.codec import json_text, json_value, options_from_wire
 from sandboxq.broker.script import load
 from sandboxq.errors import OptionsUnreadable, SchedulerSlotTaken
@@ -178,7 +179,10 @@ async def schedulers_in(
     command = "ZRANGE" if ascending else "ZREVRANGE"
     scored = await broker.command(command, keys["repeat"], start, end, "WITHSCORES")
     ids = [member.decode(errors="replace") for member in scored[::2]]
-    records = await broker.pipeline([("HGETALL", keys[f"repeat:{each}"]) for each in ids])
+    # A record of another type is none; HGETALL would fail for all.
+    batches = [ids[first : first + BATCH] for first in range(0, len(ids), BATCH)]
+    calls = [((keys["repeat:"],), batch) for batch in batches]
+    records = chain.from_iterable(await broker.scripts(load("hashes"), calls))
     found = map(_scheduler, ids, scored[1::2], records)
     return [scheduler for scheduler in found if scheduler is not None]
 
@@ -193,7 +197,10 @@ def _scheduler(scheduler_id: str, score: bytes, record: Any) -> Scheduler | None
     pairs = (
         record if isinstance(record, dict) else dict(zip(record[::2], record[1::2], strict=True))
     )
-    fields = {name.decode(): value.decode(errors="replace") for name, value in pairs.items()}
+    fields = {
+        name.decode(errors="replace"): value.decode(errors="replace")
+        for name, value in pairs.items()
+    }
     if "name" not in fields:
         return None
     every, offset = _whole(fields.get("every")), _whole(fields.get("offset"))

@@ -399,6 +399,7 @@ def test_servers_too_old_are_refused_by_name(info: bytes, facts: ServerFacts) ->
         b"redis_version:255.255.255\r\n",
         b"redis_version:7.2.4\r\nvalkey_version:8.0.1\r\n",
         b"redis_version:6.0.0\r\ndragonfly_version:df-v1.0.0\r\n",
+        b"server_time_usec:soon\r\nuptime_in_seconds:nan\r\n",
         b"",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import traceback
 from typing import TYPE_CHECKING
 
@@ -134,3 +135,11 @@ def test_a_directory_that_cannot_be_written_says_to_pass_a_url(tmp_path: Path) -
 
     with pytest.raises(BrokerUnavailable, match="--url"):
         run_async(resolve_endpoint(None, directory=tmp_path / "file" / ".sandboxq"))
+
+
+def test_the_longest_silence_is_one_that_the_kernel_takes() -> None:
+    """What it counts in milliseconds and 32 bits kept every connection from coming up."""
+    connection = endpoint_from_url("redis://h?socket_timeout=3153600000").new_connection()
+    with socket.socket() as tcp:
+        for option, value in connection.socket_keepalive_options.items():
+            tcp.setsockopt(socket.IPPROTO_TCP, option, value)

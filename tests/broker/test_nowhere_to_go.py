@@ -13,7 +13,13 @@ from sandboxq.broker.children import families_of
 from sandboxq.broker.flow import NewNode, add_flow
 from sandboxq.broker.jobs import jobs_of_keys
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.schedulers import Iteration, NewScheduler, advance, upsert
+from sandboxq.broker.schedulers import (
+    Iteration,
+    NewScheduler,
+    advance,
+    schedulers_in,
+    upsert,
+)
 from sandboxq.errors import QueueError
 from sandboxq.job import KEEP_ALL, JobOptions
 from sandboxq.outcome import Complete
@@ -130,3 +136,17 @@ def test_a_flow_is_shown_around_what_is_no_job(case: Case) -> None:
     assert odd == ({}, [])
     jobs = case.run(lambda broker: jobs_of_keys(broker, children, near=case.keys.prefix))
     assert list(jobs) == [case.keys["c"]]
+
+
+def test_schedulers_are_shown_around_what_is_none(case: Case) -> None:
+    """A record of another type, and a field whose name is no text."""
+    for name in ("a", "odd", "z"):
+        case.redis.zadd(case.keys["repeat"], {name: NOW})
+        case.redis.hset(case.keys[f"repeat:{name}"], mapping={"name": name, b"\xff": b"\xff"})
+    case.redis.delete(case.keys["repeat:odd"])
+    case.redis.set(case.keys["repeat:odd"], NOTHING)
+
+    found = case.run(
+        lambda broker: schedulers_in(broker, case.keys, start=0, end=-1, ascending=True)
+    )
+    assert [each.id for each in found] == ["a", "z"]
