@@ -11,19 +11,16 @@ BrokerUnavailable, and its caller, who knows whether it is harmless, decides.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
 from sandboxq.broker.cluster import ClusterServers
-from sandboxq.broker.facts import ServerFacts, check_not_in_cluster, check_version, facts_from_info
+from sandboxq.broker.facts import ServerFacts, check_not_in_cluster, facts_from_info
+from sandboxq.broker.greeting import greet
 from sandboxq.broker.lane import LIMIT_QUESTION, USUAL_LIMIT, limit_from_reply
-from sandboxq.broker.link import BrokerLoading, error_from_reply
+from sandboxq.broker.link import error_from_reply
 from sandboxq.broker.loop_binding import LoopBinding
 from sandboxq.broker.many_hosts import ClusterEndpoint, SentinelEndpoint
 from sandboxq.broker.place import resolve_endpoint
@@ -49,12 +46,6 @@ if TYPE_CHECKING:
     from sandboxq.broker.wire import Argument
     from sandboxq.clock import Clock
     from sandboxq.telemetry import Telemetry
-
-_log = logging.getLogger("sandboxq.broker")
-
-# A server that reads a large file from disk is given so many seconds before we say it is away.
-LOADING_PATIENCE = 60.0
-_LOADING_DELAYS = (0.01, 0.2)
 
 
 class Broker:
@@ -345,36 +336,11 @@ class Broker:
         return error_from_reply(reply)
 
     async def _greet(self) -> None:
-        every = await self._first_answer()
+        every = await greet(self)
         self.facts = every[0]
         self._recovery.note_uptime(min(facts.uptime for facts in every))
-        for facts in every:
-            check_version(facts)
         if isinstance(self._servers, OneServer) and self.facts.is_cluster:
             check_not_in_cluster(await self.command("CLUSTER", "INFO"))
-        policies = {facts.eviction_policy for facts in every if facts.evicts}
-        if policies:
-            _log.warning(
-                "Redis at %s may evict jobs when its memory is full: maxmemory-policy is %s, "
-                "it should be noeviction",
-                self.endpoint.safe,
-                ", ".join(sorted(policies)),
-            )
-
-    async def _first_answer(self) -> list[ServerFacts]:
-        patience_ends = time.monotonic() + LOADING_PATIENCE
-        while True:
-            try:
-                return await self._facts()
-            except BrokerLoading:
-                if time.monotonic() > patience_ends:
-                    raise
-                await asyncio.sleep(random.uniform(*_LOADING_DELAYS))  # noqa: S311 - no secret
-            except BrokerUnavailable:
-                raise
-            except QueueError as error:
-                _log.warning("Redis at %s hides its version: %s", self.endpoint.safe, error)
-                return [ServerFacts()]
 
     async def _ask_for_time(self) -> None:
         asked = self.time.reading()
@@ -385,18 +351,6 @@ class Broker:
         except QueueError:
             server_ms = asked.wall_ms  # this user may not ask
         self.time.note(asked, server_ms)
-
-    async def _facts(self) -> list[ServerFacts]:
-        asked = self.time.reading()
-        replies = await self.command_to_each("INFO")
-        every = [facts_from_info(reply) for reply in replies]
-        if every and every[0].time_ms:
-            self.time.note(asked, every[0].time_ms)
-        if any(facts.is_loading for facts in every):
-            # INFO is answered all the same; nothing else is.
-            message = f"Redis at {self.endpoint.safe} still reads its data from disk"
-            raise BrokerLoading(message)
-        return every
 
 
 def _servers_at(endpoint: AnyEndpoint, embedded: EmbeddedUse | None) -> Servers:
