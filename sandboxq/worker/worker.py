@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import enum
 import os
-import socket
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 from sandboxq import signing
@@ -18,20 +17,19 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.broker.server_time import warn_of_clock
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
-from sandboxq.errors import ChildStartFailed, JobCancelled, UsageError
-from sandboxq.limits import checked_text, waiting_seconds
+from sandboxq.errors import ChildStartFailed, UsageError
 from sandboxq.log_queue import defer_logging
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
 from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
-from sandboxq.worker.attempt import AttemptState
 from sandboxq.worker.by_hand import ByHand
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.control import Control
 from sandboxq.worker.dump import Dump
 from sandboxq.worker.held_jobs import HeldJobs
+from sandboxq.worker.operating import Operating
 from sandboxq.worker.parts import VITAL, Crewing, parts_of
 from sandboxq.worker.service import Service
 from sandboxq.worker.stalled_checker import StalledChecker
@@ -40,19 +38,10 @@ from sandboxq.worker.winding_down import LAST_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
     from pathlib import Path
     from types import TracebackType
 
-    from sandboxq.pool.pool import Pool
-    from sandboxq.worker.job_by_hand import HeldJob
     from sandboxq.worker.parts import Parts
-
-# Seconds that cancelled code has to end by itself.
-GRACE = 5.0
-
-
-_CANCELLABLE = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.ANSWERED)
 
 
 class WorkerState(enum.Enum):
@@ -65,7 +54,7 @@ class WorkerState(enum.Enum):
     CLOSED = "closed"
 
 
-class Worker:
+class Worker(Operating):
     """Runs the jobs of a queue in sandboxed children.
 
     ``async with Worker("images", "processors/resize.py", procs="auto") as worker:
@@ -232,8 +221,8 @@ class Worker:
                 "the worker was not started: use 'async with Worker(...) as worker' or start()"
             )
             raise UsageError(message)
-        if self._state is not WorkerState.READY:
-            message = "the worker has stopped: a worker runs once, make another"
+        if self._state is not WorkerState.READY or self._claiming is not None:
+            message = "the worker runs, or has stopped: a worker runs once, make another"
             raise UsageError(message)
         self._claiming = Service(
             "claimer", lambda: self._claim(burst=burst), self._fail, may_wait=not burst
@@ -335,95 +324,6 @@ class Worker:
             await self._parts.pool.stop(timeout=LAST_WORDS)
             if not self._parts.winding_down.is_over:
                 await self._held.wait_until_idle(LAST_WORDS)
-
-    # ── while it runs ───────────────────────────────────────────────────────
-
-    @property
-    def name(self) -> str:
-        """The worker's name for people: as set, else host and process id."""
-        return self.settings.name or f"{socket.gethostname()}:{os.getpid()}"
-
-    @property
-    def procs(self) -> int:
-        """The number of children to start with."""
-        return self.cores.number if self.settings.procs == "auto" else self.settings.procs
-
-    @property
-    def broker(self) -> Broker:
-        """The connection; only after ``start``."""
-        if self._broker is None:
-            message = "the worker was not started"
-            raise UsageError(message)
-        return self._broker
-
-    @property
-    def pool(self) -> Pool:
-        """The children; only after ``start``."""
-        return self.parts.pool
-
-    @property
-    def parts(self) -> Parts:
-        """What it consists of; only after ``start``."""
-        if self._parts is None:
-            message = "the worker was not started"
-            raise UsageError(message)
-        return self._parts
-
-    @property
-    def running(self) -> int:
-        """Jobs whose locks this worker holds."""
-        return len(self._held)
-
-    async def scale(self, procs: int) -> int:
-        """Have ``procs`` children from now on; children in excess finish their job first."""
-        if procs < 1:
-            message = f"procs must be 1 or more, not {procs}"
-            raise UsageError(message)
-        await self.pool.resize(procs)
-        self._room.set()
-        return self.pool.size
-
-    async def get_next_job(
-        self, token: str | None = None, *, timeout: float | timedelta = 0.0
-    ) -> HeldJob | None:
-        """Claim a job for code that runs it itself; None when there was none for so long.
-
-        ``token`` locks it, for ``lock_duration``: extend the lock in time, and end the job with one
-        of its ``move_to`` methods. A job that must fail without being run is failed on the way.
-        Raises: UsageError, also when the worker was not started.
-        """
-        if self._by_hand is None:
-            message = "the worker was not started"
-            raise UsageError(message)
-        if token is not None:
-            checked_text("token", token)
-        return await self._by_hand.next_job(token, waiting_seconds("timeout", timeout))
-
-    def cancel(
-        self,
-        job_id: str,
-        reason: str = "cancelled by its worker",
-        *,
-        grace: float | timedelta = GRACE,
-    ) -> bool:
-        """End a job that this worker has, else return False; see Queue.cancel for others.
-
-        Its code is told, and killed when it has not ended ``grace`` seconds later; what has not
-        begun fails at once. It fails as JobCancelled with ``reason`` and is not tried again.
-        """
-        grace = waiting_seconds("grace", grace)
-        attempt = self._held.get(job_id.encode(errors="surrogateescape"))
-        if attempt is None or attempt.state not in _CANCELLABLE or attempt.call is None:
-            return False
-        self.pool.cancel_call(attempt.call, JobCancelled(reason), grace=grace)
-        return True
-
-    def cancel_all(
-        self, reason: str = "cancelled by its worker", *, grace: float | timedelta = GRACE
-    ) -> list[str]:
-        """End every job that this worker has; return their ids."""
-        job_ids = [job_id.decode(errors="replace") for job_id in self._held]
-        return [job_id for job_id in job_ids if self.cancel(job_id, reason, grace=grace)]
 
     async def _claim(self, *, burst: bool) -> None:
         claimer = self.parts.claimer

@@ -1,0 +1,131 @@
+"""What a worker that was started is asked: what it has, more children, the end of a job."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from sandboxq.config import MOST_CHILDREN
+from sandboxq.errors import JobCancelled, UsageError
+from sandboxq.limits import checked_text, checked_whole, waiting_seconds
+from sandboxq.worker.attempt import AttemptState
+
+if TYPE_CHECKING:
+    import asyncio
+    from datetime import timedelta
+
+    from sandboxq.broker.connection import Broker
+    from sandboxq.config import WorkerSettings
+    from sandboxq.pool.pool import Pool
+    from sandboxq.sandbox.probe import Cores
+    from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.by_hand import ByHand
+    from sandboxq.worker.held_jobs import HeldJobs
+    from sandboxq.worker.job_by_hand import HeldJob
+    from sandboxq.worker.parts import Parts
+
+# Seconds that cancelled code has to end by itself.
+GRACE = 5.0
+_BY_WORKER = "cancelled by its worker"
+_CANCELLABLE = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.ANSWERED)
+
+
+class Operating:
+    """The part of a Worker that needs to know nothing of its life but whether it was started."""
+
+    settings: WorkerSettings
+    cores: Cores
+    _held: HeldJobs
+    _room: asyncio.Event
+    _broker: Broker | None
+    _parts: Parts | None
+    _by_hand: ByHand | None
+
+    @property
+    def name(self) -> str:
+        """The worker's name for people: as set, else host and process id."""
+        return self.settings.name or f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def procs(self) -> int:
+        """The number of children to start with."""
+        return self.cores.number if self.settings.procs == "auto" else self.settings.procs
+
+    @property
+    def broker(self) -> Broker:
+        """The connection; only after ``start``."""
+        if self._broker is None:
+            raise _not_started()
+        return self._broker
+
+    @property
+    def parts(self) -> Parts:
+        """What it consists of; only after ``start``."""
+        if self._parts is None:
+            raise _not_started()
+        return self._parts
+
+    @property
+    def pool(self) -> Pool:
+        """The children; only after ``start``."""
+        return self.parts.pool
+
+    @property
+    def running(self) -> int:
+        """Jobs whose locks this worker holds."""
+        return len(self._held)
+
+    async def scale(self, procs: int) -> int:
+        """Have ``procs`` children from now on; children in excess finish their job first."""
+        await self.pool.resize(checked_whole("procs", procs, least=1, limit=MOST_CHILDREN))
+        self._room.set()
+        return self.pool.size
+
+    async def get_next_job(
+        self, token: str | None = None, *, timeout: float | timedelta = 0.0
+    ) -> HeldJob | None:
+        """Claim a job for code that runs it itself; None when there was none for so long.
+
+        ``token`` locks it, for ``lock_duration``: extend the lock in time, and end the job with one
+        of its ``move_to`` methods. A job that must fail without being run is failed on the way.
+        Raises: UsageError, also when the worker was not started.
+        """
+        if self._by_hand is None:
+            raise _not_started()
+        if token is not None:
+            checked_text("token", token)
+        return await self._by_hand.next_job(token, waiting_seconds("timeout", timeout))
+
+    def cancel(
+        self, job_id: str, reason: str = _BY_WORKER, *, grace: float | timedelta = GRACE
+    ) -> bool:
+        """End a job that this worker has, else return False; see Queue.cancel for others.
+
+        Its code is told, and killed when it has not ended ``grace`` seconds later; what has not
+        begun fails at once. It fails as JobCancelled with ``reason`` and is not tried again.
+        """
+        seconds = waiting_seconds("grace", grace)
+        attempt = self._held.get(job_id.encode(errors="surrogateescape"))
+        return attempt is not None and self._cancelled(attempt, reason, seconds)
+
+    def cancel_all(
+        self, reason: str = _BY_WORKER, *, grace: float | timedelta = GRACE
+    ) -> list[str]:
+        """End every job that this worker has; return their ids."""
+        seconds = waiting_seconds("grace", grace)
+        return [
+            attempt.job.id.decode(errors="replace")
+            for attempt in list(self._held.values())
+            if self._cancelled(attempt, reason, seconds)
+        ]
+
+    def _cancelled(self, attempt: Attempt, reason: str, grace: float) -> bool:
+        if attempt.state not in _CANCELLABLE or attempt.call is None:
+            return False
+        self.pool.cancel_call(attempt.call, JobCancelled(reason), grace=grace)
+        return True
+
+
+def _not_started() -> UsageError:
+    return UsageError("the worker was not started")
