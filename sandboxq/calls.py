@@ -158,30 +158,38 @@ class Calls:
 
     async def _add(self, batch: list[Entry]) -> None:
         """Add jobs, again when Redis was away: one whose id there is already is not added twice."""
-        if not batch:
+        while batch:
+            try:
+                await self._add_once(batch)
+            except BrokerUnavailable:
+                await self._broker.wait_until_back()
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would end them
+                if len(batch) == 1:
+                    self._end(batch[0].job_id, error=error)
+                    return
+                for entry in batch:  # one of them is to blame, and each is tried alone
+                    await self._add([entry])
+                return
+            for entry in batch:
+                self._follow(entry.job_id)
             return
-        options = [{**self._options, "job_id": entry.job_id} for entry in batch]
+
+    async def _add_once(self, batch: list[Entry]) -> None:
         rows: Any = [
-            (entry.name, entry.data, each) for entry, each in zip(batch, options, strict=True)
+            (entry.name, entry.data, {**self._options, "job_id": entry.job_id}) for entry in batch
         ]
         await self._results.be_in_place()
-        try:
-            jobs = await self._queue.add_bulk(rows)
-        except BrokerUnavailable:
-            await self._broker.wait_until_back()
-            await self._add(batch)
-            return
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would end them
-            for entry in batch:
-                self._end(entry.job_id, error=error)
-            return
-        for job in jobs:
-            self._added.add(job.id)
-            if job.id in self._pending:
-                ending = self._results.expect(job.id)
-                ending.add_done_callback(partial(self._on_ending, job.id))
-            else:
-                self.cancel(job.id)  # it was cancelled while it was being added
+        await self._queue.add_bulk(rows)
+
+    def _follow(self, job_id: str) -> None:
+        """Wait for the end of a job that was added."""
+        self._added.add(job_id)
+        if job_id in self._pending:
+            ending = self._results.expect(job_id)
+            ending.add_done_callback(partial(self._on_ending, job_id))
+        else:
+            self.cancel(job_id)  # it was cancelled while it was being added
 
     def _on_active(self, job_id: str) -> None:
         future = self._pending.get(job_id)

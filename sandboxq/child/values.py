@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.errors import ResultTooLarge, TooLarge, UsageError
@@ -21,6 +22,10 @@ _encode_ascii = json.JSONEncoder(
 ).encode
 
 
+# Python reads no longer integers unless it is told to; the limit is each process's own.
+_MOST_DIGITS = sys.int_info.default_max_str_digits
+
+
 class NotJson(ValueError):
     """A value cannot be written as JSON, or text is none."""
 
@@ -36,10 +41,25 @@ def json_from_value(value: object, what: str) -> bytes:
     if value is None:
         return b"null"
     try:
-        return _encoded(value)
+        raw = _encoded(value)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{what} is not JSON: {_complaint(value, error)}"
         raise NotJson(message) from error
+    if len(raw) > _MOST_DIGITS and sys.get_int_max_str_digits() != _MOST_DIGITS:
+        _refuse_long_numbers(raw, what)
+    return raw
+
+
+def _refuse_long_numbers(raw: bytes, what: str) -> None:
+    """Raise NotJson for a number that a processor can write which has raised Python's limit."""
+
+    def checked(digits: str) -> int:
+        if len(digits.lstrip("-")) > _MOST_DIGITS:
+            message = f"{what} has a number of {len(digits)} digits, which nobody else could read"
+            raise NotJson(message)
+        return 0
+
+    json.loads(raw, parse_int=checked)
 
 
 def _encoded(value: object) -> bytes:

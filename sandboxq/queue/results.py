@@ -49,9 +49,9 @@ _log = logging.getLogger("sandboxq.queue.results")
 READ_SECONDS = 2.0
 # How long a look at the stream may take.
 _PLACE_SECONDS = 1.0
-# How often all who wait are polled again: a busy stream drops entries that a slow reader never saw.
 # So long after Redis refused to read the events, the jobs are asked and it is tried again.
 REFUSED_SECONDS = 1.0
+# How often all who wait are polled again: a busy stream drops entries that a slow reader never saw.
 RECHECK_SECONDS = 5.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -91,3 +92,15 @@ def test_too_deep_values_are_errors_not_crashes() -> None:
 def test_no_bytes_are_the_empty_value() -> None:
     """Hashes written by others may lack a field."""
     assert value_from_json(b"", "it", empty={}) == {}
+
+
+def test_numbers_that_nobody_else_could_read_are_refused() -> None:
+    """A processor may have raised Python's limit of digits, for itself alone."""
+    usual = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        assert json_from_value({"a": -(10**4299), "b": "1" * 9000}, "the value")
+        with pytest.raises(NotJson, match="4302 digits"):
+            json_from_value([1, {"a": -(10**4300)}], "the value")
+    finally:
+        sys.set_int_max_str_digits(usual)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sandboxq import RemoteError, SandboxExecutor, SandboxqError
-from sandboxq.errors import JobFailed
+from sandboxq.errors import JobFailed, UsageError
 from tests.executor.test_executor import SECRET, worker
 
 if TYPE_CHECKING:
@@ -224,3 +224,18 @@ def test_any_answer_ends_its_future(server_url: str, queue_name: str, tmp_path: 
             assert not isinstance(error, RemoteError), (name, error)  # the liar itself failed
         assert futures["false-blob"].result(40) == {"sq:binary": "a"}
         assert time.process_time() - started < 20
+
+
+def test_a_call_that_cannot_be_added_fails_alone(server_url: str, queue_name: str) -> None:
+    """Also beside others in one batch, whose jobs are added and end."""
+    with (
+        worker(server_url, queue_name),
+        SandboxExecutor(queue_name, server_url, secret=SECRET, size_limit=20_000) as executor,
+    ):
+        sizes = [10, 20, 50_000, 30, 60_000, 40]
+        futures = [executor.submit(len, bytes(size)) for size in sizes]
+        for size, future in zip(sizes, futures, strict=True):
+            if size > 20_000:
+                assert isinstance(future.exception(30), UsageError)
+            else:
+                assert future.result(30) == size
