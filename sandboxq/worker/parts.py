@@ -23,7 +23,7 @@ from sandboxq.worker.ledger import Ledger
 from sandboxq.worker.listener import WorkerListener
 from sandboxq.worker.lock_keeper import LockKeeper
 from sandboxq.worker.porter import Porter
-from sandboxq.worker.settler import Settler
+from sandboxq.worker.settler import LARGE_ONES, Settler
 from sandboxq.worker.stalled_checker import StalledChecker
 from sandboxq.worker.winding_down import WindingDown
 
@@ -51,7 +51,7 @@ class Crewing(NamedTuple):
 
 # Without these nothing can be done: jobs that are claimed would never end, or run twice. So is the
 # claimer, which the worker starts.
-VITAL = frozenset({"settler", "lock keeper"})
+VITAL = frozenset({"settler", LARGE_ONES, "lock keeper"})
 
 
 class Parts(NamedTuple):
@@ -71,7 +71,7 @@ class Parts(NamedTuple):
     def loops(self, settings: WorkerSettings) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what is to run in the background from the start, by name."""
         loops: dict[str, Callable[[], Awaitable[None]]] = {
-            "settler": self.settler.run,
+            **self.settler.loops(),
             "answers": self.answers.run,
             "adds of jobs": self.adds.run,
             "porter": self.porter.run,

@@ -7,6 +7,7 @@ Settler.report ──► add ──► write ──► Redis
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.report import Report
     from sandboxq.worker.context import WorkerContext
 
+Run = tuple[bytes, bytes]  # of which job, and its token
 _log = logging.getLogger("sandboxq.worker")
 
 # A flood of log rows is written in round trips of so many, so that none takes too long.
@@ -50,6 +52,7 @@ class Reports:
         self._seldom = Seldom()
         # Of these it is not known whether Redis has them.
         self._unsure: list[Report] = []
+        self._has_dropped = asyncio.Event()
         self.rows: list[Report] = []
 
     @property
@@ -71,6 +74,12 @@ class Reports:
         """Take one, to be written behind those that were taken before."""
         self.unwritten_bytes += len(row.payload)
         self.rows.append(row)
+
+    async def until_written(self, runs: set[Run]) -> None:
+        """Return once there is nothing of these runs."""
+        while any((row.job_id, row.token) in runs for row in self.rows):
+            self._has_dropped.clear()
+            await self._has_dropped.wait()
 
     async def catch_up(self) -> None:
         """Find out which reports were written whose reply was lost. Raises: BrokerUnavailable."""
@@ -142,6 +151,7 @@ class Reports:
             gone = set(map(id, rows))
             self.rows = [row for row in self.rows if id(row) not in gone]
         self.unwritten_bytes -= sum(len(row.payload) for row in rows)
+        self._has_dropped.set()
 
 
 def _weight(row: Report) -> int:

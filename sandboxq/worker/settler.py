@@ -4,6 +4,9 @@ pool ──report──► reports ─┐
      ──outcome─► endings ─┴─► flush: report script, then settle script ──► Redis
                     ▲           │ Redis away: everything is kept and sent again
                     └───────────┘ an error: in halves, until what is refused stands alone
+
+Reports and outcomes of many bytes go by a settler of their own, and with them all of the same run:
+on a slow link others would wait for seconds until these are across.
 """
 
 from __future__ import annotations
@@ -39,15 +42,19 @@ from sandboxq.worker.seldom import Seldom
 from sandboxq.worker.weight import LARGE, LIGHT, lightest, weight_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from sandboxq.outcome import Outcome, Transition
     from sandboxq.worker.announcer import Ending
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
+    from sandboxq.worker.reports import Run
 
 _log = logging.getLogger("sandboxq.worker")
 
 # One round trip settles no more: the rest waits for the next.
 MOST_ENDINGS = 10_000
+LARGE_ONES = "settler of large values"
 _DECIDED = (AttemptState.ENDED, AttemptState.LOST)
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
@@ -81,8 +88,12 @@ class _Sent(NamedTuple):
 class Settler:
     """Keeps every outcome until Redis has taken it, or the lock is provably gone."""
 
-    def __init__(self, context: WorkerContext) -> None:
-        """Settle the jobs that are held."""
+    def __init__(self, context: WorkerContext, *, light: Settler | None = None) -> None:
+        """Settle the jobs that are held; ``light`` has what is not large, and asks this one."""
+        # The runs of which the settler of large ones has something.
+        self.large_runs: set[Run] = light.large_runs if light is not None else set()
+        self._light = light
+        self._large = Settler(context, light=self) if light is None else None
         self._broker = context.broker
         self._keys = context.keys
         self._settings = settings = context.settings
@@ -109,17 +120,32 @@ class Settler:
         """Take progress, a log row or new data of a running attempt."""
         if attempt.state is AttemptState.RUNNING:
             keep_logs = attempt.options.keep_logs or 0
-            self._reports.add(Report(attempt.job.id, attempt.token, kind, payload, keep_logs))
+            row = Report(attempt.job.id, attempt.token, kind, payload, keep_logs)
+            self._settler_of(attempt, len(payload)).take_report(row)
             if kind == "progress" and self._telemetry.wants(JobProgressed):
                 self._telemetry.emit(
                     JobProgressed(attempt.job.id.decode(errors="replace"), payload)
                 )
-            self._work.set()
+
+    def take_report(self, row: Report) -> None:
+        """Take what was reported, to be written behind what was taken before."""
+        self._reports.add(row)
+        self._work.set()
 
     @property
     def is_flooded(self) -> bool:
         """Whether more reports wait for Redis than should be held."""
-        return self._reports.is_flooded
+        large = self._large
+        return self._reports.is_flooded or (large is not None and large.is_flooded)
+
+    def _settler_of(self, attempt: Attempt, size: int) -> Settler:
+        """Return which of the two has what comes of a run: all of it one, for its order."""
+        if self._large is None:
+            return self
+        run = attempt.job.id, attempt.token
+        if size > LARGE:
+            self.large_runs.add(run)
+        return self._large if run in self.large_runs else self
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take the outcome of an attempt, and decide what follows; a second one is dropped."""
@@ -133,12 +159,20 @@ class Settler:
             transition = complete(outcome, attempt.options, self._retention)
         else:
             transition = self._decided(attempt, outcome)
-        self._endings.append((attempt, transition))
-        if transition.__class__ is not Complete or len(transition.value) > LIGHT:
-            self._has_heavy = True
-        self._work.set()
+        if transition.__class__ is not Complete or len(transition.value) > LIGHT or self.large_runs:
+            settler = self._settler_of(attempt, weight_of(transition))
+            settler.take_heavy((attempt, transition))
+        else:
+            self._endings.append((attempt, transition))
+            self._work.set()
         if attempt.span is not None:
             end_span(attempt, transition)
+
+    def take_heavy(self, ending: Ending) -> None:
+        """Take how an attempt ends, to be weighed before it is sent."""
+        self._endings.append(ending)
+        self._has_heavy = True
+        self._work.set()
 
     def hand_back(self, attempt: Attempt) -> None:
         """Give back a job that never started."""
@@ -164,6 +198,10 @@ class Settler:
 
     # ── what goes out ──
 
+    def loops(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """Return what is to run in the background, by name."""
+        return {"settler": self.run} | ({LARGE_ONES: self._large.run} if self._large else {})
+
     async def run(self) -> None:
         """Flush whenever there is something to write, until cancelled."""
         while True:
@@ -180,13 +218,21 @@ class Settler:
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
         self._has_heavy = False
+        if self._light is not None:
+            self.large_runs.clear()
 
     async def close(self) -> None:
         """Take away the marks."""
         with contextlib.suppress(QueueError):
             await self._broker.command("UNLINK", self._mark.key, self._reports.mark_key)
+        if self._large is not None:
+            await self._large.close()
 
     async def _flush_batch(self) -> None:
+        if self._light is not None:
+            await self._light._reports.until_written(  # noqa: SLF001 - of the same class
+                self.large_runs
+            )
         await self._reports.catch_up()
         await self._catch_up()
         # Both are taken before they are sent: an outcome never overtakes its attempt's reports.

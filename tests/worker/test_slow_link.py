@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from sandboxq import Queue, Worker
 from tests.broker.proxy import Proxy
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
-
-if TYPE_CHECKING:
-    import pytest
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 MB = 1 << 20
@@ -129,3 +127,63 @@ def test_large_values_over_a_slow_link(tmp_path: Path, queue_name: str) -> None:
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
+
+
+_LARGE = """
+def process(job):
+    kind, size = job.data
+    if kind == "progress":
+        job.update_progress("small")
+        job.update_progress("x" * size)
+        job.log("after it")
+        return "reported"
+    if kind == "log":
+        job.log("x" * size)
+    if kind == "value":
+        return "x" * size
+    if kind == "small":
+        job.update_progress(job.id)
+    return kind
+"""
+
+
+@pytest.mark.parametrize("kind", ["progress", "log", "value"])
+def test_small_jobs_do_not_wait_for_what_is_large(
+    tmp_path: Path, queue_name: str, kind: str
+) -> None:
+    """Their outcomes and their own reports are written while a large one is on its way."""
+    path = tmp_path / "large.py"
+    path.write_text(_LARGE)
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            Queue(queue_name, url=server.url) as queue,
+            Proxy(server.port) as proxy,
+            Worker(queue_name, str(path), url=proxy.url, procs=2, policy="none") as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            await (await queue.add("first", ["small", 0])).result(timeout=30)
+            proxy.rate = MB / 4  # what is large takes a minute
+            large = await queue.add("large", [kind, 15 * MB])
+            await wait_until_async(lambda: _is_sent(proxy))
+            jobs = await queue.add_bulk([("small", ["small", 0])] * 20)
+            for job in jobs:
+                assert await job.result(timeout=20) == "small"
+            assert (await queue.counts())["active"] == 1
+            proxy.rate = None
+            await large.result(timeout=30)
+            done = [await job.refresh() for job in jobs]
+            assert [job.progress for job in done] == [job.id for job in jobs]
+            if kind == "progress":
+                found = await large.refresh()
+                assert len(found.progress) == 15 * MB
+                assert await found.logs() == ["after it"]
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+async def _is_sent(proxy: Proxy) -> bool:
+    return any(passage.sent > MB // 4 for passage in proxy.passages)
