@@ -65,10 +65,9 @@ class Reports:
         """The key of the marks."""
         return self._mark.key
 
-    @property
-    def most(self) -> int:
-        """How many the next round trip writes."""
-        return self._most
+    def next_ones(self) -> Sequence[Report]:
+        """Return what the next round trip writes: not too many, nor too large."""
+        return lightest(self.rows, self._most, _weight)
 
     def add(self, row: Report) -> None:
         """Take one, to be written behind those that were taken before."""
@@ -94,7 +93,7 @@ class Reports:
 
         Raises: BrokerUnavailable; then ``catch_up`` goes before the next try.
         """
-        rows = self._unsure = list(lightest(self.rows, self._most, _weight))
+        rows = self._unsure = list(self.next_ones())
         self._mark = self._mark._replace(number=self._mark.number + 1)
         try:
             codes = await report(self._broker, self._keys, rows, mark=self._mark)

@@ -236,7 +236,7 @@ class Settler:
         await self._reports.catch_up()
         await self._catch_up()
         # Both are taken before they are sent: an outcome never overtakes its attempt's reports.
-        is_flood = len(self._reports.rows) > self._reports.most
+        is_flood = len(self._reports.rows) > len(self._reports.next_ones())
         endings = self._endings_before_flood() if is_flood else self._endings[:]
         if self._reports.rows and not await self._reports.write():
             return
@@ -257,7 +257,8 @@ class Settler:
         ended = {_run_of(ending) for ending in self._endings}
         rows = self._reports.rows
         rows.sort(key=lambda each: (each.job_id, each.token) not in ended)
-        unwritten = {(each.job_id, each.token) for each in rows[self._reports.most :]}
+        written = len(self._reports.next_ones())
+        unwritten = {(each.job_id, each.token) for each in rows[written:]}
         self._endings.sort(key=lambda ending: _run_of(ending) in unwritten)
         return [ending for ending in self._endings if _run_of(ending) not in unwritten]
 
