@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,3 +114,31 @@ async def test_a_job_that_an_old_worker_has_begun_ends(pair: Pair, old: list[Nod
         assert (job.attempts_made, len(job.stacktrace)) == (4, 4)
         await queue.retry(job_id, reset_attempts_made=True)
         assert (await queue.read_job(job_id)).attempts_made == 0
+
+
+@pytest.mark.parametrize("every", [{"every": 200}, {"pattern": "* * * * * *"}], ids=str)
+async def test_what_an_old_queue_repeats_ends_and_is_told(
+    pair: Pair, old: list[NodeSide], caplog: pytest.LogCaptureFixture, every: dict[str, Any]
+) -> None:
+    """Node 6 neither goes on with it; the operator must hear that a nightly job will not run."""
+    for side in old:
+        await side.add("echo", {"n": 1}, {"repeat": every, "attempts": 2})
+    ids = []
+    for side in pair.sides():
+        (job,) = await side.queue("getDelayed")
+        ids.append(job["id"])
+
+    async with pair.workers():
+        for side, job_id in zip(pair.sides(), ids, strict=True):
+            await wait_until_async(partial(_is_in, side, job_id, "completed"))
+            await side.until_idle()
+
+    for side in pair.sides():
+        assert await side.queue("getDelayed") == []
+    assert "make a scheduler instead" in caplog.text
+    assert ids[1] in caplog.text
+
+
+async def _is_in(side: NodeSide, job_id: str, state: str) -> bool:
+    job = await side.job(job_id)
+    return job is not None and job["state"] == state

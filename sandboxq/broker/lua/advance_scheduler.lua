@@ -31,7 +31,14 @@ local function template_data(record_key, record, claimed_id)
   return data
 end
 
+-- Of these the jobs have another name than `repeat`. BullMQ 6 ends them too.
+local NOT_KEPT = 'ERR a repeatable job of an older BullMQ is not repeated: make a scheduler instead'
+
 local function advance(claimed_id, id, next_ms, every_of_job, job)
+  local own = 'repeat:' .. id .. ':'
+  if string.sub(claimed_id, 1, #own) ~= own then
+    error({ err = NOT_KEPT })
+  end
   local prev = tonumber(call('ZSCORE', base .. 'repeat', id))
   if not prev or claimed_id ~= iteration_id(id, prev) then
     return ''

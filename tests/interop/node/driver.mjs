@@ -87,6 +87,11 @@ async function withProducer(use) {
   }
 }
 
+// Back-off of kinds that BullMQ has not; -1 is not to try again.
+function backoffStrategy(attemptsMade, kind) {
+  return { "at once": 0, never: -1, soon: 10 * attemptsMade }[kind];
+}
+
 const commands = {
   // Opens the queue as its owner would, with these options.
   openQueue: ({ queue, options }) => {
@@ -118,7 +123,8 @@ const commands = {
   startWorker: async ({ queue, options }) => {
     const room = roomOf(queue);
     const process = (job) => runByName(job, room.runs, queueOf(queue));
-    const worker = new Worker(queue, process, { connection, ...options });
+    const settings = { backoffStrategy };
+    const worker = new Worker(queue, process, { connection, settings, ...options });
     worker.on("error", (error) => console.error(`worker of ${queue}:`, error));
     room.workers.push(worker);
     await worker.waitUntilReady();
