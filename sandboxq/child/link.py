@@ -135,8 +135,9 @@ class Link(Inbox):
         # Calls that have sent a log row: what they print then goes the same way, to come after it.
         self.logged: set[int] = set()
         self._pid = os.getpid()
-        # A message of several packets must not be mixed with one of another thread.
-        self.lock = threading.Lock()
+        # A message of several packets must not be mixed with one of another thread. A handler of
+        # a signal that comes meanwhile, in the thread that has the lock, may speak too.
+        self.lock = threading.RLock()
         self.answers = Inbox(answers)
         self.budgets = DEFAULT_BUDGETS
         self.reports = Reports(self)

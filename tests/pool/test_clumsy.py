@@ -101,3 +101,37 @@ def test_what_breaks_the_child_is_a_crash_of_that_job(tmp_path: Path, deed: str)
             assert isinstance(await desk.run({"do": ""}), Completed)
 
     run_async(main())
+
+
+_TICKS = """
+import signal
+
+def process(job):
+    ticks = 0
+    def tick(number, frame):
+        nonlocal ticks
+        ticks += 1
+        job.log("tick")
+        print("tick")
+    signal.signal(signal.SIGALRM, tick)
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+    try:
+        while ticks < 150:
+            job.update_progress(ticks)
+            if job.data: print(ticks)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("prints", [True, False])
+def test_handlers_of_signals_may_report_and_print(tmp_path: Path, *, prints: bool) -> None:
+    """They run in the thread that is just reporting, or printing."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _TICKS), policy="limits") as desk:
+            for _ in range(2):
+                assert await desk.value(prints) == "done"
+
+    run_async(main())
