@@ -141,7 +141,7 @@ def refuse_far_parents(broker: Broker, jobs: Iterable[tuple[QueueKeys, NewJob]])
 def _id_or_error(result: bytes | int | list[Any], job: NewJob) -> str | QueueError:
     match result:
         case bytes():
-            return result.decode()
+            return result.decode(errors="replace")
         case -5:
             message = f"job {job.name!r} was not added: its parent does not exist: {job.rest}"
             return ParentNotFound(message)

@@ -131,7 +131,11 @@ async def _removed(
         for batch in _batches(ids):
             args = [name, newest, limit, *batch]
             codes = await broker.script(load("clean"), [keys.base], args)
-            gone = [job_id.decode() for job_id, code in zip(batch, codes, strict=True) if code]
+            gone = [
+                job_id.decode(errors="replace")
+                for job_id, code in zip(batch, codes, strict=True)
+                if code
+            ]
             limit -= len(gone)
             stayed += len(batch) - len(gone)
             if gone:

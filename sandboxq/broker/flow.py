@@ -109,7 +109,7 @@ def _call_of(
 
 def _ids_or_refusal(reply: Any, nodes: Sequence[NewNode]) -> list[str] | QueueError:
     if not reply or not isinstance(reply[0], int):
-        return [job_id.decode() for job_id in reply]
+        return [job_id.decode(errors="replace") for job_id in reply]
     code, number = reply
     return _refusal(code, nodes[number - 1]) if number else LockMissing(_LOCK_LOST)
 

@@ -45,7 +45,9 @@ async def report(
     """
     codes = await run_rows(broker, load("report"), keys, (), reports, mark=mark)
     return [
-        code if isinstance(code, int) else error_from_reply(ResponseError(code.decode()))
+        code
+        if isinstance(code, int)
+        else error_from_reply(ResponseError(code.decode(errors="replace")))
         for code in codes
     ]
 

@@ -120,7 +120,7 @@ async def part_of_data(broker: Broker, keys: QueueKeys, job_id: str, name: str) 
     if text is None:
         message = f"job {job_id} has no arrays and no bytes"
         raise UsageError(message)
-    reference = reference_from_text(text.decode())
+    reference = reference_from_text(text.decode(errors="replace"))
     try:
         place = place_named(places_in(reference.table, reference.size), name)
     except KeyError as error:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.add import new_job
+from sandboxq.broker.add import add, new_job
+from sandboxq.broker.bulk import clean
 from sandboxq.broker.cancel import cancel
 from sandboxq.broker.children import families_of
 from sandboxq.broker.flow import NewNode, add_flow
@@ -21,11 +22,12 @@ from sandboxq.broker.schedulers import (
     upsert,
 )
 from sandboxq.errors import QueueError
-from sandboxq.job import KEEP_ALL, JobOptions
+from sandboxq.job import KEEP_ALL, JobOptions, JobState
 from sandboxq.outcome import Complete
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:
+    from sandboxq.broker.connection import Broker
     from tests.broker.case import Case
 
 DONE = Complete(b"1", KEEP_ALL)
@@ -150,3 +152,21 @@ def test_schedulers_are_shown_around_what_is_none(case: Case) -> None:
         lambda broker: schedulers_in(broker, case.keys, start=0, end=-1, ascending=True)
     )
     assert [each.id for each in found] == ["a", "z"]
+
+
+def test_ids_that_are_no_text_are_told_as_far_as_they_can_be(case: Case) -> None:
+    """What was added, or removed, beside such a job is told too."""
+    odd = case.keys.base.encode() + b"\xff"
+    case.job("2", finishedOn=NOW)
+    case.redis.rename(case.job("1", finishedOn=NOW), odd)
+    case.redis.set(case.keys["de:K"], b"\xff")
+    job = new_job("n", "{}", JobOptions(extra={"de": {"id": "K"}}))
+    results = case.run(lambda b: add(b, case.keys, [new_job("n", "{}"), job], now_ms=NOW))
+    assert results == ["1", "\ufffd"]
+
+    async def cleaned(broker: Broker) -> list[str]:
+        steps = clean(broker, case.keys, state=JobState.COMPLETED, newest_ms=NOW, limit=None)
+        return [job_id async for ids in steps for job_id in ids]
+
+    case.redis.zadd(case.keys["completed"], {b"\xff": NOW, "2": NOW})
+    assert sorted(case.run(cleaned)) == ["2", "\ufffd"]
