@@ -39,7 +39,7 @@ class SyncQueueEvents(Blocking):
 
     def __enter__(self) -> Self:
         """Connect, and take the place in the stream."""
-        self._run(self._events.connect())
+        self.connect()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,6 +61,10 @@ class SyncQueueEvents(Blocking):
     def last_id(self) -> str:
         """See QueueEvents.last_id."""
         return self._events.last_id
+
+    def connect(self) -> None:
+        """See QueueEvents.connect."""
+        self._run(self._events.connect())
 
     def read(self, timeout: float | timedelta | None = None) -> QueueEvent | None:
         """See QueueEvents.read."""

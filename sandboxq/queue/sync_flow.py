@@ -42,12 +42,16 @@ class SyncFlowProducer(Blocking):
 
     def __enter__(self) -> Self:
         """Connect."""
-        self._run(self._producer.connect())
+        self.connect()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+    def connect(self) -> None:
+        """See FlowProducer.connect."""
+        self._run(self._producer.connect())
 
     def close(self) -> None:
         """See FlowProducer.close."""

@@ -41,7 +41,7 @@ class SyncPart(Blocking, ABC):
 
     def __enter__(self) -> Self:
         """Connect."""
-        self._run(self._queue.connect())
+        self.connect()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,6 +52,10 @@ class SyncPart(Blocking, ABC):
     def name(self) -> str:
         """The queue's name."""
         return self._queue.name
+
+    def connect(self) -> None:
+        """See Queue.connect."""
+        self._run(self._queue.connect())
 
     def close(self) -> None:
         """See Queue.close."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,11 +13,10 @@ from sandboxq.broker.usage import add_usage
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.job import UsageTotals
 from sandboxq.telemetry import Event, JobsSettled
+from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
-
-_log = logging.getLogger("sandboxq.worker")
 
 # Once for hundreds of thousands of jobs, so that it costs none of them anything. A worker that is
 # killed with -9 has not told of its last seconds.
@@ -33,6 +31,7 @@ class Ledger:
         self._broker = context.broker
         self._keys = context.keys
         self._telemetry = context.telemetry
+        self._seldom = Seldom()
         self._unwritten = UsageTotals()
         # Perhaps written: sent again as it was.
         self._sent = UsageTotals()
@@ -40,7 +39,7 @@ class Ledger:
         context.telemetry.subscribe(self._note, JobsSettled)
 
     async def run(self) -> None:
-        """Write until cancelled; while Redis is away it waits, and nothing is forgotten."""
+        """Write until cancelled; while Redis is away, or refuses, nothing is forgotten."""
         while True:
             await asyncio.sleep(_INTERVAL)
             try:
@@ -48,8 +47,7 @@ class Ledger:
             except BrokerUnavailable:
                 await self._broker.wait_until_back(self._telemetry)
             except QueueError as error:
-                _log.warning("the totals of `stats --usage` are not kept: %s", error)
-                return
+                self._seldom.warn("the totals of `stats --usage` cannot be written yet", error)
 
     async def close(self) -> None:
         """Write what is left, and take the mark away, unless Redis is away."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandboxq import FlowProducer, QueueEvents, SyncFlowProducer, SyncQueueEvents
 from sandboxq import Queue as PublicQueue
 from sandboxq.errors import JobNotFound, UsageError
 from sandboxq.job import JobState
@@ -41,11 +42,23 @@ def public(kind: type) -> dict[str, Any]:
 
 def test_same_methods_same_parameters() -> None:
     """Whoever knows one of them knows the other; nothing may be forgotten when one grows."""
-    wanted = public(Queue)
-    for name in ("connect", "sync"):
-        wanted.pop(name)
-    assert public(SyncQueue) == wanted
+    twins = {Queue: SyncQueue, FlowProducer: SyncFlowProducer, QueueEvents: SyncQueueEvents}
+    for kind, twin in twins.items():
+        wanted = public(kind)
+        del wanted["sync"]
+        assert public(twin) == wanted
     assert public(SyncJob) == public(QueuedJob)
+
+
+def test_what_was_closed_connects_again(bench: Bench) -> None:
+    """As the error says."""
+    queue = SyncQueue(bench.name, bench.url)
+    queue.close()
+    with pytest.raises(UsageError, match=r"connect\(\) again"):
+        queue.count()
+    queue.connect()
+    assert queue.count() == 0
+    queue.close()
 
 
 def test_a_script_adds_and_waits(bench: Bench) -> None:

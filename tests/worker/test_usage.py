@@ -7,10 +7,16 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from sandboxq import Queue, Worker
+from sandboxq.broker.connection import Broker
+from sandboxq.broker.keys import QueueKeys
+from sandboxq.broker.marks import Mark
+from sandboxq.broker.usage import add_usage, read_usage
+from sandboxq.job import UsageTotals
 from sandboxq.telemetry import AttemptFailed, Event, JobCompleted, JobsSettled, Telemetry
-from tests.conftest import run_async
+from tests.conftest import run_async, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -149,3 +155,44 @@ def test_events_say_it(server_url: str, queue_name: str, tmp_path: Path) -> None
     totals = [event.usage for event in events if isinstance(event, JobsSettled)]
     assert sum(total.attempts for total in totals) == 2
     assert sum(total.crashes for total in totals) == 1
+
+
+def test_totals_that_redis_refuses_are_written_when_it_takes_them(
+    server_url: str, queue_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key of another type, or a missing permission, comes right again."""
+    key = QueueKeys(queue_name).usage_key
+
+    async def is_told() -> bool:
+        return "cannot be written yet" in caplog.text
+
+    async def main() -> None:
+        with redis.Redis.from_url(server_url) as client:
+            client.set(key, "no hash")
+            async with _at_work(server_url, queue_name, tmp_path) as queue:
+                await _used(queue, {})
+                await wait_until_async(is_told)
+                client.delete(key)
+            async with Queue(queue_name, url=server_url) as queue:
+                assert (await queue.usage()).attempts == 1
+
+    run_async(main())
+
+
+def test_one_spoilt_total_has_the_others_added_once(server_url: str, queue_name: str) -> None:
+    """What was added before it met the spoilt one was added again with each try."""
+    keys = QueueKeys(queue_name)
+
+    async def main() -> UsageTotals:
+        broker = await Broker.connect(server_url)
+        try:
+            await broker.command("HSET", keys.usage_key, "wall", "abc", "user", 2**63 - 1)
+            for _ in range(2):
+                mark = Mark(keys.mark_key("x"), 1)
+                await add_usage(broker, keys, UsageTotals(3, 1, 2.0, 2.0, 2.0, 5), mark=mark)
+            return await read_usage(broker, keys)
+        finally:
+            await broker.close()
+
+    found = run_async(main())
+    assert (found.attempts, found.crashes, found.cpu_system, found.peak_rss) == (3, 1, 2.0, 5)

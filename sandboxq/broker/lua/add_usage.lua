@@ -13,9 +13,12 @@ local mark_key, mark_entry = ARGV[7], ARGV[8]
 if call('GET', mark_key) == mark_entry .. ':;' then
   return 0
 end
-local names = { 'attempts', 'crashes', 'wall', 'user', 'system' }
+-- What fails here has written nothing. Behind it a field that is no number, or at its end, is passed over:
+-- what was added in part would be added again.
+call('HINCRBY', key, 'attempts', ARGV[1])
+local names = { 'crashes', 'wall', 'user', 'system' }
 for i = 1, #names do
-  call('HINCRBY', key, names[i], ARGV[i])
+  try('HINCRBY', key, names[i], ARGV[i + 1])
 end
 local peak = tonumber(ARGV[6])
 if peak > (tonumber(call('HGET', key, 'peak')) or 0) then
