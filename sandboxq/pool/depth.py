@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # Above this a second call in the socket buys nothing (execution-layer.md B), and would wait.
-_SHORT = 0.0005
+SHORT = 0.0005
 # What is sent ahead lasts a child about this part of the time for which work is kept ready: with
 # 4 ms several wake-ups of the coordinator.
 _SENT = 0.5
@@ -48,7 +48,7 @@ def average_with(average: float | None, seconds: float, *, count: int = 1) -> fl
 def depth(average: float | None, ahead: Ahead = USUAL) -> int:
     """Return how many calls a child may hold for each that it runs: 1 unless jobs are short."""
     seconds = ahead.seconds * _SENT
-    if average is None or average > _SHORT or average > seconds:
+    if average is None or average > SHORT or average > seconds:
         return 1
     if average * _DEEPEST <= seconds:
         return _DEEPEST

@@ -6,7 +6,16 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING
 
-from sandboxq.pool.depth import TASKS_PACKET, USUAL, Ahead, average_with, depth, packet, reserve
+from sandboxq.pool.depth import (
+    SHORT,
+    TASKS_PACKET,
+    USUAL,
+    Ahead,
+    average_with,
+    depth,
+    packet,
+    reserve,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,6 +91,12 @@ class Placement:
             room += max(0, free)
             is_reserve_used = is_reserve_used or not is_slow or free > 0
         return max(0, room + self._reserve_limit if is_reserve_used else room)
+
+    @property
+    def is_rushed(self) -> bool:
+        """Whether calls of microseconds wait for children: soon more will end."""
+        average = self._average
+        return average is not None and average <= SHORT and len(self._calls) > 0
 
     def measure(self, seconds: float, *, count: int = 1) -> None:
         """Take note of the run time of ``count`` calls; ``adjust`` makes use of it."""

@@ -205,6 +205,10 @@ class Pool:
         """The process ids of the children."""
         return [child.pid for child in self._crew.children if child.pid] if self._crew else []
 
+    def is_rushed(self) -> bool:
+        """Tell whether more calls will end within a millisecond or two."""
+        return self._crew is not None and self.placement.is_rushed
+
     def room(self) -> int:
         """Return how many calls the pool would accept now."""
         if self._crew is None or self.is_ending:

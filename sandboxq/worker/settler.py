@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.worker")
 
+# While jobs of microseconds end one after the other, so many outcomes, or those of so many seconds,
+# gather before they are written: an exchange for each would cost more than the jobs.
+_GATHERED = 100
+_GATHER_SECONDS = 0.002
 # One round trip settles no more: the rest waits for the next.
 MOST_ENDINGS = 10_000
 LARGE_ONES = "settler of large values"
@@ -113,6 +117,8 @@ class Settler:
         self._unsure: _Sent | None = None
         self._seldom = Seldom()
         self._work = asyncio.Event()
+        # Whether more outcomes will come at once: told by whoever has the pool.
+        self.is_rushed: Callable[[], bool] = bool
 
     # ── what comes in ──
 
@@ -213,6 +219,8 @@ class Settler:
     async def flush(self) -> None:
         """Write all that has been collected; while Redis is away, wait for it."""
         while self._reports.rows or self._endings:
+            if len(self._endings) < _GATHERED and self.is_rushed():
+                await asyncio.sleep(_GATHER_SECONDS)
             try:
                 await self._flush_batch()
             except BrokerUnavailable:
