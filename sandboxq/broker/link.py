@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +23,7 @@ from redis.exceptions import (
 from sandboxq.broker.bulk_receiver import BulkReceiver, large_message
 from sandboxq.broker.former import WHO, client_from_reply, tell_once
 from sandboxq.broker.loop_binding import LoopBinding
-from sandboxq.broker.silence import Pulse, Silence, hear
+from sandboxq.broker.silence import Pulse, hear
 from sandboxq.broker.wire import packer
 from sandboxq.errors import BrokerUnavailable, QueueError
 
@@ -73,6 +74,7 @@ class Link:
         self._used_at = 0.0
         self._transport: Any = None
         self._pulse: Pulse
+        self._poll: select.poll | None = None
         self._tells_client = True
         # By which its server knows it, once something was exchanged; None where it may not ask.
         self.client: Client | None = None
@@ -120,6 +122,7 @@ class Link:
             raise
         self._transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
         self._pulse = Pulse(self._transport)
+        self._poll = _poll_of(self._transport.get_extra_info("socket"))
         hear(self._connection._reader, self._pulse)  # noqa: SLF001 - there is no public way to it
         self._touch()
 
@@ -132,18 +135,20 @@ class Link:
         is_first, self._tells_client = self._tells_client, False
         if is_first:
             message = WHO + message
+        self._pulse.begin(timeout, len(message))
         try:
-            async with Silence(self._pulse, timeout, size=len(message)):
-                await self._connection.send_packed_command([message], check_health=False)
-                if is_first:
-                    self._note_client(await self._reply())
-                answers = [await self._reply() for _ in range(replies)]
+            await self._connection.send_packed_command([message], check_health=False)
+            if is_first:
+                self._note_client(await self._reply())
+            answers = [await self._reply() for _ in range(replies)]
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, timeout)
         except BaseException:
             await self.drop()
             raise
+        finally:
+            self._pulse.end()
         self._touch()
         return answers
 
@@ -155,16 +160,18 @@ class Link:
         The parts must not change before this returns. Raises: as ``exchange``.
         """
         message = large_message(command, parts)
+        self._pulse.begin(timeout, sum(map(len, message)))
         try:
-            async with Silence(self._pulse, timeout, size=sum(map(len, message))):
-                await self._connection.send_packed_command(message, check_health=False)
-                return await self._reply()
+            await self._connection.send_packed_command(message, check_health=False)
+            return await self._reply()
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, timeout)
         except BaseException:
             await self.drop()
             raise
+        finally:
+            self._pulse.end()
 
     async def receive_large(
         self, command: Sequence[Argument], allocate: Callable[[int], memoryview], *, timeout: float
@@ -177,16 +184,17 @@ class Link:
         # redis-py would hold it three times on its way: in its stream, its parser and the reply.
         transport = self._transport
         receiver = BulkReceiver(allocate, self._pulse.beat)
+        self._pulse.begin(timeout, 0)
         try:
-            async with Silence(self._pulse, timeout):
-                transport.set_protocol(receiver)
-                transport.write(packed(command))
-                return await receiver.reply
+            transport.set_protocol(receiver)
+            transport.write(packed(command))
+            return await receiver.reply
         except (RedisError, OSError) as error:
             if isinstance(error, ResponseError):
                 return error
             self._raise_unavailable(error, timeout)
         finally:
+            self._pulse.end()
             await self.drop()
 
     async def next_push(self) -> Any:
@@ -209,7 +217,7 @@ class Link:
         """Whether an idle connection can take a command: open, and nothing to read on it."""
         if not self.is_open:
             return False
-        if asyncio.get_running_loop().time() - self._used_at > _IDLE_SECONDS:
+        if asyncio.get_running_loop().time() - self._used_at > _IDLE_SECONDS and self._has_news():
             for _ in range(_POLL_PASSES):
                 await asyncio.sleep(0)
         try:
@@ -217,6 +225,13 @@ class Link:
             return not await self._connection.can_read()
         except (RedisError, OSError):
             return False
+
+    def _has_news(self) -> bool:
+        """Tell whether the kernel has something of the server that the loop has not read.
+
+        Asked in one system call, where three passes through the loop would be as many and more.
+        """
+        return self._poll is None or bool(self._poll.poll(0))
 
     async def drop(self) -> None:
         """Close at once, whatever is under way."""
@@ -257,7 +272,8 @@ class Link:
 
     def _raise_unavailable(self, error: Exception, timeout: float) -> NoReturn:
         cause = _first_cause(error)
-        if isinstance(cause, TimeoutError):
+        is_silent = self._transport is not None and self._pulse.is_silent
+        if is_silent or isinstance(cause, TimeoutError):
             message = f"Redis at {self._endpoint.safe} did not answer within {timeout:g} s"
             raise self._with_sizes(BrokerUnavailable(message)) from error
         kind = BrokerLoading if isinstance(cause, BusyLoadingError) else BrokerUnavailable
@@ -276,6 +292,15 @@ def error_from_reply(reply: ResponseError) -> QueueError:
     if isinstance(reply, _NOT_NOW_KINDS) or _NOT_NOW.search(text):
         return BrokerUnavailable(f"Redis refuses for now: {text}")
     return QueueError(text)
+
+
+def _poll_of(connected: Any) -> select.poll | None:
+    """Return what tells whether a socket can be read; None where that cannot be asked."""
+    if connected is None or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(connected.fileno(), select.POLLIN)
+    return poll
 
 
 def _first_cause(error: BaseException) -> BaseException:

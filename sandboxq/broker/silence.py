@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import array
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 try:
     import fcntl
@@ -19,7 +19,6 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
     from typing import SupportsIndex
 
 # What is sent moves unseen inside the kernel: it is looked at so often within the time.
@@ -29,37 +28,72 @@ _LAST_LOOK = 0.05
 
 
 class Pulse:
-    """When something last moved on a connection."""
+    """When something last moved on a connection, and its end when nothing has for too long."""
 
-    __slots__ = ("_time", "_transport", "_unsent", "at", "received", "size")
+    __slots__ = (
+        "_loop", "_seconds", "_timer", "_transport", "_unsent", "at", "is_over", "is_silent",
+        "received", "size",
+    )  # fmt: skip
 
     def __init__(self, transport: Any) -> None:
         """Watch a transport of the running loop."""
-        self._time = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
         self._transport = transport
+        self._timer: asyncio.TimerHandle | None = None
         self.size = self._unsent = 0  # of the message that is sent
         self.received = 0
-        self.at = self._time()
+        self.is_over = self.is_silent = False
+        self.at = 0.0
+
+    def begin(self, seconds: float, size: int) -> None:
+        """Abort the connection after ``seconds`` of silence; ``size`` bytes are about to be sent.
+
+        ``is_silent`` tells of it then; ``end`` is to be called in any case.
+        """
+        loop = self._loop
+        self.size = self._unsent = size
+        self.received = 0
+        self.is_over = False
+        self._seconds = seconds
+        self.at = loop.time()
+        self._timer = loop.call_later(seconds / _LOOKS, self._look)
+
+    def end(self) -> None:
+        """Take note that all has come that was waited for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def beat(self, size: int) -> None:
         """Note that so many bytes have come."""
         self.received += size
-        self.at = self._time()
+        self.at = self._loop.time()
 
-    def start(self, size: int) -> None:
-        """Note that ``size`` bytes are about to be sent."""
-        self.size = self._unsent = size
-        self.received = 0
-        self.at = self._time()
+    def _look(self) -> None:
+        self._look_at_sending()
+        now = self._loop.time()
+        left = self.at + self._seconds - now
+        if left > 0:
+            self.is_over = False
+            self._timer = self._loop.call_later(min(left, self._seconds / _LOOKS), self._look)
+        elif not self.is_over:
+            # A loop that was held up has perhaps not looked yet at what has come meanwhile.
+            self.is_over = True
+            self._timer = self._loop.call_later(_LAST_LOOK, self._look)
+        else:
+            self._timer = None
+            self.is_silent = True
+            # Whoever waits for the connection hears it.
+            self._transport.abort()
 
-    def look(self) -> None:
+    def _look_at_sending(self) -> None:
         """Note whether the peer has taken something of what was sent.
 
         The last of it does not count: a short message has gone long before anybody looks.
         """
         unsent = self._transport.get_write_buffer_size() + _in_kernel(self._transport)
         if 0 < unsent < self._unsent:
-            self.at = self._time()
+            self.at = self._loop.time()
         self._unsent = unsent
 
 
@@ -70,7 +104,9 @@ class HeardStream(asyncio.StreamReader):
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Take what came."""
-        self.pulse.beat(len(data))  # type: ignore[arg-type]  # it is bytes
+        pulse = self.pulse
+        pulse.received += len(data)  # type: ignore[arg-type]  # it is bytes
+        pulse.at = self._loop.time()  # type: ignore[attr-defined]  # of its base class
         super().feed_data(data)
 
 
@@ -79,54 +115,6 @@ def hear(stream: Any, pulse: Pulse) -> None:
     # redis-py makes its streams itself, and of this very class.
     stream.__class__ = HeardStream
     stream.pulse = pulse
-
-
-class Silence:
-    """Ends what its block waits for when nothing has moved for so long; TimeoutError then."""
-
-    __slots__ = ("_is_over", "_limit", "_loop", "_pulse", "_seconds", "_size", "_timer")
-
-    def __init__(self, pulse: Pulse, seconds: float, *, size: int = 0) -> None:
-        """Allow ``seconds`` of silence from now on; ``size`` bytes are about to be sent."""
-        self._pulse = pulse
-        self._seconds = seconds
-        self._size = size
-        self._loop = asyncio.get_running_loop()
-        self._limit = asyncio.timeout(None)
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_over = False
-
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        self._pulse.start(self._size)
-        await self._limit.__aenter__()
-        self._timer = self._loop.call_later(self._seconds / _LOOKS, self._look)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End; a TimeoutError takes the place of the cancellation that the silence caused."""
-        if self._timer is not None:
-            self._timer.cancel()
-        await self._limit.__aexit__(kind, error, trace)
-
-    def _look(self) -> None:
-        self._pulse.look()
-        left = self._pulse.at + self._seconds - self._loop.time()
-        if left > 0:
-            self._is_over = False
-            self._timer = self._loop.call_later(min(left, self._seconds / _LOOKS), self._look)
-        elif not self._is_over:
-            # A loop that was held up has perhaps not looked yet at what has come meanwhile.
-            self._is_over = True
-            self._timer = self._loop.call_later(_LAST_LOOK, self._look)
-        else:
-            self._timer = None
-            self._limit.reschedule(self._loop.time())
 
 
 def _in_kernel(transport: Any) -> int:
