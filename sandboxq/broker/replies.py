@@ -47,8 +47,10 @@ def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]
 
     Errors are answers. Costs about 0.3 µs for each job of a claim, and 1 µs for each command.
     """
+    checks = _checks()
     for command, reply in zip(commands, replies, strict=True):
-        check = _checks().get(command[1] if command[0] == "EVALSHA" else command[0])
+        name = command[0]
+        check = checks.get(command[1] if name == "EVALSHA" else name)
         if check is not None and not check(command, reply) and not _is_error(reply):
             raise no_answer(str(command[0]), reply)
 

@@ -44,6 +44,8 @@ class ServerTime:
         self._least_ms: deque[int] = deque(maxlen=_COMPARED)
         self._most_ms: deque[int] = deque(maxlen=_COMPARED)
         self._noted = self.reading()
+        # How far our clock is ahead of the server's; negative where it is behind.
+        self.lead_ms = 0
 
     def reading(self) -> Reading:
         """Return what our clocks say, before the server is asked."""
@@ -54,6 +56,7 @@ class ServerTime:
         self.note_least(asked, server_ms)
         self._noted = self.reading()
         self._most_ms.append(self._noted.wall_ms - server_ms)
+        self.lead_ms = self._reckoned_lead()
 
     def note_least(self, asked: Reading, server_ms: int) -> None:
         """Take what the server's clock said, nobody knows how long ago, after it was asked."""
@@ -61,15 +64,14 @@ class ServerTime:
             self._least_ms.clear()
             self._most_ms.clear()
         self._least_ms.append(asked.wall_ms - server_ms)
+        self.lead_ms = self._reckoned_lead()
 
     @property
     def is_stale(self) -> bool:
         """Whether the server is to be asked again before its time is told."""
         return self._clock.monotonic() - self._noted.monotonic > _FRESH_SECONDS or self._was_set()
 
-    @property
-    def lead_ms(self) -> int:
-        """How far our clock is ahead of the server's; negative where it is behind."""
+    def _reckoned_lead(self) -> int:
         least, most = max(self._least_ms, default=0), min(self._most_ms, default=0)
         # Between these all is possible, and that the clocks are the same is likely.
         lead_ms = least if least > 0 else min(most, 0)
@@ -80,9 +82,9 @@ class ServerTime:
         return self._clock.now_ms() - self.lead_ms
 
     def _was_set(self) -> bool:
-        now = self.reading()
-        passed_ms = (now.monotonic - self._noted.monotonic) * 1000
-        return abs(now.wall_ms - self._noted.wall_ms - passed_ms) > _SET_MS
+        clock, (wall_ms, monotonic) = self._clock, self._noted
+        passed_ms = (clock.monotonic() - monotonic) * 1000
+        return abs(clock.now_ms() - wall_ms - passed_ms) > _SET_MS
 
 
 def ms_from_time(reply: list[bytes]) -> int:

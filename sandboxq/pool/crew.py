@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sandboxq.pool.terms import ChildOwner, CrewOwner, Terms
     from sandboxq.telemetry import Telemetry
 
+_STARTING, _READY = ChildState.STARTING, ChildState.READY
+
 _log = logging.getLogger("sandboxq.pool")
 
 # SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
@@ -73,8 +75,12 @@ class Crew:
     @property
     def size(self) -> int:
         """How many children live or are being started, without those that leave or are spent."""
-        kept = (ChildState.STARTING, ChildState.READY)
-        return sum(child.state in kept and not child.is_spent for child in self._children.values())
+        size = 0
+        for child in self._children.values():
+            state = child.state
+            if (state is _READY or state is _STARTING) and not child.is_spent:
+                size += 1
+        return size
 
     @property
     def server(self) -> ForkServer | None:

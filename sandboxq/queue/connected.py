@@ -121,7 +121,7 @@ class Connected(LoopBound):
             async with self._connecting:
                 if self._broker is None:
                     await self._open()
-        else:
+        elif not self._owns_broker:
             self._broker.refuse_elsewhere()
         return self._broker  # type: ignore[return-value]  # there is one by now
 

@@ -138,14 +138,14 @@ class Claimer:
         await self._resumed.wait()
         if mode is Mode.BURST and self._pool.circuit.verdict and self._held.is_empty:
             return True
-        limit = self._wanted()
+        limit, idle_slots = self._wanted()
         if not limit:
             await self._wait_for_room()
             return False
         if self._short is None:
-            found = await self._claims.now(limit, at_once=self._idle_slots())
+            found = await self._claims.now(limit, at_once=idle_slots)
         else:
-            found = await self._wait_for_jobs(self._short, limit, mode)
+            found = await self._wait_for_jobs(self._short, limit, idle_slots, mode)
         if found is None:
             self._short = None
             return False
@@ -159,30 +159,35 @@ class Claimer:
             self._telemetry.emit(QueueDrained())
         return mode is Mode.BURST and await self._is_all_done()
 
-    def _wanted(self) -> int:
-        """Return how many jobs to ask for: none while the children have enough work ahead."""
-        room = self._pool.room() - self._porter.pending
+    def _wanted(self) -> tuple[int, int]:
+        """Return how many jobs to ask for, and how many of them could begin at once.
+
+        None while the children have enough work ahead.
+        """
+        pending = self._porter.pending
+        room = self._pool.room() - pending
         if room <= 0:
-            return 0
-        held = self._pool.held + self._porter.pending
-        has_idle_slot = self._idle_slots() > 0
+            return 0, 0
+        held = self._pool.held + pending
         # Asking for each single job is no batch: when work is ahead, half empty is soon enough, or
         # room for a whole one.
-        return min(room, BATCH) if has_idle_slot or room >= min(held, BATCH) else 0
-
-    def _idle_slots(self) -> int:
-        """Return how many jobs could begin at once."""
-        held = self._pool.held + self._porter.pending
-        return max(0, self._pool.size * self._settings.concurrency - held)
+        is_enough = room >= min(held, BATCH)
+        idle_slots = max(0, self._pool.size * self._settings.concurrency - held)
+        return (min(room, BATCH) if is_enough or idle_slots else 0), idle_slots
 
     async def _wait_for_room(self) -> None:
-        self._room.clear()
+        """Wait until there is something to ask for, or somebody to give up; not for long."""
+        was_told = False
         try:
             # Not wait_for, which in Python 3.11 may swallow the cancellation that ends this loop.
             async with asyncio.timeout(PATIENCE):
-                await self._room.wait()
+                while not (was_told and (self._wanted()[0] or self._pool.circuit.verdict)):
+                    self._room.clear()
+                    await self._room.wait()
+                    was_told = True
         except TimeoutError:
-            self._hand_back_stuck()
+            if not was_told:
+                self._hand_back_stuck()
 
     def _hand_back_stuck(self) -> None:
         for call in self._pool.take_back(waiting_longer_than=PATIENCE):
@@ -262,7 +267,9 @@ class Claimer:
         )
         return not any(counts)
 
-    async def _wait_for_jobs(self, last: Claim, limit: int, mode: Mode) -> Claim | None:
+    async def _wait_for_jobs(
+        self, last: Claim, limit: int, idle_slots: int, mode: Mode
+    ) -> Claim | None:
         """Sleep until there may be jobs, and claim them; None when they are still to be claimed."""
         timeout = self._longest_wait(last)
         if mode is Mode.BURST:
@@ -273,7 +280,7 @@ class Claimer:
         if last.rate_limit_ms:
             await asyncio.sleep(min(last.rate_limit_ms / 1000, timeout))
         else:
-            found = await self._claims.when_marked(limit, timeout, at_once=self._idle_slots())
+            found = await self._claims.when_marked(limit, timeout, at_once=idle_slots)
         self._hand_back_stuck()
         return found
 

@@ -83,6 +83,7 @@ class Claims:
         self.number = 0
         self.lost = LostClaims(context)
         self._most_bytes = MOST_BYTES
+        self._ended = ""  # the token of a claim for which nobody waits any more
         # Since when the answer to which token is on its way.
         self._asked_at: dict[str, float] = {}
 
@@ -145,26 +146,41 @@ class Claims:
     async def _ask(self, ask: Callable[[str], Awaitable[Claim | None]]) -> Claim | None:
         self.number += 1
         token = f"{self._worker_id}:{self.number}"
-        with self._held.claiming():
-            asking = asyncio.ensure_future(ask(token))
-            self._asked_at[token] = self._time()
+        self._held.begin_claim()
+        try:
+            # What it brings is started in the turn of the loop in which it comes.
+            asking = asyncio.ensure_future(self._ask_and_take(ask, token))
             try:
-                found = await asyncio.shield(asking)
+                return await asyncio.shield(asking)
             except asyncio.CancelledError:
                 # Redis may have handed out jobs already, and nobody is to start them.
+                self._ended = token
                 await self._end(asking, token)
                 raise
-            except BaseException as error:
-                # Whatever it was: nobody has seen what this claim took.
-                self.lost.add(token)
-                self._ask_for_less(error)
-                raise
-            finally:
-                del self._asked_at[token]
-            self._ask_for_more()
-            if found is not None:
-                await self._take(found, token)
-            return found
+        finally:
+            self._held.end_claim()
+
+    async def _ask_and_take(
+        self, ask: Callable[[str], Awaitable[Claim | None]], token: str
+    ) -> Claim | None:
+        self._asked_at[token] = self._time()
+        try:
+            found = await ask(token)
+        except BaseException as error:
+            # Whatever it was: nobody has seen what this claim took.
+            self.lost.add(token)
+            self._ask_for_less(error)
+            raise
+        finally:
+            del self._asked_at[token]
+        self._ask_for_more()
+        if found is None:
+            return None
+        if self._ended == token:
+            self._hand_back(self._hold(found, token))
+        else:
+            await self._take(found, token)
+        return found
 
     def _ask_for_less(self, error: BaseException) -> None:
         """Have the next claim bring less when the answer to this one was lost on its way."""
@@ -184,19 +200,16 @@ class Claims:
             self._most_bytes = min(MOST_BYTES, self._most_bytes * 2)
 
     async def _end(self, asking: asyncio.Future[Claim | None], token: str) -> None:
-        """Hand back what the claim brings that is under way, without waiting for jobs to come.
+        """Have the claim that is under way end, which hands back what it brings.
 
-        Whatever becomes of the claim, its loop ends.
+        Without waiting for jobs to come. Whatever becomes of the claim, its loop ends.
         """
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._waiting_claim.hurry()
-                found = await asking
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `close` sees to what it took
-            self.lost.add(token)
-            return
-        if found is not None:
-            self._hand_back(self._hold(found, token))
+                await asking
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - `close` sees to what it took
+            _log.debug("claim %s was ended: %r", token, error)
 
     async def _take(self, found: Claim, token: str) -> None:
         """Hold all that a claim brought before anything else is done with any of it.

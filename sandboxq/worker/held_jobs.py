@@ -10,7 +10,6 @@ a burst) waits here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from sandboxq.worker.attempt import Attempt, AttemptState
@@ -35,22 +34,21 @@ class HeldJobs:
 
     # ── in ──
 
-    @contextlib.contextmanager
-    def claiming(self) -> Iterator[None]:
+    def begin_claim(self) -> None:
         """Count a claim that is under way: what it brings is as good as held."""
         self._claims += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._claims -= 1
-            self._tell_if_idle()
+
+    def end_claim(self) -> None:
+        """Take note that a claim is over, whatever became of it."""
+        self._claims -= 1
+        self._tell_if_idle()
 
     def hold(self, jobs: Sequence[ClaimedJob], token: bytes) -> tuple[list[Attempt], list[Attempt]]:
         """Hold what a claim brought; return its attempts, and those whose jobs it has taken over.
 
         A job is taken over whose lock had run out: it was put back and is claimed again here, all
-        before the next renewal could tell. Whoever claims is ``claiming`` meanwhile.
+        before the next renewal could tell. Whoever claims has begun a claim.
         """
         held, former, attempts = self._attempts, [], []
         for job in jobs:
