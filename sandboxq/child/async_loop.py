@@ -151,7 +151,12 @@ class _Desk:
             held.flush()
 
     def hang_up(self) -> None:
-        """Hear nobody any more: what is left of the tasks is only to be cancelled."""
+        """Hear nobody any more: what is left of the tasks is only to be cancelled.
+
+        Should the thread be given up, serve() is left as it stands, and goes when somebody collects it.
+        """
+        if self._link.held is not None:
+            self._link.held.close()
         link = self._link
         if self._strays and link.has_pipes:
             link.leave()  # they do not heed that

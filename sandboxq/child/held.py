@@ -73,6 +73,11 @@ class Held:
             self._link.send_whole(self._view[self._start : self._end])
             self._begin(self._packet + 1)
 
+    def close(self) -> None:
+        """Give up the memory, which cannot be unmapped before; what was not sent stays in it."""
+        self._end = self._start + REPLY_SIZE
+        self._view.release()
+
     def _begin(self, packet: int) -> None:
         """Fill the page that was not sent last: the coordinator may be reading that one."""
         self._packet = packet

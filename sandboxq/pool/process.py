@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import sys
-import sysconfig
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -100,9 +99,8 @@ class Child:
 
     # What happens to one that does not end when it is told to.
     fate = "was killed"
-    # Whether calls may share packets. Not without the GIL: there children were seen to stand still
-    # with calls of a packet that they had read, on CPython 3.13.5; why is not known.
-    packs_calls = not sysconfig.get_config_var("Py_GIL_DISABLED")
+    # Whether calls may share packets.
+    packs_calls = True
 
     def __init__(
         self,

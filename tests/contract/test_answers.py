@@ -9,6 +9,7 @@ import pytest
 
 from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Postponed, RateLimited
 from sandboxq.pool.answer import Unstored
+from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async
 from tests.pool.desk import processor_file
 
@@ -183,5 +184,26 @@ def test_thousands_of_short_calls_end_once_each(open_kind: Open, tmp_path: Path)
                 calls = desk.submit_all([{}] * 300)
                 outcomes = [await desk.outcome(call) for call in calls]
                 assert outcomes == [Completed(b'"%b"' % call.key) for call in calls]
+
+    run_async(main())
+
+
+def test_calls_that_are_taken_back_run_once_all_the_same(
+    open_kind: Open, kind: Kind, tmp_path: Path
+) -> None:
+    """Whoever has the token of a call of a packet has the call; processes share packets always."""
+
+    async def main() -> None:
+        short = processor_file(tmp_path, "def process(job): return job.id", "short.py")
+        async with open_kind(short, size=2) as desk:
+            calls = []
+            for _ in range(100):
+                calls += desk.submit_all([{}] * 100)
+                await asyncio.sleep(0.001)
+                desk.pool.submit_all(desk.pool.take_back())
+            outcomes = [await desk.outcome(call) for call in calls]
+            assert outcomes == [Completed(b'"%b"' % call.key) for call in calls]
+            children = desk.pool.crew.children
+            assert all(child.can_pack for child in children) == (kind is Kind.PROCESS)
 
     run_async(main())
