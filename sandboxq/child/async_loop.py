@@ -151,13 +151,13 @@ class _Desk:
             held.flush()
 
     def hang_up(self) -> None:
-        """Hear nobody any more: what is left of the tasks is only to be cancelled.
-
-        Should the thread be given up, serve() is left as it stands, and goes when somebody collects it.
-        """
-        if self._link.held is not None:
-            self._link.held.close()
+        """Hear nobody any more: what is left of the tasks is only to be cancelled."""
         link = self._link
+        held, link.held = link.held, None
+        if held is not None:  # serve() has not ended; where it does not, it goes without the memory
+            if link.has_pipes:
+                held.flush()
+            held.close()
         if self._strays and link.has_pipes:
             link.leave()  # they do not heed that
         for end in (link, link.answers, link.cancels):
