@@ -39,8 +39,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "call", "is_refused", "job", "options", "seconds", "span", "state", "token", "tries",
-        "usage",
+        "__weakref__", "call", "is_refused", "job", "options", "seconds", "span", "state", "token",
+        "tries", "usage",
     )  # fmt: skip
 
     def __init__(

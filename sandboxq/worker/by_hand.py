@@ -11,6 +11,7 @@ import contextlib
 import uuid
 from dataclasses import fields
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from sandboxq.broker.claim import claim
 from sandboxq.broker.codec import ms_from_seconds, options_from_wire
@@ -85,9 +86,9 @@ class ByHand:
         self._reader: BlockingReader | None = None
         # What was claimed for callers who were cancelled, on its way back.
         self._giving_back: set[asyncio.Task[None]] = set()
-        # Claims whose reply was lost, and what callers have got: a token may be used for both.
+        # Claims whose reply was lost, and what callers have still: a token may be used for both.
         self._lost_tokens: list[str] = []
-        self._given: dict[bytes, str] = {}
+        self._given: WeakValueDictionary[bytes, Attempt] = WeakValueDictionary()
 
     async def next_job(self, token: str | None, timeout: float) -> HeldJob | None:
         """Claim a job under ``token``; wait for one for at most so many seconds."""
@@ -228,9 +229,13 @@ class ByHand:
         while self._lost_tokens:
             token = self._lost_tokens[0]
             found = await claimed_under(self._context, [token])
-            mine = [job_id for job_id in reversed(found) if self._given.get(job_id) != token]
-            await give_back(self._context, [(job_id, token.encode()) for job_id in mine])
+            lost = [(i, token.encode()) for i in reversed(found) if not self._has_given(i, token)]
+            await give_back(self._context, lost)
             del self._lost_tokens[0]
+
+    def _has_given(self, job_id: bytes, token: str) -> bool:
+        attempt = self._given.get(job_id)
+        return attempt is not None and attempt.token == token.encode()
 
     def _give_back_soon(self, claiming: asyncio.Future[Claim], token: str) -> None:
         """Give back what a claim took, or takes; its caller does not wait for that."""
@@ -270,7 +275,7 @@ class ByHand:
             return None
         self._telemetry.emit(JobsClaimed(1))
         self._telemetry.emit(JobClaimed(job.id, job.name))
-        self._given[claimed.id] = token
+        self._given[claimed.id] = attempt
         members = {each.name: getattr(job, each.name) for each in fields(Job)}
         now = asyncio.get_running_loop().time()
         return HeldJob(**members, token=token, attempt=attempt, hand=self, claimed_at=now)

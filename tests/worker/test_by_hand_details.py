@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,22 @@ def test_a_token_that_is_none_claims_nothing(
         assert (await queue.counts("waiting"))["waiting"] == 1
         with pytest.raises(UsageError, match="grace"):
             worker.cancel("1", grace=float("nan"))
+
+    by_hand(server_url, queue_name, body)
+
+
+def test_jobs_that_their_caller_has_dropped_are_forgotten(server_url: str, queue_name: str) -> None:
+    """Whoever never ends his jobs must not fill the memory."""
+
+    async def body(queue: Queue, worker: Worker) -> None:
+        await queue.add_bulk([("a", {})] * 3)
+        kept = await worker.get_next_job()
+        for _ in range(2):
+            await worker.get_next_job()
+        gc.collect()
+        assert worker._by_hand is not None
+        assert kept is not None
+        assert list(worker._by_hand._given) == [kept.id.encode()]
 
     by_hand(server_url, queue_name, body)
 
