@@ -1,6 +1,6 @@
-"""Between Python values and what BullMQ stores: JSON text, job options, job hashes.
+"""Between Python values and what BullMQ stores: JSON text and job options.
 
-Facts from bullmq-wire.md 2.1 (job hash) and 2.2 (options).
+Facts from bullmq-wire.md 2.2.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.backoff import FIXED, Backoff
 from sandboxq.errors import LONGEST_SECONDS, OptionsUnreadable, UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Job, JobOptions, Keep, Usage, usage_from_measure
+from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
 from sandboxq.limits import (
     LONGEST_WAIT,
     MAX_NESTING,
@@ -25,7 +25,7 @@ from sandboxq.limits import (
 from sandboxq.scalars import plain_scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 # Jobs of one queue mostly share a handful of options texts. Bounded, because ids and timestamps
 # may make every text different; only short texts are kept, so a full cache is about 2 MB.
@@ -300,107 +300,4 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "timestamp": ("timestamp_ms", whole_from_wire),
     "tm": ("trace_context", _text),
     "omc": ("omit_trace_context", _flag),
-}
-
-
-# ── job hashes ──────────────────────────────────────────────────────────────
-
-
-def job_from_hash(queue_name: str, job_id: str, fields: Mapping[bytes, bytes]) -> Job:
-    """Return the job that a hash describes.
-
-    Made for looking at jobs, so it never refuses one: JSON that cannot be read is given as its raw
-    text, unreadable options as the defaults, a missing field as its default.
-    """
-    known: dict[str, Any] = {}
-    extra: dict[str, str] = {}
-    for name, value in fields.items():
-        reader = _FIELDS.get(name)
-        if reader is None:
-            extra[name.decode(errors="replace")] = _string(value)
-        else:
-            known[reader[0]] = reader[1](value)
-    if b"attemptsMade" in fields:
-        # What BullMQ before 5 counted; what was counted since comes on top.
-        known["attempts_made"] = _whole(fields[b"attemptsMade"]) + _whole(fields.get(b"atm", b""))
-    known.setdefault("name", "")
-    known.setdefault("data", None)
-    known.setdefault("opts", JobOptions())
-    return Job(id=job_id, queue_name=queue_name, extra=extra, **known)
-
-
-def _string(value: bytes) -> str:
-    return value.decode(errors="replace")
-
-
-def _json(value: bytes) -> Any:
-    try:
-        return json_value(value)
-    except ValueError:
-        return _string(value)
-
-
-def _json_object(value: bytes) -> dict[str, Any] | None:
-    parsed = _json(value)
-    return parsed if isinstance(parsed, dict) else None
-
-
-def _traces(value: bytes) -> tuple[str, ...]:
-    parsed = _json(value)
-    return tuple(str(trace) for trace in parsed) if isinstance(parsed, list) else (_string(value),)
-
-
-def _history(value: bytes) -> tuple[str, ...]:
-    return tuple(_string(value).split(", "))
-
-
-def _usage(value: bytes) -> Usage | None:
-    try:
-        wall, user, system, peak = map(int, value.split())
-    except ValueError:
-        return None
-    return usage_from_measure((wall, user, system, peak))
-
-
-def _whole(value: bytes) -> int:
-    return whole_from_wire(value) or 0
-
-
-def _options(value: bytes) -> JobOptions:
-    try:
-        return options_from_wire(value)
-    except OptionsUnreadable:
-        return JobOptions()
-
-
-# By hash field: the field of Job, and how to read it.
-_FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
-    b"name": ("name", _string),
-    b"data": ("data", _json),
-    b"opts": ("opts", _options),
-    b"timestamp": ("timestamp_ms", _whole),
-    b"delay": ("delay_ms", _whole),
-    b"priority": ("priority", _whole),
-    b"atm": ("attempts_made", _whole),
-    b"attemptsMade": ("attempts_made", _whole),
-    b"ats": ("attempts_started", _whole),
-    b"stc": ("stalled_counter", _whole),
-    b"processedOn": ("processed_on_ms", _whole),
-    b"finishedOn": ("finished_on_ms", _whole),
-    b"pb": ("processed_by", _string),
-    b"progress": ("progress", _json),
-    b"returnvalue": ("returnvalue", _json),
-    b"failedReason": ("failed_reason", _string),
-    b"stacktrace": ("stacktrace", _traces),
-    b"parentKey": ("parent_key", _string),
-    b"parent": ("parent", _json_object),
-    b"defa": ("deferred_failure", _string),
-    b"deid": ("deduplication_id", _string),
-    b"rjk": ("scheduler_id", _string),
-    b"sq:cause": ("cause", _string),
-    b"sq:binary": ("data_reference", _string),
-    b"sq:result": ("value_reference", _string),
-    b"sq:crashes": ("crashes", _whole),
-    b"sq:history": ("crash_history", _history),
-    b"sq:usage": ("usage", _usage),
 }

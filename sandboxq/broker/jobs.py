@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.codec import job_from_hash
+from sandboxq.broker.job_hash import job_from_hash
 from sandboxq.broker.keys import keys_from_job_key
 from sandboxq.broker.script import load
 from sandboxq.errors import UsageError

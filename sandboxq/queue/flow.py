@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from sandboxq.broker.children import families_of
-from sandboxq.broker.codec import job_from_hash
 from sandboxq.broker.flow import add_flow
+from sandboxq.broker.job_hash import job_from_hash
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, UsageError

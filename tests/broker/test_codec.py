@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from sandboxq.backoff import Backoff
 from sandboxq.broker.codec import (
     CACHE_TEXT_BYTES,
-    job_from_hash,
     json_text,
     json_value,
     options_from_wire,
     options_to_wire,
 )
+from sandboxq.broker.job_hash import job_from_hash
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
 

@@ -17,7 +17,7 @@ const connection = place.startsWith("/") ? { path: place, maxRetriesPerRequest: 
 const EVENT_NAMES = [
   ...["added", "waiting", "delayed", "waiting-children", "active", "progress", "completed", "failed"],
   ...["retries-exhausted", "stalled", "drained", "removed", "cleaned", "paused", "resumed"],
-  ...["duplicated", "deduplicated", "error"],
+  ...["duplicated", "deduplicated", "debounced", "error"],
 ];
 const JOB_FIELDS = [
   ...["id", "name", "data", "opts", "progress", "returnvalue", "failedReason", "stacktrace"],
