@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import remains
 from sandboxq.child.frames import LEFT, encode_left
-from sandboxq.child.process_state import CannotRestore, limits_now, states_now
+from sandboxq.child.process_state import CannotRestore, kernel_now, limits_now, states_now
 from sandboxq.child.strays import Processes, Threads
 from sandboxq.sandbox.scratch import empty_scratch
 
@@ -58,8 +58,12 @@ _OTHERS = frozenset(
         "resource.prlimit",
         "_thread.start_new_thread",
         "_thread.start_joinable_thread",
+        "ctypes.dlopen",
+        "ctypes.dlsym",
+        "ctypes.dlsym/handle",
     }
 )
+_REACHES_C = frozenset({"ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle"})
 _LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
 _EVENTS = dict.fromkeys(_FILES | _OTHERS)
 HEARD_NOTHING = len(_EVENTS)
@@ -103,6 +107,8 @@ class Leftovers:
         self._memory = memory
         self._states = states_now()
         self._limits = limits_now()
+        self._kernel = kernel_now()
+        self._reaches_c = False  # once a job has, all may: a function of C is found only once
         self._threads = Threads()
         self._processes = None if may_leave_processes else Processes()
         self._scratch = _Scratch(scratch)
@@ -208,6 +214,9 @@ class Leftovers:
         states = self._states
         if not self.unheard.keys() >= _LIMITS:
             states = [*states, self._limits]
+        if self._reaches_c or not self.unheard.keys() >= _REACHES_C:
+            self._reaches_c = True
+            states = [*states, self._kernel]
         for state in states:
             if state.is_changed():
                 try:

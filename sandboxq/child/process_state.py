@@ -23,7 +23,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import remains
+from sandboxq.child import patches, remains
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,10 +69,30 @@ class State:
             raise CannotRestore
 
 
+class SharedState(State):
+    """One that libraries change too: what is theirs stays, and is what it was from then on."""
+
+    __slots__ = ()
+
+    def is_changed(self) -> bool:
+        """Put back what is not a library's; tell whether there was any."""
+        now = self._read()
+        if now == self.was:
+            return False
+        self._restore(self.was)
+        self.was = self._read()
+        return bool(self.was != now)
+
+    def restore(self) -> None:
+        """Do nothing more."""
+
+
 def states_now() -> list[State]:
     """Return everything that is looked at after jobs, as it is now."""
     _fill_standard()
+    names = patches.Names()
     states = [
+        SharedState(remains.SETTINGS, names.read, names.restore),  # what is below uses them
         State(remains.HANDLERS, _handlers, _restore_handlers),
         State(remains.HANDLERS, _blocked, _restore_blocked),
         State(remains.TIMERS, _timers, _stop_timers),
@@ -87,6 +107,8 @@ def states_now() -> list[State]:
         State(remains.SETTINGS, _interpreter, _restore_interpreter),
         State(remains.SETTINGS, lambda: list(sys.path), _restore_path),
         State(remains.SETTINGS, _locale, _restore_locale),
+        State(remains.HANDLERS, patches.wakeup_fd, signal.set_wakeup_fd),
+        SharedState(remains.SETTINGS, patches.hooks, patches.restore_hooks),
         _umask(),
     ]
     loop = sys.modules["asyncio"]._get_running_loop() if "asyncio" in sys.modules else None  # noqa: SLF001 - raises nothing
@@ -102,6 +124,11 @@ def states_now() -> list[State]:
         numpy = sys.modules["numpy"]
         states.append(State(remains.SETTINGS, numpy.geterr, lambda was: numpy.seterr(**was)))
     return states
+
+
+def kernel_now() -> State:
+    """Return what C code may have set past Python: dearer to read, and not put back."""
+    return State(remains.HANDLERS, patches.KernelView().read, _cannot)
 
 
 def limits_now() -> State:
@@ -249,11 +276,12 @@ def _interpreter() -> tuple[Any, ...]:
         gc.isenabled(),
         gc.get_threshold(),
         (sys.gettrace(), sys.getprofile()),
-        (sys.excepthook, sys.unraisablehook, threading.excepthook),
+        (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.breakpointhook),
         sys.stdin,
         _numbers(),
         (threading.gettrace(), threading.getprofile()),
         tuple(sys.argv),
+        (tuple(sys.get_asyncgen_hooks()), sys.get_coroutine_origin_tracking_depth()),
     )
 
 
@@ -271,13 +299,16 @@ def _restore_interpreter(was: tuple[Any, ...]) -> None:
     gc.set_threshold(*threshold)
     sys.settrace(tracing[0])
     sys.setprofile(tracing[1])
-    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    sys.excepthook, sys.unraisablehook, threading.excepthook, sys.breakpointhook = hooks
     sys.stdin = stdin
     _restore_rest(*rest)
 
 
 def _restore_rest(
-    numbers: tuple[int, ...], tracing: tuple[Any, Any], arguments: tuple[str, ...]
+    numbers: tuple[int, ...],
+    tracing: tuple[Any, Any],
+    arguments: tuple[str, ...],
+    coroutines: tuple[Any, int],
 ) -> None:
     digits, debug, flags, stack_size = numbers
     sys.set_int_max_str_digits(digits)
@@ -287,6 +318,9 @@ def _restore_rest(
     threading.settrace(tracing[0])
     threading.setprofile(tracing[1])
     sys.argv[:] = arguments
+    generator_hooks, depth = coroutines
+    sys.set_asyncgen_hooks(*generator_hooks)
+    sys.set_coroutine_origin_tracking_depth(depth)
 
 
 def _zone() -> tuple[Any, ...]:

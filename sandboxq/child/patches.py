@@ -1,0 +1,134 @@
+"""What jobs put in the place of others' code: names of modules, hooks of gc, imports and signals.
+
+What is put there by a library stays, as it would miss it; all else is a job's own.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import sysconfig
+from contextlib import suppress
+from operator import itemgetter
+from typing import Any
+
+_LIBRARIES = tuple(
+    {sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")} | {"/dist-packages/"}
+)
+# What people replace. Not all there is: to look at an object copies its page in each child.
+_NAMES = {
+    "datetime": ("date", "datetime", "timedelta"),
+    "json": ("dump", "dumps", "load", "loads"),
+    "logging": ("Logger", "getLogger", "shutdown"),
+    "os": ("environ", "getcwd", "getenv", "listdir", "open", "path", "remove", "system"),
+    "random": ("choice", "randint", "random", "sample", "seed", "shuffle", "uniform"),
+    "socket": ("create_connection", "getaddrinfo", "socket"),
+    "subprocess": ("Popen", "call", "check_call", "check_output", "run"),
+    "sys": ("displayhook", "exit"),
+    "threading": ("Event", "Lock", "Thread", "current_thread"),
+    "time": ("monotonic", "perf_counter", "sleep", "time"),
+    "urllib.request": ("Request", "urlopen"),
+}
+_GONE = object()
+
+
+class Names:
+    """The names above, of those modules that were there before the first job, and themselves."""
+
+    def __init__(self) -> None:
+        """Remember what they mean now."""
+        modules = sys.modules
+        self._dicts = {
+            name: vars(modules[name])
+            for name, wanted in _NAMES.items()
+            if name in modules and vars(modules[name]).keys() >= set(wanted)
+        }
+        # With two at least, itemgetter returns a tuple.
+        self._readers = [(itemgetter(*_NAMES[name]), each) for name, each in self._dicts.items()]
+        self._modules = itemgetter("sys", "builtins", *self._dicts)
+        self.was = self.read()
+
+    def read(self) -> list[tuple[Any, ...]]:
+        """Return what is there now; nothing where something has gone."""
+        try:
+            return [self._modules(sys.modules), *(read(each) for read, each in self._readers)]
+        except KeyError:
+            return []
+
+    def restore(self, was: list[tuple[Any, ...]]) -> None:
+        """Put back what no library has put there."""
+        modules, *values = was
+        _put_back(sys.modules, dict(zip(("sys", "builtins", *self._dicts), modules, strict=True)))
+        for (name, each), then in zip(self._dicts.items(), values, strict=True):
+            _put_back(each, dict(zip(_NAMES[name], then, strict=True)))
+
+
+def _put_back(now: dict[str, Any], was: dict[str, Any]) -> None:
+    for name, value in was.items():
+        found = now.get(name, _GONE)
+        if found is not value and not is_of_library(found):
+            now[name] = value
+
+
+def hooks() -> list[tuple[Any, ...]]:
+    """Return the hooks that may be added to by anybody."""
+    return [tuple(each) for each in _lists()]
+
+
+def restore_hooks(was: list[tuple[Any, ...]]) -> None:
+    """Put back those that are missing, in their order, and remove what no library has added."""
+    for each, then in zip(_lists(), was, strict=True):
+        added = [hook for hook in each if hook not in then and is_of_library(hook)]
+        first = each[: each.index(then[0])] if then and then[0] in each else []
+        each[:] = [
+            *(hook for hook in added if hook in first),
+            *then,
+            *(hook for hook in added if hook not in first),
+        ]
+
+
+def _lists() -> tuple[list[Any], ...]:
+    return gc.callbacks, sys.meta_path, sys.path_hooks
+
+
+def is_of_library(value: object) -> bool:
+    """Tell whether the code of something comes from an installed library."""
+    code = getattr(value, "__code__", None)
+    path = getattr(code, "co_filename", None)
+    if path is None:
+        kind = value if isinstance(value, type) else type(value)
+        module = sys.modules.get(str(getattr(kind, "__module__", "")))
+        path = getattr(module, "__file__", None)
+    return isinstance(path, str) and any(each in path for each in _LIBRARIES)
+
+
+# ── signals and timers of C code ──
+
+
+def wakeup_fd() -> int:
+    """Return what signals are written to, which is only read by setting it."""
+    was = signal.set_wakeup_fd(-1)
+    if was >= 0:
+        signal.set_wakeup_fd(was)
+    return was
+
+
+class KernelView:
+    """Which signals are caught or ignored, and how many POSIX timers run, as the kernel says."""
+
+    def __init__(self) -> None:
+        """Open what tells."""
+        self._fds = []
+        for name in ("status", "timers"):
+            with suppress(OSError):  # the kernel has no such file, or it is not to be read here
+                self._fds.append(os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC))
+
+    def read(self) -> list[bytes]:
+        """Return the lines that count, about 20 µs."""
+        text = b"".join(os.pread(fd, 1 << 16, 0) for fd in self._fds)
+        return [line for line in text.split(b"\n") if line.startswith(_TELLING_LINES)]
+
+
+_TELLING_LINES = (b"SigIgn:", b"SigCgt:", b"ID:")
