@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import ResponseError
 
 from sandboxq.broker.wire import packer
-
-if TYPE_CHECKING:
-    from sandboxq.broker.link import Link
 
 _log = logging.getLogger("sandboxq.broker")
 
@@ -46,6 +43,27 @@ def client_from_reply(url: str, reply: Any) -> Client | None:
     return None if match is None else Client(url, match[1], match[2])
 
 
+class Connected(Protocol):
+    """One connection, as far as its successors must know it."""
+
+    client: Client | None
+
+    @property
+    def url(self) -> str:
+        """Where it leads to."""
+
+    @property
+    def safe(self) -> str:
+        """Where it leads to, for people."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it can die on one side only."""
+
+    async def exchange(self, message: bytes, *, replies: int, timeout: float) -> list[Any]:
+        """Send packed commands and return their replies."""
+
+
 class FormerConnections:
     """Those of one user of connections: a lane, or a reader that blocks."""
 
@@ -53,14 +71,14 @@ class FormerConnections:
         """Begin with none."""
         self._clients: list[Client] = []
 
-    def note(self, link: Link) -> None:
+    def note(self, link: Connected) -> None:
         """Take note of a connection that was dropped while a reply was due."""
         # A Unix socket is never dead on one side only.
         if link.client is not None and link.is_remote and len(self._clients) < _MOST:
             self._clients.append(link.client)
 
     async def exchange(
-        self, link: Link, message: bytes, *, replies: int, timeout: float
+        self, link: Connected, message: bytes, *, replies: int, timeout: float
     ) -> list[Any]:
         """Do what Link.exchange does, and end the former connections before it."""
         if not self._clients:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sandboxq.broker.facts import ServerFacts, check_version, facts_from_info
 from sandboxq.broker.link import BrokerLoading
 from sandboxq.errors import BrokerUnavailable, QueueError
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.place import AnyEndpoint
+    from sandboxq.broker.server_time import ServerTime
 
 _log = logging.getLogger("sandboxq.broker")
 
@@ -22,7 +23,20 @@ _LOADING_PATIENCE = 60.0
 _LOADING_DELAYS = (0.01, 0.2)
 
 
-async def greet(broker: Broker) -> list[ServerFacts]:
+class Greeted(Protocol):
+    """The connections to the servers that are asked."""
+
+    time: ServerTime
+
+    @property
+    def endpoint(self) -> AnyEndpoint:
+        """Where Redis is."""
+
+    async def command_to_each(self, *args: str) -> list[Any]:
+        """Run one command on every master of a cluster, else on the one server."""
+
+
+async def greet(broker: Greeted) -> list[ServerFacts]:
     """Return what each master says of itself, and compare clocks with the first.
 
     Raises: BrokerUnavailable, also for a server that is too old, or reads its data for too long.
@@ -41,7 +55,7 @@ async def greet(broker: Broker) -> list[ServerFacts]:
     return every
 
 
-async def _first_answer(broker: Broker) -> list[ServerFacts]:
+async def _first_answer(broker: Greeted) -> list[ServerFacts]:
     patience_ends = time.monotonic() + _LOADING_PATIENCE
     while True:
         try:
@@ -57,7 +71,7 @@ async def _first_answer(broker: Broker) -> list[ServerFacts]:
             return [ServerFacts()]
 
 
-async def _facts(broker: Broker) -> list[ServerFacts]:
+async def _facts(broker: Greeted) -> list[ServerFacts]:
     asked = broker.time.reading()
     every = [facts_from_info(reply) for reply in await broker.command_to_each("INFO")]
     if every[0].time_ms:

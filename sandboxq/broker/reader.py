@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import AskError, ResponseError, TryAgainError
 
@@ -19,7 +19,6 @@ from sandboxq.errors import BrokerUnavailable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandboxq.broker.connection import Broker
     from sandboxq.broker.link import Link
     from sandboxq.broker.stream_place import Look
     from sandboxq.broker.wire import Argument
@@ -45,10 +44,25 @@ _log = logging.getLogger("sandboxq.broker")
 _CLIENT_NAME = re.compile(r"[!-~]+")
 
 
+class LinkSource(Protocol):
+    """Who opens connections, and knows whether Redis is there."""
+
+    is_closed: bool
+
+    async def open_link(self, key: str, *, client_name: str | None = None) -> Link:
+        """Open a connection to the server that has this key. Raises: BrokerUnavailable."""
+
+    async def heed(self, reply: ResponseError) -> None:
+        """Take note of an error reply that says that another server is the right one."""
+
+    async def wait_until_back(self) -> None:
+        """Return once Redis answers."""
+
+
 class BlockingReader:
     """One named connection that waits inside Redis. For one caller at a time."""
 
-    def __init__(self, broker: Broker, client_name: str, key: str) -> None:
+    def __init__(self, broker: LinkSource, client_name: str, key: str) -> None:
         """Prepare a reader of ``key`` and its like; ``open`` connects it."""
         if not _CLIENT_NAME.fullmatch(client_name):
             message = f"client name {client_name!r} must be printable ASCII without spaces"
@@ -241,7 +255,7 @@ class Subscription:
     What is published while Redis is away is lost: Pub/Sub keeps nothing.
     """
 
-    def __init__(self, broker: Broker, channel: str) -> None:
+    def __init__(self, broker: LinkSource, channel: str) -> None:
         """Prepare a subscription; ``open`` connects it."""
         self._broker = broker
         self._channel = channel

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.binary import blob_size, pieces_of, table_text
-from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
+from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child import interrupts, output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
@@ -67,19 +67,8 @@ class Settings(NamedTuple):
     withholds_redis: bool = False  # asked by threads alone
 
 
-def live(link: Link, processor: Processor, settings: Settings) -> None:
-    """Run calls until the coordinator retires this child or is gone."""
-    link.budgets = Budgets(*settings.budgets)  # type: ignore[arg-type]  # they are in this order
-    capture = output.Capture(link)
-    output.install(capture)
-    output.note_kind()
-    capture.use_pipe()
-    if processor.is_async:
-        from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
-
-        interrupts.ignore()
-        live_async(link, processor, settings, capture)
-        return
+def serve(link: Link, processor: Processor, settings: Settings, capture: output.Capture) -> None:
+    """Run one call after the other, until the coordinator retires this child or is gone."""
     soft = interrupts.Interrupts(link.cancels)
     soft.install(link)
     if not start(link, processor.setup):

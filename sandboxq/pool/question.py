@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sandboxq.child.frames import MESSAGE_LIMIT, encode_refusal, encode_response
 
 if TYPE_CHECKING:
     from sandboxq.pool.call import Call
-    from sandboxq.pool.process import Child
+
+
+class Asking(Protocol):
+    """The child that asked."""
+
+    def answer(self, seq: int, payload: bytes) -> None:
+        """Send the answer to a question of a running call, unless the child has died."""
 
 
 class Question:
@@ -17,7 +23,7 @@ class Question:
     __slots__ = ("_child", "_number", "argument", "call", "kind")
 
     def __init__(
-        self, child: Child, call: Call, *, kind: int, number: int, argument: bytes
+        self, child: Asking, call: Call, *, kind: int, number: int, argument: bytes
     ) -> None:
         """``kind`` is a question of sandboxq.dependencies, ``number`` what the child calls it."""
         self.call = call

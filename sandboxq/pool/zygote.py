@@ -27,7 +27,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import chance, loader, loop, stacks
+from sandboxq.child import chance, life, loader, loop, stacks
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.birth import be_born, take_place
 from sandboxq.child.cancels import Cancels
@@ -285,7 +285,7 @@ class _Zygote:
             is_tidied=self._order["is_tidied"],
             may_leave_processes=self._order["may_leave_processes"],
         )
-        loop.live(link, processor, settings)
+        life.live(link, processor, settings)
 
     def _drain_wakeups(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.child.failure import failure_from
@@ -15,8 +15,29 @@ from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Pos
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from sandboxq.outcome import Outcome
     from sandboxq.worker.attempt import Attempt
-    from sandboxq.worker.by_hand import ByHand
+
+
+class Hand(Protocol):
+    """Who writes how a job goes on."""
+
+    async def settle(self, job: HeldJob, outcome: Outcome) -> None:
+        """Write how the job goes on."""
+
+    async def settle_and_go_on(
+        self, job: HeldJob, outcome: Outcome, *, fetch_next: bool
+    ) -> HeldJob | None:
+        """Write how the job goes on; return the next job if that is wanted and one waits."""
+
+    async def has_pending_children(self, job: HeldJob) -> bool:
+        """Tell whether a child of the job has not ended."""
+
+    async def extend(self, job: HeldJob, seconds: float | None) -> None:
+        """Renew the job's lock."""
+
+    async def report(self, job: HeldJob, kind: str, text: str) -> None:
+        """Write progress, data or a log line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +50,7 @@ class HeldJob(Job):
 
     token: str
     attempt: Attempt = field(repr=False, compare=False)
-    hand: ByHand = field(repr=False, compare=False)
+    hand: Hand = field(repr=False, compare=False)
     claimed_at: float = field(repr=False, compare=False)
 
     async def move_to_completed(self, value: Any, *, fetch_next: bool = False) -> HeldJob | None:
