@@ -244,6 +244,11 @@ def _priority(value: Any) -> int | None:
     return None if number is None else min(max(number, 0), MAX_PRIORITY)
 
 
+def _size_limit(value: Any) -> int | None:
+    """Return the limit; Node, whose 0 is false, knows no limit of 0."""
+    return whole_from_wire(value) or None
+
+
 def _flag(value: Any) -> bool:
     return bool(value)
 
@@ -294,7 +299,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "priority": ("priority", _priority),
     "removeOnComplete": ("remove_on_complete", _keep),
     "removeOnFail": ("remove_on_fail", _keep),
-    "sizeLimit": ("size_limit", whole_from_wire),
+    "sizeLimit": ("size_limit", _size_limit),
     "stackTraceLimit": ("stack_trace_limit", whole_from_wire),
     "timeout": ("timeout", _wait),
     "timestamp": ("timestamp_ms", whole_from_wire),

@@ -43,8 +43,8 @@ RESERVED_IDS = frozenset(
 
 # Node allows both, for the sake of jobs that it once called so.
 _PARTS_OF_IDS = (1, 3)
-# Keys of the queue itself begin so.
-_RESERVED_FIRST = frozenset({"metrics", "repeat", "de", "dn"})
+# Keys of the queue itself begin so; with 0, what workers take for a marker of an old BullMQ and drop.
+_RESERVED_FIRST = frozenset({"metrics", "repeat", "de", "dn", "0"})
 
 # What BullMQ takes for one of its automatic ids.
 _INTEGER = re.compile("-?(0|[1-9][0-9]*)")

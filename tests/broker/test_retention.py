@@ -50,6 +50,15 @@ def test_by_age(case: Case) -> None:
     assert case.keys_of("exact") == set()
 
 
+def test_by_a_part_of_a_millisecond(case: Case) -> None:
+    """What has just finished is not older than that; with an age of nothing it is as old."""
+    case.active("1", "2")
+    case.settle(("1", Complete(b"1", Keep(age=0.0005))))
+    assert list(case.scores("completed")) == ["1"]
+    case.settle(("2", Complete(b"1", Keep(age=0))))
+    assert case.scores("completed") == {}
+
+
 def test_by_age_with_limit(case: Case) -> None:
     """No more than the limit for each finishing job, the newest of the old first."""
     finished(case, {"a": 90, "b": 80, "c": 70, "d": 60})

@@ -149,7 +149,7 @@ async def test_ids_of_three_parts(pair: Pair) -> None:
             await pair.node.add("echo", 1, {"jobId": job_id})
             await queue.add("echo", 1, job_id=job_id)
         assert pair.differences() == []
-        for job_id in ("0", "17", "-3", "0:1", "a:b", "a:b:c:d"):
+        for job_id in ("0", "17", "-3", "0:1", "0:1:2", "a:b", "a:b:c:d"):
             with pytest.raises(NodeError):
                 await pair.node.add("echo", 1, {"jobId": job_id})
             with pytest.raises(UsageError):

@@ -34,7 +34,7 @@ def checked(**options: Any) -> JobOptions:
         ("lifo", 1),
         *(
             ("job_id", value)
-            for value in ("", "0", "17", "-3", "0:1", "a:b", "a:b:c:d", 5, "\ud800")
+            for value in ("", "0", "17", "-3", "0:1", "0:1:2", "a:b", "a:b:c:d", 5, "\ud800")
         ),
         *(
             ("job_id", value)
