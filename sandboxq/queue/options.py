@@ -43,7 +43,7 @@ RESERVED_IDS = frozenset(
 
 # Node allows both, for the sake of jobs that it once called so.
 _PARTS_OF_IDS = (1, 3)
-# Keys of the queue itself begin so; with 0, what workers take for a marker of an old BullMQ and drop.
+# Keys of the queue itself begin so; with 0, markers of an old BullMQ, which workers drop.
 _RESERVED_FIRST = frozenset({"metrics", "repeat", "de", "dn", "0"})
 
 # What BullMQ takes for one of its automatic ids.
