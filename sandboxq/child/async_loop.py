@@ -121,7 +121,7 @@ class _Desk:
         link.cancels.on_question = partial(_echo_soon, loop, link.mark)
         loop.set_task_factory(factory)  # setup() may have set another
         if link.has_pipes:  # else the threads are those of the coordinator's process
-            job_loop.keep_context(link.mark.words)
+            job_loop.keep_context(loop, link.mark.words)
         link.questions = AsyncQuestions(
             link,
             link.answers,
@@ -227,8 +227,11 @@ class _Desk:
             cancel_as(seq, task, message)
 
     def _insist(self, seq: int, task: JobTask) -> None:
-        """End a job that has failed and goes on, with this child: its neighbours go back."""
-        if self._tasks.get(seq) is task:
+        """End a job that has failed and goes on, with this child: its neighbours go back.
+
+        A thread cannot be ended: there the job has failed when it ends.
+        """
+        if self._tasks.get(seq) is task and self._link.has_pipes:
             started = time.perf_counter_ns()
             self._tell_failure(seq, self._failed[seq], started, ends_child=True)
 

@@ -8,6 +8,7 @@ job ──► sys.exit, loop.stop, loop.shutdown_…          ──► that job
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +94,7 @@ def run_until_done(loop: Any, task: asyncio.Task[None]) -> None:
     task.result()
 
 
-def keep_context(words: memoryview[int]) -> None:
+def keep_context(loop: Any, words: memoryview[int]) -> None:
     """Have threads that jobs start, and what they give to executors, belong to these jobs.
 
     What they print is theirs. ``words`` are those of the mark: a job that ends the process is told
@@ -101,6 +102,7 @@ def keep_context(words: memoryview[int]) -> None:
     """
     start, submit, leave = threading.Thread.start, ThreadPoolExecutor.submit, os._exit
     sys.exit = _exit_as_job
+    _guard_handlers(loop, words)
 
     def start_in_context(thread: threading.Thread) -> None:
         if running_call() and getattr(thread, "_target", None) is not _worker:
@@ -119,6 +121,28 @@ def keep_context(words: memoryview[int]) -> None:
     threading.Thread.start = start_in_context  # type: ignore[assignment, method-assign]
     ThreadPoolExecutor.submit = submit_in_context  # type: ignore[assignment, method-assign]
     os._exit = leave_as_job
+
+
+def _guard_handlers(loop: Any, words: memoryview[int]) -> None:
+    """Have what a job's signal handler raises fail that job, whose code ever it interrupts."""
+    set_handler = signal.signal
+
+    def set_guarded(number: int, handler: Any, /) -> Any:
+        call = running_call()
+        if not call or not callable(handler) or isinstance(handler, signal.Handlers):
+            return set_handler(number, handler)
+
+        def handle(*args: Any) -> None:
+            try:
+                handler(*args)
+            except BaseException as error:
+                if words[RUNNING] == call:
+                    raise
+                loop.on_exit(call, error)
+
+        return set_handler(number, handle)
+
+    signal.signal = set_guarded  # type: ignore[assignment]
 
 
 def _exit_as_job(status: Any = None, /) -> NoReturn:

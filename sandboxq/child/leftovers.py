@@ -44,6 +44,9 @@ _BURST = 20
 LOOK_SECONDS = _INTERVAL_NS / 1e9
 # What may leave something behind raises one of these (PEP 578); C code may not, and is seen later.
 _FILES = frozenset({"open", "socket.__new__", "os.mkdir", "tempfile.mkstemp", "tempfile.mkdtemp"})
+_REACHES_C = frozenset({"ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle"})
+_AUDIT_HOOK = "sys.addaudithook"
+_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
 _OTHERS = frozenset(
     {
         "os.chdir",
@@ -54,17 +57,10 @@ _OTHERS = frozenset(
         "os.unsetenv",
         "os.system",
         "subprocess.Popen",
-        "resource.setrlimit",
-        "resource.prlimit",
         "_thread.start_new_thread",
         "_thread.start_joinable_thread",
-        "ctypes.dlopen",
-        "ctypes.dlsym",
-        "ctypes.dlsym/handle",
     }
-)
-_REACHES_C = frozenset({"ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle"})
-_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
+) | {_AUDIT_HOOK, *_REACHES_C, *_LIMITS}
 _EVENTS = dict.fromkeys(_FILES | _OTHERS)
 HEARD_NOTHING = len(_EVENTS)
 # Descriptors that jobs may keep for those after them; sockets, which are connections, count less.
@@ -211,6 +207,8 @@ class Leftovers:
             self._tell(seq, remains.PROCESSES, count)
 
     def _restore(self, seq: int) -> None:
+        if _AUDIT_HOOK not in self.unheard:  # nobody can take it back
+            self._tell(seq, remains.SETTINGS, 1, leaves=True)
         states = self._states
         if not self.unheard.keys() >= _LIMITS:
             states = [*states, self._limits]

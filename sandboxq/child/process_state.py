@@ -11,6 +11,7 @@ import _locale as _locale_module
 import _signal  # type: ignore[import-not-found]  # has no stubs
 import builtins
 import contextlib
+import faulthandler
 import gc
 import os
 import resource
@@ -96,6 +97,7 @@ def states_now() -> list[State]:
         State(remains.HANDLERS, _handlers, _restore_handlers),
         State(remains.HANDLERS, _blocked, _restore_blocked),
         State(remains.TIMERS, _timers, _stop_timers),
+        State(remains.TIMERS, faulthandler.cancel_dump_traceback_later, _cannot),
         State(remains.DIRECTORY, _directory, os.chdir),
         State(remains.ENVIRONMENT, _environment, _restore_environment),
         State(remains.SETTINGS, _zone, _restore_zone),  # by the variable that is put back before it

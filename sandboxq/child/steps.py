@@ -32,7 +32,8 @@ class JobTask(asyncio.Task[Any]):
         """Cancel it, if whoever asks may; else say False, as for a task that has ended."""
         caller = running_call()
         loop: Any = self.get_loop()
-        if caller == self.call or self.done() or loop.may_cancel(caller, self):
+        # Not set yet where it begins as it is made, which no other job can see.
+        if caller == getattr(self, "call", caller) or self.done() or loop.may_cancel(caller, self):
             return super().cancel(msg)
         return False
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATCHES = """
-import ctypes, gc, json, os, random, signal, socket, subprocess, sys, time
+import ctypes, faulthandler, gc, json, os, random, signal, socket, subprocess, sys, time
 import numpy
 from unittest.mock import MagicMock, patch
 
@@ -44,6 +44,8 @@ def wakeup():
     signal.set_wakeup_fd(pair[0].fileno())
 def generators(): sys.set_asyncgen_hooks(lambda _: 1 / 0)
 def breakpoints(): sys.breakpointhook = None
+def dump_later(): faulthandler.dump_traceback_later(0.5, exit=True)
+def sleeps(): time.sleep(1)
 def of_a_library():
     random.choice = numpy.mean
     gc.callbacks.append(numpy.mean)
@@ -51,6 +53,7 @@ def of_a_library():
 def c_handler():
     libc = ctypes.CDLL(None)
     libc.signal(signal.SIGUSR2, ctypes.cast(libc.abort, ctypes.c_void_p))
+def audit(): sys.addaudithook(lambda *_: None)
 def c_timer():
     ctypes.CDLL(None).timer_create(0, None, ctypes.byref(ctypes.c_long()))
 
@@ -104,7 +107,18 @@ def test_what_a_library_puts_there_stays(patches: Path) -> None:
     run_async(main())
 
 
-@pytest.mark.parametrize("deed", ["c_handler", "c_timer"])
+def test_a_dump_that_would_end_the_next_job_is_called_off(patches: Path) -> None:
+    """It exits the process, after a time, whoever runs there."""
+
+    async def main() -> None:
+        async with open_pool(patches, policy="limits") as desk:
+            await desk.value("dump_later")
+            assert await desk.value("sleeps") is None
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("deed", ["c_handler", "c_timer", "audit"])
 def test_what_c_code_sets_has_the_child_replaced(patches: Path, deed: str) -> None:
     """Signal handlers and timers of which Python knows nothing."""
 

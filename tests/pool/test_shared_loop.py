@@ -130,6 +130,39 @@ async def exits_handling_of_task(job):
     asyncio.create_task(fails())
     await sleep(60)
 
+async def raises_at_a_signal(job):
+    signal.signal(signal.SIGALRM, lambda *_: 1 / 0)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    await sleep(60)
+
+async def exits_at_a_signal(job):
+    get_running_loop().add_signal_handler(signal.SIGALRM, sys.exit, 3)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    await sleep(60)
+
+async def exits_in_a_bare_task(job):
+    asyncio.Task(exits_after_a_while(), loop=get_running_loop())
+    await sleep(60)
+
+async def exits_after_a_while():
+    await sleep(0.1)
+    sys.exit(3)
+
+async def exits_from_a_thread(job):
+    loop = get_running_loop()
+    await asyncio.to_thread(asyncio.run_coroutine_threadsafe, exits_after_a_while(), loop)
+    await sleep(60)
+
+async def stops_from_a_thread(job):
+    loop = get_running_loop()
+    loop.run_in_executor(None, loop.call_soon_threadsafe, loop.stop)
+    await sleep(60)
+
+async def exits_in_a_group(job):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(exits_after_a_while())
+        group.create_task(sleep(60))
+
 async def shuts_generators(job):
     await get_running_loop().shutdown_asyncgens()
 
@@ -218,6 +251,12 @@ _DEEDS = {
     "exits_when_done": "sys.exit(",
     "exits_handling": "sys.exit(3)",
     "exits_handling_of_task": "sys.exit(3)",
+    "raises_at_a_signal": "division by zero",
+    "exits_at_a_signal": "sys.exit(3)",
+    "exits_in_a_bare_task": "sys.exit(3)",
+    "exits_from_a_thread": "sys.exit(3)",
+    "stops_from_a_thread": "stopped the event loop",
+    "exits_in_a_group": "sys.exit(3)",
     "shuts_generators": "closed all asynchronous generators",
     "shuts_executor": "shut down the executor",
     "closes": "Cannot close a running event loop",
