@@ -52,6 +52,7 @@ WORKS = (
     Work("W8", "a million jobs waiting", "backlog", "backlog"),
     Work("W9", "dispatch to a pool, no Redis", "dispatch", "dispatch"),
     Work("W10", "two coordinators on one queue", "coordinators", "coordinators"),
+    Work("W11", "lines that jobs print, written by `run`", "lines", "lines"),
 )
 
 
