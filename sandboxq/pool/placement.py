@@ -30,6 +30,10 @@ _STUCK_SECONDS = 0.1
 _LOOK_SECONDS = 0.05
 # Calls with more data than this gain nothing from sharing a packet; in bytes of the whole packet.
 _LARGEST_PACKET = 16 * 1024
+# What is claimed at once is for so many calls.
+_CLAIM = 100
+# Run times that differ by no more than this factor are the same.
+_SAME = 1.1
 
 
 class Placement:
@@ -70,6 +74,8 @@ class Placement:
         self._packet = 1  # calls that go to a child together
         self._enough = concurrency  # from so many on a child gets no more
         self._average: float | None = None
+        self._least = self._most = 0.0  # between these the average may be as it was
+        self._adjusted_to = 0  # so many children
         self._timer: asyncio.TimerHandle | None = None
 
     def room(self) -> int:
@@ -98,13 +104,32 @@ class Placement:
         average = self._average
         return average is not None and average <= SHORT and len(self._calls) > 0
 
+    @property
+    def is_stocked(self) -> bool:
+        """Whether so much is left of the reserve that nobody claims for it yet."""
+        kept, limit = len(self._calls), self._reserve_limit
+        return 2 * kept > limit and kept > limit - _CLAIM
+
     def measure(self, seconds: float, *, count: int = 1) -> None:
         """Take note of the run time of ``count`` calls; ``adjust`` makes use of it."""
         self._average = average_with(self._average, seconds, count=count)
 
+    def adjust_to_change(self) -> None:
+        """Decide anew how much to hold ahead where run times or children are others by now."""
+        average = self._average
+        if (
+            average is None
+            or not self._least < average < self._most
+            or len(self._ready) != self._adjusted_to
+        ):
+            self.adjust()
+
     def adjust(self) -> None:
         """Decide anew how much to hold ahead."""
         children, most = len(self._ready), self._ahead.calls
+        average = self._average or 0.0
+        self._least, self._most = average / _SAME, average * _SAME
+        self._adjusted_to = children
         wanted = depth(self._average, self._ahead) - 1 if self._may_send_ahead else 0
         sent = min(wanted, most // max(1, children))
         self._each = self._concurrency + sent

@@ -209,6 +209,10 @@ class Pool:
         """Tell whether more calls will end within a millisecond or two."""
         return self._crew is not None and self.placement.is_rushed
 
+    def is_stocked(self) -> bool:
+        """Tell whether what waits for children is enough for now."""
+        return self._crew is not None and self.placement.is_stocked
+
     def room(self) -> int:
         """Return how many calls the pool would accept now."""
         if self._crew is None or self.is_ending:
@@ -346,8 +350,7 @@ class Pool:
         self._aftermath.settle(child, death, self._loop.time())
         self.placement.adjust()
         self.placement.pump()
-        if not self.is_ending:
-            self._listener.on_room()
+        self._listener.on_room()
 
     def on_failed_start(self, reason: str) -> None:
         """Stop claiming when this happens again and again."""

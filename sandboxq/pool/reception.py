@@ -153,7 +153,7 @@ class Reception:
     def _go_on(self, child: Child) -> None:
         """Give new calls to a child that reads on."""
         child.is_stuck = child.packets.are_revoked
-        self._pool.placement.adjust()
+        self._pool.placement.adjust_to_change()
         self._pool.placement.pump()
         self._listener.on_room()
 

@@ -12,6 +12,7 @@ from sandboxq.worker.attempt import AttemptState
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from sandboxq.outcome import Outcome
     from sandboxq.pool.pool import Call
@@ -43,13 +44,16 @@ class WorkerListener:
         self._answers = answers
         self._adds = adds
         self._room = room
+        # Whether what waits for children is enough for now: told by whoever has the pool.
+        self.is_stocked: Callable[[], bool] = bool
         self.porter: Porter  # which delivers to the pool, which has to know this one
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
         """Settle the attempt, unless its job belongs to somebody else by now."""
         attempt: Attempt = call.context
         call.blob = None  # its memory is wanted by the next
-        self._room.set()
+        if not isinstance(outcome, Completed):  # where it is, there is news of room too
+            self._room.set()
         if attempt.state is AttemptState.LOST:
             self._held.gone(attempt)
             return
@@ -89,5 +93,6 @@ class WorkerListener:
                 telemetry.emit(JobLine(job_id, pid, stream, line))
 
     def on_room(self) -> None:
-        """Wake the claimer."""
-        self._room.set()
+        """Wake the claimer, unless there is nothing for it to do."""
+        if not self.is_stocked():
+            self._room.set()

@@ -104,7 +104,7 @@ def parts_of(
     adds = JobAdds(context, allowed_queues(crewing.policy.name, crewing.policy.add_to))
     listener = WorkerListener(context, settler=settler, answers=answers, adds=adds, room=room)
     pool = _pool(context, crewing, listener)
-    settler.is_rushed = pool.is_rushed
+    settler.is_rushed, listener.is_stocked = pool.is_rushed, pool.is_stocked
     on_lost = partial(_give_up_lost, pool, context.held)
     listener.porter = porter = Porter(context, settler, deliver=pool.submit)
     claimer = Claimer(
