@@ -1,8 +1,9 @@
 """A worker that serves until it is terminated, as a program for other benchmarks.
 
-Standard input is ``{"url", "queue", "processor", "procs", "lock_duration" (seconds)}``; ``ready``
-is printed when it claims jobs, and at the end a line with the ``gaps`` between renewals of its
-locks in seconds, how many locks were ``lost``, and jobs ``stalled``.
+Standard input is ``{"url", "queue", "processor", "procs", "lock_duration" (seconds)}``, and
+``policy`` unless it is "limits"; ``ready`` is printed when it claims jobs, and at the end a line
+with the ``gaps`` between renewals of its locks in seconds, how many locks were ``lost``, and jobs
+``stalled``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ async def _serve(spec: dict[str, Any]) -> dict[str, Any]:
         url=spec["url"],
         procs=spec["procs"],
         lock_duration=spec["lock_duration"],
+        policy=spec.get("policy", "limits"),
         telemetry=telemetry,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)

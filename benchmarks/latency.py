@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "latency"
 OURS = "sandboxq, 2 children"
+STRICT = "sandboxq, 2 children under strict"
 # Long enough that worker, children and Redis have all gone to sleep.
 PAUSE = 0.01
 # The first jobs open connections.
@@ -45,15 +46,19 @@ QUESTION = Question(
 
 
 def main(arguments: list[str]) -> None:
-    """Measure a worker in a process of its own."""
+    """Measure a worker in a process of its own, under the usual policy and under the strictest."""
     options = options_from(NAME, arguments, repeats=5, jobs=500)
-    answer(QUESTION, [Case(OURS, partial(_run, options.jobs))], options)
+    cases = [
+        Case(OURS, partial(_run, options.jobs)),
+        Case(STRICT, partial(_run, options.jobs, policy="strict")),
+    ]
+    answer(QUESTION, cases, options)
 
 
-def _run(jobs: int) -> Found:
+def _run(jobs: int, *, policy: str = "limits") -> Found:
     with private_server() as server:
         spec = {"queue": NAME, "processor": program.task("stamp"), "procs": 2, "lock_duration": 30}
-        worker = program.start("idle_worker", {"url": server.url, **spec})
+        worker = program.start("idle_worker", {"url": server.url, "policy": policy, **spec})
         program.wait_for_line(worker)
         found = event_loop.run(_measured(server.url, jobs))
         worker.terminate()
