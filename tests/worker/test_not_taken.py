@@ -51,10 +51,10 @@ def test_a_claim_goes_back_when_the_pool_raises(server_url: str, queue_name: str
 
                 async def are_back() -> bool:
                     counts = await queue.counts()
-                    return (counts["waiting"], counts["active"]) == (_JOBS, 0)
+                    is_back = (counts["waiting"], counts["active"]) == (_JOBS, 0)
+                    return is_back and held.is_empty
 
                 await wait_until_async(are_back)
-                assert held.is_empty
         finally:
             settling.cancel()
             await claimer.close()
