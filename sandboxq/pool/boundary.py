@@ -36,7 +36,7 @@ from sandboxq.child.frames import (
     table_size,
 )
 from sandboxq.pool.breach import Breach, Flooded, NotJson
-from sandboxq.pool.json_text import check_json
+from sandboxq.pool.json_text import COMMON, check_json
 
 if TYPE_CHECKING:
     from sandboxq.pool.channel import Spent
@@ -134,7 +134,8 @@ class Boundary:
             raise Flooded(kind, self._limits.get(kind, 0))
         if kind in _ANSWERS_TO_ONE:
             self._check_answer(kind, flags, detail, seq, payload)
-            spent = _bounded(spent)
+            if max(spent) > _MOST_USAGE:
+                spent = _bounded(spent)
         elif kind in _REPORTS or kind == LINE:
             if not self._may_say(kind, seq, payload):
                 return
@@ -160,7 +161,8 @@ class Boundary:
             message = f"answered call {seq} before the one in front of it"
             raise Breach(message)
         if kind == DONE:
-            _check_value(flags, payload)
+            if flags & HAS_BLOB or payload not in COMMON:
+                _check_value(flags, payload)
         elif kind == MOVE and detail == TO_RATE_LIMIT:
             self._check_rate_limit(payload)
         if self._said:

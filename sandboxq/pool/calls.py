@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sandboxq.pool.call import CallState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from sandboxq.pool.call import Call
     from sandboxq.pool.process import Child
@@ -33,16 +33,9 @@ class Calls:
         """Begin with none."""
         self.held = 0  # that have not ended
         self._reserve: deque[Call] = deque()
+        self.waiting: Sequence[Call] = self._reserve  # what no child has, in its order
         self._number = 0
         self._seq = 0
-
-    def __len__(self) -> int:
-        """Return how many no child has."""
-        return len(self._reserve)
-
-    def __iter__(self) -> Iterator[Call]:
-        """Return those, in their order."""
-        return iter(self._reserve)
 
     def put(self, calls: Iterable[Call], now: float) -> None:
         """Take new calls in, behind all others."""
@@ -62,17 +55,15 @@ class Calls:
 
     def send(self, child: Child, count: int, now: float) -> Sequence[Call]:
         """Give the first ``count`` calls to a child, under numbers one after the other."""
-        sent, seq, flying = [], self._seq, child.flight
-        for _ in range(count):
-            call = self._reserve.popleft()
+        take, flying, seq, is_packed = self._reserve.popleft, child.flight, self._seq, count > 1
+        sent = [take() for _ in range(count)]
+        for call in sent:
             seq += 1
             call.seq = seq
             call.sent_at = now
-            call.begun_at = 0.0
-            call.is_packed = count > 1
+            call.is_packed = is_packed
             call.state = _SENT
             flying[seq] = call
-            sent.append(call)
         self._seq = seq
         return sent
 
@@ -105,7 +96,7 @@ class Calls:
             call.begun_at = 0.0
             back.append(call)
         if back:
-            self._reserve = deque(sorted([*back, *self._reserve], key=_by_number))
+            self._keep(sorted([*back, *self._reserve], key=_by_number))
 
     def drop(self, child: Child) -> list[Call]:
         """End and return what a child has that is no more."""
@@ -130,13 +121,15 @@ class Calls:
         """
         given = [call for call in self._reserve if call.submitted_at <= submitted_before]
         if given:
-            self._reserve = deque(
-                call for call in self._reserve if call.submitted_at > submitted_before
-            )
+            self._keep([call for call in self._reserve if call.submitted_at > submitted_before])
         for call in given:
             call.state = _NEW
         self.held -= len(given)
         return given
+
+    def _keep(self, calls: list[Call]) -> None:
+        self._reserve.clear()
+        self._reserve.extend(calls)
 
     def _end(self, call: Call) -> None:
         if call.state is _ENDED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 # Above this a second call in the socket buys nothing (execution-layer.md B), and would wait.
@@ -22,6 +23,8 @@ _PACKET = 8
 TASKS_PACKET = 16
 # The newest run time's weight: a change of load is believed after about ten jobs.
 _WEIGHT = 0.2
+# Run times that differ by this part get nearly the same.
+_SAME = 0.1
 
 
 class Ahead(NamedTuple):
@@ -67,3 +70,15 @@ def reserve(average: float | None, slots: int, ahead: Ahead = USUAL) -> int:
     if average * _LARGEST_RESERVE <= slots * ahead.seconds:
         return max(slots, _LARGEST_RESERVE)
     return max(slots, int(slots * ahead.seconds / average))
+
+
+def same_between(average: float | None, slots: int, ahead: Ahead = USUAL) -> tuple[float, float]:
+    """Return between which run times all of these stay as good as the same."""
+    shortest = min(ahead.seconds * _SENT / _DEEPEST, slots * ahead.seconds / _LARGEST_RESERVE)
+    if average is None:
+        return inf, 0.0
+    if average <= shortest:
+        return 0.0, shortest
+    if average > _WORTH_A_RESERVE:
+        return _WORTH_A_RESERVE, inf
+    return average * (1 - _SAME), average * (1 + _SAME)

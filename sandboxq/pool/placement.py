@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
-from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sandboxq.pool.depth import (
@@ -15,6 +16,7 @@ from sandboxq.pool.depth import (
     depth,
     packet,
     reserve,
+    same_between,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +34,7 @@ _LOOK_SECONDS = 0.05
 _LARGEST_PACKET = 16 * 1024
 # What is claimed at once is for so many calls.
 _CLAIM = 100
-# Run times that differ by no more than this factor are the same.
-_SAME = 1.1
+_payload, _blob = attrgetter("payload"), attrgetter("blob")
 
 
 class Placement:
@@ -67,6 +68,7 @@ class Placement:
         self._on_unsendable = on_unsendable
         self._loop = loop
         self._calls = calls
+        self._waiting = calls.waiting
         self._ready = ready
         self._concurrency = concurrency
         self._reserve_limit = 0
@@ -74,8 +76,7 @@ class Placement:
         self._packet = 1  # calls that go to a child together
         self._enough = concurrency  # from so many on a child gets no more
         self._average: float | None = None
-        self._least = self._most = 0.0  # between these the average may be as it was
-        self._adjusted_to = 0  # so many children
+        self._adjusted = (math.inf, 0.0, 0)  # to which run times, and how many children
         self._timer: asyncio.TimerHandle | None = None
 
     def room(self) -> int:
@@ -83,7 +84,7 @@ class Placement:
 
         While every child is at a long job, nothing is kept ready for them: others may start it.
         """
-        room, is_reserve_used = -len(self._calls), False
+        room, is_reserve_used = -len(self._waiting), False
         newest = self._loop.time() - _STUCK_SECONDS
         for child in self._ready:
             if child.is_spent:
@@ -102,39 +103,31 @@ class Placement:
     def is_rushed(self) -> bool:
         """Whether calls of microseconds wait for children: soon more will end."""
         average = self._average
-        return average is not None and average <= SHORT and len(self._calls) > 0
+        return average is not None and average <= SHORT and bool(self._waiting)
 
     @property
     def is_stocked(self) -> bool:
         """Whether so much is left of the reserve that nobody claims for it yet."""
-        kept, limit = len(self._calls), self._reserve_limit
+        kept, limit = len(self._waiting), self._reserve_limit
         return 2 * kept > limit and kept > limit - _CLAIM
 
     def measure(self, seconds: float, *, count: int = 1) -> None:
-        """Take note of the run time of ``count`` calls; ``adjust`` makes use of it."""
-        self._average = average_with(self._average, seconds, count=count)
-
-    def adjust_to_change(self) -> None:
-        """Decide anew how much to hold ahead where run times or children are others by now."""
-        average = self._average
-        if (
-            average is None
-            or not self._least < average < self._most
-            or len(self._ready) != self._adjusted_to
-        ):
+        """Take note of the run time of ``count`` calls, and adjust to it when it is another."""
+        self._average = average = average_with(self._average, seconds, count=count)
+        least, most, children = self._adjusted
+        if not least <= average <= most or children != len(self._ready):
             self.adjust()
 
     def adjust(self) -> None:
         """Decide anew how much to hold ahead."""
         children, most = len(self._ready), self._ahead.calls
-        average = self._average or 0.0
-        self._least, self._most = average / _SAME, average * _SAME
-        self._adjusted_to = children
+        slots = self._concurrency * children
+        self._adjusted = *same_between(self._average, slots, self._ahead), children
         wanted = depth(self._average, self._ahead) - 1 if self._may_send_ahead else 0
         sent = min(wanted, most // max(1, children))
         self._each = self._concurrency + sent
         self._packet, self._enough = self._packing()
-        kept = reserve(self._average, self._concurrency * children, self._ahead)
+        kept = reserve(self._average, slots, self._ahead)
         self._reserve_limit = min(kept, most - sent * children)
 
     def _packing(self) -> tuple[int, int]:
@@ -152,7 +145,7 @@ class Placement:
 
     def put(self, call: Call) -> None:
         """Send a new call, or keep it until a child has room."""
-        is_first = not len(self._calls)
+        is_first = not self._waiting
         self._calls.put([call], self._loop.time())
         child = self._least_loaded(self._each) if is_first else None
         if child is not None:
@@ -165,7 +158,7 @@ class Placement:
 
     def pump(self) -> None:
         """Send from the reserve what children have room for."""
-        while len(self._calls):
+        while self._waiting:
             child = self._least_loaded(self._enough)
             if child is None:
                 return
@@ -195,7 +188,7 @@ class Placement:
 
     def empty(self) -> list[Call]:
         """Remove and return the reserve."""
-        return self._calls.give_up(inf)
+        return self._calls.give_up(math.inf)
 
     def stop(self) -> None:
         """Look for stuck children no more; twice is harmless."""
@@ -236,13 +229,10 @@ class Placement:
         room = child.most_calls - child.answered - load
         if child.is_async:
             room = min(room, self._concurrency - load)
-        count = size = 0
-        for call in islice(self._calls, max(0, min(self._packet, room))):
-            size += len(call.payload)
-            if call.blob is not None or size > _LARGEST_PACKET:
-                break
-            count += 1
-        return count
+        calls = list(islice(self._waiting, max(0, min(self._packet, room))))
+        if sum(map(len, map(_payload, calls))) <= _LARGEST_PACKET and not any(map(_blob, calls)):
+            return len(calls)
+        return _count_fitting(calls)
 
     def _send_all(self, child: Child, count: int) -> None:
         now = self._loop.time()
@@ -284,3 +274,14 @@ class Placement:
             elif self._timer is None:
                 self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
         self.pump()
+
+
+def _count_fitting(calls: list[Call]) -> int:
+    """Return how many of the first calls fit into a packet; those with arrays never do."""
+    count = size = 0
+    for call in calls:
+        size += len(call.payload)
+        if call.blob is not None or size > _LARGEST_PACKET:
+            break
+        count += 1
+    return count

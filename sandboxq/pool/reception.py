@@ -62,6 +62,8 @@ _MOST_DRAINED = 3
 _log = logging.getLogger("sandboxq.pool")
 _CUT = struct.error("an answer ends behind its packet")
 _unpack = REPLY.unpack_from
+# What most jobs return: it is JSON, and made once.
+_KNOWN = {value: Completed(value) for value in COMMON}
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 
 
@@ -153,7 +155,6 @@ class Reception:
     def _go_on(self, child: Child) -> None:
         """Give new calls to a child that reads on."""
         child.is_stuck = child.packets.are_revoked
-        self._pool.placement.adjust_to_change()
         self._pool.placement.pump()
         self._listener.on_room()
 
@@ -269,7 +270,9 @@ class Reception:
         Raises: struct.error when it is no such packet.
         """
         answer, most, tell = self._pool.calls.answer, self._pool.max_result, self._pool.tell
+        known = _KNOWN.get
         start, size, count, total = REPLY_SIZE, len(packet), 0, 0
+        user_before, system_before = child.user_us, child.system_us
         while start < size:
             _, _, length, microseconds, seq, user, system, peak = _unpack(packet, start)
             start += REPLY_SIZE
@@ -282,16 +285,19 @@ class Reception:
             call = answer(child, seq)
             if call is not None:  # else it was taken from where it was held back
                 value = packet[start:end]
-                if value not in COMMON:
+                outcome = known(value)
+                if outcome is None:
                     check_json(value)
+                    outcome = Completed(value)
                 child.answered += 1
-                call.usage = microseconds, user - child.user_us, system - child.system_us, peak
-                child.user_us, child.system_us = user, system
+                call.usage = microseconds, user - user_before, system - system_before, peak
+                user_before, system_before = user, system
                 count += 1
                 total += microseconds
-                tell(call, Completed(value), microseconds / 1_000_000)
+                tell(call, outcome, microseconds / 1_000_000)
             start = end
         if count:
+            child.user_us, child.system_us = user_before, system_before
             self._pool.placement.measure(total / count / 1_000_000, count=count)
             self._note_success()
 

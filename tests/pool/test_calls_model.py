@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
         """What the model says, and nothing else, is where the model says."""
         if not hasattr(self, "calls"):
             return
-        assert list(self.calls) == self.reserve
+        assert list(self.calls.waiting) == self.reserve
         assert all(call.state is CallState.RESERVED for call in self.reserve)
         for child, sent in zip(self.children, self.sent, strict=True):
             assert list(child.flying.values()) == sent
