@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxq.pool.depth import average_with, depth, reserve
+from sandboxq.pool.depth import average_with, depth, packet, reserve, same_between
 from sandboxq.pool.restart import RestartDelay
 
 
@@ -44,6 +44,18 @@ def test_average_follows_a_change_of_load() -> None:
         average = average_with(average, seconds)
     assert average is not None
     assert average > 0.8
+
+
+@pytest.mark.parametrize("average", [0.0, 0.00001, 0.00003, 0.0002, 0.01, 0.1, 20.0])
+def test_what_is_reckoned_once_stays_right(average: float) -> None:
+    """Between the run times that are said to be as good as the same, nothing changes by much."""
+    least, most = same_between(average, 2)
+    assert least <= average <= most
+    for other in (least, min(most, 1e6)):
+        assert packet(other) == packet(average)
+        assert depth(other) == pytest.approx(depth(average), rel=0.15, abs=1)
+        if other != least or least < 0.05:
+            assert reserve(other, 2) == pytest.approx(reserve(average, 2), rel=0.15, abs=1)
 
 
 def test_restarts_are_at_once_then_ever_later_up_to_five_seconds() -> None:
