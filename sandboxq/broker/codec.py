@@ -241,7 +241,7 @@ def _wait(value: Any) -> float | None:
 
 def _priority(value: Any) -> int | None:
     number = whole_from_wire(value)
-    return None if number is None else min(max(number, 0), MAX_PRIORITY)
+    return None if number is None else min(max(number, -MAX_PRIORITY), MAX_PRIORITY)
 
 
 def _size_limit(value: Any) -> int | None:

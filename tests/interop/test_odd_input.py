@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.interop.conftest import NEWEST_ONLY
+from tests.interop.pair import CHILDREN
 
 if TYPE_CHECKING:
+    from tests.interop.node_driver import NodeSide
     from tests.interop.pair import Pair
 
 pytestmark = NEWEST_ONLY
@@ -119,3 +121,36 @@ async def test_odd_rules_of_what_is_kept(pair: Pair) -> None:
             ids.append(await pair.add_to_both("fail", FAILING, {"removeOnFail": rule}))
             await pair.until_ended(ids)
             assert pair.differences(ran=True) == [], rule
+
+
+async def test_odd_priorities(pair: Pair) -> None:
+    """Node adds with a negative one, and changes to any: such a job keeps its place all along."""
+    ids = [
+        await pair.add_to_both(name, data, {"attempts": 2, "backoff": 10, "priority": 5})
+        for name, data in (("fail", FAILING), ("postpone", {"ms": 10}), ("put-back", {}))
+    ]
+    for side in pair.sides():
+        for job_id, priority in zip(ids, (-1, -2_097_151, 3_000_000), strict=True):
+            args = [{"priority": priority}]
+            await side.call("jobMethod", id=job_id, method="changePriority", args=args)
+        await _add_families(pair, side)
+        for number in (1, 2):
+            opts = {"delay": 3_600_000, "priority": -number, "jobId": f"late{number}"}
+            await side.add("echo", number, opts)
+    await pair.run_both(ids)
+    await pair.run_both(["child"], place=CHILDREN)
+    assert pair.differences("", CHILDREN, ran=True) == []
+
+    async with pair.ours.queue() as queue:
+        await pair.node.call("jobMethod", id=ids[0], method="retry", args=["failed"])
+        await queue.retry(ids[0])
+        await pair.node.call("jobMethod", id="late1", method="promote", args=[])
+        await queue.promote("late1")
+    assert pair.differences(ran=True) == []
+
+
+async def _add_families(pair: Pair, side: NodeSide) -> None:
+    below = pair.children(side).queue_name
+    child = {"name": "echo", "queueName": below, "opts": {"jobId": "child"}}
+    root = {"name": "root", "queueName": side.queue_name, "opts": {"jobId": "root", "priority": -7}}
+    await side.call("flow", tree={**root, "children": [child]})

@@ -26,7 +26,7 @@ local function promote(id)
     return -3
   end
   call('HSET', key, 'delay', '0')
-  place_waiting(queue, id, whole(job[2]) or 0, false)
+  place_waiting(queue, id, priority_of(job[2]), false)
   try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
   has_waiting = true
   return 0

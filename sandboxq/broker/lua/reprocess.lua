@@ -72,7 +72,7 @@ local function reprocess(id)
   if job[5] then
     forget_facts(key)
   end
-  place_waiting(queue, id, whole(job[2]) or 0, is_lifo(job[3]))
+  place_waiting(queue, id, priority_of(job[2]), is_lifo(job[3]))
   if job[4] then
     pcall(make_pending, key, job[4])
   end

@@ -37,7 +37,7 @@ local function enqueue_stored_job(queue, deid, next_key, now)
   end
   local job = {
     name = stored[1], data = stored[2] or '{}', opts = stored[3] or '{}', timestamp = now,
-    delay = whole(opts.delay) or 0, priority = whole(opts.priority) or 0,
+    delay = whole(opts.delay) or 0, priority = priority_of(opts.priority),
     is_lifo = opts.lifo == true,
     parent_key = stored[5], parent = stored[6], rjk = stored[8], deid = deid,
   }

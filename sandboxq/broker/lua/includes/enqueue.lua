@@ -60,7 +60,7 @@ local function check_places(queue, job)
     call('ZCARD', queue.waiting_children)
   elseif job.delay > 0 then
     call('ZCARD', queue.delayed)
-  elseif job.priority > 0 then
+  elseif job.priority ~= 0 then
     call('ZCARD', queue.prioritized)
   else
     call('LLEN', queue.target)

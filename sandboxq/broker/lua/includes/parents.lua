@@ -42,7 +42,7 @@ end
 local function release_parent(parent, now, set)
   local queue = open_queue(parent.base)
   local stored = fields_of(parent.key, 'priority', 'delay')
-  local priority, delay = whole(stored[1]) or 0, whole(stored[2]) or 0
+  local priority, delay = priority_of(stored[1]), whole(stored[2]) or 0
   if delay > 0 then
     call('ZADD', queue.delayed, (now + delay) * 4096, parent.id)
     try('XADD', queue.events, '*',

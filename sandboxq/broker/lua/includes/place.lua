@@ -2,11 +2,17 @@
 --   place_waiting(queue, id, priority, is_lifo)  wait (or its v5 twin) or prioritized
 --   place_in_front(queue, id, priority)          before all others of its class
 --   place_delayed(queue, id, due_ms)             delayed
+--   priority_of(value)                           what a hash or options say: 0 is none; what is below, which
+--                                                Node lets pass, goes before all others that have one
 --   check_waiting(queue)                         fail where there is no list or set for that
 -- @include scores
 
+local function priority_of(value)
+  return whole(value, -MOST_EXACT) or 0
+end
+
 local function place_waiting(queue, id, priority, is_lifo)
-  if priority > 0 then
+  if priority ~= 0 then
     call('ZADD', queue.prioritized, priority_score(queue, priority), id)
   else
     call(is_lifo and 'RPUSH' or 'LPUSH', queue.target, id)
@@ -14,7 +20,7 @@ local function place_waiting(queue, id, priority, is_lifo)
 end
 
 local function place_in_front(queue, id, priority)
-  if priority > 0 then
+  if priority ~= 0 then
     call('ZADD', queue.prioritized, front_priority_score(priority), id)
   else
     call('RPUSH', queue.target, id)

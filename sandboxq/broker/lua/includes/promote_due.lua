@@ -11,7 +11,7 @@ local function promote(queue, ids)
     local job = fields_of(key, 'name', 'priority')
     -- An id without a job is dropped: nobody could run it.
     if job[1] then
-      place_waiting(queue, id, whole(job[2]) or 0, false)
+      place_waiting(queue, id, priority_of(job[2]), false)
       try('XADD', queue.events, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
       call('HSET', key, 'delay', '0')
     end

@@ -33,7 +33,7 @@ local function retry_now(batch, id, key, job, reason, rule_json, usage)
   if not leave_active(batch, id, -1) then
     return -3
   end
-  place_waiting(queue, id, whole(call('HGET', key, 'priority')) or 0, rule.lifo)
+  place_waiting(queue, id, priority_of(call('HGET', key, 'priority')), rule.lifo)
   count_attempt(key, job)
   batch.has_waiting = true
   emit_waiting(queue, id)
@@ -66,7 +66,7 @@ local function hand_back(batch, id, key, job, facts, was_started)
   if not leave_active(batch, id, 1) then
     return 0
   end
-  place_in_front(queue, id, whole(call('HGET', key, 'priority')) or 0)
+  place_in_front(queue, id, priority_of(call('HGET', key, 'priority')))
   if was_started ~= '1' then
     local started = math.max((whole(job[1]) or 0) - 1, 0)
     call('HSET', key, 'ats', digits(started))
