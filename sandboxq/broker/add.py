@@ -102,6 +102,8 @@ async def add(
 async def refuse_too_large(broker: Broker, jobs: Iterable[NewJob]) -> None:
     """Raise TooLarge when Redis would refuse a part of these jobs for its size."""
     for job in jobs:
+        if max(map(len, job)) <= _PERHAPS_TOO_LARGE:
+            continue
         for what, text in zip(NewJob._fields, job, strict=True):
             if len(text) > _PERHAPS_TOO_LARGE:
                 await _refuse_above_limit(broker, job, what, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import AskError, ResponseError, TryAgainError
@@ -41,6 +42,7 @@ _MOVING_DELAY = 0.05
 
 _log = logging.getLogger("sandboxq.broker")
 
+_text_of = methodcaller("decode", "utf-8", "replace")
 _CLIENT_NAME = re.compile(r"[!-~]+")
 
 
@@ -353,5 +355,5 @@ def _events_from_reply(reply: Any) -> list[tuple[str, dict[str, str]]]:
 
 def _event_from_entry(entry: tuple[bytes, list[bytes]]) -> tuple[str, dict[str, str]]:
     entry_id, flat = entry
-    texts = [value.decode(errors="replace") for value in flat]
-    return entry_id.decode(), dict(zip(texts[::2], texts[1::2], strict=True))
+    texts = map(_text_of, flat)
+    return entry_id.decode(), dict(zip(texts, texts, strict=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from itertools import chain
+from operator import itemgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ _OF_ADD = frozenset({bytes, int, list})
 # Of a job that was never run, and of any other (lua/includes/claimed.lua).
 _FRESH, _WHOLE = 7, 21
 _FRESH_ONLY = frozenset({_FRESH})
+_PAIRS_ONLY = frozenset({2})
 _LISTS = frozenset({list})
 _SHOWN = 100
 
@@ -148,13 +150,19 @@ def _of_read(command: Sequence[Argument], reply: Any) -> bool:
     return is_stream and len(reply[0]) == 2 and _are_entries(command, reply[0][1])  # noqa: PLR2004 - key, entries
 
 
-def _are_entries(command: Sequence[Argument], reply: Any) -> bool:
-    return type(reply) is list and all(_is_entry(command, entry) for entry in reply)
-
-
-def _is_entry(command: Sequence[Argument], entry: Any) -> bool:
-    is_pair = type(entry) is list and len(entry) == 2  # noqa: PLR2004 - id, fields
-    return is_pair and type(entry[0]) is bytes and _are_pairs(command, entry[1])
+def _are_entries(_command: Sequence[Argument], reply: Any) -> bool:
+    """Return whether these are entries of a stream: each an id, and names and values in turns."""
+    if type(reply) is not list or not _LISTS.issuperset(map(type, reply)):
+        return False
+    if not _PAIRS_ONLY.issuperset(map(len, reply)):
+        return False
+    fields = [entry[1] for entry in reply]
+    return (
+        _BYTES.issuperset(map(type, map(itemgetter(0), reply)))
+        and _LISTS.issuperset(map(type, fields))
+        and _BYTES.issuperset(map(type, chain.from_iterable(fields)))
+        and not any(len(each) % 2 for each in fields)
+    )
 
 
 def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:

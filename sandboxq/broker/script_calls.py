@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LOADS = 3
 # Arguments of more bytes are not sent in vain to a server that may not know the script.
 _LARGE = 256 << 10
+_MISSED = frozenset({NoScriptError})
 
 
 class ScriptCalls:
@@ -40,6 +41,9 @@ class ScriptCalls:
             await load([("SCRIPT", "LOAD", script.text)])
         commands = [("EVALSHA", script.sha, len(k), *k, *a) for k, a in calls]
         replies = await exchange(commands)
+        if _MISSED.isdisjoint(map(type, replies)):
+            self._known.add(script.sha)
+            return replies
         for _ in range(_LOADS):
             # A call that got NOSCRIPT did not run, so running it again is safe.
             missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
