@@ -12,7 +12,7 @@ from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, SignatureRefus
 from sandboxq.outcome import Failed
 from sandboxq.signing import Place, is_signed
 from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
-from sandboxq.worker.attempt import AttemptState, call_from_attempt, not_taken
+from sandboxq.worker.attempt import CLAIMED, RUNNING, call_from_attempt, not_taken
 from sandboxq.worker.attempt_span import begin_span
 from sandboxq.worker.claims import Claims
 
@@ -229,7 +229,7 @@ class Claimer:
     def _call_of(self, attempt: Attempt) -> Call | None:
         """Return the call of a held job, unless it is not run or its arrays are still in Redis."""
         job = attempt.job
-        if attempt.state is not AttemptState.CLAIMED:
+        if attempt.state is not CLAIMED:
             return None  # its job stood twice in the queue, or it was given back meanwhile
         try:
             attempt.options = options_from_wire(job.opts)
@@ -251,7 +251,7 @@ class Claimer:
         if job.binary:
             self._porter.fetch(attempt, call)
             return None
-        attempt.state = AttemptState.RUNNING
+        attempt.state = RUNNING
         return call
 
     async def _is_all_done(self) -> bool:

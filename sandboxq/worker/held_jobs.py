@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sandboxq.worker.attempt import Attempt, AttemptState
+from sandboxq.worker.attempt import ENDED, Attempt, AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, ValuesView
@@ -53,7 +53,7 @@ class HeldJobs:
         held, former, attempts = self._attempts, [], []
         for job in jobs:
             job_id, attempt = job.id, Attempt(job, token)
-            if job_id in held and held[job_id].state is not AttemptState.ENDED:
+            if job_id in held and held[job_id].state is not ENDED:
                 former.append(held[job_id])
             held[job_id] = attempt
             attempts.append(attempt)

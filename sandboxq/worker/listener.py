@@ -8,7 +8,7 @@ from sandboxq.child.adding import ADD
 from sandboxq.outcome import Completed
 from sandboxq.pool.answer import Unstored
 from sandboxq.telemetry import JobLine, JobLines
-from sandboxq.worker.attempt import AttemptState
+from sandboxq.worker.attempt import GIVEN_UP, LOST
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,10 +54,10 @@ class WorkerListener:
         call.blob = None  # its memory is wanted by the next
         if not isinstance(outcome, Completed):  # where it is, there is news of room too
             self._room.set()
-        if attempt.state is AttemptState.LOST:
+        if attempt.state is LOST:
             self._held.gone(attempt)
             return
-        if attempt.state is AttemptState.GIVEN_UP and not isinstance(outcome, Completed):
+        if attempt.state is GIVEN_UP and not isinstance(outcome, Completed):
             # Handed back together with the others, in the order in which they were claimed.
             return
         attempt.seconds = seconds

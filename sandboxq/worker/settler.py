@@ -35,7 +35,7 @@ from sandboxq.outcome import (
 )
 from sandboxq.telemetry import JobProgressed
 from sandboxq.worker.announcer import Announcer
-from sandboxq.worker.attempt import DEFAULT_OPTIONS, AttemptState
+from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING
 from sandboxq.worker.attempt_span import end_span
 from sandboxq.worker.reports import MOST_TRIES, Reports
 from sandboxq.worker.seldom import Seldom
@@ -59,7 +59,7 @@ _GATHER_SECONDS = 0.002
 # One round trip settles no more: the rest waits for the next.
 MOST_ENDINGS = 10_000
 LARGE_ONES = "settler of large values"
-_DECIDED = (AttemptState.ENDED, AttemptState.LOST)
+_DECIDED = (ENDED, LOST)
 # What the settle script answers (bullmq-wire.md 3.1).
 SETTLED = 0
 PENDING_CHILDREN = -4
@@ -124,7 +124,7 @@ class Settler:
 
     def report(self, attempt: Attempt, kind: str, payload: bytes) -> None:
         """Take progress, a log row or new data of a running attempt."""
-        if attempt.state is AttemptState.RUNNING:
+        if attempt.state is RUNNING:
             keep_logs = attempt.options.keep_logs or 0
             row = Report(attempt.job.id, attempt.token, kind, payload, keep_logs)
             self._settler_of(attempt, len(payload)).take_report(row)
@@ -157,20 +157,22 @@ class Settler:
         """Take the outcome of an attempt, and decide what follows; a second one is dropped."""
         if attempt.state in _DECIDED:
             return
-        attempt.state = AttemptState.ENDED
+        attempt.state = ENDED
         # The call knows its attempt: left as a ring, both would wait for the garbage collector.
         attempt.call = None
         transition: Transition
+        is_light = False
         if isinstance(outcome, Completed):  # nearly always, so in few steps
             transition = complete(outcome, attempt.options, self._retention)
+            is_light = len(transition.value) <= LIGHT and not self.large_runs
         else:
             transition = self._decided(attempt, outcome)
-        if transition.__class__ is not Complete or len(transition.value) > LIGHT or self.large_runs:
-            settler = self._settler_of(attempt, weight_of(transition))
-            settler.take_heavy((attempt, transition))
-        else:
+        if is_light:
             self._endings.append((attempt, transition))
             self._work.set()
+        else:
+            settler = self._settler_of(attempt, weight_of(transition))
+            settler.take_heavy((attempt, transition))
         if attempt.span is not None:
             end_span(attempt, transition)
 
