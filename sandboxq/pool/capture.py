@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _PIECE = 64 * 1024
 # Lines for one process before the others have their turn.
 _LINES_A_TURN = 512
+# Of pieces in which streams or jobs take turns: each turn is told for itself, as if it were a line.
+_MIXED_LINES_A_TURN = 64
 # Once nobody wants the lines: 64 MB/s are read and dropped, which costs 3 % of a core.
 _PAUSE = 0.001
 # Text that comes so soon after other text is a flood, of which a pipe holds a thousand lines: they
@@ -37,14 +39,24 @@ class Reader(Protocol):
     def wants_lines(self) -> bool:
         """Tell whether lines are still wanted, or only to be dropped."""
 
-    def on_piped_lines(self, stream: str, lines: list[bytes]) -> None:
-        """Take lines, without their newlines."""
+    def on_piped_lines(self, stream: str, lines: list[bytes]) -> bool:
+        """Take lines, without their newlines; tell whether they were all of one kind."""
 
 
 class OutputPipe:
     """One pipe. Its reader decides whose the lines are."""
 
-    __slots__ = ("_buffer", "_far", "_loop", "_near", "_read_at", "_reader", "_timer", "stream")
+    __slots__ = (
+        "_a_turn",
+        "_buffer",
+        "_far",
+        "_loop",
+        "_near",
+        "_read_at",
+        "_reader",
+        "_timer",
+        "stream",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, reader: Reader, stream: str, *, is_socket: bool
@@ -61,6 +73,7 @@ class OutputPipe:
         os.set_blocking(self._near, False)
         self._buffer = b""
         self._read_at = 0.0
+        self._a_turn = _LINES_A_TURN
         self._timer: asyncio.Handle | None = None
         loop.add_reader(self._near, self._on_readable)
 
@@ -142,9 +155,10 @@ class OutputPipe:
     def _pass_on(self) -> None:
         if not self._reader.wants_lines():
             self._drop_unmarked()
-        *lines, rest = self._buffer.split(b"\n", _LINES_A_TURN)
+        *lines, rest = self._buffer.split(b"\n", self._a_turn)
         if lines:
-            self._reader.on_piped_lines(self.stream, lines)
+            is_plain = self._reader.on_piped_lines(self.stream, lines)
+            self._a_turn = _LINES_A_TURN if is_plain else _MIXED_LINES_A_TURN
         if b"\n" not in rest and len(rest) >= _LONGEST:
             self._reader.on_piped_lines(self.stream, [rest])
             rest = b""

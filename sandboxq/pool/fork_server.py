@@ -387,10 +387,11 @@ class ForkServer:
         """Take every line: imports print little, and are over soon."""
         return True
 
-    def on_piped_lines(self, stream: str, lines: list[bytes]) -> None:
+    def on_piped_lines(self, stream: str, lines: list[bytes]) -> bool:
         """Take lines that the import printed."""
         for line in lines:
             self._owner.on_server_line(self.pid, stream, line.decode("utf-8", "replace"))
+        return True
 
 
 def _user_lines(stacks: str) -> list[str]:

@@ -81,15 +81,19 @@ class Lines:
         """Tell whether lines were read that were not passed on."""
         return self._stdout.is_behind() or self._stderr.is_behind()
 
-    def on_piped_lines(self, stream: str, lines: list[bytes]) -> None:
-        """Take lines from fd 1 or 2; marked ones say whose and of which stream they are."""
+    def on_piped_lines(self, stream: str, lines: list[bytes]) -> bool:
+        """Take lines from fd 1 or 2; marked ones say whose and of which stream they are.
+
+        Tell whether that was the same for all: others take longer.
+        """
         first = lines[0]
         head = first[: first.find(TEXT) + 1] if first[:1] == MARK else b""
         text = b"\n".join(lines)
         if head and text.count(b"\n" + head) == len(lines) - 1:  # as nearly always: one job's
             self._take_marked(head[:-1], stream, text[len(head) :].replace(b"\n" + head, b"\n"))
-        else:
-            self._take_mixed(stream, lines)
+            return True
+        self._take_mixed(stream, lines)
+        return not head
 
     def _take_mixed(self, stream: str, lines: list[bytes]) -> None:
         last = b""
