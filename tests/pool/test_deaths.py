@@ -13,6 +13,7 @@ import pytest
 from sandboxq import Policy
 from sandboxq.errors import JobCancelled
 from sandboxq.outcome import Completed, Failed, Interrupted
+from sandboxq.pool.kinds import this_interpreter
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.family import children_of
 from sandboxq.telemetry import Telemetry
@@ -433,6 +434,9 @@ def _parent_of(pid: int) -> int:
     return parent
 
 
+@pytest.mark.skipif(
+    not this_interpreter().has_gil, reason="without the GIL CPython reserves a gigabyte by itself"
+)
 def test_limits_are_in_force_until_the_last_child_is_gone(tmp_path: Path) -> None:
     """Also while a pool stops, and lets its jobs finish."""
     path = processor_file(
