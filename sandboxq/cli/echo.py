@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -16,8 +17,9 @@ def echo(text: str) -> None:
 
 
 def echo_error(text: str) -> None:
-    """Print text on stderr, in the same way."""
-    click.echo(printable(text), err=True)
+    """Print text on stderr, in the same way; that it cannot be written changes nothing else."""
+    with contextlib.suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
 def echo_json(value: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,11 +34,31 @@ _EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
 ]
 
 
+# What a full disk, or a descriptor that somebody else has made non-blocking, answers to a write.
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN})
+
+
 @contextlib.contextmanager
 def end_with_exit_code() -> Iterator[None]:
-    """Make an error of ours one message on stderr and the exit code of its kind."""
+    """Make an error of ours one message on stderr and the exit code of its kind.
+
+    So with output that cannot be written; of a reader that has gone, click makes exit code 1.
+    """
     try:
         yield
     except SandboxqError as error:
         echo_error(f"sandboxq: {error}")
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        echo_error(f"sandboxq: the output could not be written: {error.strerror}")
+        _drop_output()
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Have what is still to be written go nowhere: the interpreter tries again as it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

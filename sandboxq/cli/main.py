@@ -52,10 +52,10 @@ class _LazyGroup(click.Group):
         command: click.Command = import_module(f"sandboxq.cli.{cmd_name}").command
         return command
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command; an error of ours becomes one message and its exit code."""
         with end_with_exit_code():
-            return super().invoke(ctx)
+            return super().main(*args, **extra)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
