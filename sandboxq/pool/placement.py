@@ -158,11 +158,12 @@ class Placement:
 
     def pump(self) -> None:
         """Send from the reserve what children have room for."""
-        while self._waiting:
+        while waiting := len(self._waiting):
             child = self._least_loaded(self._enough)
             if child is None:
                 return
-            count = self._next_for(child) if self._packet > 1 and child.can_pack else 1
+            may_pack = waiting > 1 and self._packet > 1 and child.can_pack
+            count = self._next_for(child) if may_pack else 1
             if count > 1:
                 self._send_all(child, count)
             else:
