@@ -160,7 +160,9 @@ def test_memory_that_is_shared_counts_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["empty", "small", "unlinked", "memory"])
-def test_many_files_that_fill_the_disk(tmp_path: Path, how: str) -> None:
+def test_many_files_that_fill_the_disk(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their sum is limited, also of files that have no name any more."""
     for name in ("limits", "strict"):
         if (how, name) == ("memory", "strict"):
@@ -171,6 +173,7 @@ def test_many_files_that_fill_the_disk(tmp_path: Path, how: str) -> None:
         assert outcome.facts is not None
         assert int(outcome.facts["peak"]) > int(outcome.facts["limit"]) == 8 << 20
     if how == "small":
+        monkeypatch.setenv("TMPDIR", str(tmp_path))  # a job has no folder of its own there
         assert isinstance(outcome_of(tmp_path, "none", _FILES, how), Completed)
 
 
