@@ -71,6 +71,7 @@ class Channel:
         "_limit",
         "_long",
         "_loop",
+        "_moved",
         "_near",
         "_on_answers",
         "_on_shut",
@@ -106,6 +107,7 @@ class Channel:
         self._near.settimeout(0)
         self._outbox: deque[_Outgoing] = deque()
         self._long: LongMessage | None = None
+        self._moved = 0, 0.0
 
     def fileno(self) -> int:
         """Return the descriptor to watch for replies."""
@@ -183,6 +185,11 @@ class Channel:
         """Return how many bytes do."""
         return sum(len(message.view) - message.position for message in self._outbox)
 
+    def read_at(self, seq: int) -> float:
+        """Return when the child has last made room for more of a long message, 0 for others."""
+        of, at = self._moved
+        return at if of == seq else 0.0
+
     def take_unread(self) -> tuple[set[int], int]:
         """Read back what the child has not read: numbers of calls, and how many PINGs.
 
@@ -215,6 +222,8 @@ class Channel:
 
     def _on_writable(self) -> None:
         try:
+            if self._outbox and self._outbox[0].position:
+                self._moved = self._outbox[0].seq, self._loop.time()
             for _ in range(PACKETS_A_TURN):
                 if not self._outbox:
                     self._stop_writing()

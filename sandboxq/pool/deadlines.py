@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobTimeout
 from sandboxq.pool.loop_watch import BLOCKED_SECONDS, blocked_loop
+from sandboxq.pool.placement import READING_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,6 +94,8 @@ class Deadlines:
             return min(call.kill_at, now + max(_FIRST_AGAIN, now - call.asked_at))
         if call.timeout is None:
             return inf
+        if not call.begun_at and child.is_reading(call, now - READING_SECONDS):
+            return now + call.timeout
         if not self._has_begun(child, call, now):
             return now + call.timeout
         due = call.begun_at + call.timeout
@@ -121,7 +124,8 @@ class Deadlines:
         if child.concurrency == 1:
             if next(iter(child.flying.values())) is not call:
                 return False
-            self._pool.calls.begin(call, max(call.sent_at, child.progress_at))
+            read_at = child.channel.read_at(call.seq)
+            self._pool.calls.begin(call, max(call.sent_at, child.progress_at, read_at))
             return True
         if child.is_strict:
             self._pool.calls.begin(call, call.sent_at)

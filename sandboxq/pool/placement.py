@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # A child that does not get to what waits in it for this long is stuck: others take that.
 _STUCK_SECONDS = 0.1
+# A child that has read some of a long call within that time goes on: another would begin anew.
+READING_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 # Calls with more data than this gain nothing from sharing a packet; in bytes of the whole packet.
 _LARGEST_PACKET = 16 * 1024
@@ -179,7 +181,8 @@ class Placement:
     def take(self, submitted_before: float) -> list[Call]:
         """Remove and return what was never started, submitted up to a time of the loop's clock."""
         for child in list(self._ready):
-            if any(call.submitted_at <= submitted_before for call in child.flying.values()):
+            old = [c for c in child.flying.values() if c.submitted_at <= submitted_before]
+            if old and not any(child.is_reading(call, submitted_before) for call in old):
                 self.unsend(child)
         return self._calls.give_up(submitted_before)
 
@@ -269,7 +272,8 @@ class Placement:
             call = child.first_unbegun()
             if call is None:
                 continue
-            if now - max(call.sent_at, child.progress_at) > _STUCK_SECONDS:
+            seconds = now - max(call.sent_at, child.progress_at)
+            if seconds > _STUCK_SECONDS and not child.is_reading(call, now - READING_SECONDS):
                 child.is_stuck = True
                 self.unsend(child)
             elif self._timer is None:

@@ -336,6 +336,10 @@ class Child:
         latest = self._mark.latest()
         return next((call for seq, call in self.flying.items() if seq > latest), None)
 
+    def is_reading(self, call: Call, since: float) -> bool:
+        """Tell whether it has read some of a long call since then; it is not to be moved away."""
+        return call.seq > self._mark.latest() and self.channel.read_at(call.seq) > since
+
     def owes(self) -> object:
         """Return what tells one debt from the next: a PONG, or the begin of a call; None: nothing.
 

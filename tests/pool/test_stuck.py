@@ -255,3 +255,33 @@ def _zygotes() -> set[int]:
 
 async def _importing(known: set[int]) -> int | None:
     return next(iter(_zygotes() - known), None) if len(_zygotes() - known) == 1 else None
+
+
+@pytest.mark.parametrize("timeout", [None, 0.3])
+def test_a_long_call_that_is_read_slowly_stays_with_its_child(
+    tmp_path: Path, timeout: float | None
+) -> None:
+    """On a loaded machine, here by stops: another child would begin anew, and so for ever."""
+    source = "import os\ndef process(job): return [os.getpid(), len(job.data)]"
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, source), size=2) as desk:
+            await desk.value("ready")
+            call = desk.submit("x" * (12 << 20), timeout=timeout)
+            holder = next(child for child in desk.pool.crew.children if call.seq in child.flying)
+            for _ in range(1_000_000):  # every turn of the loop sends more
+                if 0 < holder.channel.backlog() < 11 << 20:
+                    break  # some of it is read
+                await asyncio.sleep(0)
+            began = time.monotonic()
+            while call.key not in desk.outcomes and time.monotonic() < began + 2.5:
+                os.kill(holder.pid, signal.SIGSTOP)
+                await asyncio.sleep(0.15)  # longer than an idle child may be silent
+                os.kill(holder.pid, signal.SIGCONT)
+                await asyncio.sleep(0.002)
+                assert not desk.pool.take_back(waiting_longer_than=1.0)
+            outcome = await desk.outcome(call)
+            assert isinstance(outcome, Completed), outcome
+            assert outcome.value == b"[%d,%d]" % (holder.pid, 12 << 20)
+
+    run_async(main())
