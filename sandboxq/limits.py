@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, SupportsIndex
 
@@ -97,6 +98,17 @@ def checked_flag(name: str, value: object) -> bool:
         message = f"{name} must be True or False, not {shown(value)}"
         raise UsageError(message)
     return value
+
+
+# ── many ────────────────────────────────────────────────────────────────────
+
+
+def checked_many(name: str, values: object) -> Iterable[Any]:
+    """Return what can be iterated over; a text is not taken for its letters."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        message = f"{name} must be a list, not {shown(values)}"
+        raise UsageError(message)
+    return values
 
 
 # ── text ────────────────────────────────────────────────────────────────────

@@ -46,6 +46,10 @@ def checked_secret(secret: str | bytes | None) -> bytes:
     """Return the secret given, else that of $SANDBOXQ_SECRET. Raises: UsageError."""
     if secret is None:
         secret = os.environ.get(VARIABLE, "")
+    given: object = secret
+    if not isinstance(given, str | bytes):
+        message = f"secret must be text or bytes, not {type(given).__name__}"
+        raise UsageError(message)
     key = secret.encode() if isinstance(secret, str) else secret
     if len(key) < _SHORTEST_SECRET:
         what = "is missing" if not key else f"has {len(key)} bytes"

@@ -145,7 +145,7 @@ def _id_or_error(result: bytes | int | list[Any], job: NewJob) -> str | QueueErr
         case bytes():
             return result.decode(errors="replace")
         case -5:
-            message = f"job {job.name!r} was not added: its parent does not exist: {job.rest}"
+            message = f"job {job.name!r} was not added: its parent does not exist"
             return ParentNotFound(message)
         case -7:
             message = f"job {job.name!r} was not added: its id has another parent: {job.rest}"

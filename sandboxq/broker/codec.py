@@ -60,10 +60,17 @@ def json_text(value: object, what: str) -> str:
         if not text.isascii():
             text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        message = f"{what} cannot be stored as JSON: {error}"
+        message = f"{what} cannot be stored as JSON: {_reason(error)}"
         raise UsageError(message) from error
     if isinstance(value, (dict, list, tuple)):
         _check_levels(value, what)
+    return text
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if text.startswith("Out of range float"):  # what the standard library says of NaN
+        return "it contains NaN or Infinity, which JSON does not have; use null or text instead"
     return text
 
 

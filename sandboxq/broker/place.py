@@ -37,6 +37,10 @@ def any_endpoint_from_url(url: str) -> AnyEndpoint:
 
     Raises: UsageError when it makes no sense; the text never repeats what may be a password.
     """
+    given: object = url
+    if not isinstance(given, str):
+        message = f"url must be text such as 'redis://localhost:6379', not {type(given).__name__}"
+        raise UsageError(message)
     url = plain_url(url)
     return many_hosts_from_url(url) if names_many_hosts(url) else endpoint_from_url(url)
 

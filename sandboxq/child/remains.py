@@ -45,4 +45,6 @@ def text_of(kind: int, count: int) -> str:
     name = NAMES[kind] if kind < len(NAMES) else "something"
     if kind == MEMORY:
         return f"{count >> 20} MB of memory"
+    if count == 1 and kind in _COUNTED:
+        return "1 process" if kind == PROCESSES else f"1 {name.removesuffix('s')}"
     return f"{count} {name}" if kind in _COUNTED else name

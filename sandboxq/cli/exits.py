@@ -33,6 +33,8 @@ _EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
     (SandboxqError, 1),
 ]
 
+# In what redis-py says of a server that cannot be reached at all.
+_NOBODY = " connecting to "
 
 # What a full disk, or a descriptor that somebody else has made non-blocking, answers to a write.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN})
@@ -47,7 +49,7 @@ def end_with_exit_code() -> Iterator[None]:
     try:
         yield
     except SandboxqError as error:
-        echo_error(f"sandboxq: {error}")
+        echo_error(f"sandboxq: {error}{_hint(error)}")
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
     except OSError as error:
         if error.errno not in _UNWRITABLE:
@@ -62,3 +64,10 @@ def _drop_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
+
+
+def _hint(error: SandboxqError) -> str:
+    """Return what to do when nobody listens at the URL."""
+    if isinstance(error, BrokerUnavailable) and _NOBODY in str(error):
+        return " Start Redis there, or say where it is with --url or $SANDBOXQ_URL."
+    return ""

@@ -38,9 +38,13 @@ _TIMES = {
 }
 
 
+# By value: the names of the members (WAITING_CHILDREN) are not what is typed.
+_STATE = click.Choice([state.value for state in STATES])
+
+
 @click.command()
 @click.argument("queue")
-@click.argument("state", type=click.Choice([state.value for state in STATES]), required=False)
+@click.argument("state", type=_STATE, required=False, metavar="[STATE]")
 @click.option("--id", "job_id", help="Show this job, whatever its state.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @click.option("--skip", type=click.IntRange(0), default=0, help="Leave out so many before them.")

@@ -49,8 +49,8 @@ _log = logging.getLogger("sandboxq.cli")
 
 # What the signals of one worker do, first to third (design.md 6.1).
 _STEPS = (
-    "no new jobs; {running} running have {timeout:g} s to finish. Again: hand them back now",
-    "handing back {running} jobs now. Again: kill",
+    "no new jobs; running jobs ({running}) have {timeout:g} s to finish. Again: hand them back now",
+    "handing back running jobs ({running}) now. Again: kill",
     "killed; its jobs come back as stalled",
 )
 

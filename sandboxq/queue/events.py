@@ -16,7 +16,7 @@ from sandboxq.broker.loop_binding import leave_to_parent
 from sandboxq.broker.reader import SHORTEST_BLOCK
 from sandboxq.broker.stream_place import NEWEST, Place, id_from_text, text_from_id
 from sandboxq.errors import BrokerUnavailable, UsageError
-from sandboxq.limits import waiting_seconds
+from sandboxq.limits import checked_many, waiting_seconds
 from sandboxq.queue.connected import LoopBound
 
 if TYPE_CHECKING:
@@ -325,8 +325,8 @@ def _checked_last_id(last_id: object) -> str:
 def _checked_filter(what: str, wanted: Collection[str] | None) -> frozenset[str] | None:
     if wanted is None:
         return None
-    # A lone text would silently stand for its letters.
-    if isinstance(wanted, str) or not all(isinstance(each, str) for each in wanted):
+    many = list(checked_many(what, wanted))
+    if not all(isinstance(each, str) for each in many):
         message = f"{what} must be a collection of texts, not {wanted!r}"
         raise UsageError(message)
-    return frozenset(wanted)
+    return frozenset(many)

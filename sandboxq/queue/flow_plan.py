@@ -12,7 +12,7 @@ from sandboxq.broker.flow import NewNode
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.broker.relations import OnFailure, Parent
 from sandboxq.errors import UsageError
-from sandboxq.limits import MAX_NESTING, checked_text
+from sandboxq.limits import MAX_NESTING, checked_many, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts
 from sandboxq.queue.options import (
     AddOptions,
@@ -79,16 +79,22 @@ class _Waiting(NamedTuple):
 
 
 def plan_of(
-    roots: Iterable[FlowNode], *, prefix: str, queue_defaults: Mapping[str, AddOptions] | None
+    roots: Iterable[FlowNode],
+    *,
+    prefix: str,
+    queue_defaults: Mapping[str, AddOptions] | None,
+    what: str = "flow",
 ) -> list[Draft]:
     """Return the jobs of these trees, level by level: all parents come before their children.
 
-    Raises: UsageError that says which node is wrong.
+    Raises: UsageError that says which node is wrong; ``what`` is the word for a root there.
     """
     defaults = _checked_defaults(queue_defaults)
     drafts: list[Draft] = []
     places: dict[str, str] = {}
-    waiting = deque(_Waiting(root, f"flow {i}", None) for i, root in enumerate(roots))
+    waiting = deque(
+        _Waiting(root, f"{what} {i}", None) for i, root in enumerate(checked_many("flows", roots))
+    )
     while waiting:
         each = waiting.popleft()
         try:

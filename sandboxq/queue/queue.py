@@ -14,7 +14,7 @@ from sandboxq.broker.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError, UsageError
-from sandboxq.limits import checked_flag, checked_place, checked_text
+from sandboxq.limits import checked_flag, checked_many, checked_place, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
 from sandboxq.queue.by_state import ByState
 from sandboxq.queue.changing import Changing
@@ -131,7 +131,7 @@ class Queue(ByState, Family, Operating, Changing, Limiting):
         Raises: BulkAddFailed when single jobs were refused; AddInterrupted, a BrokerUnavailable,
         when Redis goes away meanwhile. Both tell what was added.
         """
-        checked = [_checked_entry(place, entry) for place, entry in enumerate(entries)]
+        checked = [_checked_entry(*each) for each in enumerate(checked_many("entries", entries))]
         if self._tracing is None:
             return await self._add_all(checked)
         whole = [(name, data, self._with_defaults(*rest)) for name, data, *rest in checked]

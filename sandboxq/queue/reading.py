@@ -208,8 +208,9 @@ def _check_places(start: int, end: int) -> None:
 
 
 def _checked_states(names: Iterable[str]) -> list[JobState]:
-    try:
-        return [jobs.STATES[jobs.STATES.index(JobState(name))] for name in names]
-    except ValueError as error:
-        message = f"states must be among {', '.join(jobs.STATES)}: {error}"
-        raise UsageError(message) from error
+    wanted = list(names)
+    for name in wanted:
+        if name not in jobs.STATES:
+            message = f"a state must be one of {', '.join(jobs.STATES)}, not {name!r}"
+            raise UsageError(message)
+    return [JobState(name) for name in wanted]

@@ -139,7 +139,10 @@ class Claims:
             async with asyncio.timeout(LAST_SECONDS):
                 await self.give_back_lost()
         except (QueueError, TimeoutError) as error:
-            _log.warning("what a claim took whose answer was lost is not given back: %s", error)
+            _log.warning(
+                "the reply to a claim was lost: jobs that it took are found stalled later: %s",
+                error,
+            )
         finally:
             await self._waiting_claim.close()
 

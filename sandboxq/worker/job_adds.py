@@ -149,7 +149,7 @@ class JobAdds:
         await _put_data_in(roots, data)
         own = Parent(job_id.decode(errors="replace"), self._keys.queue)
         self._check_queues(roots, own)
-        drafts = plan_of(roots, prefix=self._keys.prefix, queue_defaults=None)
+        drafts = plan_of(roots, prefix=self._keys.prefix, queue_defaults=None, what="entry")
         return [draft.node() for draft in drafts]
 
     def _check_queues(self, level: list[Any], own: Parent) -> None:
@@ -161,11 +161,8 @@ class JobAdds:
                     message = "a job adds to queues under its worker's prefix: leave out prefix"
                     raise UsageError(message)
                 if allowed is not None and node.get("queue") not in allowed:
-                    message = (
-                        f"the policy does not let jobs add to queue {node.get('queue')!r}: grant "
-                        "it with Policy(add_to=[…]) or --add-to"
-                    )
-                    raise UsageError(message)
+                    message = f"the policy does not let jobs add to queue {node.get('queue')!r}"
+                    raise UsageError(message + _how_to_grant(node.get("queue")))
                 parent = (node.get("opts") or {}).get("parent")
                 if allowed is not None and isinstance(parent, Parent):
                     _check_parent(parent, own, allowed)
@@ -176,11 +173,12 @@ def _check_parent(parent: Parent, own: Parent, allowed: frozenset[str]) -> None:
     """Refuse to have jobs of queues that are not granted wait; a job's own children are its own."""
     is_own = (parent.id, parent.queue) == (own.id, own.queue)
     if not is_own and parent.queue not in allowed:
-        message = (
-            f"the policy does not let jobs make those of queue {parent.queue!r} wait: grant it "
-            "with Policy(add_to=[…]) or --add-to"
-        )
-        raise UsageError(message)
+        message = f"the policy does not let jobs add children to jobs of queue {parent.queue!r}"
+        raise UsageError(message + _how_to_grant(parent.queue))
+
+
+def _how_to_grant(queue: object) -> str:
+    return f": allow it with --add-to {queue} or Policy(add_to=[{queue!r}])"
 
 
 async def _put_data_in(roots: list[Any], data: memoryview) -> None:

@@ -83,7 +83,7 @@ class Worker(Operating):
 
         """
         self.keys = QueueKeys(queue, prefix)
-        self.processor = "" if processor is None else os.fspath(processor)
+        self.processor = _checked_processor(processor)
         self.settings = settings_from_options(options)
         self.policy = policy_from(self.settings.policy)
         wanted = Wanted(
@@ -353,3 +353,15 @@ class Worker(Operating):
             for attempt in parts.porter.take_back():
                 parts.settler.hand_back(attempt)
             await parts.winding_down.run(self.settings.shutdown_timeout, self._hurry)
+
+
+def _checked_processor(processor: object) -> str:
+    if processor is None:
+        return ""
+    if not isinstance(processor, str | os.PathLike):
+        message = (
+            "processor must be the path of a file or 'package.module:function', not "
+            f"{type(processor).__name__}: children import it by that name"
+        )
+        raise UsageError(message)
+    return os.fspath(processor)

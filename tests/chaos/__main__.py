@@ -23,6 +23,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="of faults, instead of each campaign's own")
     parser.add_argument("--keep", type=Path, help="keep logs and ledgers below this folder")
     options = parser.parse_args()
+    if options.seconds is not None and not options.seconds > 0:  # NaN too
+        parser.error("--seconds must be more than 0")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     chosen = _chosen(options.names, options.seconds)
     verdicts = []
@@ -49,7 +51,7 @@ def _chosen(names: list[str], seconds: float | None) -> dict[str, float | None]:
         return {name: seconds or short for name, short in SELECTION.items()}
     wanted = list(ALL) if names == ["all"] else names
     if unknown := [name for name in wanted if name not in ALL]:
-        sys.exit(f"no campaign {unknown[0]!r}; there are: {', '.join(ALL)}")
+        sys.exit(f"no campaign {unknown[0]!r}; there are: {', '.join(map(repr, ALL))}")
     return dict.fromkeys(wanted, seconds)
 
 

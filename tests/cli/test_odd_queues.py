@@ -17,6 +17,7 @@ from tests.conftest import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 JOB = {"name": "n", "data": "{}", "opts": "{}", "timestamp": "1", "delay": "0", "priority": "0"}
 
@@ -110,3 +111,17 @@ def test_answers_that_are_none_are_left_out(server_url: str, queue_name: str, cl
     assert run_async(main()) == ([{"worker": "w", "procs": 3}], [])
     answering.join()
     channel.close()
+
+
+def test_an_unknown_state_is_told_with_the_words_that_can_be_typed(shell: Shell) -> None:
+    """The names of an enum's members (WAITING_CHILDREN) would be refused in their turn."""
+    assert "'waiting-children'" in shell.run("jobs", "done", code=2)
+
+
+def test_a_server_that_is_not_there_is_told_with_what_to_do(
+    queue_name: str, tmp_path: Path
+) -> None:
+    """The cause alone does not say how another Redis is named."""
+    shell = Shell(f"unix://{tmp_path}/no.sock", queue_name)
+
+    assert "say where it is with --url" in shell.run("stats", code=4)

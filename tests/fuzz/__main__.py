@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="for each fuzzer")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if not options.seconds > 0:  # NaN too
+        parser.error("--seconds must be more than 0")
     chosen = names if options.name == "all" else [options.name]
     found: list[str] = []
     for name in chosen:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import Policy
+from sandboxq.child import remains
 from sandboxq.errors import UsageError
 from sandboxq.outcome import Completed, HandedBack
 from sandboxq.sandbox.family import children_of, living
@@ -382,3 +383,10 @@ def test_a_child_that_dies_idle_dies_for_no_job(tmp_path: Path) -> None:
             assert all(key is None for key, _, _ in desk.lines), desk.lines
 
     run_async(main())
+
+
+def test_one_of_a_kind_is_told_in_the_singular() -> None:
+    """``left 1 processes`` is what most people would see."""
+    assert remains.text_of(remains.PROCESSES, 1) == "1 process"
+    assert remains.text_of(remains.DESCRIPTORS, 1) == "1 open file"
+    assert remains.text_of(remains.THREADS, 2) == "2 threads"

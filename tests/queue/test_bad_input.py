@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq import Backoff, Deduplication, Keep, Queue, RateLimit, Repeat, UsageError, Worker
+from sandboxq import (
+    Backoff,
+    Deduplication,
+    FlowProducer,
+    Keep,
+    Parent,
+    ParentNotFound,
+    Queue,
+    QueueEvents,
+    RateLimit,
+    Repeat,
+    UsageError,
+    Worker,
+)
 from tests.conftest import run_async
 
 if TYPE_CHECKING:
@@ -158,3 +171,60 @@ def test_a_queue_that_could_not_read_its_events_can_still_be_closed(bench: Bench
         await queue.close()
 
     run_async(main())
+
+
+@pytest.mark.parametrize("entries", [None, 3, "abc", b"abc"])
+def test_what_is_no_list_is_no_bulk(bench: Bench, entries: Any) -> None:
+    """A forgotten return must be told by the argument's name, not as a TypeError of Python's."""
+    with pytest.raises(UsageError, match="entries must be a list"):
+        bench.run(lambda queue: queue.add_bulk(entries))
+
+    async def main() -> None:
+        async with FlowProducer(bench.url) as producer:
+            with pytest.raises(UsageError, match="flows must be a list"):
+                await producer.add_bulk(entries)
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("url", [3, b"redis://localhost", ["redis://localhost"]])
+def test_a_url_is_text(url: Any) -> None:
+    """The first argument that a newcomer gets wrong is told with an example."""
+
+    async def main() -> None:
+        async with Queue("images", url) as queue:
+            await queue.count()
+
+    with pytest.raises(UsageError, match="url must be text such as 'redis://"):
+        run_async(main())
+
+
+@pytest.mark.parametrize("names", [3, [{}], "completed"])
+def test_names_of_events_are_texts(names: Any) -> None:
+    """A number would end in a TypeError when the first event comes."""
+    with pytest.raises(UsageError, match="names must be"):
+        QueueEvents("images", names=names)
+
+
+def test_a_processor_is_named_by_text() -> None:
+    """A function cannot be given: children import the processor."""
+    with pytest.raises(UsageError, match="processor must be the path of a file"):
+        Worker("images", lambda _: None)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_number_that_json_lacks_is_told_in_plain_words(bench: Bench) -> None:
+    """The standard library's own words do not say what to do."""
+    with pytest.raises(UsageError, match=r"contains NaN or Infinity.*use null"):
+        bench.run(lambda queue: queue.add("resize", {"width": float("nan")}))
+
+
+def test_a_parent_that_does_not_exist_is_told_without_its_wire_form(bench: Bench) -> None:
+    """The raw fields of the job's hash help nobody."""
+    with pytest.raises(ParentNotFound, match=r"its parent does not exist$"):
+        bench.run(lambda queue: queue.add("page", {}, parent=Parent("none", bench.name)))
+
+
+def test_an_unknown_state_is_told_with_those_that_exist(bench: Bench) -> None:
+    """No name of a class of ours, and the state that was given."""
+    with pytest.raises(UsageError, match=r"a state must be one of waiting, .* not 'done'"):
+        bench.run(lambda queue: queue.counts(["done"]))

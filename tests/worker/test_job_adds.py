@@ -239,6 +239,7 @@ def test_many_at_once_in_an_event_loop(server_url: str, queue_name: str, tmp_pat
         ("too_many", {}, "1000 jobs"),
         ("too_large", {}, "8388608 bytes"),
         ("not_json", {}, "not JSON"),
+        ("wrong", {"option": "delay", "value": -1}, "added: entry 0: delay must be"),
     ],
 )
 def test_what_cannot_be_right_adds_nothing(
@@ -284,7 +285,7 @@ def test_strict_makes_no_job_wait_of_a_queue_that_was_not_granted(
             async with Queue(third, at.url) as queue:
                 victim = await queue.add("n", {})
             data = {"id": victim.id, "of": third}
-            with pytest.raises(JobFailed, match="wait"):
+            with pytest.raises(JobFailed, match=r"add children to jobs of queue .* --add-to"):
                 await at.outcome("adopt", data, policy=Policy("strict", add_to=[at.other]))
             assert await at.other_jobs() == []
             assert not await at.client.exists(f"bull:{third}:{victim.id}:dependencies")
