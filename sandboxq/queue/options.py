@@ -114,6 +114,10 @@ def checked_size(text: str, name: str, limit: int | None) -> None:
         raise UsageError(message)
 
 
+def _size_limit(name: str, value: object) -> int | None:
+    return checked_whole(name, value) or None  # 0 is no limit, as for Node
+
+
 def _backoff(name: str, value: object) -> Backoff:
     if not isinstance(value, Backoff):
         return Backoff.fixed(seconds_from(name, value))
@@ -181,7 +185,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "remove_on_fail": _keep,
     "keep_logs": checked_whole,
     "stack_trace_limit": checked_whole,
-    "size_limit": checked_whole,
+    "size_limit": _size_limit,
     "timestamp_ms": checked_whole,
     "trace_context": _trace_context,
     "omit_trace_context": checked_flag,

@@ -145,6 +145,7 @@ def _pool(context: WorkerContext, crewing: Crewing, listener: WorkerListener) ->
         ),
         # What Redis would not take is refused where it is made, with words.
         max_result=min(settings.max_result, context.broker.value_limit),
+        budgets=settings.budgets,
         max_block=settings.max_block,
         ahead=Ahead(settings.claim_ahead_jobs, settings.claim_ahead_ms / 1000),
         kind=crewing.kind,
