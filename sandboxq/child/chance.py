@@ -18,7 +18,7 @@ _noted: list[Any] = []
 
 def note_generators() -> None:
     """Find the generators that there are now: in modules, containers, defaults of functions."""
-    random, numpy_random = map(_loaded, ("random", "numpy.random"))
+    random, numpy_random = loaded("random", "Random"), loaded("numpy.random", "BitGenerator")
     kinds: list[type] = [random.Random] if random is not None else []
     if numpy_random is not None:
         kinds += [numpy_random.BitGenerator, numpy_random.RandomState]
@@ -31,7 +31,7 @@ def note_generators() -> None:
 
 def reseed() -> None:
     """Seed what was noted from the kernel's numbers, and the generator that numpy has for all."""
-    numpy_random = _loaded("numpy.random")
+    numpy_random = loaded("numpy.random", "BitGenerator")
     if numpy_random is not None:
         numpy_random.seed()  # the one of the standard library reseeds itself after a fork
     for each in _noted:
@@ -39,8 +39,9 @@ def reseed() -> None:
             _reseed(each, numpy_random)
 
 
-def _loaded(name: str) -> Any:
-    return sys.modules.get(name)
+def loaded(name: str, attribute: str) -> Any:
+    """Return an imported module; None where a stand-in has its name, or the processor."""
+    return sys.modules[name] if hasattr(sys.modules.get(name), attribute) else None
 
 
 def _reseed(each: Any, numpy_random: Any) -> None:

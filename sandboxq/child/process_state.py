@@ -25,6 +25,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import patches, remains
+from sandboxq.child.chance import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,17 +114,16 @@ def states_now() -> list[State]:
         SharedState(remains.SETTINGS, patches.hooks, patches.restore_hooks),
         _umask(),
     ]
-    loop = sys.modules["asyncio"]._get_running_loop() if "asyncio" in sys.modules else None  # noqa: SLF001 - raises nothing
-    if loop is not None:
+    asyncio = loaded("asyncio", "_get_running_loop")
+    if asyncio and (loop := asyncio._get_running_loop()) is not None:  # noqa: SLF001 - it raises nothing
         states.append(State(remains.SETTINGS, lambda: _of_loop(loop), partial(_restore_loop, loop)))
-    if "logging" in sys.modules:
-        states.append(State(remains.SETTINGS, _silence, sys.modules["logging"].disable))
-    if "warnings" in sys.modules:
+    if logging := loaded("logging", "disable"):
+        states.append(State(remains.SETTINGS, _silence, logging.disable))
+    if loaded("warnings", "filters"):
         states.append(State(remains.SETTINGS, _fatal_warnings, _restore_warnings))
-    if "decimal" in sys.modules:
+    if loaded("decimal", "getcontext"):
         states.append(State(remains.SETTINGS, _decimal, _restore_decimal))
-    if "numpy" in sys.modules:
-        numpy = sys.modules["numpy"]
+    if numpy := loaded("numpy", "geterr"):
         states.append(State(remains.SETTINGS, numpy.geterr, lambda was: numpy.seterr(**was)))
     return states
 

@@ -113,3 +113,17 @@ def test_the_removal_of_a_folder_ends_in_time(tmp_path: Path) -> None:
         remove_scratch(str(tmp_path / "folder"), until=time.monotonic() - 1)
     remove_scratch(str(tmp_path / "folder"), until=time.monotonic() + 60)
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "decimal", "numpy"])
+def test_a_processor_may_have_the_name_of_a_library(tmp_path: Path, name: str) -> None:
+    """What a job may change in that library is not looked for in the processor."""
+
+    async def main() -> None:
+        source = 'import sys, types\nsys.modules["numpy.random"] = types.ModuleType("stand-in")\n'
+        source += "def process(job): return 1\n"
+        path = processor_file(tmp_path, source, name=f"{name}.py")
+        async with open_pool(path, size=1) as desk:
+            assert [await desk.value({}) for _ in range(2)] == [1, 1]
+
+    run_async(main())
