@@ -253,7 +253,8 @@ class Link:
         self._connection._reader = self._connection._writer = None  # noqa: SLF001 - as above
         connected = None if writer is None else writer.get_extra_info("socket")
         if connected is not None:
-            with contextlib.suppress(OSError):
+            # TypeError: uvloop's, which has closed the descriptor with the loop.
+            with contextlib.suppress(OSError, TypeError):
                 connected.shutdown(socket.SHUT_RDWR)
 
     async def _reply(self) -> Any:
