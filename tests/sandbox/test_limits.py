@@ -78,8 +78,8 @@ def test_child_of_policy_none_stands_alone(chores: Path, monkeypatch: pytest.Mon
             assert facts["stdin"] == "/dev/null"
             # 0, 1, 2, calls, answers, cancelled calls, the mark of what has begun, what starts the
             # peak of memory anew, the arena, the page of stacks, the tokens, a copy of stdout, the
-            # private directory, two of the kernel's that say what handlers and timers there are, the
-            # listing.
+            # private directory, two that tell of signal handlers and timers, the
+            # listing of descriptors.
             assert facts["descriptors"] <= 16
             assert facts["environ"]["COLOUR"] == "green"
             assert facts["environ"]["OMP_NUM_THREADS"] == "1"
