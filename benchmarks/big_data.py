@@ -20,18 +20,18 @@ import numpy as np
 
 from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
 from benchmarks.report import middle
-from sandboxq.binary import pieces_of, table_text, take_out
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.child.frames import encode_call
 from sandboxq.cli import event_loop
+from sandboxq.observe.telemetry import Telemetry
+from sandboxq.payload.binary import pieces_of, table_text, take_out
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.queue.queue import Queue
-from sandboxq.telemetry import Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Outcome
-    from sandboxq.pool.question import Question as ChildQuestion
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.pool.calls import Question as ChildQuestion
 
 NAME = "big_data"
 QUEUE = "benchmark"

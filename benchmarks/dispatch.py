@@ -13,13 +13,13 @@ from benchmarks.question import Case, Column, Found, Question, answer, at_most, 
 from benchmarks.tree_cpu import cpu_seconds
 from sandboxq.child.frames import encode_call
 from sandboxq.cli import event_loop
-from sandboxq.pool.call import Call
+from sandboxq.observe.telemetry import Telemetry
+from sandboxq.pool.calls import Call
 from sandboxq.pool.pool import Pool
-from sandboxq.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Outcome
-    from sandboxq.pool.question import Question as ChildQuestion
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.pool.calls import Question as ChildQuestion
 
 NAME = "dispatch"
 CHILDREN = 2

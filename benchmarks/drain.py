@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import cpu_seconds, own_memory
 from sandboxq.cli import event_loop
-from sandboxq.telemetry import Event, JobsSettled, Telemetry
+from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 

@@ -15,7 +15,13 @@ import sys
 from typing import Any
 
 from sandboxq.cli import event_loop
-from sandboxq.telemetry import Event, HeartbeatSent, JobsStalled, LocksLost, Telemetry
+from sandboxq.observe.telemetry import (
+    Event,
+    HeartbeatSent,
+    JobsStalled,
+    LocksLost,
+    Telemetry,
+)
 from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 

@@ -14,9 +14,9 @@ from benchmarks.dispatch import Caller
 from benchmarks.question import Case, Column, Found, Medians, Question, Target, answer, options_from
 from benchmarks.tasks import count
 from sandboxq.cli import event_loop
+from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.kinds import Kind, this_interpreter
 from sandboxq.pool.pool import Pool
-from sandboxq.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

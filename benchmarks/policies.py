@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import report
 from benchmarks.question import Case, Column, Found, Medians, Question, Target, answer, options_from
 from sandboxq.child.frames import encode_call
+from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.policy import NAMES
 from sandboxq.sandbox.probe import usable_cores
-from sandboxq.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
 
 NAME = "policies"
 _MB = 1 << 20

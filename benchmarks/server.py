@@ -12,7 +12,7 @@ from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.launcher import binary_path
+from sandboxq.broker.embedded.launcher import binary_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import tree_cpu_seconds
 from sandboxq.cli import event_loop
+from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.queue.queue import Queue
-from sandboxq.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
 
 QUEUE = "benchmark"
 ADD_BATCH = 1000

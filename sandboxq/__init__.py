@@ -6,12 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sandboxq.backoff import Backoff
-    from sandboxq.broker.meta import Metrics, QueueMeta
-    from sandboxq.broker.relations import Deduplication, Parent
-    from sandboxq.broker.schedulers import Scheduler
+    from sandboxq.broker.commands.add import Deduplication, Parent
+    from sandboxq.broker.commands.schedulers import Scheduler
+    from sandboxq.broker.commands.settings import Metrics, QueueMeta
     from sandboxq.config import RateLimit
-    from sandboxq.dependencies import Dependencies
     from sandboxq.errors import (
         AddInterrupted,
         BinaryMissing,
@@ -65,30 +63,31 @@ if TYPE_CHECKING:
         WaitingChildrenError,
         WaitingError,
     )
-    from sandboxq.executor import SandboxExecutor
-    from sandboxq.job import (
+    from sandboxq.executor.executor import SandboxExecutor
+    from sandboxq.model.backoff import Backoff
+    from sandboxq.model.dependencies import Dependencies
+    from sandboxq.model.job import (
         Job,
         JobOptions,
         JobState,
         Keep,
     )
-    from sandboxq.metering import Metering
-    from sandboxq.queue.child_list import ChildList
+    from sandboxq.observe.metering import Metering
+    from sandboxq.observe.tracing import Tracing
+    from sandboxq.queue.dependencies import ChildList
     from sandboxq.queue.events import QueueEvent, QueueEvents
     from sandboxq.queue.flow import Flow, FlowProducer
     from sandboxq.queue.flow_plan import FlowNode
     from sandboxq.queue.job import QueuedJob
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.queue import Queue
-    from sandboxq.queue.repeat import Repeat
-    from sandboxq.queue.schedulers import TemplateOptions
+    from sandboxq.queue.schedulers import Repeat, TemplateOptions
     from sandboxq.queue.sync import SyncQueue
     from sandboxq.queue.sync_events import SyncQueueEvents
     from sandboxq.queue.sync_flow import SyncFlowProducer
     from sandboxq.queue.sync_job import SyncJob
     from sandboxq.sandbox.policy import Policy
-    from sandboxq.tracing import Tracing
-    from sandboxq.worker.job_by_hand import HeldJob
+    from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -96,23 +95,23 @@ __version__ = "0.1.0"
 # Loaded on first use: a child that imports one error must not pay for asyncio and Redis.
 _HOMES = {
     "AddOptions": "sandboxq.queue.options",
-    "Backoff": "sandboxq.backoff",
+    "Backoff": "sandboxq.model.backoff",
     "BinaryMissing": "sandboxq.errors",
     "BrokerUnavailable": "sandboxq.errors",
     "AddInterrupted": "sandboxq.errors",
     "BulkAddFailed": "sandboxq.errors",
     "CancelNotHeard": "sandboxq.errors",
     "ChildError": "sandboxq.errors",
-    "ChildList": "sandboxq.queue.child_list",
+    "ChildList": "sandboxq.queue.dependencies",
     "ChildStartFailed": "sandboxq.errors",
-    "Deduplication": "sandboxq.broker.relations",
+    "Deduplication": "sandboxq.broker.commands.add",
     "DelayedError": "sandboxq.errors",
-    "Dependencies": "sandboxq.dependencies",
+    "Dependencies": "sandboxq.model.dependencies",
     "Flow": "sandboxq.queue.flow",
     "FlowNode": "sandboxq.queue.flow_plan",
     "FlowProducer": "sandboxq.queue.flow",
-    "HeldJob": "sandboxq.worker.job_by_hand",
-    "Job": "sandboxq.job",
+    "HeldJob": "sandboxq.worker.manual_job",
+    "Job": "sandboxq.model.job",
     "JobBelongsToScheduler": "sandboxq.errors",
     "JobCancelled": "sandboxq.errors",
     "JobCpuExceeded": "sandboxq.errors",
@@ -126,21 +125,21 @@ _HOMES = {
     "JobScratchExceeded": "sandboxq.errors",
     "JobNotFound": "sandboxq.errors",
     "JobNotInState": "sandboxq.errors",
-    "JobOptions": "sandboxq.job",
+    "JobOptions": "sandboxq.model.job",
     "JobPendingChildren": "sandboxq.errors",
-    "JobState": "sandboxq.job",
+    "JobState": "sandboxq.model.job",
     "JobBlockedLoop": "sandboxq.errors",
     "JobTimeout": "sandboxq.errors",
-    "Keep": "sandboxq.job",
+    "Keep": "sandboxq.model.job",
     "LockLost": "sandboxq.errors",
     "LockMismatch": "sandboxq.errors",
     "LockMissing": "sandboxq.errors",
     "MechanismMissing": "sandboxq.errors",
-    "Metering": "sandboxq.metering",
-    "Metrics": "sandboxq.broker.meta",
+    "Metering": "sandboxq.observe.metering",
+    "Metrics": "sandboxq.broker.commands.settings",
     "OptionsUnreadable": "sandboxq.errors",
     "OutcomesLost": "sandboxq.errors",
-    "Parent": "sandboxq.broker.relations",
+    "Parent": "sandboxq.broker.commands.add",
     "ParentCannotBeReplaced": "sandboxq.errors",
     "ParentNotFound": "sandboxq.errors",
     "PayloadTooLarge": "sandboxq.errors",
@@ -151,20 +150,20 @@ _HOMES = {
     "QueueEvent": "sandboxq.queue.events",
     "QueueEvents": "sandboxq.queue.events",
     "QueueHasActiveJobs": "sandboxq.errors",
-    "QueueMeta": "sandboxq.broker.meta",
+    "QueueMeta": "sandboxq.broker.commands.settings",
     "QueueNotPaused": "sandboxq.errors",
     "QueuedJob": "sandboxq.queue.job",
     "RateLimit": "sandboxq.config",
     "RateLimitError": "sandboxq.errors",
     "RemoteError": "sandboxq.errors",
-    "Repeat": "sandboxq.queue.repeat",
+    "Repeat": "sandboxq.queue.schedulers",
     "ResultTimeout": "sandboxq.errors",
     "ResultTooLarge": "sandboxq.errors",
     "SandboxError": "sandboxq.errors",
-    "SandboxExecutor": "sandboxq.executor",
+    "SandboxExecutor": "sandboxq.executor.executor",
     "SandboxViolation": "sandboxq.errors",
     "SandboxqError": "sandboxq.errors",
-    "Scheduler": "sandboxq.broker.schedulers",
+    "Scheduler": "sandboxq.broker.commands.schedulers",
     "SchedulerSlotTaken": "sandboxq.errors",
     "SignatureRefused": "sandboxq.errors",
     "SyncFlowProducer": "sandboxq.queue.sync_flow",
@@ -173,7 +172,7 @@ _HOMES = {
     "SyncQueueEvents": "sandboxq.queue.sync_events",
     "TemplateOptions": "sandboxq.queue.schedulers",
     "TooLarge": "sandboxq.errors",
-    "Tracing": "sandboxq.tracing",
+    "Tracing": "sandboxq.observe.tracing",
     "UnrecoverableError": "sandboxq.errors",
     "UsageError": "sandboxq.errors",
     "WaitingChildrenError": "sandboxq.errors",

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from sandboxq.backoff import BUILT_IN, BackoffStrategy
-from sandboxq.binary import MOST_BYTES
-from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.errors import UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
-from sandboxq.limits import (
+from sandboxq.model.backoff import BUILT_IN, BackoffStrategy
+from sandboxq.model.budgets import DEFAULT_BUDGETS, Budgets
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.outcome import MAX_CRASHES
+from sandboxq.model.validation import (
     checked_client_part,
     checked_flag,
     checked_text,
@@ -26,14 +26,14 @@ from sandboxq.limits import (
     shown,
     waiting_seconds,
 )
-from sandboxq.outcome import MAX_CRASHES
-from sandboxq.tracing import Tracing
+from sandboxq.observe.tracing import Tracing
+from sandboxq.payload.binary import MOST_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.cron import RepeatStrategy
     from sandboxq.sandbox.policy import Policy
+    from sandboxq.schedule.cron import RepeatStrategy
 
 # The environment's names all start with this.
 ENV_PREFIX = "SANDBOXQ_"
@@ -114,7 +114,7 @@ class WorkerSettings:
     max_rss_per_child: int | None = None  # bytes
     max_child_age: float | None = None
     max_result: int = MOST_BYTES  # of a job's value, JSON and arrays together, in bytes
-    # What one job may say: see sandboxq.budgets.
+    # What one job may say: see sandboxq.model.budgets.
     max_reports: int = DEFAULT_BUDGETS.reports
     max_report_bytes: int = DEFAULT_BUDGETS.report_bytes
     max_lines: int = DEFAULT_BUDGETS.lines
@@ -122,7 +122,7 @@ class WorkerSettings:
     max_failure_text: int = DEFAULT_BUDGETS.failure_text  # characters
     max_rate_limit: float = DEFAULT_BUDGETS.rate_limit
     tracing: Tracing | None = None
-    # Of functions alone (sandboxq.signing); None is $SANDBOXQ_SECRET. Never shown.
+    # Of functions alone (sandboxq.payload.signing); None is $SANDBOXQ_SECRET. Never shown.
     secret: str | bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

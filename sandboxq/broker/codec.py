@@ -9,10 +9,15 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.backoff import FIXED, Backoff
 from sandboxq.errors import LONGEST_SECONDS, OptionsUnreadable, UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
-from sandboxq.limits import (
+from sandboxq.model.backoff import FIXED, Backoff
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    Keep,
+)
+from sandboxq.model.validation import (
     LONGEST_WAIT,
     MAX_NESTING,
     MAX_PRIORITY,
@@ -22,7 +27,7 @@ from sandboxq.limits import (
     shown,
     whole_from_wire,
 )
-from sandboxq.scalars import plain_scalar
+from sandboxq.payload.scalars import plain_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.codec import json_value, options_from_wire
 from sandboxq.errors import OptionsUnreadable
-from sandboxq.job import Job, JobOptions, Usage, usage_from_measure
-from sandboxq.limits import whole_from_wire
+from sandboxq.model.job import (
+    Job,
+    JobOptions,
+    Usage,
+    usage_from_measure,
+)
+from sandboxq.model.validation import whole_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 
 from sandboxq.errors import UsageError
-from sandboxq.limits import checked_client_part, checked_label, shown
+from sandboxq.model.validation import checked_client_part, checked_label, shown
 
 DEFAULT_PREFIX = "bull"
 
@@ -86,7 +86,10 @@ class QueueKeys:
         return f"{self.prefix}::sandboxq:usage:{self.queue}"
 
     def mark_key(self, unique: str) -> str:
-        """Return the key of one writer's marks (marks.py), outside the queue's keys."""
+        """Return the key of one writer's marks (broker/commands/batches.py).
+
+        Outside the queue's keys.
+        """
         return f"{self.prefix}::sandboxq:mark:{self.queue}:{unique}"
 
     def reply_key(self, unique: str) -> str:

@@ -14,7 +14,7 @@ from sandboxq.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# The question to the worker, beside those of sandboxq.dependencies.
+# The question to the worker, beside those of sandboxq.model.dependencies.
 ADD = 7
 # One call must not keep Redis, or the worker's event loop, from others for long.
 MOST_JOBS = 1000

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import async_stacks, job_loop, remains
+from sandboxq.child import async_stacks, job_loop, leftover_kinds
 from sandboxq.child.async_questions import AsyncQuestions
-from sandboxq.child.class_names import class_name
+from sandboxq.child.failure import class_name
 from sandboxq.child.frames import (
     CALL,
     CALLS,
@@ -27,7 +27,6 @@ from sandboxq.child.frames import (
     decode_calls,
     encode_left,
 )
-from sandboxq.child.held import Granted, HeldInTurn
 from sandboxq.child.job import Job
 from sandboxq.child.leftovers import LOOK_SECONDS
 from sandboxq.child.loader import is_coroutine_function
@@ -38,6 +37,7 @@ from sandboxq.child.loop import (
     tell_failure,
     tell_value,
 )
+from sandboxq.child.packets import Granted, HeldInTurn
 from sandboxq.child.steps import (
     OF_DESK,
     OF_SETUP,
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sandboxq.child import output
+    from sandboxq.child.activity_page import ActivityPage
     from sandboxq.child.leftovers import Leftovers
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
     from sandboxq.child.loop import Settings
-    from sandboxq.child.mark import Mark
 
 # So long may code that is to end go on: it may have a connection to close.
 _END_SECONDS = 2.0
@@ -278,7 +278,7 @@ class _Desk:
             stray.add_done_callback(self._strays.pop)
             cancel_as(seq, stray, "its job has ended")
         if self._loop.forget(seq):
-            self._link.answer(LEFT, 0, encode_left(1), detail=remains.SETTINGS)
+            self._link.answer(LEFT, 0, encode_left(1), detail=leftover_kinds.SETTINGS)
         # Cancelled before its first step, it has said nothing, and taken no token.
         if task.cancelled() and (granted is None or granted.may_begin(seq)):
             error = self._failed.pop(seq, asyncio.CancelledError())
@@ -307,7 +307,7 @@ class _Desk:
             return
         late = sum(until < self._loop.time() for until in self._strays.values())
         if late:
-            leftovers.leave_for(remains.TASKS, late)
+            leftovers.leave_for(leftover_kinds.TASKS, late)
         elif self._look_timer is None:
             self._look_timer = self._loop.call_later(_END_SECONDS, self._look)
 
@@ -349,7 +349,7 @@ class _Desk:
         )
 
 
-def _echo_soon(loop: asyncio.AbstractEventLoop, mark: Mark, number: int) -> None:
+def _echo_soon(loop: asyncio.AbstractEventLoop, mark: ActivityPage, number: int) -> None:
     """Answer in a turn of the loop: the question was perhaps read by a job that blocks it."""
     loop.call_soon_threadsafe(mark.echo, number)
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandboxq.child.frames import REQUEST, STACKS_WANTED, encode_request, response_number
-from sandboxq.child.questions import refuse_fork, replies_from
+from sandboxq.child.requests import refuse_fork, replies_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,16 +1,21 @@
-"""What a processor raised, as text. Nothing that an exception does can end the child here."""
+"""What a processor raised, as text. Nothing that an exception does can end the child here.
+
+The names of an exception's classes, whatever their metaclass makes of names.
+
+What a policy has to do with an error of a job, said to whoever reads it.
+"""
 
 from __future__ import annotations
 
+import errno
+import resource
 import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.budgets import DEFAULT_BUDGETS
-from sandboxq.child.class_names import class_name, class_names
 from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
-from sandboxq.child.violation import violation_from
 from sandboxq.errors import ResultTooLarge, SandboxViolation
+from sandboxq.model.budgets import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,6 +25,10 @@ _REASON_SHARE = 4
 
 _OUR_FOLDER = str(PurePath(__file__).parent)
 _IMPORT_FRAMES = "<frozen importlib"
+
+_mro_of = type.__dict__["__mro__"].__get__
+_name_of = type.__dict__["__name__"].__get__
+_MB = 1 << 20
 
 
 class Failure(NamedTuple):
@@ -117,3 +126,52 @@ def _out_of_memory(error: MemoryError, memory: int | None) -> Failure:
     except MemoryError:
         stack = "MemoryError"
     return Failure(reason, stack, "JobMemoryExceeded", OUT_OF_MEMORY)
+
+
+def class_name(error: BaseException) -> str:
+    """Return the name of its class."""
+    return str(_name_of(type(error)))
+
+
+def class_names(error: BaseException) -> list[str]:
+    """Return the names of its class and of those that it inherits from, nearest first."""
+    return [str(_name_of(kind)) for kind in _mro_of(type(error))]
+
+
+class Violation(NamedTuple):
+    """A sentence for the reader; ``is_certain`` when nothing but the policy can be the cause."""
+
+    text: str
+    is_certain: bool = False
+
+
+def violation_from(error: BaseException, policy: str) -> Violation | None:
+    """Return what the policy has to do with an error; None when it has nothing."""
+    if not isinstance(error, OSError) or policy == "none":
+        return None
+    if error.errno == errno.EFBIG:
+        limit = _limit(resource.RLIMIT_FSIZE)
+        text = f"policy {policy!r} grants files of {limit // _MB} MB (file_size={limit})"
+        return Violation(text, is_certain=True)
+    if error.errno == errno.EMFILE:
+        limit = _limit(resource.RLIMIT_NOFILE)
+        text = f"policy {policy!r} grants {limit} open files, and all are open (files={limit})"
+        return Violation(text, is_certain=True)
+    return _forbidden(error) if policy == "strict" else None
+
+
+def _forbidden(error: OSError) -> Violation | None:
+    """Say which grant may be missing; file modes refuse with the same numbers."""
+    if error.errno == errno.EAGAIN:
+        return Violation("policy 'strict' starts no processes unless it has subprocess=True")
+    if error.errno == errno.ENOSYS:
+        return Violation("policy 'strict' leaves out what can be seen or felt outside of the child")
+    if not isinstance(error, PermissionError):
+        return None
+    if error.filename is not None:
+        return Violation("policy 'strict' opens only what read=[…] and write=[…] grant")
+    return Violation("policy 'strict' forbids network and processes unless it grants them")
+
+
+def _limit(kind: int) -> int:
+    return resource.getrlimit(kind)[0]

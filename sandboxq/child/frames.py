@@ -50,11 +50,12 @@ LINE = 22
 START_FAILED = 23
 PONG = 24
 MOVE = 25  # the job ends neither well nor badly: detail says where it goes
-REQUEST = 26  # detail is a question of sandboxq.dependencies
+REQUEST = 26  # detail is a question of sandboxq.model.dependencies
 STACKS = 27  # where a running job is; the last one, for the call 0, says that there are no more
 RETURNED = 28  # of a CALLS: as many as detail says, from this number on, that were not begun
 ANSWERS = 29  # several DONE without flags, each with a header of its own: detail is its length
-LEFT = 30  # a job has left what detail says (remains.py): it is cleared, or the child leaves
+# a job has left what detail says (child/leftover_kinds.py): it is cleared, or the child leaves
+LEFT = 30
 
 # ── flags ──
 MORE = 1  # the message goes on in the next packet

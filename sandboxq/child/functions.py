@@ -8,8 +8,8 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.errors import UsageError
-from sandboxq.signing import MEMBER, PROCESSOR, payload_in
-from sandboxq.tagged import tagged_from_exception, tagged_from_value
+from sandboxq.payload.signing import MEMBER, PROCESSOR, payload_in
+from sandboxq.payload.tagged import tagged_from_exception, tagged_from_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,16 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sandboxq import dependencies as words
-from sandboxq.binary import (
-    WHOLE,
-    bytes_at,
-    node_buffer,
-    place_named,
-    places_in,
-    put_back_views,
-    value_at,
-)
 from sandboxq.child.adding import ADD, JobQueue, add_nodes
 from sandboxq.child.frames import (
     DATA,
@@ -26,13 +16,23 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.values import json_from_value, value_from_json
 from sandboxq.errors import UsageError
+from sandboxq.model import dependencies as words
+from sandboxq.payload.binary import (
+    WHOLE,
+    bytes_at,
+    node_buffer,
+    place_named,
+    places_in,
+    put_back_views,
+    value_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sandboxq.binary import Place
     from sandboxq.child.frames import BlobPlace
     from sandboxq.child.link import Link
+    from sandboxq.payload.binary import Place
 
 _UNREAD: Any = object()
 
@@ -324,7 +324,7 @@ class Job:
         return self._ask(words.FAILED, words.keys_from)
 
     def dependencies_count(self) -> Any:
-        """Return how many children of each kind there are: see sandboxq.dependencies."""
+        """Return how many children of each kind there are: see sandboxq.model.dependencies."""
         return self._questions.ask(self._seq, words.COUNTS, b"", words.counts_from)
 
     def dependencies(self, *, count: int | None = None, cursor: str = words.FIRST_PAGE) -> Any:

@@ -16,8 +16,8 @@ from concurrent.futures.thread import _worker  # told by what it runs
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child.class_names import class_name
-from sandboxq.child.mark import RUNNING
+from sandboxq.child.activity_page import RUNNING
+from sandboxq.child.failure import class_name
 from sandboxq.child.output import running_call
 from sandboxq.child.own_settings import OwnSettings
 from sandboxq.child.steps import LoopIsShared, is_unwinding

@@ -22,7 +22,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import remains
+from sandboxq.child import leftover_kinds
 from sandboxq.child.frames import LEFT, encode_left
 from sandboxq.child.process_state import CannotRestore, kernel_now, limits_now, states_now
 from sandboxq.child.strays import Processes, Threads
@@ -175,7 +175,7 @@ class Leftovers:
             self.must_leave = True
         except Exception:  # noqa: BLE001 - a job has closed or patched what this looks with
             self.must_leave = True
-            self._tell(seq, remains.SETTINGS, 1)
+            self._tell(seq, leftover_kinds.SETTINGS, 1)
         if self.must_leave:
             self.due = 0  # after this job
         self.unheard.update(_EVENTS)  # what the look itself has opened included
@@ -192,7 +192,7 @@ class Leftovers:
         self._end_processes(seq)
         self._restore(seq)
         if self._threads.are_there() and (count := self._threads.settle()):
-            self._tell(seq, remains.THREADS, count, leaves=True)
+            self._tell(seq, leftover_kinds.THREADS, count, leaves=True)
         self._look_at_files(seq)
 
     def _end_processes(self, seq: int) -> None:
@@ -201,14 +201,14 @@ class Leftovers:
         try:
             count = self._processes.end()
         except TimeoutError:
-            self._tell(seq, remains.PROCESSES, 1, leaves=True)
+            self._tell(seq, leftover_kinds.PROCESSES, 1, leaves=True)
             return
         if count:
-            self._tell(seq, remains.PROCESSES, count)
+            self._tell(seq, leftover_kinds.PROCESSES, count)
 
     def _restore(self, seq: int) -> None:
         if _AUDIT_HOOK not in self.unheard:  # nobody can take it back
-            self._tell(seq, remains.SETTINGS, 1, leaves=True)
+            self._tell(seq, leftover_kinds.SETTINGS, 1, leaves=True)
         states = self._states
         if not self.unheard.keys() >= _LIMITS:
             states = [*states, self._limits]
@@ -230,24 +230,24 @@ class Leftovers:
         try:
             count = self._scratch.empty()
         except TimeoutError:
-            self._tell(seq, remains.SCRATCH, 1, leaves=True)
+            self._tell(seq, leftover_kinds.SCRATCH, 1, leaves=True)
             return
         if count:
-            self._tell(seq, remains.SCRATCH, count)
+            self._tell(seq, leftover_kinds.SCRATCH, count)
 
     def _check_descriptors(self, seq: int) -> None:
         if count := self._descriptors.too_many():
-            self._tell(seq, remains.DESCRIPTORS, count, leaves=True)
+            self._tell(seq, leftover_kinds.DESCRIPTORS, count, leaves=True)
 
     def _weigh(self, seq: int) -> None:
         left = self._held.grown()
         if left:
-            self._tell(seq, remains.MEMORY, left, leaves=self._held.is_leaking)
+            self._tell(seq, leftover_kinds.MEMORY, left, leaves=self._held.is_leaking)
 
     def _tell(self, seq: int, kind: int, count: int, *, leaves: bool = False) -> None:
-        detail = kind | remains.LEAVES if leaves else kind
+        detail = kind | leftover_kinds.LEAVES if leaves else kind
         if self.must_leave:
-            detail |= remains.LEAVES
+            detail |= leftover_kinds.LEAVES
         self._link.answer(LEFT, seq, encode_left(count), detail=detail)
         if leaves:
             raise _CannotClear

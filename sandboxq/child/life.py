@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.budgets import Budgets
 from sandboxq.child import interrupts, output
 from sandboxq.child.loop import serve
+from sandboxq.model.budgets import Budgets
 
 if TYPE_CHECKING:
     from sandboxq.child.link import Link

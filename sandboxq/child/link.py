@@ -10,7 +10,6 @@ import threading
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child.frames import (
     CHUNK_SIZE,
     HEADER,
@@ -21,19 +20,19 @@ from sandboxq.child.frames import (
     REPLY,
     Usage,
 )
-from sandboxq.child.questions import Questions
-from sandboxq.child.reports import Reports
+from sandboxq.child.requests import Questions, Reports
 from sandboxq.child.usage import Meter, ThreadMeter
+from sandboxq.model.budgets import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandboxq.child.activity_page import ActivityPage
     from sandboxq.child.arena import ChildArena
     from sandboxq.child.async_questions import AsyncQuestions
     from sandboxq.child.cancels import Cancels
-    from sandboxq.child.held import Held
     from sandboxq.child.leftovers import Leftovers
-    from sandboxq.child.mark import Mark
+    from sandboxq.child.packets import Held
     from sandboxq.child.usage import TurnMeter
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
@@ -112,7 +111,7 @@ class Link(Inbox):
     def __init__(
         self,
         sock: socket.socket,
-        mark: Mark,
+        mark: ActivityPage,
         cancels: Cancels,
         answers: socket.socket,
         arena: ChildArena | None = None,

@@ -10,7 +10,7 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.child import chance
+from sandboxq.child import random_state
 from sandboxq.child.failure import stack_of
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def load_alone(spec: str) -> Processor:
         LoadFailed: as ``load_processor``.
     """
     processor = load_processor(spec)
-    chance.note_generators()
-    chance.reseed()
+    random_state.note_generators()
+    random_state.reseed()
     return processor
 
 

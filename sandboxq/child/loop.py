@@ -8,8 +8,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.binary import blob_size, pieces_of, table_text
-from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child import interrupts, output
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import (
@@ -36,19 +34,21 @@ from sandboxq.child.frames import (
     encode_failure,
     encode_move,
 )
-from sandboxq.child.held import Held, run_calls
 from sandboxq.child.job import Job
 from sandboxq.child.leftovers import HEARD_NOTHING, Leaving, Leftovers
 from sandboxq.child.move import move_from
+from sandboxq.child.packets import Held, run_calls
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
+from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.payload.binary import blob_size, pieces_of, table_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sandboxq.binary import Part
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
+    from sandboxq.payload.binary import Part
 
 
 class Settings(NamedTuple):

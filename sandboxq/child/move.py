@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.child.class_names import class_names
+from sandboxq.child.failure import class_names
 from sandboxq.child.frames import (
     LONGEST_MS,
     TO_DELAYED,
@@ -15,7 +15,7 @@ from sandboxq.child.frames import (
 from sandboxq.errors import DelayedError, RateLimitError, UsageError
 
 if TYPE_CHECKING:
-    from sandboxq.budgets import Budgets
+    from sandboxq.model.budgets import Budgets
 
 # By the names of classes: a processor may define its own, so that it needs no sandboxq.
 _TARGETS = {

@@ -21,8 +21,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.child.frames import LINE, LOGGING, MARK, STDERR, STDOUT, STREAMS, TEXT
+from sandboxq.model.budgets import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from contextvars import Token

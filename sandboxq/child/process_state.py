@@ -24,8 +24,8 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import patches, remains
-from sandboxq.child.chance import loaded
+from sandboxq.child import leftover_kinds, patches
+from sandboxq.child.random_state import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,48 +94,52 @@ def states_now() -> list[State]:
     _fill_standard()
     names = patches.Names()
     states = [
-        SharedState(remains.SETTINGS, names.read, names.restore),  # what is below uses them
-        State(remains.HANDLERS, _handlers, _restore_handlers),
-        State(remains.HANDLERS, _blocked, _restore_blocked),
-        State(remains.TIMERS, _timers, _stop_timers),
-        State(remains.TIMERS, faulthandler.cancel_dump_traceback_later, _cannot),
-        State(remains.DIRECTORY, _directory, os.chdir),
-        State(remains.ENVIRONMENT, _environment, _restore_environment),
-        State(remains.SETTINGS, _zone, _restore_zone),  # by the variable that is put back before it
-        State(remains.STREAMS, _streams, _cannot),
-        State(remains.STREAMS, _waiting, _restore_waiting),
-        State(remains.LIMITS, _priority, _restore_priority),
-        State(remains.SETTINGS, _builtins, _restore_builtins),
-        State(remains.SETTINGS, _ids, _cannot),
-        State(remains.SETTINGS, _interpreter, _restore_interpreter),
-        State(remains.SETTINGS, lambda: list(sys.path), _restore_path),
-        State(remains.SETTINGS, _locale, _restore_locale),
-        State(remains.HANDLERS, patches.wakeup_fd, signal.set_wakeup_fd),
-        SharedState(remains.SETTINGS, patches.hooks, patches.restore_hooks),
+        SharedState(leftover_kinds.SETTINGS, names.read, names.restore),  # what is below uses them
+        State(leftover_kinds.HANDLERS, _handlers, _restore_handlers),
+        State(leftover_kinds.HANDLERS, _blocked, _restore_blocked),
+        State(leftover_kinds.TIMERS, _timers, _stop_timers),
+        State(leftover_kinds.TIMERS, faulthandler.cancel_dump_traceback_later, _cannot),
+        State(leftover_kinds.DIRECTORY, _directory, os.chdir),
+        State(leftover_kinds.ENVIRONMENT, _environment, _restore_environment),
+        State(
+            leftover_kinds.SETTINGS, _zone, _restore_zone
+        ),  # by the variable that is put back before it
+        State(leftover_kinds.STREAMS, _streams, _cannot),
+        State(leftover_kinds.STREAMS, _waiting, _restore_waiting),
+        State(leftover_kinds.LIMITS, _priority, _restore_priority),
+        State(leftover_kinds.SETTINGS, _builtins, _restore_builtins),
+        State(leftover_kinds.SETTINGS, _ids, _cannot),
+        State(leftover_kinds.SETTINGS, _interpreter, _restore_interpreter),
+        State(leftover_kinds.SETTINGS, lambda: list(sys.path), _restore_path),
+        State(leftover_kinds.SETTINGS, _locale, _restore_locale),
+        State(leftover_kinds.HANDLERS, patches.wakeup_fd, signal.set_wakeup_fd),
+        SharedState(leftover_kinds.SETTINGS, patches.hooks, patches.restore_hooks),
         _umask(),
     ]
     asyncio = loaded("asyncio", "_get_running_loop")
     if asyncio and (loop := asyncio._get_running_loop()) is not None:  # noqa: SLF001 - it raises nothing
-        states.append(State(remains.SETTINGS, lambda: _of_loop(loop), partial(_restore_loop, loop)))
+        states.append(
+            State(leftover_kinds.SETTINGS, lambda: _of_loop(loop), partial(_restore_loop, loop))
+        )
     if logging := loaded("logging", "disable"):
-        states.append(State(remains.SETTINGS, _silence, logging.disable))
+        states.append(State(leftover_kinds.SETTINGS, _silence, logging.disable))
     if loaded("warnings", "filters"):
-        states.append(State(remains.SETTINGS, _fatal_warnings, _restore_warnings))
+        states.append(State(leftover_kinds.SETTINGS, _fatal_warnings, _restore_warnings))
     if loaded("decimal", "getcontext"):
-        states.append(State(remains.SETTINGS, _decimal, _restore_decimal))
+        states.append(State(leftover_kinds.SETTINGS, _decimal, _restore_decimal))
     if numpy := loaded("numpy", "geterr"):
-        states.append(State(remains.SETTINGS, numpy.geterr, lambda was: numpy.seterr(**was)))
+        states.append(State(leftover_kinds.SETTINGS, numpy.geterr, lambda was: numpy.seterr(**was)))
     return states
 
 
 def kernel_now() -> State:
     """Return what C code may have set past Python: dearer to read, and not put back."""
-    return State(remains.HANDLERS, patches.KernelView().read, _cannot)
+    return State(leftover_kinds.HANDLERS, patches.KernelView().read, _cannot)
 
 
 def limits_now() -> State:
     """Return the limits of resources, which are dearer to read, and raise an audit event."""
-    return State(remains.LIMITS, _limits, _restore_limits)
+    return State(leftover_kinds.LIMITS, _limits, _restore_limits)
 
 
 def _cannot(was: Any) -> None:
@@ -188,7 +192,7 @@ def _umask() -> State:
     """Return the umask, which is only read by setting it."""
     was = os.umask(0o022)
     os.umask(was)
-    return State(remains.UMASK, lambda: os.umask(was), os.umask)
+    return State(leftover_kinds.UMASK, lambda: os.umask(was), os.umask)
 
 
 def _fill_standard() -> None:

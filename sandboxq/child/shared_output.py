@@ -71,14 +71,14 @@ class RoutedLog(LogLines):
     def __init__(self, router: Any, former: logging.Handler | None) -> None:
         """Pass on to ``former`` what no job logs."""
         super().__init__(router)
-        self._former = former
+        self._abandoned = former
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record to where it belongs."""
         if _mine.get() is not None:
             super().emit(record)
-        elif self._former is not None and record.levelno >= self._former.level:
-            self._former.handle(record)
+        elif self._abandoned is not None and record.levelno >= self._abandoned.level:
+            self._abandoned.handle(record)
 
 
 class _Installed:

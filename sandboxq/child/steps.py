@@ -10,8 +10,8 @@ import asyncio
 import types
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child.class_names import class_name
-from sandboxq.child.mark import RUNNING
+from sandboxq.child.activity_page import RUNNING
+from sandboxq.child.failure import class_name
 from sandboxq.child.output import enter_call, leave_call, running_call
 
 if TYPE_CHECKING:

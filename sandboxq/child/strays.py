@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.sandbox import family
+from sandboxq.sandbox import descendants
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,13 +34,13 @@ class Processes:
 
     def __init__(self) -> None:
         """Keep what setup() has started."""
-        self._kept = set(family.children_of(os.getpid()))
+        self._kept = set(descendants.children_of(os.getpid()))
 
     def are_there(self) -> bool:
         """Tell whether a job has started anything that was not waited for."""
         if self._kept:
-            return not self._kept.issuperset(family.children_of(os.getpid()))
-        return family.has_children()
+            return not self._kept.issuperset(descendants.children_of(os.getpid()))
+        return descendants.has_children()
 
     def end(self) -> int:
         """End all of them, and what they have started; return how many still ran.
@@ -60,18 +60,18 @@ class Processes:
         return len(ended)
 
     def _strays(self) -> list[int]:
-        return [pid for pid in family.children_of(os.getpid()) if pid not in self._kept]
+        return [pid for pid in descendants.children_of(os.getpid()) if pid not in self._kept]
 
     def _kill_round(self, but: set[int]) -> set[int]:
         """Kill what lives, and return it; helpers of the standard library go last."""
         strays = [pid for pid in self._strays() if pid not in but]
-        tree = family.living([pid for stray in strays for pid in (stray, *_below(stray))])
-        family.kill_all(tree)
+        tree = descendants.living([pid for stray in strays for pid in (stray, *_below(stray))])
+        descendants.kill_all(tree)
         return set(tree)
 
 
 def _below(pid: int) -> list[int]:
-    return family.descendants_of(pid)
+    return descendants.descendants_of(pid)
 
 
 def _reap(pids: list[int]) -> None:

@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.errors import ResultTooLarge, TooLarge, UsageError
-from sandboxq.scalars import is_scalar, plain_scalar, with_plain_keys
+from sandboxq.payload.scalars import is_scalar, plain_scalar, with_plain_keys
 
 if TYPE_CHECKING:
-    from sandboxq.binary import Part
+    from sandboxq.payload.binary import Part
 
 # Kept from the start: user code that puts another parser into the json module means its own data.
 _decode = json.JSONDecoder().decode
@@ -83,7 +83,7 @@ def without_parts(value: object) -> tuple[bytes, list[Part]]:
         NotJson: what is left has something else that is not JSON.
         ResultTooLarge: no worker could store that much.
     """
-    from sandboxq.binary import take_out  # noqa: PLC0415 - most values have none
+    from sandboxq.payload.binary import take_out  # noqa: PLC0415 - most values have none
 
     what = "the return value"
     try:

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from sandboxq.backoff import Backoff
 from sandboxq.cli import event_loop
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
-from sandboxq.limits import shown, waiting_seconds
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.validation import shown, waiting_seconds
 from sandboxq.queue.queue import Queue
 
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})"

@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sandboxq.cli import event_loop
-from sandboxq.cli.exits import end_with_exit_code
+from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.output import STDOUT, Output
 from sandboxq.cli.photographs import SIZE, photographs
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.errors import SandboxqError
-from sandboxq.printable import printable
+from sandboxq.observe.telemetry import (
+    AttemptFailed,
+    Event,
+    JobsClaimed,
+    JobsSettled,
+    Telemetry,
+)
+from sandboxq.payload.printable import printable
 from sandboxq.queue.queue import Queue
 from sandboxq.sandbox.probe import usable_cores
-from sandboxq.telemetry import AttemptFailed, Event, JobsClaimed, JobsSettled, Telemetry
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -175,7 +181,7 @@ class _Demo:
             self._progress(worker),
         ):  # fmt: skip
             await worker.run(burst=True)
-        run.longest_gap = worker.tally.longest_gap
+        run.longest_gap = worker.counters.longest_gap
         if run.failures:
             message = f"{len(run.failures)} of {len(jobs)} jobs failed: {run.failures[0]}"
             raise SandboxqError(message)
@@ -197,7 +203,9 @@ class _Demo:
         while True:
             await asyncio.sleep(PLAIN_PROGRESS_SECONDS)
             busy = f"{worker.pool.busy}/{worker.pool.size} children busy"
-            self._say(f"  {worker.tally.completed} done, {worker.tally.failed} failed, {busy}")
+            self._say(
+                f"  {worker.counters.completed} done, {worker.counters.failed} failed, {busy}"
+            )
 
     def _tell(self, runs: list[_Run], photos: int) -> None:
         last = runs[-1]

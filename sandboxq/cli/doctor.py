@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from sandboxq import __version__
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, url_option
 from sandboxq.errors import SandboxqError
 from sandboxq.sandbox.environment import text_of_withheld, withheld_by_chance
-from sandboxq.sandbox.mechanisms import mechanisms, missing_for
 from sandboxq.sandbox.policy import NAMES, Policy
+from sandboxq.sandbox.support import mechanisms, missing_for
 
 _URL_VARIABLES = ("SANDBOXQ_URL", "REDIS_URL")
 
@@ -56,8 +56,8 @@ def _redis(url: str | None) -> dict[str, Any]:
 
 
 async def _asked(url: str) -> dict[str, Any]:
-    from sandboxq.broker.connection import Broker  # noqa: PLC0415 - `doctor` answers without a client
-    from sandboxq.broker.server_time import clock_warning  # noqa: PLC0415 - as below
+    from sandboxq.broker.connect.broker import Broker  # noqa: PLC0415 - `doctor` answers without a client
+    from sandboxq.broker.connect.server_time import clock_warning  # noqa: PLC0415 - as below
 
     broker = await Broker.connect(url)
     try:

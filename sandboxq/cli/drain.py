@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.on_queue import ask, check_exists, counting, jobs_text, run_on_queue, yes_option
 from sandboxq.cli.options import json_option, prefix_option, url_option
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxq.broker.census import queue_names
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.control import ask_for_stacks
+from sandboxq.broker.commands.control import ask_for_stacks
+from sandboxq.broker.commands.discovery import queue_names
+from sandboxq.broker.commands.jobs import state_of
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.state import state_of
 from sandboxq.cli import event_loop
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,15 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from sandboxq.broker.codec import options_members
-from sandboxq.broker.jobs import STATES
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.broker.commands.jobs import STATES
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.on_queue import check_exists, jobs_text, run_on_queue
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
-from sandboxq.printable import printable
+from sandboxq.payload.printable import printable
 
 if TYPE_CHECKING:
-    from sandboxq.job import Job
+    from sandboxq.model.job import Job
     from sandboxq.queue.queue import Queue
 
 # What a list shows of the data; --json and --id show all of it.

@@ -10,8 +10,7 @@ import logging
 import time
 from typing import Any
 
-from sandboxq.printable import printable, printable_json
-from sandboxq.telemetry import (
+from sandboxq.observe.telemetry import (
     AttemptFailed,
     BrokerBack,
     BrokerLost,
@@ -25,6 +24,7 @@ from sandboxq.telemetry import (
     LoopBlocked,
     OutcomesDropped,
 )
+from sandboxq.payload.printable import printable, printable_json
 
 # Text as a string of JSON, in C.
 _quoted = json.encoder.encode_basestring

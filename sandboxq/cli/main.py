@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from sandboxq.cli.exits import end_with_exit_code
-from sandboxq.cli.notes import show_notes
+from sandboxq.cli.messages import end_with_exit_code, show_notes
 from sandboxq.config import project_settings
 
 # name → (file, one line for --help). Files are imported on use, so that each command starts fast.

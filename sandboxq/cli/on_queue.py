@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from sandboxq.broker.meta import QueueMeta
+from sandboxq.broker.commands.settings import QueueMeta
 from sandboxq.cli import event_loop
 from sandboxq.errors import QueueError
-from sandboxq.printable import printable, printable_line
+from sandboxq.payload.printable import printable, printable_line
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:

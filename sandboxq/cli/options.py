@@ -11,8 +11,8 @@ import click
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.config import ENV_PREFIX, RateLimit, checked_keep
 from sandboxq.errors import UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
-from sandboxq.limits import MAX_SAFE_INTEGER, shown
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.validation import MAX_SAFE_INTEGER, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,8 @@ class KeepJobs(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-# $REDIS_URL and the embedded server follow where the connection is made (broker/endpoint.py).
+# $REDIS_URL and the embedded server follow where the connection is made
+# (broker/connect/endpoint.py).
 url_option = setting(
     "--url", help="Where Redis is. Default: $SANDBOXQ_URL, $REDIS_URL, the embedded server."
 )

@@ -23,15 +23,22 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.cli import logs
-from sandboxq.log_queue import MOST_FOR_JOBS, OVERHEAD, Gap, LogQueue, QueueingHandler, size_of
-from sandboxq.printable import printable_line
-from sandboxq.telemetry import JobLines
+from sandboxq.observe.log_queue import (
+    MOST_FOR_JOBS,
+    OVERHEAD,
+    Gap,
+    LogQueue,
+    QueueingHandler,
+    size_of,
+)
+from sandboxq.observe.telemetry import JobLines
+from sandboxq.payload.printable import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from sandboxq.telemetry import Event
+    from sandboxq.observe.telemetry import Event
 
 STDOUT, STDERR = 1, 2
 # A terminal or pipe takes so much at once.
@@ -224,7 +231,7 @@ class PrintedText(io.TextIOBase):
         """Pass whole lines on to ``output``, and on ``flush`` also what has no newline yet."""
         self._output = output
         self._fileno = fileno
-        self._former = sys.stdout if fileno == STDOUT else sys.stderr
+        self._abandoned = sys.stdout if fileno == STDOUT else sys.stderr
         self._partial = ""
         self._changing = threading.RLock()
 
@@ -241,7 +248,7 @@ class PrintedText(io.TextIOBase):
     @property
     def buffer(self) -> Any:
         """The stream of bytes, which does not go through the queue."""
-        return self._former.buffer
+        return self._abandoned.buffer
 
     def fileno(self) -> int:
         """Return the descriptor."""

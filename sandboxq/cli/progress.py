@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import QueueError
-from sandboxq.pool.circuit import CircuitState
+from sandboxq.pool.children.circuit import CircuitState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,16 +60,16 @@ class ProgressLine:
             self._waiting = sum(await self._worker.broker.pipeline(lists))
 
     def _line(self) -> str:
-        tally = self._worker.tally
-        done = tally.completed + tally.failed
+        counters = self._worker.counters
+        done = counters.completed + counters.failed
         pool = self._worker.pool
         parts = [
             f"{done} done",
             f"{self._rate(done):.3g}/s",
             f"{self._waiting} waiting",
-            f"{tally.failed} failed",
+            f"{counters.failed} failed",
             f"{pool.busy}/{pool.size} children busy",
-            f"longest heartbeat gap {tally.longest_gap:.2f} s",
+            f"longest heartbeat gap {counters.longest_gap:.2f} s",
         ]
         if pool.circuit.state is not CircuitState.CLOSED:
             parts.insert(0, f"circuit {pool.circuit.state.value}: see the log")

@@ -14,10 +14,9 @@ import click
 from click.core import ParameterSource
 
 from sandboxq import __version__
-from sandboxq.budgets import DEFAULT_BUDGETS
 from sandboxq.cli import event_loop, logs
-from sandboxq.cli.exits import end_with_exit_code
 from sandboxq.cli.init_process import stay_behind_as_init
+from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import (
     KeepJobs,
     Limiter,
@@ -31,12 +30,13 @@ from sandboxq.cli.options import (
 from sandboxq.cli.output import Output
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.sandbox_options import policy_options, take_policy
-from sandboxq.outcome import MAX_CRASHES
+from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.model.outcome import MAX_CRASHES
+from sandboxq.observe.telemetry import Telemetry
+from sandboxq.observe.tracing import Tracing
 from sandboxq.pool import kinds
-from sandboxq.pool.call import TIMEOUT_GRACE
+from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password, oversubscription
-from sandboxq.telemetry import Telemetry
-from sandboxq.tracing import Tracing
 from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
@@ -292,16 +292,16 @@ async def _run(worker: Worker, *, burst: bool, output: Output) -> None:
         return
     finally:
         await worker.close()
-    tally = worker.tally
+    counters = worker.counters
     _log.info(
         "%d completed, %d failed, %d retried, %d handed back; %.1f s of CPU, longest heartbeat gap "
         "%.2f s",
-        tally.completed,
-        tally.failed,
-        tally.retried,
-        tally.handed_back,
-        tally.usage.cpu_user + tally.usage.cpu_system,
-        tally.longest_gap,
+        counters.completed,
+        counters.failed,
+        counters.retried,
+        counters.handed_back,
+        counters.usage.cpu_user + counters.usage.cpu_system,
+        counters.longest_gap,
     )
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.control import ask_to_scale
+from sandboxq.broker.commands.control import ask_to_scale
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.cli import event_loop
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
 

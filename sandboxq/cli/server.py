@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sandboxq.cli.echo import echo, echo_json
+from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option
 from sandboxq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.broker.embedded import ServerStatus
+    from sandboxq.broker.embedded.server import ServerStatus
 
 _KIB = 1024
 
@@ -50,16 +50,16 @@ def _users(status: ServerStatus) -> str:
 def _of_this_directory(action: str) -> ServerStatus:
     try:
         # Late: Windows has no fcntl, and `--help` needs none of this.
-        from sandboxq.broker import embedded  # noqa: PLC0415
+        from sandboxq.broker.embedded import server  # noqa: PLC0415
     except ImportError as error:
         message = "the embedded server needs Linux or macOS"
         raise BrokerUnavailable(message) from error
     actions: dict[str, Callable[[Path], ServerStatus]] = {
-        "start": embedded.start_server,
-        "stop": embedded.stop_server,
-        "status": embedded.server_status,
+        "start": server.start_server,
+        "stop": server.stop_server,
+        "status": server.server_status,
     }
-    return actions[action](Path.cwd() / embedded.DIRECTORY)
+    return actions[action](Path.cwd() / server.DIRECTORY)
 
 
 @click.group()

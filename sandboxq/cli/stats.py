@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.cli import event_loop
-from sandboxq.cli.echo import echo, echo_error, echo_json
+from sandboxq.cli.messages import echo, echo_error, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import BrokerUnavailable, QueueError
-from sandboxq.printable import printable_line
+from sandboxq.payload.printable import printable_line
 from sandboxq.queue.queue import Queue, queue_names
 
 _MB = 1 << 20

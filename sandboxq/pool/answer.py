@@ -13,12 +13,19 @@ from sandboxq.child.frames import (
     decode_failure,
     decode_move,
 )
-from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Postponed, RateLimited
+from sandboxq.model.outcome import (
+    ChildrenAwaited,
+    Completed,
+    Failed,
+    HandedBack,
+    Postponed,
+    RateLimited,
+)
 from sandboxq.pool.breach import Breach
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Outcome
-    from sandboxq.pool.arena import Arena, ResultBlob
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.pool.transport.arena import Arena, ResultBlob
 
 
 @dataclass(slots=True)

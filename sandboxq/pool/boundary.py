@@ -36,12 +36,12 @@ from sandboxq.child.frames import (
     table_size,
 )
 from sandboxq.pool.breach import Breach, Flooded, NotJson
-from sandboxq.pool.json_text import COMMON, check_json
+from sandboxq.pool.transport.json_text import COMMON, check_json
 
 if TYPE_CHECKING:
-    from sandboxq.pool.channel import Spent
-    from sandboxq.pool.process import Child
-    from sandboxq.pool.terms import ChildOwner, Terms
+    from sandboxq.pool.children.child import Child
+    from sandboxq.pool.options import ChildOwner, PoolOptions
+    from sandboxq.pool.transport.channel import Spent
 
 # What threads of ended jobs may say, until the child's next answer.
 _MOST_STRAYS = 20_000
@@ -81,7 +81,7 @@ class Boundary:
         "_terms",
     )
 
-    def __init__(self, child: Child, owner: ChildOwner, terms: Terms) -> None:
+    def __init__(self, child: Child, owner: ChildOwner, terms: PoolOptions) -> None:
         """Check what ``child`` says, and pass it on to ``owner``."""
         self._child = child
         self._owner = owner
@@ -246,7 +246,7 @@ class Boundary:
         self._stacks -= not seq
 
 
-def _limits_of(terms: Terms) -> dict[int, int]:
+def _limits_of(terms: PoolOptions) -> dict[int, int]:
     """Return the most bytes of each kind of message."""
     budgets = terms.budgets
     failure = budgets.failure_text * 5 // 4 * _BYTES_A_CHARACTER + _FAILURE_REST

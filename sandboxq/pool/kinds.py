@@ -7,8 +7,8 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq import signing
 from sandboxq.errors import UsageError
+from sandboxq.payload import signing
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy

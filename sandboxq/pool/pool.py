@@ -17,36 +17,34 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sandboxq.binary import MOST_BYTES
-from sandboxq.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.errors import ChildError, ChildStartFailed, UsageError
-from sandboxq.outcome import Completed, Failed, HandedBack
-from sandboxq.pool.aftermath import Aftermath
+from sandboxq.model.budgets import DEFAULT_BUDGETS, Budgets
+from sandboxq.model.outcome import Completed, Failed, HandedBack
+from sandboxq.payload.binary import MOST_BYTES
+from sandboxq.pool.blame import Blame
 from sandboxq.pool.breach import error_from_breach
-from sandboxq.pool.call import Call, PoolListener
-from sandboxq.pool.calls import Calls
-from sandboxq.pool.circuit import Circuit
-from sandboxq.pool.crew import Crew
-from sandboxq.pool.deadlines import Deadlines
-from sandboxq.pool.death import failure_from_ending, failure_from_error
-from sandboxq.pool.depth import USUAL, Ahead
+from sandboxq.pool.calls import Call, Calls, PoolListener
+from sandboxq.pool.children.circuit import Circuit
+from sandboxq.pool.children.death import failure_from_ending, failure_from_error
+from sandboxq.pool.children.supervisor import Supervisor
+from sandboxq.pool.inbound import Inbound
 from sandboxq.pool.kinds import Kind
-from sandboxq.pool.packets import PacketWatch
-from sandboxq.pool.placement import Placement
-from sandboxq.pool.reception import Reception
-from sandboxq.pool.recycler import NO_RECYCLING, Recycler, Recycling
-from sandboxq.pool.terms import Terms
-from sandboxq.pool.watches import Watches
-from sandboxq.sandbox import mechanisms
+from sandboxq.pool.options import PoolOptions
+from sandboxq.pool.placement import USUAL, Ahead, Placement
+from sandboxq.pool.transport.packets import PacketWatch
+from sandboxq.pool.watch.deadlines import Deadlines
+from sandboxq.pool.watch.recycler import NO_RECYCLING, Recycler, Recycling
+from sandboxq.pool.watch.watches import Watches
+from sandboxq.sandbox import support
+from sandboxq.sandbox.mechanisms.prctl import hide_memory
 from sandboxq.sandbox.policy import Policy, policy_from
-from sandboxq.sandbox.prctl import hide_memory
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.breach import Breach
-    from sandboxq.pool.death import Death
-    from sandboxq.pool.process import Child
-    from sandboxq.telemetry import Telemetry
+    from sandboxq.pool.children.child import Child
+    from sandboxq.pool.children.death import Death
 
 __all__ = ["Call", "Pool", "PoolListener"]
 
@@ -88,8 +86,8 @@ class Pool:
             raise UsageError(message)
         self._ahead = ahead
         granted = policy_from(policy)
-        mechanisms.require(granted)
-        self._terms = Terms(
+        support.require(granted)
+        self._terms = PoolOptions(
             processor, queue_name, concurrency, granted, max_result, kind, budgets, withholds_redis
         )
         self._terms.check()
@@ -101,13 +99,13 @@ class Pool:
         self._recycling = replace(recycling, max_jobs=1) if self._terms.policy.fresh else recycling
         self.calls = Calls()
         self.is_ending = False
-        self._crew: Crew | None = None
+        self._supervisor: Supervisor | None = None
         self._loop: asyncio.AbstractEventLoop
         self._watches: Watches
-        self._reception: Reception
+        self._inbound: Inbound
         self._deadlines: Deadlines
         self._packet_watch: PacketWatch
-        self._aftermath = Aftermath(self)
+        self._blame = Blame(self)
         self.placement: Placement
         self.circuit: Circuit
         self.recycler: Recycler
@@ -123,17 +121,19 @@ class Pool:
         """
         self._loop = asyncio.get_running_loop()
         hide_memory()  # our environment holds the password of Redis
-        self._reception = Reception(self, self._listener)
-        self._crew = Crew(self._terms, self, self._reception, self._telemetry)
+        self._inbound = Inbound(self, self._listener)
+        self._supervisor = Supervisor(self._terms, self, self._inbound, self._telemetry)
         self._deadlines = Deadlines(self._loop, self)
-        crew = self._crew
-        self._packet_watch = PacketWatch(self._loop, lambda: crew.children, self._reception.on_held)
+        supervisor = self._supervisor
+        self._packet_watch = PacketWatch(
+            self._loop, lambda: supervisor.children, self._inbound.on_held
+        )
         self.placement = Placement(
             self._loop,
             self.calls,
-            self._crew.ready,
+            self._supervisor.ready,
             self._terms.concurrency,
-            on_spent=self._crew.replace_spent,
+            on_spent=self._supervisor.replace_spent,
             on_timed=self._deadlines.expect,
             on_packed=self._packet_watch.expect,
             on_unsendable=self._end_unsendable,
@@ -146,36 +146,40 @@ class Pool:
             on_open=self._give_back_unstarted,
             on_probe=self._listener.on_room,
         )
-        self.recycler = Recycler(self._loop, self._crew, self._recycling)
+        self.recycler = Recycler(self._loop, self._supervisor, self._recycling)
         self._watches = Watches(
             self._loop,
             self,
             self._terms,
             telemetry=self._telemetry,
             max_block=self._max_block,
-            on_held=self._reception.on_held,
+            on_held=self._inbound.on_held,
         )
         try:
-            await self._crew.start(self._first_size, timeout)
+            await self._supervisor.start(self._first_size, timeout)
             if self.is_ending:
                 message = "the pool was stopped while it started"
                 raise ChildStartFailed(message)  # noqa: TRY301 - cleaned up as any failed start
             self.recycler.start()
         except BaseException:
             self.is_ending = True
-            await self._crew.close()
+            await self._supervisor.close()
             raise
         self._watches.start()
 
     @property
     def size(self) -> int:
         """How many children there are, without those that are leaving."""
-        return self._crew.size if self._crew is not None else 0
+        return self._supervisor.size if self._supervisor is not None else 0
 
     @property
     def busy(self) -> int:
         """How many children run something."""
-        return sum(bool(child.flying) for child in self._crew.children) if self._crew else 0
+        return (
+            sum(bool(child.flying) for child in self._supervisor.children)
+            if self._supervisor
+            else 0
+        )
 
     @property
     def held(self) -> int:
@@ -185,12 +189,16 @@ class Pool:
     @property
     def is_preloaded(self) -> bool:
         """Whether children inherit the imported processor; False when each imports it itself."""
-        return self._crew is not None and self._crew.keeper.is_preloaded
+        return self._supervisor is not None and self._supervisor.keeper.is_preloaded
 
     @property
     def memory(self) -> int | None:
         """What the policy grants each child, in bytes; None without a limit."""
-        return self._crew.children[0].memory if self._crew is not None and self.size else None
+        return (
+            self._supervisor.children[0].memory
+            if self._supervisor is not None and self.size
+            else None
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -198,24 +206,28 @@ class Pool:
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
         notes += [f"limits     {text}" for text in (self._terms.policy.limits(),) if text]
         notes += [f"sandbox    {text}" for text in self._terms.policy.in_force()]
-        return notes + (self._crew.keeper.notes if self._crew is not None else [])
+        return notes + (self._supervisor.keeper.notes if self._supervisor is not None else [])
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the children."""
-        return [child.pid for child in self._crew.children if child.pid] if self._crew else []
+        return (
+            [child.pid for child in self._supervisor.children if child.pid]
+            if self._supervisor
+            else []
+        )
 
     def is_rushed(self) -> bool:
         """Tell whether more calls will end within a millisecond or two."""
-        return self._crew is not None and self.placement.is_rushed
+        return self._supervisor is not None and self.placement.is_rushed
 
     def is_stocked(self) -> bool:
         """Tell whether what waits for children is enough for now."""
-        return self._crew is not None and self.placement.is_stocked
+        return self._supervisor is not None and self.placement.is_stocked
 
     def room(self) -> int:
         """Return how many calls the pool would accept now."""
-        if self._crew is None or self.is_ending:
+        if self._supervisor is None or self.is_ending:
             return 0
         return self.circuit.limit(self.placement.room(), self.calls.held)
 
@@ -236,7 +248,7 @@ class Pool:
 
     def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
         """Give up calls that were never started, in their order; no outcome is told of them."""
-        if self._crew is None:
+        if self._supervisor is None:
             return []
         taken = self.placement.take(self._loop.time() - waiting_longer_than)
         self.placement.pump()
@@ -268,8 +280,8 @@ class Pool:
 
     def _holder(self, call: Call) -> Child | None:
         """Return the child that has a call, after taking back what it has not read."""
-        child = next((c for c in self.crew.children if c.flying.get(call.seq) is call), None)
-        if child is not None and child in self.crew.ready:
+        child = next((c for c in self.supervisor.children if c.flying.get(call.seq) is call), None)
+        if child is not None and child in self.supervisor.ready:
             self.placement.unsend(child)
         return child
 
@@ -282,7 +294,7 @@ class Pool:
         if size < 1:
             message = f"a pool needs at least one child, not {size}"
             raise UsageError(message)
-        await self.crew.resize(size)
+        await self.supervisor.resize(size)
         self._listener.on_room()
 
     async def stop(self, *, timeout: float) -> None:
@@ -290,25 +302,25 @@ class Pool:
 
         Calls that were not started, or not finished, are told as handed back. Twice is harmless.
         """
-        if self._crew is None:
+        if self._supervisor is None:
             return
         self._begin_to_end()
-        await self._crew.retire_all(timeout)
-        await self._crew.close()
+        await self._supervisor.retire_all(timeout)
+        await self._supervisor.close()
         self._stop_looking()
 
     def kill(self) -> None:
         """End everything now, within milliseconds; calls are told as handed back."""
-        if self._crew is not None:
+        if self._supervisor is not None:
             self._begin_to_end()
-            self._crew.kill()
+            self._supervisor.kill()
             self._stop_looking()
 
     @property
-    def crew(self) -> Crew:
+    def supervisor(self) -> Supervisor:
         """The children; only after ``start``."""
-        assert self._crew is not None, "the pool was not started"  # noqa: S101 - a caller's slip
-        return self._crew
+        assert self._supervisor is not None, "the pool was not started"  # noqa: S101 - a caller's slip
+        return self._supervisor
 
     # ── for the reception ──
 
@@ -347,7 +359,7 @@ class Pool:
 
     def on_child_dead(self, child: Child, death: Death) -> None:
         """Settle what a dead child held."""
-        self._aftermath.settle(child, death, self._loop.time())
+        self._blame.settle(child, death, self._loop.time())
         self.placement.adjust()
         self.placement.pump()
         self._listener.on_room()
@@ -370,9 +382,9 @@ class Pool:
         """Kill a child for ``error``, which is about ``victim`` if about one call."""
         if child.doom is None:
             child.doom, child.victim = error, victim
-        if child in self.crew.ready:
+        if child in self.supervisor.ready:
             self.unsend(child)
-        self.crew.leave(child)
+        self.supervisor.leave(child)
         child.kill()
 
     def end_breach(self, child: Child, breach: Breach) -> None:

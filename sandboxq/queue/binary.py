@@ -8,27 +8,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.binary import Part, place_named, places_in, put_back, take_out, value_at
-from sandboxq.broker.add import with_binary
-from sandboxq.broker.binary import (
+from sandboxq.broker.codec import json_text
+from sandboxq.broker.commands.add import with_binary
+from sandboxq.broker.commands.binary import (
     drop,
     fetch,
     fetch_part,
     reference_from_text,
     store_all,
 )
-from sandboxq.broker.codec import json_text
 from sandboxq.errors import BinaryMissing, JobNotFound, UsageError
+from sandboxq.payload.binary import (
+    Part,
+    place_named,
+    places_in,
+    put_back,
+    take_out,
+    value_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandboxq.binary import Place
-    from sandboxq.broker.add import NewJob
-    from sandboxq.broker.binary import Reference
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.commands.add import NewJob
+    from sandboxq.broker.commands.binary import Reference
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.job import JobOptions
+    from sandboxq.model.job import JobOptions
+    from sandboxq.payload.binary import Place
 
 
 class Referring(NamedTuple):

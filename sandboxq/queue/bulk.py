@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.broker import bulk, orphans
-from sandboxq.broker.change import Resets
 from sandboxq.broker.codec import ms_from_seconds
+from sandboxq.broker.commands import bulk, discovery
+from sandboxq.broker.commands.change_job import Resets
 from sandboxq.errors import UsageError
-from sandboxq.job import JobState
-from sandboxq.limits import checked_flag, checked_whole, seconds_from
+from sandboxq.model.job import JobState
+from sandboxq.model.validation import checked_flag, checked_whole, seconds_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
     from datetime import timedelta
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
     # Told how many jobs are done so far, after each step.
@@ -130,7 +130,7 @@ async def remove_orphaned_jobs(
     broker: Broker, keys: QueueKeys, *, limit: int | None, progress: Progress | None
 ) -> list[str]:
     """Remove jobs that no state holds; see Queue.remove_orphaned_jobs."""
-    steps = orphans.remove_orphans(broker, keys, limit=checked_limit(limit))
+    steps = discovery.remove_orphans(broker, keys, limit=checked_limit(limit))
     return await _all_ids(steps, progress)
 
 

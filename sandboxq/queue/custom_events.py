@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sandboxq.broker import events
+from sandboxq.broker.commands import events
 from sandboxq.errors import UsageError
-from sandboxq.limits import checked_text, checked_whole
+from sandboxq.model.validation import checked_text, checked_whole
 from sandboxq.queue.events import GAP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
 FieldValue = str | int | float

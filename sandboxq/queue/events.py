@@ -9,21 +9,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sandboxq.broker.codec import json_value
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.events import COMPLETED, look_at_events
+from sandboxq.broker.commands.events import COMPLETED, look_at_events
+from sandboxq.broker.connect.blocking import SHORTEST_BLOCK
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.connection import leave_to_parent
+from sandboxq.broker.connect.stream_position import (
+    NEWEST,
+    StreamPosition,
+    id_from_text,
+    text_from_id,
+)
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
-from sandboxq.broker.loop_binding import leave_to_parent
-from sandboxq.broker.reader import SHORTEST_BLOCK
-from sandboxq.broker.stream_place import NEWEST, Place, id_from_text, text_from_id
 from sandboxq.errors import BrokerUnavailable, UsageError
-from sandboxq.limits import checked_many, waiting_seconds
-from sandboxq.queue.connected import LoopBound
+from sandboxq.model.validation import checked_many, waiting_seconds
+from sandboxq.queue.base import LoopBound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import timedelta
 
-    from sandboxq.broker.reader import BlockingReader
+    from sandboxq.broker.connect.blocking import BlockingReader
     from sandboxq.queue.sync_events import SyncQueueEvents
 
 # How long one read blocks inside Redis, as Node's does; then it is asked again.
@@ -55,7 +60,7 @@ class _Feed(NamedTuple):
 
     broker: Broker
     reader: BlockingReader
-    place: Place
+    place: StreamPosition
 
 
 class QueueEvents(LoopBound):
@@ -203,7 +208,7 @@ class QueueEvents(LoopBound):
         reader: BlockingReader | None = None
         try:
             reader = await broker.blocking(f"{self._keys.client_name}:qe", self._keys["events"])
-            place = Place.after(self._last_id, await look_at_events(broker, self._keys))
+            place = StreamPosition.after(self._last_id, await look_at_events(broker, self._keys))
             self._refuse_when_closed()
         except BaseException:
             if reader is not None:

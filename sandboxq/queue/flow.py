@@ -6,15 +6,15 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from sandboxq.broker.children import families_of
-from sandboxq.broker.flow import add_flow
+from sandboxq.broker.commands.children import families_of
+from sandboxq.broker.commands.flow import add_flow
 from sandboxq.broker.job_hash import job_from_hash
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
-from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, UsageError
-from sandboxq.limits import checked_text, checked_whole
+from sandboxq.model.clock import SYSTEM_CLOCK, Clock
+from sandboxq.model.validation import checked_text, checked_whole
+from sandboxq.queue.base import Connected
 from sandboxq.queue.binary import forget, with_stored_parts
-from sandboxq.queue.connected import Connected
 from sandboxq.queue.flow_plan import FlowNode, plan_of
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
 from sandboxq.queue.queue import Queue
@@ -23,11 +23,11 @@ from sandboxq.queue.traced import add_flows_traced
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sandboxq.broker.connection import Broker
-    from sandboxq.queue.flow_plan import Draft
+    from sandboxq.broker.connect.broker import Broker
+    from sandboxq.observe.tracing import Tracing
+    from sandboxq.queue.flow_plan import PlannedJob
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_flow import SyncFlowProducer
-    from sandboxq.tracing import Tracing
 
 J = TypeVar("J")
 
@@ -208,7 +208,7 @@ class FlowProducer(Connected):
         return self._queues[keys]
 
 
-def _grown(plan: Sequence[Draft], jobs: Sequence[J]) -> list[Flow[J]]:
+def _grown(plan: Sequence[PlannedJob], jobs: Sequence[J]) -> list[Flow[J]]:
     """Return the trees of a plan, whose children all come after their parents."""
     below: list[list[Flow[J]]] = [[] for _ in plan]
     roots: list[Flow[J]] = []

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
-from sandboxq.broker.add import NewJob, new_job
-from sandboxq.broker.flow import NewNode
+from sandboxq.broker.commands.add import NewJob, OnFailure, Parent, new_job
+from sandboxq.broker.commands.flow import NewNode
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.relations import OnFailure, Parent
 from sandboxq.errors import UsageError
-from sandboxq.limits import MAX_NESTING, checked_many, checked_text
+from sandboxq.model.validation import MAX_NESTING, checked_many, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts
 from sandboxq.queue.options import (
     AddOptions,
@@ -25,8 +24,8 @@ from sandboxq.queue.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sandboxq.binary import Part
-    from sandboxq.job import JobOptions
+    from sandboxq.model.job import JobOptions
+    from sandboxq.payload.binary import Part
 
 # Redis answers nobody else while it adds a flow, which takes it 20 microseconds a job: so many
 # are a fifth of a second.
@@ -52,7 +51,7 @@ class FlowNode(TypedDict, total=False):
 _MEMBERS = frozenset(FlowNode.__annotations__)
 
 
-class Draft(NamedTuple):
+class PlannedJob(NamedTuple):
     """A job of a flow before it is added; ``parent`` is the place of its parent in the plan."""
 
     keys: QueueKeys
@@ -84,13 +83,13 @@ def plan_of(
     prefix: str,
     queue_defaults: Mapping[str, AddOptions] | None,
     what: str = "flow",
-) -> list[Draft]:
+) -> list[PlannedJob]:
     """Return the jobs of these trees, level by level: all parents come before their children.
 
     Raises: UsageError that says which node is wrong; ``what`` is the word for a root there.
     """
     defaults = _checked_defaults(queue_defaults)
-    drafts: list[Draft] = []
+    drafts: list[PlannedJob] = []
     places: dict[str, str] = {}
     waiting = deque(
         _Waiting(root, f"{what} {i}", None) for i, root in enumerate(checked_many("flows", roots))
@@ -117,8 +116,8 @@ def plan_of(
 
 
 def _draft(
-    each: _Waiting, drafts: list[Draft], prefix: str, defaults: Mapping[str, AddOptions]
-) -> Draft:
+    each: _Waiting, drafts: list[PlannedJob], prefix: str, defaults: Mapping[str, AddOptions]
+) -> PlannedJob:
     node = each.node
     _check_members(node)
     name = checked_name(node.get("name"))
@@ -139,10 +138,10 @@ def _draft(
     job_id = options.job_id or str(uuid.uuid4())
     new = new_job(name, text, options)
     parts = checked_parts(parts, options)
-    return Draft(keys, job_id, new, data, options, each.parent, has_children, parts)
+    return PlannedJob(keys, job_id, new, data, options, each.parent, has_children, parts)
 
 
-def _options_of_child(node: FlowNode, given: Mapping[str, Any], parent: Draft) -> JobOptions:
+def _options_of_child(node: FlowNode, given: Mapping[str, Any], parent: PlannedJob) -> JobOptions:
     if given.get("parent") is not None:
         message = "the parent of a child is the job that it stands under: leave out parent"
         raise UsageError(message)
@@ -178,7 +177,7 @@ def _check_deduplication(options: Mapping[str, Any], *, has_children: bool) -> N
         raise UsageError(message)
 
 
-def _note_place(draft: Draft, where: str, places: dict[str, str]) -> None:
+def _note_place(draft: PlannedJob, where: str, places: dict[str, str]) -> None:
     key = draft.keys[draft.id]
     if key in places:
         message = f"job_id {draft.id!r} is also that of {places[key]}"

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.binary import WHOLE
 from sandboxq.broker.codec import json_text, ms_from_seconds
-from sandboxq.broker.relations import parent_link
-from sandboxq.dependencies import FIRST_PAGE
-from sandboxq.job import Job, JobOptions, JobState
+from sandboxq.broker.commands.add import parent_link
+from sandboxq.model.dependencies import FIRST_PAGE
+from sandboxq.model.job import Job, JobOptions, JobState
+from sandboxq.payload.binary import WHOLE
 from sandboxq.queue.options import checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from sandboxq.dependencies import Dependencies
+    from sandboxq.model.dependencies import Dependencies
     from sandboxq.queue.queue import Queue
 
 

@@ -6,14 +6,24 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sandboxq.backoff import Backoff, checked_jitter
-from sandboxq.broker.add import PLAIN
+from sandboxq.broker.commands.add import (
+    ON_FAILURE,
+    PLAIN,
+    Deduplication,
+    Parent,
+    relation_members,
+)
 from sandboxq.broker.keys import checked_queue_name
-from sandboxq.broker.relations import ON_FAILURE, Deduplication, Parent, relation_members
 from sandboxq.config import checked_keep
 from sandboxq.errors import UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
-from sandboxq.limits import (
+from sandboxq.model.backoff import Backoff, checked_jitter
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    Keep,
+)
+from sandboxq.model.validation import (
     LONGEST_WAIT,
     Duration,
     checked_flag,
@@ -24,7 +34,7 @@ from sandboxq.limits import (
     seconds_from,
     shown,
 )
-from sandboxq.tracing import metadata_from_carrier
+from sandboxq.observe.tracing import metadata_from_carrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable

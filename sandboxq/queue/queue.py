@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from sandboxq.broker import (
-    census,
-    schedulers,
-)
-from sandboxq.broker.add import NewJob, add, new_job
+from sandboxq.broker.commands import discovery, schedulers
+from sandboxq.broker.commands.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
-from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError, UsageError
-from sandboxq.limits import checked_flag, checked_many, checked_place, checked_text
+from sandboxq.model.clock import SYSTEM_CLOCK, Clock
+from sandboxq.model.validation import (
+    checked_flag,
+    checked_many,
+    checked_place,
+    checked_text,
+)
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
-from sandboxq.queue.by_state import ByState
-from sandboxq.queue.changing import Changing
 from sandboxq.queue.custom_events import FieldValue, publish_event
-from sandboxq.queue.family import Family
+from sandboxq.queue.dependencies import Family
 from sandboxq.queue.job import QueuedJob, job_from_add, members_of
-from sandboxq.queue.limiting import Limiting
-from sandboxq.queue.operating import Operating
+from sandboxq.queue.operating import Changing, Limiting, Operating
 from sandboxq.queue.options import (
     AddOptions,
     checked_name,
@@ -30,6 +29,7 @@ from sandboxq.queue.options import (
     checked_size,
     refuse_own_parent,
 )
+from sandboxq.queue.reading import Getters
 from sandboxq.queue.schedulers import (
     Template,
     TemplateOptions,
@@ -42,13 +42,13 @@ from sandboxq.queue.traced import add_bulk_traced, add_traced
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sandboxq.binary import Part
-    from sandboxq.broker.connection import Broker
-    from sandboxq.broker.schedulers import Scheduler
-    from sandboxq.job import Job, JobOptions
-    from sandboxq.queue.repeat import Repeat
+    from sandboxq.broker.commands.schedulers import Scheduler
+    from sandboxq.broker.connect.broker import Broker
+    from sandboxq.model.job import Job, JobOptions
+    from sandboxq.observe.tracing import Tracing
+    from sandboxq.payload.binary import Part
+    from sandboxq.queue.schedulers import Repeat
     from sandboxq.queue.sync import SyncQueue
-    from sandboxq.tracing import Tracing
 
 # What ``add_bulk`` takes for one job.
 BulkEntry = tuple[str, Any] | tuple[str, Any, AddOptions]
@@ -64,7 +64,7 @@ class Draft(NamedTuple):
     parts: list[Part]
 
 
-class Queue(ByState, Family, Operating, Changing, Limiting):
+class Queue(Getters, Family, Operating, Changing, Limiting):
     """A queue by name. Nothing is sent before the first method is awaited.
 
     Durations are seconds or ``timedelta``. Every method raises BrokerUnavailable when Redis cannot
@@ -280,4 +280,4 @@ def _checked_entry(place: int, entry: object) -> BulkEntry:
 
 async def queue_names(broker: Broker, prefix: str = DEFAULT_PREFIX) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    return await census.queue_names(broker, prefix=prefix)
+    return await discovery.queue_names(broker, prefix=prefix)

@@ -1,19 +1,17 @@
-"""The reading half of a queue: its jobs, its counts, its workers and its settings."""
+"""The reading half of a queue: its jobs by state, its counts, its workers and its settings.
+
+The jobs of a queue by state, one method for each.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.binary import WHOLE
-from sandboxq.broker import (
-    census,
-    jobs,
-    meta,
-    state,
-)
+from sandboxq.broker.commands import discovery, jobs, settings
+from sandboxq.broker.commands import jobs as state
 from sandboxq.errors import JobNotFound, UsageError
-from sandboxq.job import JobState
-from sandboxq.limits import (
+from sandboxq.model.job import JobState
+from sandboxq.model.validation import (
     checked_flag,
     checked_place,
     checked_priority,
@@ -21,9 +19,10 @@ from sandboxq.limits import (
     checked_whole,
     waiting_seconds,
 )
+from sandboxq.payload.binary import WHOLE
 from sandboxq.queue import bulk
+from sandboxq.queue.base import QueueBase
 from sandboxq.queue.binary import part_of_data
-from sandboxq.queue.of_queue import OfQueue
 from sandboxq.queue.prometheus import prometheus_text
 from sandboxq.queue.results import Results
 
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
-    from sandboxq.metering import Metering
+    from sandboxq.observe.metering import Metering
     from sandboxq.queue.job import QueuedJob
-
 
 # The states of jobs that still have to be run.
 _PENDING = (
@@ -44,7 +42,7 @@ _PENDING = (
 )
 
 
-class Reading(OfQueue):
+class Reading(QueueBase):
     """What can be asked of a queue."""
 
     _results: Results | None = None
@@ -165,15 +163,15 @@ class Reading(OfQueue):
 
         ``name`` is the queue's, ``rawname`` the connection's.
         """
-        return await census.workers_of(await self._connected(), self._keys)
+        return await discovery.workers_of(await self._connected(), self._keys)
 
     async def get_queue_events_clients(self) -> list[dict[str, str]]:
         """Return one row per connected QueueEvents, Node's or ours; see ``get_workers``."""
-        return await census.listeners_of(await self._connected(), self._keys)
+        return await discovery.listeners_of(await self._connected(), self._keys)
 
-    async def get_meta(self) -> meta.QueueMeta:
+    async def get_meta(self) -> settings.QueueMeta:
         """Return the queue's settings."""
-        return await meta.meta_of(await self._connected(), self._keys)
+        return await settings.meta_of(await self._connected(), self._keys)
 
     async def version(self) -> str | None:
         """Return the library that opened the queue last, such as ``bullmq:6.7.0``."""
@@ -181,7 +179,7 @@ class Reading(OfQueue):
 
     async def get_metrics(
         self, kind: str = "completed", start: int = 0, end: int = -1
-    ) -> meta.Metrics:
+    ) -> settings.Metrics:
         """Return how many jobs ``completed`` or ``failed``, in all and in each minute.
 
         Minutes ``start`` to ``end`` (inclusive; 0 is the newest, -1 the oldest) are in ``data``.
@@ -190,7 +188,7 @@ class Reading(OfQueue):
         state = bulk.checked_state(kind, bulk.FINISHED_STATES)
         _check_places(start, end)
         broker = await self._connected()
-        return await meta.metrics_of(broker, self._keys, state, start=start, end=end)
+        return await settings.metrics_of(broker, self._keys, state, start=start, end=end)
 
     async def export_prometheus_metrics(self, labels: Mapping[str, str] | None = None) -> str:
         """Return counts and totals in Prometheus' text format, ``labels`` added to every line."""
@@ -214,3 +212,80 @@ def _checked_states(names: Iterable[str]) -> list[JobState]:
             message = f"a state must be one of {', '.join(jobs.STATES)}, not {name!r}"
             raise UsageError(message)
     return [JobState(name) for name in wanted]
+
+
+class Getters(Reading):
+    """Getters of one state each: jobs ``start`` to ``end`` (inclusive; -1 is the last).
+
+    As in BullMQ, finished jobs come newest first, all others oldest first.
+    """
+
+    async def get_waiting(
+        self, start: int = 0, end: int = -1, *, ascending: bool = True
+    ) -> list[QueuedJob]:
+        """Return those that wait without priority, ``start`` to ``end``, oldest first."""
+        return await self.get_jobs(JobState.WAITING, start, end, ascending=ascending)
+
+    async def get_waiting_count(self) -> int:
+        """Return how many jobs there are that wait without priority."""
+        return (await self.counts(JobState.WAITING))[JobState.WAITING]
+
+    async def get_prioritized(
+        self, start: int = 0, end: int = -1, *, ascending: bool = True
+    ) -> list[QueuedJob]:
+        """Return those that wait with a priority, ``start`` to ``end``, oldest first."""
+        return await self.get_jobs(JobState.PRIORITIZED, start, end, ascending=ascending)
+
+    async def get_prioritized_count(self) -> int:
+        """Return how many jobs there are that wait with a priority."""
+        return (await self.counts(JobState.PRIORITIZED))[JobState.PRIORITIZED]
+
+    async def get_delayed(
+        self, start: int = 0, end: int = -1, *, ascending: bool = True
+    ) -> list[QueuedJob]:
+        """Return those that wait for their time, ``start`` to ``end``, oldest first."""
+        return await self.get_jobs(JobState.DELAYED, start, end, ascending=ascending)
+
+    async def get_delayed_count(self) -> int:
+        """Return how many jobs there are that wait for their time."""
+        return (await self.counts(JobState.DELAYED))[JobState.DELAYED]
+
+    async def get_active(
+        self, start: int = 0, end: int = -1, *, ascending: bool = True
+    ) -> list[QueuedJob]:
+        """Return those that are being processed, ``start`` to ``end``, oldest first."""
+        return await self.get_jobs(JobState.ACTIVE, start, end, ascending=ascending)
+
+    async def get_active_count(self) -> int:
+        """Return how many jobs there are that are being processed."""
+        return (await self.counts(JobState.ACTIVE))[JobState.ACTIVE]
+
+    async def get_waiting_children(
+        self, start: int = 0, end: int = -1, *, ascending: bool = True
+    ) -> list[QueuedJob]:
+        """Return those that wait for their children, ``start`` to ``end``, oldest first."""
+        return await self.get_jobs(JobState.WAITING_CHILDREN, start, end, ascending=ascending)
+
+    async def get_waiting_children_count(self) -> int:
+        """Return how many jobs there are that wait for their children."""
+        return (await self.counts(JobState.WAITING_CHILDREN))[JobState.WAITING_CHILDREN]
+
+    async def get_completed(
+        self, start: int = 0, end: int = -1, *, ascending: bool = False
+    ) -> list[QueuedJob]:
+        """Return those that completed, ``start`` to ``end``, newest first."""
+        return await self.get_jobs(JobState.COMPLETED, start, end, ascending=ascending)
+
+    async def get_completed_count(self) -> int:
+        """Return how many jobs there are that completed."""
+        return (await self.counts(JobState.COMPLETED))[JobState.COMPLETED]
+
+    async def get_failed(
+        self, start: int = 0, end: int = -1, *, ascending: bool = False
+    ) -> list[QueuedJob]:
+        """Return those that failed, ``start`` to ``end``, newest first."""
+        return await self.get_jobs(JobState.FAILED, start, end, ascending=ascending)
+
+    async def get_failed_count(self) -> int:
+        """Return how many jobs there are that failed."""
+        return (await self.counts(JobState.FAILED))[JobState.FAILED]

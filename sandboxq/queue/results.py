@@ -18,11 +18,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import errors
-from sandboxq.broker import events
 from sandboxq.broker.codec import json_value
-from sandboxq.broker.reader import SHORTEST_BLOCK
-from sandboxq.broker.state import endings_of
-from sandboxq.broker.stream_place import id_from_text
+from sandboxq.broker.commands import events
+from sandboxq.broker.commands.jobs import endings_of
+from sandboxq.broker.connect.blocking import SHORTEST_BLOCK
+from sandboxq.broker.connect.stream_position import id_from_text
 from sandboxq.errors import (
     BrokerUnavailable,
     ChildError,
@@ -31,17 +31,17 @@ from sandboxq.errors import (
     QueueError,
     ResultTimeout,
 )
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 from sandboxq.queue.binary import Referring, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.commands.jobs import Ending
+    from sandboxq.broker.connect.blocking import BlockingReader
+    from sandboxq.broker.connect.broker import Broker
+    from sandboxq.broker.connect.stream_position import EntryId
     from sandboxq.broker.keys import QueueKeys
-    from sandboxq.broker.reader import BlockingReader
-    from sandboxq.broker.state import Ending
-    from sandboxq.broker.stream_place import EntryId
 
 _log = logging.getLogger("sandboxq.queue.results")
 

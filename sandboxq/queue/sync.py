@@ -16,13 +16,12 @@ from sandboxq.queue.sync_operating import SyncOperating
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from sandboxq.broker.schedulers import Scheduler
-    from sandboxq.job import Job
+    from sandboxq.broker.commands.schedulers import Scheduler
+    from sandboxq.model.job import Job
     from sandboxq.queue.custom_events import FieldValue
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.queue import BulkEntry
-    from sandboxq.queue.repeat import Repeat
-    from sandboxq.queue.schedulers import TemplateOptions
+    from sandboxq.queue.schedulers import Repeat, TemplateOptions
 
 
 class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiting):

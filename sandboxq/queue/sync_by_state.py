@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SyncByState(SyncReading):
-    """See ByState."""
+    """See Getters."""
 
     def get_waiting(
         self, start: int = 0, end: int = -1, *, ascending: bool = True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from sandboxq.broker.connect.stream_position import NEWEST
 from sandboxq.broker.keys import DEFAULT_PREFIX
-from sandboxq.broker.stream_place import NEWEST
 from sandboxq.queue.events import QueueEvent, QueueEvents
 from sandboxq.queue.portal import Blocking
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.dependencies import FIRST_PAGE
+from sandboxq.model.dependencies import FIRST_PAGE
 from sandboxq.queue.sync_part import SyncPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.dependencies import Dependencies
-    from sandboxq.queue.child_list import ChildList
+    from sandboxq.model.dependencies import Dependencies
+    from sandboxq.queue.dependencies import ChildList
 
 
 class SyncFamily(SyncPart):

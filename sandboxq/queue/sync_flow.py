@@ -14,9 +14,9 @@ from sandboxq.queue.sync_job import SyncJob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.flow_plan import FlowNode
     from sandboxq.queue.options import AddOptions
-    from sandboxq.tracing import Tracing
 
 
 class SyncFlowProducer(Blocking):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.binary import WHOLE
-from sandboxq.dependencies import FIRST_PAGE
-from sandboxq.job import Job, JobState
+from sandboxq.model.dependencies import FIRST_PAGE
+from sandboxq.model.job import Job, JobState
+from sandboxq.payload.binary import WHOLE
 from sandboxq.queue.job import check_data_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from sandboxq.dependencies import Dependencies
+    from sandboxq.model.dependencies import Dependencies
     from sandboxq.queue.sync import SyncQueue
 
 

@@ -9,7 +9,7 @@ from sandboxq.queue.sync_part import SyncPart
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from sandboxq.job import UsageTotals
+    from sandboxq.model.job import UsageTotals
     from sandboxq.queue.bulk import Progress
 
 

@@ -10,10 +10,10 @@ from sandboxq.queue.portal import Blocking
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
-    from sandboxq.job import Job
+    from sandboxq.model.job import Job
+    from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_job import SyncJob
-    from sandboxq.tracing import Tracing
 
 
 class SyncPart(Blocking, ABC):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.binary import WHOLE
+from sandboxq.payload.binary import WHOLE
 from sandboxq.queue.sync_part import SyncPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
-    from sandboxq.broker.meta import Metrics, QueueMeta
-    from sandboxq.job import JobState
-    from sandboxq.metering import Metering
+    from sandboxq.broker.commands.settings import Metrics, QueueMeta
+    from sandboxq.model.job import JobState
+    from sandboxq.observe.metering import Metering
     from sandboxq.queue.sync_job import SyncJob
 
 

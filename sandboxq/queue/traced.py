@@ -10,8 +10,8 @@ from sandboxq.errors import QueueError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.job import QueuedJob
-    from sandboxq.tracing import Tracing
 
 T = TypeVar("T")
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.errors import UsageError
-from sandboxq.sandbox import (
+from sandboxq.sandbox import scratch
+from sandboxq.sandbox.mechanisms import (
     capabilities,
     grants,
     identity,
     landlock,
     prctl,
     rlimits,
-    scratch,
     seccomp,
 )
-from sandboxq.sandbox.ahead import RulesetAhead
+from sandboxq.sandbox.mechanisms.landlock import RulesetAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,12 @@ import os
 from dataclasses import dataclass
 
 from sandboxq.errors import UsageError
-from sandboxq.limits import checked_flag, checked_text, checked_whole, waiting_seconds
+from sandboxq.model.validation import (
+    checked_flag,
+    checked_text,
+    checked_whole,
+    waiting_seconds,
+)
 
 NAMES = ("none", "limits", "strict")
 

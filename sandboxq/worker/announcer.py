@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.job import Usage, UsageTotals, usage_from_measure
-from sandboxq.outcome import (
+from sandboxq.model.job import Usage, UsageTotals, usage_from_measure
+from sandboxq.model.outcome import (
     AwaitChildren,
     Complete,
     Fail,
@@ -15,7 +15,7 @@ from sandboxq.outcome import (
     RetryLater,
     RetryNow,
 )
-from sandboxq.telemetry import (
+from sandboxq.observe.telemetry import (
     NOTHING_USED,
     AttemptFailed,
     JobCompleted,
@@ -27,8 +27,8 @@ from sandboxq.telemetry import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sandboxq.outcome import Failed, Transition
-    from sandboxq.telemetry import Telemetry
+    from sandboxq.model.outcome import Failed, Transition
+    from sandboxq.observe.telemetry import Telemetry
     from sandboxq.worker.attempt import Attempt
 
     # An attempt with the transition that its outcome led to.

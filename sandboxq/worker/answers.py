@@ -11,14 +11,19 @@ import logging
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.children import commands_of
+from sandboxq.broker.commands.children import commands_of
 from sandboxq.child.frames import decode_page
-from sandboxq.dependencies import ALL, PAGE, VALUES, Page
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
+from sandboxq.model.dependencies import (
+    ALL,
+    PAGE,
+    VALUES,
+    Page,
+)
 
 if TYPE_CHECKING:
-    from sandboxq.broker.children import Command
-    from sandboxq.pool.question import Question
+    from sandboxq.broker.commands.children import Command
+    from sandboxq.pool.calls import Question
     from sandboxq.worker.context import WorkerContext
 
 _log = logging.getLogger("sandboxq.worker")

@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import options_from_wire
 from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, SignatureRefused
-from sandboxq.outcome import Failed
-from sandboxq.signing import Place, is_signed
-from sandboxq.telemetry import JobClaimed, JobsClaimed, LocksLost, QueueDrained
-from sandboxq.worker.attempt import CLAIMED, RUNNING, call_from_attempt, not_taken
-from sandboxq.worker.attempt_span import begin_span
+from sandboxq.model.outcome import Failed
+from sandboxq.observe.telemetry import (
+    JobClaimed,
+    JobsClaimed,
+    LocksLost,
+    QueueDrained,
+)
+from sandboxq.payload.signing import Place, is_signed
+from sandboxq.worker.attempt import CLAIMED, RUNNING, begin_span, call_from_attempt, not_taken
 from sandboxq.worker.claims import Claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandboxq.broker.claim import Claim, ClaimedJob
-    from sandboxq.pool.call import Call
+    from sandboxq.broker.commands.claim import Claim, ClaimedJob
+    from sandboxq.pool.calls import Call
     from sandboxq.pool.pool import Pool
     from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.blob_transfer import BlobTransfer
     from sandboxq.worker.context import WorkerContext
-    from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
 
 # One script call claims at most so many jobs (design.md 3.2).
@@ -54,7 +58,7 @@ class Claimer:
         context: WorkerContext,
         *,
         pool: Pool,
-        porter: Porter,
+        blobs: BlobTransfer,
         settler: Settler,
         room: asyncio.Event,
         on_lost: Callable[[Attempt], None],
@@ -71,7 +75,7 @@ class Claimer:
         self._held = context.held
         self._telemetry = context.telemetry
         self._pool = pool
-        self._porter = porter
+        self._blobs = blobs
         self._settler = settler
         self._room = room
         self._on_lost = on_lost
@@ -164,7 +168,7 @@ class Claimer:
 
         None while the children have enough work ahead.
         """
-        pending = self._porter.pending
+        pending = self._blobs.pending
         room = self._pool.room() - pending
         if room <= 0:
             return 0, 0
@@ -249,7 +253,7 @@ class Claimer:
             begin_span(attempt, self._tracing, self._keys.queue, self._settings.name)
         call = call_from_attempt(attempt, timeout=self._timeout, grace=self._grace)
         if job.binary:
-            self._porter.fetch(attempt, call)
+            self._blobs.fetch(attempt, call)
             return None
         attempt.state = RUNNING
         return call

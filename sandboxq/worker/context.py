@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.config import WorkerSettings
-    from sandboxq.telemetry import Telemetry
+    from sandboxq.observe.telemetry import Telemetry
     from sandboxq.worker.held_jobs import HeldJobs
 
 

@@ -17,7 +17,7 @@ from sandboxq.worker.attempt import ENDED, Attempt, AttemptState
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, ValuesView
 
-    from sandboxq.broker.claim import ClaimedJob
+    from sandboxq.broker.commands.claim import ClaimedJob
 
 
 class HeldJobs:

@@ -15,21 +15,21 @@ import logging
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.backoff import Backoff
-from sandboxq.broker.flow import Fence, NewNode, add_flows
-from sandboxq.broker.relations import Deduplication, Parent
+from sandboxq.broker.commands.add import Deduplication, Parent
+from sandboxq.broker.commands.flow import Fence, NewNode, add_flows
 from sandboxq.child.adding import CLASS_MEMBER, MOST_BYTES, MOST_HEADER, MOST_JOBS, decode_header
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
-from sandboxq.job import Keep
-from sandboxq.pool import json_text
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import Keep
 from sandboxq.pool.breach import Breach
+from sandboxq.pool.transport import json_text
 from sandboxq.queue.binary import JsonText
 from sandboxq.queue.flow_plan import plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandboxq.pool.question import Question
+    from sandboxq.pool.calls import Question
     from sandboxq.worker.context import WorkerContext
 
 _log = logging.getLogger("sandboxq.worker")

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.child.adding import ADD
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
+from sandboxq.observe.telemetry import JobLine, JobLines
 from sandboxq.pool.answer import Unstored
-from sandboxq.telemetry import JobLine, JobLines
 from sandboxq.worker.attempt import GIVEN_UP, LOST
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.pool.calls import Question
     from sandboxq.pool.pool import Call
-    from sandboxq.pool.question import Question
     from sandboxq.worker.answers import Answers
     from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.blob_transfer import BlobTransfer
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.job_adds import JobAdds
-    from sandboxq.worker.porter import Porter
     from sandboxq.worker.settler import Settler
 
 
@@ -46,7 +46,7 @@ class WorkerListener:
         self._room = room
         # Whether what waits for children is enough for now: told by whoever has the pool.
         self.is_stocked: Callable[[], bool] = bool
-        self.porter: Porter  # which delivers to the pool, which has to know this one
+        self.blobs: BlobTransfer  # which delivers to the pool, which has to know this one
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
         """Settle the attempt, unless its job belongs to somebody else by now."""
@@ -63,7 +63,7 @@ class WorkerListener:
         attempt.seconds = seconds
         attempt.usage = call.usage
         if isinstance(outcome, Unstored):
-            self.porter.store(attempt, outcome)
+            self.blobs.store(attempt, outcome)
         else:
             self._settler.end(attempt, outcome)
 

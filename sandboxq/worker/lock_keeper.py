@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from sandboxq.broker.extend import extend
+from sandboxq.broker.commands.locks import extend
 from sandboxq.errors import BrokerUnavailable, QueueError
-from sandboxq.telemetry import HeartbeatSent, LocksLost
+from sandboxq.observe.telemetry import HeartbeatSent, LocksLost
 from sandboxq.worker.attempt import AttemptState
-from sandboxq.worker.lost_claims import claimed_under
+from sandboxq.worker.claims import claimed_under
 from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:

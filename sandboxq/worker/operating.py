@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from sandboxq.config import MOST_CHILDREN
 from sandboxq.errors import JobCancelled, UsageError
-from sandboxq.limits import checked_text, checked_whole, waiting_seconds
+from sandboxq.model.validation import checked_text, checked_whole, waiting_seconds
 from sandboxq.worker.attempt import AttemptState
 
 if TYPE_CHECKING:
     import asyncio
     from datetime import timedelta
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.config import WorkerSettings
     from sandboxq.pool.pool import Pool
     from sandboxq.sandbox.probe import Cores
+    from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.attempt import Attempt
-    from sandboxq.worker.by_hand import ByHand
     from sandboxq.worker.held_jobs import HeldJobs
-    from sandboxq.worker.job_by_hand import HeldJob
-    from sandboxq.worker.parts import Parts
+    from sandboxq.worker.manual import ManualJobs
+    from sandboxq.worker.manual_job import HeldJob
 
 # Seconds that cancelled code has to end by itself.
 GRACE = 5.0
@@ -39,8 +39,8 @@ class Operating:
     _held: HeldJobs
     _room: asyncio.Event
     _broker: Broker | None
-    _parts: Parts | None
-    _by_hand: ByHand | None
+    _parts: Assembly | None
+    _by_hand: ManualJobs | None
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Operating:
         return self._broker
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> Assembly:
         """What it consists of; only after ``start``."""
         if self._parts is None:
             raise _not_started()

@@ -2,25 +2,33 @@
 
 Settler.report ──► add ──► write ──► Redis
                              │ the reply is lost, or an error: half as many the next time,
-                             └─ and first it is asked what was written (broker/marks.py)
+                             └─ and first it is asked what was written (broker/commands/batches.py)
+
+How much goes into one exchange with Redis: not only so many rows, but so many bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from sandboxq.broker.marks import Mark
-from sandboxq.broker.report import report, reported
+from sandboxq.broker.commands.batches import Mark
+from sandboxq.broker.commands.report import report, reported
 from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.model.outcome import (
+    Complete,
+    Fail,
+    RetryLater,
+    RetryNow,
+)
 from sandboxq.worker.seldom import Seldom
-from sandboxq.worker.weight import LARGE, lightest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from sandboxq.broker.report import Report
+    from sandboxq.broker.commands.report import Report
+    from sandboxq.model.outcome import Transition
     from sandboxq.worker.context import WorkerContext
 
 Run = tuple[bytes, bytes]  # of which job, and its token
@@ -36,6 +44,14 @@ MOST_UNWRITTEN_BYTES = 32 << 20
 _LINES_WEIGHT = 8
 # What alone is refused so often, whatever the error, is given up.
 MOST_TRIES = 3
+
+R = TypeVar("R")
+# Seconds of a slow link: what is lost when it breaks is sent again. Redis serves nobody meanwhile.
+MOST_BYTES = 4 << 20
+# Rows of this size or less need not be weighed: as many as ever go together are not too heavy.
+LIGHT = 400
+# An exchange that was lost with more than this was perhaps lost for its size.
+LARGE = 256 << 10
 
 
 class Reports:
@@ -156,3 +172,24 @@ class Reports:
 def _weight(row: Report) -> int:
     size = len(row.payload)
     return _LINES_WEIGHT * size if row.kind == "lines" else size
+
+
+def lightest(rows: Sequence[R], most: int, weigh: Callable[[R], int]) -> Sequence[R]:
+    """Return the first rows, at most so many and so heavy as go together; one goes always."""
+    size = 0
+    for place, row in enumerate(rows[:most]):
+        size += weigh(row)
+        if size > MOST_BYTES and place:
+            return rows[:place]
+    return rows[:most]
+
+
+def weight_of(transition: Transition) -> int:
+    """Return about how many bytes the transition of a job has."""
+    match transition:
+        case Complete():
+            return len(transition.value)
+        case Fail() | RetryNow() | RetryLater():
+            return len(transition.failure.reason) + len(transition.failure.stack)
+        case _:
+            return 0

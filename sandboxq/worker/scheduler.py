@@ -6,19 +6,19 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sandboxq import cron
-from sandboxq.backoff import FIXED
 from sandboxq.broker.codec import options_from_wire, options_value
-from sandboxq.broker.schedulers import Iteration, advance
+from sandboxq.broker.commands.schedulers import Iteration, advance
 from sandboxq.errors import BrokerUnavailable, SandboxqError
-from sandboxq.limits import whole_from_wire
-from sandboxq.wall_clock import zone_named
+from sandboxq.model.backoff import FIXED
+from sandboxq.model.validation import whole_from_wire
+from sandboxq.schedule import cron
+from sandboxq.schedule.wall_clock import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandboxq.broker.claim import ClaimedJob
-    from sandboxq.cron import RepeatStrategy
+    from sandboxq.broker.commands.claim import ClaimedJob
+    from sandboxq.schedule.cron import RepeatStrategy
     from sandboxq.worker.context import WorkerContext
 
 _log = logging.getLogger("sandboxq.worker")

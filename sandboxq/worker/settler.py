@@ -18,11 +18,16 @@ import re
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.broker.marks import Mark
-from sandboxq.broker.report import Report
-from sandboxq.broker.settle import Refusal, Settlement, settle, settled
+from sandboxq.broker.commands.batches import Mark
+from sandboxq.broker.commands.report import Report
+from sandboxq.broker.commands.settle import (
+    Refusal,
+    Settlement,
+    settle,
+    settled,
+)
 from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, QueueError
-from sandboxq.outcome import (
+from sandboxq.model.outcome import (
     AwaitChildren,
     Complete,
     Completed,
@@ -33,18 +38,23 @@ from sandboxq.outcome import (
     complete,
     decide,
 )
-from sandboxq.telemetry import JobProgressed
+from sandboxq.observe.telemetry import JobProgressed
 from sandboxq.worker.announcer import Announcer
-from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING
-from sandboxq.worker.attempt_span import end_span
-from sandboxq.worker.reports import MOST_TRIES, Reports
+from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING, end_span
+from sandboxq.worker.reports import (
+    LARGE,
+    LIGHT,
+    MOST_TRIES,
+    Reports,
+    lightest,
+    weight_of,
+)
 from sandboxq.worker.seldom import Seldom
-from sandboxq.worker.weight import LARGE, LIGHT, lightest, weight_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from sandboxq.outcome import Outcome, Transition
+    from sandboxq.model.outcome import Outcome, Transition
     from sandboxq.worker.announcer import Ending
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext

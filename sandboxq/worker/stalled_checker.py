@@ -1,16 +1,16 @@
 """Puts jobs back whose worker has stopped renewing their locks (bullmq-wire.md 3.18).
 
-In the same rhythm it removes arrays and bytes whose job is gone (broker/binary.py).
+In the same rhythm it removes arrays and bytes whose job is gone (broker/commands/binary.py).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.binary import FIRST_PAGE, sweep
-from sandboxq.broker.stalled import put_off_stalled, recover_stalled
+from sandboxq.broker.commands.binary import FIRST_PAGE, sweep
+from sandboxq.broker.commands.locks import put_off_stalled, recover_stalled
 from sandboxq.errors import BrokerUnavailable, QueueError
-from sandboxq.telemetry import JobsStalled
+from sandboxq.observe.telemetry import JobsStalled
 from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The coordinator of one queue: the life of a worker, from start to close.
 
-What it consists of, and how a job travels through that, is in parts.py.
+What it consists of, and how a job travels through that, is in worker/assembly.py.
 """
 
 from __future__ import annotations
@@ -11,37 +11,41 @@ import enum
 import os
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
-from sandboxq import signing
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.server_time import warn_of_clock
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
-from sandboxq.broker.server_time import warn_of_clock
-from sandboxq.clock import SYSTEM_CLOCK, Clock
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, UsageError
-from sandboxq.log_queue import defer_logging
+from sandboxq.model.clock import SYSTEM_CLOCK, Clock
+from sandboxq.observe.log_queue import defer_logging
+from sandboxq.observe.telemetry import (
+    Telemetry,
+    WorkerClosed,
+    WorkerFailed,
+    WorkerReady,
+)
+from sandboxq.payload import signing
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.probe import usable_cores
-from sandboxq.telemetry import Telemetry, WorkerClosed, WorkerFailed, WorkerReady
-from sandboxq.worker.by_hand import ByHand
+from sandboxq.worker.assembly import VITAL, ChildrenOptions, parts_of
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import WorkerContext
-from sandboxq.worker.control import Control
-from sandboxq.worker.dump import Dump
+from sandboxq.worker.control import Control, Dump
+from sandboxq.worker.counters import Counters
 from sandboxq.worker.held_jobs import HeldJobs
+from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
-from sandboxq.worker.parts import VITAL, Crewing, parts_of
 from sandboxq.worker.service import Service
+from sandboxq.worker.shutdown import LAST_WORDS
 from sandboxq.worker.stalled_checker import StalledChecker
-from sandboxq.worker.tally import Tally
-from sandboxq.worker.winding_down import LAST_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
     from types import TracebackType
 
-    from sandboxq.worker.parts import Parts
+    from sandboxq.worker.assembly import Assembly
 
 
 class WorkerState(enum.Enum):
@@ -99,8 +103,8 @@ class Worker(Operating):
         is_of_functions = self.processor.partition(":")[0] == signing.PROCESSOR
         self._secret = signing.checked_secret(self.settings.secret) if is_of_functions else None
         self.telemetry = telemetry or Telemetry()
-        self.tally = Tally()
-        self.telemetry.subscribe(self.tally, *Tally.KINDS)
+        self.counters = Counters()
+        self.telemetry.subscribe(self.counters, *Counters.KINDS)
         self.cores = usable_cores()
         self._url = url
         self._directory = directory
@@ -116,8 +120,8 @@ class Worker(Operating):
         self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._broker: Broker | None = None
-        self._parts: Parts | None = None
-        self._by_hand: ByHand | None = None
+        self._parts: Assembly | None = None
+        self._by_hand: ManualJobs | None = None
         self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -180,14 +184,16 @@ class Worker(Operating):
 
     async def _start_parts(self, broker: Broker) -> None:
         context = WorkerContext(broker, self.keys, self.settings, self._held, self.telemetry)
-        self._by_hand = ByHand(context)
+        self._by_hand = ManualJobs(context)
         if not self.processor:
             if not self.settings.skip_stalled_check:
                 self._start_service("stalled checker", StalledChecker(context).run)
             return
         parts = self._parts = parts_of(
             context,
-            Crewing(self.processor, self.procs, self.policy, self.kind, self._url is not None),
+            ChildrenOptions(
+                self.processor, self.procs, self.policy, self.kind, self._url is not None
+            ),
             room=self._room,
             secret=self._secret,
         )
@@ -306,7 +312,7 @@ class Worker(Operating):
                 closing.push_async_callback(self._by_hand.close)
             if self._parts is not None:
                 closing.push_async_callback(self._parts.settler.close)
-                closing.push_async_callback(self._parts.ledger.close)
+                closing.push_async_callback(self._parts.usage_recorder.close)
             for service in reversed(self._services):
                 closing.push_async_callback(service.stop)
             if self._parts is not None:
@@ -350,7 +356,7 @@ class Worker(Operating):
                 return
             self._state = WorkerState.SETTLED
             parts = self.parts
-            for attempt in parts.porter.take_back():
+            for attempt in parts.blobs.take_back():
                 parts.settler.hand_back(attempt)
             await parts.winding_down.run(self.settings.shutdown_timeout, self._hurry)
 

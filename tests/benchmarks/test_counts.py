@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import noop, program
 from benchmarks.server import private_server
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 
 # A busy machine takes three times as long as a free one.
 pytestmark = pytest.mark.timeout(400)

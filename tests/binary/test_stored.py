@@ -19,12 +19,12 @@ from sandboxq import (
     Queue,
     UsageError,
 )
-from sandboxq.binary import Entry, Part
-from sandboxq.broker.binary import note, store_all, sweep
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.commands.binary import note, store_all, sweep
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import ParentNotFound
-from sandboxq.outcome import Complete
+from sandboxq.model.outcome import Complete
+from sandboxq.payload.binary import Entry, Part
 from tests.conftest import run_async
 from tests.queue.bench import Bench, finish
 

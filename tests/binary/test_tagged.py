@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandboxq import UsageError
-from sandboxq.tagged import (
+from sandboxq.payload.tagged import (
     MOST_LEVELS,
     exception_from_tagged,
     tagged_from_exception,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sandboxq import UsageError
-from sandboxq.binary import (
+from sandboxq.payload.binary import (
     ALIGNMENT,
     Entry,
     Part,

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from sandboxq.broker.claim import Bounds, Claim, Claimant, claim, claim_as
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.extend import extend
+from sandboxq.broker.commands.claim import (
+    Bounds,
+    Claim,
+    Claimant,
+    claim,
+    claim_as,
+)
+from sandboxq.broker.commands.locks import extend, recover_stalled
+from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.commands.settle import Settlement, settle
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.report import Report, report
-from sandboxq.broker.settle import Settlement, settle
-from sandboxq.broker.stalled import recover_stalled
 from tests.conftest import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
 
 # What these tests take for the present, milliseconds since the epoch.
 NOW = 1_795_360_570_000

@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from sandboxq.broker import change, children
-from sandboxq.broker.add import add, new_job
-from sandboxq.broker.claim import claim
-from sandboxq.broker.flow import add_flow
+from sandboxq.broker.commands import change_job, children
+from sandboxq.broker.commands.add import ON_FAILURE, Parent, add, new_job, relation_members
+from sandboxq.broker.commands.claim import claim
+from sandboxq.broker.commands.flow import add_flow
+from sandboxq.broker.commands.remove import remove
+from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.relations import ON_FAILURE, Parent, relation_members
-from sandboxq.broker.remove import remove
-from sandboxq.broker.settle import Settlement, settle
 from sandboxq.errors import ParentNotFound
-from sandboxq.job import KEEP_ALL, JobOptions, JobState
-from sandboxq.outcome import AwaitChildren, Complete, Fail, Failed
+from sandboxq.model.job import KEEP_ALL, JobOptions, JobState
+from sandboxq.model.outcome import (
+    AwaitChildren,
+    Complete,
+    Fail,
+    Failed,
+)
 from sandboxq.queue.flow_plan import plan_of
 from tests.broker.case import NOW
 from tests.broker.family_model import COMPLETED, FAILED, FAMILY, WAITING, FamilyModel
 from tests.broker.server_machine import ServerMachine
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
     from sandboxq.queue.flow_plan import FlowNode
     from tests.broker.family_model import Member
 
@@ -143,8 +147,8 @@ class FamilyMachine(ServerMachine):
         job_id = self.pick(number)
         state = self.model.jobs[job_id].state
         if self.model.retry(job_id):
-            resets = change.Resets(False, False)  # noqa: FBT003 - a pair of two that say so
-            retried = change.retry(
+            resets = change_job.Resets(False, False)  # noqa: FBT003 - a pair of two that say so
+            retried = change_job.retry(
                 self.broker, self.keys, job_id, state=JobState(state), resets=resets
             )
             self.run(retried)

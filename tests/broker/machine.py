@@ -14,17 +14,28 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sandboxq.broker import pause
-from sandboxq.broker.add import add, new_job
-from sandboxq.broker.claim import claim
-from sandboxq.broker.extend import extend
+from sandboxq.broker.commands import settings
+from sandboxq.broker.commands.add import Deduplication, add, new_job, relation_members
+from sandboxq.broker.commands.claim import claim
+from sandboxq.broker.commands.locks import extend, recover_stalled
+from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.relations import Deduplication, relation_members
-from sandboxq.broker.report import Report, report
-from sandboxq.broker.settle import Settlement, settle
-from sandboxq.broker.stalled import recover_stalled
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
-from sandboxq.outcome import Complete, Fail, Failed, HandBack, Postpone, RetryLater, RetryNow
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    Keep,
+)
+from sandboxq.model.outcome import (
+    Complete,
+    Fail,
+    Failed,
+    HandBack,
+    Postpone,
+    RetryLater,
+    RetryNow,
+)
 from tests.broker.case import NOW
 from tests.broker.model import DELAY_SHIFT, ModelJob, QueueModel
 from tests.broker.model_settle import Ending, settle_in_model
@@ -32,7 +43,7 @@ from tests.broker.server_machine import ServerMachine
 from tests.broker.snapshot import snapshot_of_model, snapshot_of_server
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
 
 # Expiry goes by the server's clock, all else by ours; so what expires here never does by itself.
 FOR_EVER = 10_000_000
@@ -279,13 +290,13 @@ class QueueMachine(ServerMachine):
     @rule()
     def pause(self) -> None:
         """Pause."""
-        self.run(pause.pause(self.broker, self.keys))
+        self.run(settings.pause(self.broker, self.keys))
         self.model.pause()
 
     @rule()
     def resume(self) -> None:
         """Resume, also what is not paused."""
-        self.run(pause.resume(self.broker, self.keys))
+        self.run(settings.resume(self.broker, self.keys))
         self.model.resume()
 
     @rule(concurrency=st.sampled_from([None, None, 1, 3]))

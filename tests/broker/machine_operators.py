@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from sandboxq.broker import bulk, change, remove
+from sandboxq.broker.commands import bulk, change_job, remove
 from sandboxq.errors import JobLocked, JobNotFound, JobNotInState
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 from tests.broker.machine import QueueMachine, ids
 from tests.broker.model import PRIORITY_SHIFT
 
@@ -57,14 +57,16 @@ class OperatedQueueMachine(QueueMachine):
     def promote(self, number: int) -> None:
         """Let a delayed job wait from now on."""
         job_id = self.pick(number)
-        if self._may_change(change.promote(self.broker, self.keys, job_id), job_id, "delayed"):
+        if self._may_change(change_job.promote(self.broker, self.keys, job_id), job_id, "delayed"):
             promote_in_model(self.model, job_id)
 
     @rule(number=ids, delay=st.sampled_from([0, 1, 20, 5000]))
     def change_delay(self, number: int, delay: int) -> None:
         """Let a delayed job wait for another time."""
         job_id, now = self.pick(number), self.model.now
-        changing = change.change_delay(self.broker, self.keys, job_id, delay_ms=delay, now_ms=now)
+        changing = change_job.change_delay(
+            self.broker, self.keys, job_id, delay_ms=delay, now_ms=now
+        )
         if self._may_change(changing, job_id, "delayed"):
             change_delay_in_model(self.model, job_id, delay)
 
@@ -72,7 +74,7 @@ class OperatedQueueMachine(QueueMachine):
     def change_priority(self, number: int, priority: int, *, is_first: bool) -> None:
         """Give a job another priority."""
         job_id = self.pick(number)
-        changing = change.change_priority(
+        changing = change_job.change_priority(
             self.broker, self.keys, job_id, priority=priority, is_first=is_first
         )
         if self._may_change(changing, job_id):
@@ -81,13 +83,13 @@ class OperatedQueueMachine(QueueMachine):
     @rule(
         number=ids,
         state=st.sampled_from([JobState.COMPLETED, JobState.FAILED]),
-        resets=st.builds(change.Resets, st.booleans(), st.booleans()),
+        resets=st.builds(change_job.Resets, st.booleans(), st.booleans()),
     )
-    def retry(self, number: int, state: JobState, resets: change.Resets) -> None:
+    def retry(self, number: int, state: JobState, resets: change_job.Resets) -> None:
         """Let a finished job wait again."""
         finished = [*self.model.sets[state], self.pick(number)]
         job_id = finished[number % len(finished)]
-        retrying = change.retry(self.broker, self.keys, job_id, state=state, resets=resets)
+        retrying = change_job.retry(self.broker, self.keys, job_id, state=state, resets=resets)
         if self._may_change(retrying, job_id, state):
             retry_in_model(self.model, job_id, state, resets)
 
@@ -155,7 +157,9 @@ def change_priority_in_model(
         model.place_waiting(job, is_lifo=is_first)
 
 
-def retry_in_model(model: QueueModel, job_id: str, state: JobState, resets: change.Resets) -> None:
+def retry_in_model(
+    model: QueueModel, job_id: str, state: JobState, resets: change_job.Resets
+) -> None:
     """Let a finished job wait again."""
     del model.sets[state][job_id]
     job = model.jobs[job_id]

@@ -10,7 +10,7 @@ from tests.broker.model import PRIORITY_SHIFT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandboxq.job import Keep
+    from sandboxq.model.job import Keep
     from tests.broker.model import ModelJob, QueueModel
 
 # The token that asks for no lock.

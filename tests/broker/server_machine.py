@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
 

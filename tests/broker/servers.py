@@ -11,7 +11,7 @@ import subprocess
 from socket import AF_INET, SOCK_STREAM, socket
 from typing import TYPE_CHECKING, Self
 
-from sandboxq.broker.launcher import binary_path
+from sandboxq.broker.embedded.launcher import binary_path
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
     from tests.broker.model import ModelJob, QueueModel
 

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.add import add, new_job
+from sandboxq.broker.commands.add import Deduplication, Parent, add, new_job, relation_members
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.relations import Deduplication, Parent, relation_members
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound
-from sandboxq.job import JobOptions
+from sandboxq.model.job import JobOptions
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:
-    from sandboxq.broker.add import NewJob
+    from sandboxq.broker.commands.add import NewJob
     from sandboxq.errors import QueueError
     from tests.broker.case import Case
 

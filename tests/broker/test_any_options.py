@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxq.broker.codec import options_from_wire
-from sandboxq.broker.report import Report
-from sandboxq.broker.settle import Settlement, settle
+from sandboxq.broker.commands.report import Report
+from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.errors import OptionsUnreadable, UsageError
-from sandboxq.outcome import (
+from sandboxq.model.outcome import (
     Completed,
     Failed,
     HandedBack,
@@ -28,8 +28,8 @@ from sandboxq.worker.scheduler import iteration_after
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
-    from sandboxq.broker.claim import ClaimedJob
-    from sandboxq.outcome import Outcome
+    from sandboxq.broker.commands.claim import ClaimedJob
+    from sandboxq.model.outcome import Outcome
     from tests.broker.case import Case
 
 NAMES = [

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker import bulk
-from sandboxq.broker.change import Resets
+from sandboxq.broker.commands import bulk
+from sandboxq.broker.commands.change_job import Resets
+from sandboxq.broker.connect.script import load
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.script import load
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from tests.broker.case import Case
 
 SETS = ("prioritized", "delayed", "completed", "failed")

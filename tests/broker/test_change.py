@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker import change
-from sandboxq.broker.change import Resets
+from sandboxq.broker.commands import change_job
+from sandboxq.broker.commands.change_job import Resets
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import JobNotFound, JobNotInState
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
@@ -37,20 +37,22 @@ def finished(case: Case, state: str, job_id: str, **fields: Any) -> None:
 
 def promoted(case: Case, job_id: str) -> None:
     """Promote a job."""
-    case.run(lambda broker: change.promote(broker, case.keys, job_id))
+    case.run(lambda broker: change_job.promote(broker, case.keys, job_id))
 
 
 def retried(case: Case, job_id: str, state: str = "failed", resets: Resets = Resets()) -> None:  # noqa: B008 - a tuple
     """Retry a job."""
     case.run(
-        lambda broker: change.retry(broker, case.keys, job_id, state=JobState(state), resets=resets)
+        lambda broker: change_job.retry(
+            broker, case.keys, job_id, state=JobState(state), resets=resets
+        )
     )
 
 
 def prioritized(case: Case, job_id: str, priority: int, *, is_first: bool = False) -> None:
     """Change a job's priority."""
     case.run(
-        lambda broker: change.change_priority(
+        lambda broker: change_job.change_priority(
             broker, case.keys, job_id, priority=priority, is_first=is_first
         )
     )
@@ -59,14 +61,18 @@ def prioritized(case: Case, job_id: str, priority: int, *, is_first: bool = Fals
 def updated(case: Case, job_id: str, kind: str, payload: str, *, keep_logs: int = 0) -> None:
     """Write progress, data or a log line."""
     case.run(
-        lambda broker: change.update(broker, case.keys, job_id, kind, payload, keep_logs=keep_logs)
+        lambda broker: change_job.update(
+            broker, case.keys, job_id, kind, payload, keep_logs=keep_logs
+        )
     )
 
 
 def put_off(case: Case, job_id: str, delay_ms: int) -> None:
     """Change a job's delay."""
     case.run(
-        lambda broker: change.change_delay(broker, case.keys, job_id, delay_ms=delay_ms, now_ms=NOW)
+        lambda broker: change_job.change_delay(
+            broker, case.keys, job_id, delay_ms=delay_ms, now_ms=NOW
+        )
     )
 
 
@@ -334,8 +340,8 @@ def test_logs_are_kept_short(case: Case) -> None:
     for line in "abc":
         updated(case, "1", "log", line, keep_logs=2)
     assert case.items("1:logs") == ["b", "c"]
-    assert case.run(lambda broker: change.count_logs(broker, case.keys, "1")) == 2
-    case.run(lambda broker: change.clear_logs(broker, case.keys, "1", keep=1))
+    assert case.run(lambda broker: change_job.count_logs(broker, case.keys, "1")) == 2
+    case.run(lambda broker: change_job.clear_logs(broker, case.keys, "1", keep=1))
     assert case.items("1:logs") == ["c"]
-    case.run(lambda broker: change.clear_logs(broker, case.keys, "1", keep=0))
+    case.run(lambda broker: change_job.clear_logs(broker, case.keys, "1", keep=0))
     assert case.items("1:logs") == []

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker import children
-from sandboxq.dependencies import FIRST_PAGE, Dependencies, Page
+from sandboxq.broker.commands import children
 from sandboxq.errors import JobNotFound, ParentNotFound, UsageError
+from sandboxq.model.dependencies import FIRST_PAGE, Dependencies, Page
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:

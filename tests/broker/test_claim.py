@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.claim import NO_BOUNDS, Claimant, arguments_of
-from sandboxq.broker.script import load
-from sandboxq.job import KEEP_ALL
-from sandboxq.outcome import Complete, Crashes
+from sandboxq.broker.commands.claim import NO_BOUNDS, Claimant, arguments_of
+from sandboxq.broker.connect.script import load
+from sandboxq.model.job import KEEP_ALL
+from sandboxq.model.outcome import Complete, Crashes
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
-    from sandboxq.broker.claim import Claim
+    from sandboxq.broker.commands.claim import Claim
     from tests.broker.case import Case
 
 P = 2**32

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.backoff import Backoff
 from sandboxq.broker.codec import (
     CACHE_TEXT_BYTES,
     json_text,
@@ -21,7 +20,13 @@ from sandboxq.broker.codec import (
 )
 from sandboxq.broker.job_hash import job_from_hash
 from sandboxq.errors import OptionsUnreadable, UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    Keep,
+)
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

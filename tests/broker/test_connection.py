@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.facts import ServerFacts, check_version, facts_from_info
-from sandboxq.broker.lane import MAX_LINKS
-from sandboxq.broker.reader import WATCHDOG_SECONDS
-from sandboxq.broker.script import Script
-from sandboxq.broker.servers import OneServer
+from sandboxq.broker.connect.blocking import WATCHDOG_SECONDS
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.connection_pool import MAX_LINKS
+from sandboxq.broker.connect.script import Script
+from sandboxq.broker.connect.server_info import ServerInfo, check_version, facts_from_info
+from sandboxq.broker.connect.servers import OneServer
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
-from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from sandboxq.observe.telemetry import (
+    BrokerBack,
+    BrokerLost,
+    Event,
+    Telemetry,
+)
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 
@@ -40,7 +45,7 @@ def server(tmp_path: Path) -> Iterator[StoppableServer]:
 
 
 def script_of(text: str) -> Script:
-    """Make a script as broker/script.py does."""
+    """Make a script as broker/connect/script.py does."""
     return Script("test", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -138,7 +143,7 @@ def test_ten_thousand_commands_at_once_share_a_few_connections(server_url: str) 
         replies = await asyncio.gather(*(broker.command("ECHO", n) for n in range(10_000)))
         assert replies == [str(n).encode() for n in range(10_000)]
         assert isinstance(broker._servers, OneServer)
-        count = len(broker._servers._lane._idle)
+        count = len(broker._servers._connections._idle)
         await broker.close()
         return count
 
@@ -286,13 +291,13 @@ def test_a_user_without_info_can_still_work(tmp_path: Path) -> None:
     """Hosted Redis takes INFO away from some users; that is no reason to refuse."""
     user = ["--user", "ann", "on", ">pw", "~*", "&*", "+@all", "-info"]
 
-    async def main(server: StoppableServer) -> ServerFacts:
+    async def main(server: StoppableServer) -> ServerInfo:
         broker = await Broker.connect(server.url.replace("127", "ann:pw@127"))
         await broker.close()
         return broker.facts
 
     with StoppableServer(tmp_path, *user) as server:
-        assert run_async(main(server)) == ServerFacts()
+        assert run_async(main(server)) == ServerInfo()
 
 
 def test_tls_with_a_private_authority(tmp_path: Path) -> None:
@@ -381,11 +386,11 @@ def test_what_speaks_another_protocol_is_unavailable() -> None:
 @pytest.mark.parametrize(
     ("info", "facts"),
     [
-        (b"redis_version:6.0.9\r\n", ServerFacts("redis", "6.0.9")),
-        (b"redis_version:7.2.4\r\nvalkey_version:7.2.9\r\n", ServerFacts("valkey", "7.2.9")),
+        (b"redis_version:6.0.9\r\n", ServerInfo("redis", "6.0.9")),
+        (b"redis_version:7.2.4\r\nvalkey_version:7.2.9\r\n", ServerInfo("valkey", "7.2.9")),
     ],
 )
-def test_servers_too_old_are_refused_by_name(info: bytes, facts: ServerFacts) -> None:
+def test_servers_too_old_are_refused_by_name(info: bytes, facts: ServerInfo) -> None:
     """On an old server scripts would fail later, one job at a time."""
     assert facts_from_info(info) == facts
     with pytest.raises(BrokerUnavailable, match=f"{facts.version} is too old"):
@@ -561,8 +566,8 @@ def test_a_silent_subscription_is_asked_whether_it_lives(
     server: StoppableServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else would ever notice a half-open Pub/Sub connection."""
-    monkeypatch.setattr("sandboxq.broker.reader.SUBSCRIPTION_SILENCE", 0.05)
-    monkeypatch.setattr("sandboxq.broker.reader.SUBSCRIPTION_ANSWER", 0.3)
+    monkeypatch.setattr("sandboxq.broker.connect.blocking.SUBSCRIPTION_SILENCE", 0.05)
+    monkeypatch.setattr("sandboxq.broker.connect.blocking.SUBSCRIPTION_ANSWER", 0.3)
 
     async def main() -> bytes:
         broker = await Broker.connect(server.url)

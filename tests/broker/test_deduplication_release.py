@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.job import KEEP_ALL
-from sandboxq.outcome import Complete, Fail, Failed, RetryNow
+from sandboxq.model.job import KEEP_ALL
+from sandboxq.model.outcome import (
+    Complete,
+    Fail,
+    Failed,
+    RetryNow,
+)
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:

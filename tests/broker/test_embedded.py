@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker import launcher
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.embedded import (
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.embedded import launcher
+from sandboxq.broker.embedded.server import (
     EmbeddedUse,
     server_status,
     start_server,
@@ -25,7 +25,12 @@ from sandboxq.broker.embedded import (
     use_server,
 )
 from sandboxq.errors import BrokerUnavailable
-from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from sandboxq.observe.telemetry import (
+    BrokerBack,
+    BrokerLost,
+    Event,
+    Telemetry,
+)
 from tests.conftest import run_async, wait_until
 
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
 USER = """
 import sys
 from pathlib import Path
-from sandboxq.broker.embedded import use_server, server_status
+from sandboxq.broker.embedded.server import use_server, server_status
 use = use_server(Path(sys.argv[1]))
 print(server_status(Path(sys.argv[1])).pid, flush=True)
 sys.stdin.read()
@@ -46,7 +51,7 @@ sys.stdin.read()
 VISITOR = """
 import asyncio, random, sys, time
 from pathlib import Path
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 async def visit():
     broker = await Broker.connect(directory=Path(sys.argv[1]))
     await broker.command("INCR", "visits")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.broker.endpoint import Endpoint, endpoint_from_url
-from sandboxq.broker.place import resolve_endpoint
+from sandboxq.broker.connect.endpoint import Endpoint, endpoint_from_url
+from sandboxq.broker.connect.resolve import resolve_endpoint
 from sandboxq.errors import BrokerUnavailable, UsageError
 from tests.conftest import run_async
 

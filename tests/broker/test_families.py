@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.job import KEEP_ALL, KEEP_NONE
-from sandboxq.outcome import Complete, Fail, Failed
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE
+from sandboxq.model.outcome import Complete, Fail, Failed
 from tests.broker.case import NOW, Case
 
 if TYPE_CHECKING:
-    from sandboxq.job import Keep
+    from sandboxq.model.job import Keep
 
 THEN = NOW + 5
 RELEASED = {"event": "waiting", "jobId": "p", "prev": "waiting-children"}

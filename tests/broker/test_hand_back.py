@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.job import KEEP_ALL
-from sandboxq.outcome import Complete, HandBack
+from sandboxq.model.job import KEEP_ALL
+from sandboxq.model.outcome import Complete, HandBack
 from tests.broker.case import TOKEN
 
 if TYPE_CHECKING:

@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.add import add, new_job
-from sandboxq.broker.bulk import clean, promote_all, retry_all
-from sandboxq.broker.change import Resets, change_priority
-from sandboxq.broker.children import prune
-from sandboxq.broker.claim import Bounds, Claimant, arguments_of
-from sandboxq.broker.flow import NewNode, add_flow
-from sandboxq.broker.remove import remove
-from sandboxq.broker.report import Report
-from sandboxq.broker.script import load
+from sandboxq.broker.commands.add import add, new_job
+from sandboxq.broker.commands.bulk import clean, promote_all, retry_all
+from sandboxq.broker.commands.change_job import Resets, change_priority
+from sandboxq.broker.commands.children import prune
+from sandboxq.broker.commands.claim import Bounds, Claimant, arguments_of
+from sandboxq.broker.commands.flow import NewNode, add_flow
+from sandboxq.broker.commands.remove import remove
+from sandboxq.broker.commands.report import Report
+from sandboxq.broker.connect.script import load
 from sandboxq.errors import QueueError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, JobState, Keep
-from sandboxq.outcome import (
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    JobState,
+    Keep,
+)
+from sandboxq.model.outcome import (
     AwaitChildren,
     Complete,
     Fail,
@@ -34,7 +40,7 @@ from tests.broker.case import NOW, TOKEN
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
     from tests.broker.case import Case
 
 DONE = Complete(b"1", KEEP_ALL)

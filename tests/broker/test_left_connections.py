@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.link import _IDLE_SECONDS
-from sandboxq.broker.reader import BlockingReader
+from sandboxq.broker.connect.blocking import BlockingReader
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.connection import _IDLE_SECONDS
 from sandboxq.errors import BrokerUnavailable
 from tests.conftest import run_async, wait_until_async
 

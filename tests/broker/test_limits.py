@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker import deduplicated, limits, meta
-from sandboxq.broker.jobs import counts_per_priority, delayed_count
+from sandboxq.broker.commands import deduplication, settings
+from sandboxq.broker.commands.jobs import counts_per_priority, delayed_count
 from sandboxq.config import RateLimit
 from tests.broker.case import NOW
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 def set_limits(case: Case, **values: int | None) -> int:
     """Set limits; return how many fields were added or removed."""
-    return int(case.run(lambda broker: limits.set_limits(broker, case.keys, **values)))
+    return int(case.run(lambda broker: settings.set_limits(broker, case.keys, **values)))
 
 
 def window_ttl_ms(case: Case, max_jobs: int | None = None) -> int:
     """Return how long the rate limit window is closed."""
-    return int(case.run(lambda broker: limits.window_ttl_ms(broker, case.keys, max_jobs=max_jobs)))
+    return int(
+        case.run(lambda broker: settings.window_ttl_ms(broker, case.keys, max_jobs=max_jobs))
+    )
 
 
 def test_limits_come_and_go(case: Case) -> None:
@@ -66,7 +68,7 @@ def test_is_maxed(case: Case) -> None:
     """As Node says it: without a limit, never."""
 
     def is_maxed() -> bool:
-        return bool(case.run(lambda broker: limits.is_maxed(broker, case.keys)))
+        return bool(case.run(lambda broker: settings.is_maxed(broker, case.keys)))
 
     case.active("a", "b")
     assert not is_maxed()
@@ -79,16 +81,16 @@ def test_is_maxed(case: Case) -> None:
 def test_a_closed_window_is_closed_for_all(case: Case) -> None:
     """Whatever their maximum, for the time given; and may be opened before."""
     assert window_ttl_ms(case) == 0
-    assert not case.run(lambda broker: limits.open_window(broker, case.keys))
+    assert not case.run(lambda broker: settings.open_window(broker, case.keys))
 
-    case.run(lambda broker: limits.close_window(broker, case.keys, duration_ms=60_000))
+    case.run(lambda broker: settings.close_window(broker, case.keys, duration_ms=60_000))
     assert case.redis.get(case.keys["limiter"]) == "9007199254740991"
     for max_jobs in (None, 5):
         assert 59_000 < window_ttl_ms(case, max_jobs) <= 60_000
     case.waiting("w")
     assert case.claim(limiter=(5, 1000)).rate_limit_ms > 59_000
 
-    assert case.run(lambda broker: limits.open_window(broker, case.keys))
+    assert case.run(lambda broker: settings.open_window(broker, case.keys))
     assert window_ttl_ms(case, 5) == 0
 
 
@@ -123,14 +125,14 @@ def test_a_window_is_closed_when_it_is_full(
 def test_meta(case: Case) -> None:
     """Everything by name; what we do not know is passed on; nonsense counts as nothing."""
 
-    def read() -> meta.QueueMeta:
-        found: meta.QueueMeta = case.run(lambda broker: meta.meta_of(broker, case.keys))
+    def read() -> settings.QueueMeta:
+        found: settings.QueueMeta = case.run(lambda broker: settings.meta_of(broker, case.keys))
         return found
 
-    assert read() == meta.QueueMeta(max_events=10_000)
+    assert read() == settings.QueueMeta(max_events=10_000)
     fields: dict[str, Any] = {"paused": 1, "version": "bullmq:6.7.0", "concurrency": 2}
     case.redis.hset(case.keys["meta"], mapping={**fields, "max": 5, "duration": 2500, "own": "x"})
-    assert read() == meta.QueueMeta(
+    assert read() == settings.QueueMeta(
         is_paused=True,
         version="bullmq:6.7.0",
         max_events=10_000,
@@ -143,24 +145,24 @@ def test_meta(case: Case) -> None:
     )
     assert (read().rate_limit, read().concurrency) == (None, None)
     case.redis.delete(case.keys["meta"])
-    assert read() == meta.QueueMeta()
+    assert read() == settings.QueueMeta()
 
 
 def test_metrics(case: Case) -> None:
     """A queue that nobody measures has none; minutes come newest first."""
 
-    def read(start: int = 0, end: int = -1) -> meta.Metrics:
-        found: meta.Metrics = case.run(
-            lambda broker: meta.metrics_of(broker, case.keys, "failed", start=start, end=end)
+    def read(start: int = 0, end: int = -1) -> settings.Metrics:
+        found: settings.Metrics = case.run(
+            lambda broker: settings.metrics_of(broker, case.keys, "failed", start=start, end=end)
         )
         return found
 
-    assert read() == meta.Metrics(0, [], 0, 0, 0)
+    assert read() == settings.Metrics(0, [], 0, 0, 0)
     case.redis.hset(
         case.keys["metrics:failed"], mapping={"count": 7, "prevCount": 5, "prevTS": NOW}
     )
     case.redis.rpush(case.keys["metrics:failed:data"], 3, 0, 2)
-    assert read() == meta.Metrics(7, [3, 0, 2], 3, 5, NOW)
+    assert read() == settings.Metrics(7, [3, 0, 2], 3, 5, NOW)
     assert read(1, 1).data == [0]
 
 
@@ -169,7 +171,7 @@ def test_events_are_trimmed(case: Case) -> None:
     for _ in range(250):
         case.redis.xadd(case.keys["events"], {"event": "x"})
 
-    went = case.run(lambda broker: meta.trim_events(broker, case.keys, 10))
+    went = case.run(lambda broker: settings.trim_events(broker, case.keys, 10))
 
     assert went > 0
     assert len(case.events()) == 250 - went >= 10
@@ -206,11 +208,11 @@ def test_deduplication_keys(case: Case) -> None:
 
     def release(job_id: str | None = None) -> bool:
         return bool(
-            case.run(lambda broker: deduplicated.release(broker, case.keys, "D", job_id=job_id))
+            case.run(lambda broker: deduplication.release(broker, case.keys, "D", job_id=job_id))
         )
 
     def owner() -> str | None:
-        found: str | None = case.run(lambda broker: deduplicated.job_id_of(broker, case.keys, "D"))
+        found: str | None = case.run(lambda broker: deduplication.job_id_of(broker, case.keys, "D"))
         return found
 
     assert (owner(), release(), release("1")) == (None, False, False)

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.census import queue_names, workers_of
-from sandboxq.broker.events import endings_in_stream, last_event_id
-from sandboxq.broker.jobs import counts_of, job_of, jobs_in, logs_of
+from sandboxq.broker.commands.discovery import queue_names, workers_of
+from sandboxq.broker.commands.events import endings_in_stream, last_event_id
+from sandboxq.broker.commands.jobs import (
+    counts_of,
+    endings_of,
+    job_of,
+    jobs_in,
+    logs_of,
+    state_of,
+)
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.state import endings_of, state_of
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from tests.broker.case import Case
 
 

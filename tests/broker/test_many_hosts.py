@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxq.broker.many_hosts import ClusterEndpoint, SentinelEndpoint
-from sandboxq.broker.place import any_endpoint_from_url
+from sandboxq.broker.connect.many_hosts import ClusterEndpoint, SentinelEndpoint
+from sandboxq.broker.connect.resolve import any_endpoint_from_url
 from sandboxq.errors import UsageError
 
 SECRET = "S3cr3t/#?"  # noqa: S105 - an example

@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.batches import BATCH
-from sandboxq.broker.binary import new_reference, note, store, sweep
+from sandboxq.broker.commands.batches import BATCH, NO_MARK, Mark, marked
+from sandboxq.broker.commands.binary import (
+    new_reference,
+    note,
+    store,
+    sweep,
+)
+from sandboxq.broker.commands.report import Report, report, reported
+from sandboxq.broker.commands.settle import Settlement, settle, settled
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.marks import NO_MARK, Mark, marked
-from sandboxq.broker.report import Report, report, reported
-from sandboxq.broker.settle import Settlement, settle, settled
 from sandboxq.errors import QueueError
-from sandboxq.job import KEEP_ALL, Keep
-from sandboxq.outcome import Complete, HandBack
+from sandboxq.model.job import KEEP_ALL, Keep
+from sandboxq.model.outcome import Complete, HandBack
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from tests.broker.case import Case
 
 T = TOKEN.encode()

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import AwaitChildren, HandBack, LimitRate, Postpone
+from sandboxq.model.outcome import (
+    AwaitChildren,
+    HandBack,
+    LimitRate,
+    Postpone,
+)
 from tests.broker.case import NOW, Case
 from tests.broker.test_settle import DONE
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
 
 THEN = NOW + 5
 MOVES = [Postpone(1000), AwaitChildren(), LimitRate(1000), HandBack(was_started=True)]

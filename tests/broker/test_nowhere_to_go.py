@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.add import add, new_job
-from sandboxq.broker.bulk import clean
-from sandboxq.broker.cancel import cancel
-from sandboxq.broker.children import families_of
-from sandboxq.broker.flow import NewNode, add_flow
-from sandboxq.broker.jobs import jobs_of_keys
-from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.schedulers import (
+from sandboxq.broker.commands.add import add, new_job
+from sandboxq.broker.commands.bulk import clean
+from sandboxq.broker.commands.cancel import cancel
+from sandboxq.broker.commands.children import families_of
+from sandboxq.broker.commands.flow import NewNode, add_flow
+from sandboxq.broker.commands.jobs import jobs_of_keys
+from sandboxq.broker.commands.schedulers import (
     Iteration,
     NewScheduler,
     advance,
     schedulers_in,
     upsert,
 )
+from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import QueueError
-from sandboxq.job import KEEP_ALL, JobOptions, JobState
-from sandboxq.outcome import Complete
+from sandboxq.model.job import KEEP_ALL, JobOptions, JobState
+from sandboxq.model.outcome import Complete
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from tests.broker.case import Case
 
 DONE = Complete(b"1", KEEP_ALL)

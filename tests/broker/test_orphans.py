@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.orphans import remove_orphans
+from sandboxq.broker.commands.discovery import remove_orphans
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from tests.broker.case import Case
 
 

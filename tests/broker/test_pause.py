@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.broker.pause import is_paused, pause, resume
+from sandboxq.broker.commands.settings import is_paused, pause, resume
 
 if TYPE_CHECKING:
     from tests.broker.case import Case

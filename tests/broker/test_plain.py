@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
-from sandboxq.outcome import Complete, HandBack
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.outcome import Complete, HandBack
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:

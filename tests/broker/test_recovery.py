@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.broker.recovery import LONGEST_DELAY, SHORTEST_DELAY, Recovery, delay_before_try
+from sandboxq.broker.connect.recovery import (
+    LONGEST_DELAY,
+    SHORTEST_DELAY,
+    Recovery,
+    delay_before_try,
+)
 from sandboxq.errors import BrokerUnavailable
-from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from sandboxq.observe.telemetry import (
+    BrokerBack,
+    BrokerLost,
+    Event,
+    Telemetry,
+)
 from tests.conftest import run_async
 
 
@@ -51,7 +61,7 @@ def test_a_server_that_answers_and_refuses_the_work_is_slowed_down_for_and_said(
 
     It is said once, and back it is when the work succeeds, not when PING does.
     """
-    monkeypatch.setattr("sandboxq.broker.recovery.RELAPSE_SECONDS", 0.5)
+    monkeypatch.setattr("sandboxq.broker.connect.recovery.RELAPSE_SECONDS", 0.5)
     told: list[Event] = []
     telemetry = Telemetry()
     telemetry.subscribe(told.append)

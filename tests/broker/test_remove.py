@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.broker.commands.remove import obliterate, remove
+from sandboxq.broker.commands.settings import pause
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.pause import pause
-from sandboxq.broker.remove import obliterate, remove
 from sandboxq.errors import (
     JobBelongsToScheduler,
     JobLocked,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import ResponseError
 
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.replies import check_number, check_replies
-from sandboxq.broker.script import load
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.replies import check_number, check_replies
+from sandboxq.broker.connect.script import load
 from sandboxq.errors import BrokerUnavailable
 from tests.broker.servers import StoppableServer
 from tests.chaos.proxy import Proxy

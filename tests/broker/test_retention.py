@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
-from sandboxq.outcome import Complete, Fail, Failed
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.outcome import Complete, Fail, Failed
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:

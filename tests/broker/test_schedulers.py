@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.schedulers import Iteration, NewScheduler, advance, remove, upsert
+from sandboxq.broker.commands.schedulers import (
+    Iteration,
+    NewScheduler,
+    advance,
+    remove,
+    upsert,
+)
 from sandboxq.errors import SchedulerSlotTaken
-from sandboxq.outcome import Failed, RetryNow
+from sandboxq.model.outcome import Failed, RetryNow
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:

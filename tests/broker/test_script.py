@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from sandboxq.broker.script import load
+from sandboxq.broker.connect.script import load
 
 
 def test_a_script_brings_each_part_once_and_before_its_use() -> None:

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
-from sandboxq.outcome import Complete, Fail, Failed, HandBack, RetryLater, RetryNow
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.outcome import (
+    Complete,
+    Fail,
+    Failed,
+    HandBack,
+    RetryLater,
+    RetryNow,
+)
 from tests.broker.case import NOW, traces
 
 if TYPE_CHECKING:
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
     from tests.broker.case import Case
 
 DONE = Complete(b'{"ok":true}', KEEP_ALL)

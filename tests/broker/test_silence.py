@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.binary import fetch, new_reference, store
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.commands.binary import fetch, new_reference, store
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import BrokerUnavailable
 from tests.broker.proxy import Proxy

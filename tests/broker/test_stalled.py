@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.job import KEEP_ALL
-from sandboxq.outcome import Complete, HandBack
+from sandboxq.model.job import KEEP_ALL
+from sandboxq.model.outcome import Complete, HandBack
 from tests.broker.case import NOW, TOKEN
 
 if TYPE_CHECKING:

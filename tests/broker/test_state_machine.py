@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.cli.event_loop import loop_factory
 from tests.broker.family_machine import FamilyMachine
 from tests.broker.machine_operators import OperatedQueueMachine

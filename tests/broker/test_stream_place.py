@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandboxq.broker.events import look_at_events
-from sandboxq.broker.stream_place import (
+from sandboxq.broker.commands.events import look_at_events
+from sandboxq.broker.connect.stream_position import (
     Look,
     Missed,
-    Place,
+    StreamPosition,
     id_from_text,
     text_from_id,
 )
@@ -45,7 +45,7 @@ def test_ids_there_and_back() -> None:
 def test_every_entry_is_read_or_counted_as_missed(steps: list[tuple[int, int, bool]]) -> None:
     """Whatever is trimmed between reads, what was read and missed is all there ever was."""
     last, first = 0, 1
-    place = Place.after("$", NOTHING)
+    place = StreamPosition.after("$", NOTHING)
     read = missed_count = 0
     for added, trimmed, reads in steps:
         last += added
@@ -63,15 +63,15 @@ def test_every_entry_is_read_or_counted_as_missed(steps: list[tuple[int, int, bo
 
 def test_a_place_that_was_resumed_says_that_it_does_not_know_how_many() -> None:
     """Nobody can tell which number an old id had once it was trimmed."""
-    assert Place.after("5", look(4, 9)).missed(look(4, 9)) is None
-    assert Place.after("5", look(5, 9)).missed(look(5, 9)) is None
-    assert Place.after("5", look(8, 9)).missed(look(8, 9)) == Missed(None)
-    assert Place.after("5", look(6, 5)).missed(look(6, 5)) is None
+    assert StreamPosition.after("5", look(4, 9)).missed(look(4, 9)) is None
+    assert StreamPosition.after("5", look(5, 9)).missed(look(5, 9)) is None
+    assert StreamPosition.after("5", look(8, 9)).missed(look(8, 9)) == Missed(None)
+    assert StreamPosition.after("5", look(6, 5)).missed(look(6, 5)) is None
 
 
 def test_from_the_beginning_means_from_what_is_there() -> None:
     """Who asks for all that is there did not miss what was trimmed long ago."""
-    place = Place.after("0", look(8, 9))
+    place = StreamPosition.after("0", look(8, 9))
     assert place.missed(look(8, 9)) is None
     place.advance([(8, 0), (9, 0)])
     assert place.missed(look(20, 21)) == Missed(10)
@@ -79,25 +79,25 @@ def test_from_the_beginning_means_from_what_is_there() -> None:
 
 def test_servers_that_do_not_count() -> None:
     """Redis 6.2: a trimmed place may mean a loss, and that is what is said."""
-    place = Place.after("$", look(1, 5, is_counted=False))
+    place = StreamPosition.after("$", look(1, 5, is_counted=False))
     assert place.missed(look(1, 9, is_counted=False)) is None
     assert place.missed(look(7, 9, is_counted=False)) == Missed(None)
-    assert Place.after("0", look(7, 9, is_counted=False)).missed(look(7, 9)) is None
+    assert StreamPosition.after("0", look(7, 9, is_counted=False)).missed(look(7, 9)) is None
 
 
 def test_another_stream_under_the_same_name() -> None:
     """After obliterate, or a failover that lost its end, an old id must not deafen the reader."""
-    place = Place.after("$", look(1, 50))
+    place = StreamPosition.after("$", look(1, 50))
     assert place.missed(NOTHING) == Missed(None)
     assert place.id == (0, 0)
     assert place.missed(look(1, 2)) is None
 
-    place = Place.after("$", look(1, 50))
+    place = StreamPosition.after("$", look(1, 50))
     assert place.missed(look(1, 40)) == Missed(None)
     assert place.id == (40, 0)
     assert place.missed(look(1, 40)) is None
 
-    place = Place.after("$", look(1, 5))
+    place = StreamPosition.after("$", look(1, 5))
     newer = Look(9, (101, 0), (109, 0), 9)
     assert place.missed(newer) == Missed(None)
     assert place.missed(newer) is None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.endpoint import Endpoint
-from sandboxq.broker.place import any_endpoint_from_url, resolve_endpoint
+from sandboxq.broker.connect.endpoint import Endpoint
+from sandboxq.broker.connect.resolve import any_endpoint_from_url, resolve_endpoint
 from sandboxq.errors import JobFailed, UsageError
 from tests.conftest import run_async
 

@@ -8,7 +8,7 @@ import sysconfig
 
 import pytest
 
-from sandboxq.broker.wire import pack, packer
+from sandboxq.broker.connect.resp import pack, packer
 
 COMMANDS = [
     ("PING",),
@@ -26,7 +26,7 @@ def test_without_hiredis_the_bytes_are_the_same(command: tuple[bytes | str | flo
 
 _LOOK = """
 import sys, sysconfig
-import sandboxq.broker.connection
+import sandboxq.broker.connect.broker
 is_free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 assert not (is_free and sys._is_gil_enabled()), "the GIL is on"
 print(sys.modules.get("hiredis") is None)

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from sandboxq.broker.embedded import DIRECTORY, server_status, start_server, stop_server
+from sandboxq.broker.embedded.server import (
+    DIRECTORY,
+    server_status,
+    start_server,
+    stop_server,
+)
 from tests.broker.servers import StoppableServer
 from tests.chaos.proxy import Proxy
 from tests.cluster.servers import Cluster

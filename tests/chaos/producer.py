@@ -33,7 +33,7 @@ class Orders:
     url: str | None
     prefix: str
     queue: str
-    ledger: str
+    usage_recorder: str
     run: str
     seed: int
     kinds: tuple[str, ...]
@@ -53,7 +53,7 @@ class Producer:
         self._orders = orders
         self._rng = random.Random(orders.seed)
         self._numbers = itertools.count(1)
-        self._file = os.open(orders.ledger, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
+        self._file = os.open(orders.usage_recorder, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:

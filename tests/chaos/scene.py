@@ -80,7 +80,7 @@ class Scene:
         """Return a connection to the master, past any proxy."""
         return self.backend.client()
 
-    def ledger(self) -> Ledger:
+    def usage_recorder(self) -> Ledger:
         """Read it."""
         return Ledger(self.adds, self.runs)
 
@@ -108,7 +108,7 @@ class Scene:
 
     def _jobs_run(self) -> bool:
         """Say whether Redis has taken a job of the producers, and one ran (perhaps a beat)."""
-        return bool(self.runs.stat().st_size and self.ledger().acknowledged)
+        return bool(self.runs.stat().st_size and self.usage_recorder().acknowledged)
 
     def start_worker(self) -> WorkerProcess:
         """Start one more of ours."""
@@ -141,7 +141,7 @@ class Scene:
             url=self.backend.url,
             prefix=self.backend.prefix,
             queue=QUEUE,
-            ledger=str(self.adds),
+            usage_recorder=str(self.adds),
             run=f"{len(self.producers)}",
             seed=self.seed,
             kinds=campaign.kinds,

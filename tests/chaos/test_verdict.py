@@ -24,7 +24,7 @@ def test_what_was_planted_is_found(tmp_path: Path) -> None:
         scene = Scene(campaign, backend, tmp_path, seed=1)
         try:
             scene.start()
-            wait_until(lambda: len(scene.ledger().acknowledged) > 60, timeout=60)
+            wait_until(lambda: len(scene.usage_recorder().acknowledged) > 60, timeout=60)
             scene.stop_producers()
             verdict = Verdict("planted", drained=wait_until_drained(scene, 60))
             ended = scene.stop_workers()
@@ -49,7 +49,7 @@ def test_what_was_planted_is_found(tmp_path: Path) -> None:
 
 
 def _plant(scene: Scene) -> None:
-    entries = scene.ledger().acknowledged
+    entries = scene.usage_recorder().acknowledged
     quiet = [each for each in entries.items() if each[1].kind in {"nap", "once", "noop", "prio"}]
     (_, lost), (_, stuck), (_, twice), (u, _), (_, ended), (_, stalled), (_, wrong) = quiet[:7]
     base = scene.base

@@ -91,18 +91,18 @@ class _Stored:
 
 def judge(scene: Scene, verdict: Verdict, ended: list[tuple[WorkerProcess, int]]) -> None:
     """Look at everything; the scene's workers have ended, its Redis has not."""
-    ledger = scene.ledger()
+    usage_recorder = scene.usage_recorder()
     verdict.faults = dict(scene.faults)
-    verdict.jobs, verdict.unknown = len(ledger.acknowledged), ledger.unknown
-    if any(scene.producer_codes) or not ledger.acknowledged:
+    verdict.jobs, verdict.unknown = len(usage_recorder.acknowledged), usage_recorder.unknown
+    if any(scene.producer_codes) or not usage_recorder.acknowledged:
         verdict.note("a producer failed: see producers.log", scene.producer_codes)
-    if ledger.bad_lines:
-        verdict.note("lines of the ledger that are no lines", ledger.bad_lines)
+    if usage_recorder.bad_lines:
+        verdict.note("lines of the ledger that are no lines", usage_recorder.bad_lines)
     with scene.client() as client:
         if verdict.drained is None:
             verdict.note("not drained", counts_of(client, scene.base))
         stored = _stored(client, scene.base)
-        _judge_jobs(scene, verdict, ledger, stored)
+        _judge_jobs(scene, verdict, usage_recorder, stored)
         _judge_keys(scene, verdict, stored)
     _judge_processes(scene, verdict, ended)
 
@@ -110,16 +110,16 @@ def judge(scene: Scene, verdict: Verdict, ended: list[tuple[WorkerProcess, int]]
 # ── jobs ────────────────────────────────────────────────────────────────────
 
 
-def _judge_jobs(scene: Scene, verdict: Verdict, ledger: Ledger, stored: _Stored) -> None:
+def _judge_jobs(scene: Scene, verdict: Verdict, usage_recorder: Ledger, stored: _Stored) -> None:
     by_u = _by_u(verdict, stored)
-    for u, entry in ledger.acknowledged.items():
+    for u, entry in usage_recorder.acknowledged.items():
         if u not in by_u and not _is_excused(scene, entry):
             verdict.lost += 1
             verdict.note("lost", u, entry.job_id, f"starts {len(entry.starts)}")
     for u, job_id in by_u.items():
-        if not ledger[u].was_sent:
+        if not usage_recorder[u].was_sent:
             verdict.note("there, and an error said that it was not sent", u, job_id)
-        job = _Judged(scene, verdict, job_id, u, ledger[u], stored)
+        job = _Judged(scene, verdict, job_id, u, usage_recorder[u], stored)
         job.look()
     for job_id in stored.places.keys() - stored.hashes.keys():
         verdict.note("id without a job", job_id, stored.places[job_id])

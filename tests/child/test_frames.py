@@ -9,6 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxq.child.activity_page import (
+    HELD,
+    ActivityPage,
+    open_mark,
+    start_of_page,
+)
 from sandboxq.child.frames import (
     BlobPlace,
     decode_call,
@@ -21,7 +27,6 @@ from sandboxq.child.frames import (
     encode_first_call,
     numbers_of,
 )
-from sandboxq.child.mark import HELD, Mark, open_mark, start_of_page
 
 _RAW = st.binary(max_size=50)
 _COUNT = st.integers(0, 2**32 - 1)
@@ -80,7 +85,7 @@ def test_calls_in_one_packet_come_out_as_they_went_in(payloads: list[bytes]) -> 
 def test_any_number_in_the_mark_reads_no_more_than_a_page(word: int) -> None:
     """The child writes it, and the coordinator reads memory by it."""
     fd = open_mark()
-    mark = Mark(fd)
+    mark = ActivityPage(fd)
     os.close(fd)
     mark.words[HELD] = word
     assert len(mark.read_held(mark.held())) <= 4096

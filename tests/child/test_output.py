@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file

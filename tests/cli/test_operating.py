@@ -236,8 +236,8 @@ def test_each_job_is_one_line_in_a_pipe(shell: Shell) -> None:
 
 
 async def _claim(shell: Shell, queue: Queue) -> None:
-    from sandboxq.broker.claim import claim
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.commands.claim import claim
+    from sandboxq.broker.connect.broker import Broker
 
     broker = await Broker.connect(shell.url)
     await claim(broker, queue.keys, limit=1, token="t", lock_ms=60_000, now_ms=1)  # noqa: S106 - a lock token

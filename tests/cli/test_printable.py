@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxq.cli import logs
-from sandboxq.printable import printable, printable_json, printable_line
-from sandboxq.telemetry import JobLines
+from sandboxq.observe.telemetry import JobLines
+from sandboxq.payload.printable import printable, printable_json, printable_line
 
 if TYPE_CHECKING:
     from typing import Any

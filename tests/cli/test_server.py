@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.embedded import stop_server
+from sandboxq.broker.embedded.server import stop_server
 from sandboxq.cli.server import size_text
 
 if TYPE_CHECKING:

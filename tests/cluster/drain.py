@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq import Queue, Worker
 from sandboxq.errors import QueueError
-from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from sandboxq.observe.telemetry import (
+    BrokerBack,
+    BrokerLost,
+    Event,
+    Telemetry,
+)
 from tests.conftest import wait_until_async
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from sandboxq import Deduplication, FlowProducer, Queue, QueueEvents, SandboxExecutor, Worker
-from sandboxq.broker.slots import slot_of_key
-from sandboxq.queue.repeat import Repeat
+from sandboxq.broker.connect.slots import slot_of_key
+from sandboxq.queue.schedulers import Repeat
 from tests.cluster.monitor import Monitor
 from tests.conftest import run_async, wait_until
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import FlowProducer, Queue, QueueEvents, Worker
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.relations import Parent
-from sandboxq.broker.slots import slot_of_key
+from sandboxq.broker.commands.add import Parent
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.slots import slot_of_key
 from sandboxq.errors import UsageError
 from sandboxq.queue.queue import queue_names
 from tests.conftest import run_async, wait_until_async
@@ -108,7 +108,7 @@ def test_every_key_of_a_queue_is_in_one_slot(small_cluster: Cluster, queue_name:
 
 async def _use(url: str, name: str) -> None:
     """Add, run, follow, flow, schedule, cancel, clean: a bit of everything."""
-    from sandboxq.queue.repeat import Repeat
+    from sandboxq.queue.schedulers import Repeat
 
     async with (
         Queue(name, url=url, prefix="{bull}") as queue,

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import ChildrenAwaited, Completed, Failed, HandedBack, Postponed, RateLimited
+from sandboxq.model.outcome import (
+    ChildrenAwaited,
+    Completed,
+    Failed,
+    HandedBack,
+    Postponed,
+    RateLimited,
+)
 from sandboxq.pool.answer import Unstored
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async
@@ -203,7 +210,7 @@ def test_calls_that_are_taken_back_run_once_all_the_same(
                 desk.pool.submit_all(desk.pool.take_back())
             outcomes = [await desk.outcome(call) for call in calls]
             assert outcomes == [Completed(b'"%b"' % call.key) for call in calls]
-            children = desk.pool.crew.children
+            children = desk.pool.supervisor.children
             assert all(child.can_pack for child in children) == (kind is Kind.PROCESS)
 
     run_async(main())

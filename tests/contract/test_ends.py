@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
-from sandboxq.pool.circuit import CircuitState
+from sandboxq.model.outcome import Completed, Failed
+from sandboxq.pool.children.circuit import CircuitState
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import processor_file

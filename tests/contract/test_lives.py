@@ -10,8 +10,8 @@ import pytest
 
 from sandboxq.child import shared_output
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
-from sandboxq.outcome import Completed, HandedBack
-from sandboxq.pool.recycler import Recycling
+from sandboxq.model.outcome import Completed, HandedBack
+from sandboxq.pool.watch.recycler import Recycling
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import processor_file
 

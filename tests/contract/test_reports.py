@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq import dependencies as words
-from sandboxq.outcome import Completed
+from sandboxq.model import dependencies as words
+from sandboxq.model.outcome import Completed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import processor_file
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
 from sandboxq.pool.kinds import Kind
-from sandboxq.pool.stacks import read_stacks
+from sandboxq.pool.stacks.stacks import read_stacks
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import processor_file
 
@@ -43,7 +43,7 @@ async def process(job):
 
 async def _frames(desk: Desk, count: int) -> tuple[list[str], str]:
     """Return the functions of the last call, innermost first, and what is said of them."""
-    child = desk.pool.crew.children[0]
+    child = desk.pool.supervisor.children[0]
 
     async def all_run() -> bool:
         return len(child.running_calls()) == count

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.sandbox.cgroup import own_groups
-from sandboxq.sandbox.family import descendants_of
+from sandboxq.sandbox.descendants import descendants_of
+from sandboxq.sandbox.mechanisms.cgroup import own_groups
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:

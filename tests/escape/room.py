@@ -11,7 +11,7 @@ from tests.pool.desk import open_pool, processor_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
     from sandboxq.sandbox.policy import Policy
 
 _HEAD = """

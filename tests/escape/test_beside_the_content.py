@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandboxq.sandbox.mechanisms.syscalls import calls_of
 from sandboxq.sandbox.policy import Policy
-from sandboxq.sandbox.syscalls import calls_of
 from tests.escape.room import attempt
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.escape.room import attempt, outcome_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.outcome import Failed
+from sandboxq.model.outcome import Failed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file

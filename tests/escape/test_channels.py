@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
-from sandboxq.pool.tree_watch import resident_bytes
+from sandboxq.model.outcome import Completed, Failed
+from sandboxq.pool.watch.tree import resident_bytes
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 from tests.pool.test_packets import outcomes_of, pack

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.child.frames import CALL, DONE, REPLY
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
+from sandboxq.sandbox.mechanisms.syscalls import number_of
 from sandboxq.sandbox.policy import Policy
-from sandboxq.sandbox.syscalls import number_of
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
 
 _MACHINE = os.uname().machine
 _CALLS = {name: number_of(name, _MACHINE) for name in ("pidfd_getfd", "pidfd_open")}
@@ -95,7 +95,7 @@ async def _attacked(path: Path, policy: str | Policy, *data: Any) -> tuple[Outco
     """Return the ends of attacker and victim, one child each; data "PID" and "SEQ" are its."""
     async with open_pool(path, size=2, policy=policy) as desk:
         victim = desk.submit("victim")
-        child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
+        child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
         frame = REPLY.pack(DONE, 0, 0, 0, victim.seq, 0, 0, 0) + b'"forged"'
         known = {"PID": child.pid, "SEQ": victim.seq, "FRAME": frame.hex()}
         attack = desk.submit([known.get(each, each) for each in data])
@@ -172,7 +172,7 @@ def test_stealing_the_call_of_a_sibling(tmp_path: Path) -> None:
     async def main(policy: str) -> Outcome:
         async with open_pool(path, size=2, policy=policy) as desk:
             victim = desk.submit("victim")
-            child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
+            child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
             child.channel.send(CALL, 1 << 40, b"secret")  # it lies there, unread
             outcome = await desk.run([child.pid, 0])
             desk.pool.kill()

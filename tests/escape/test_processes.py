@@ -6,7 +6,7 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
-from sandboxq.outcome import Failed
+from sandboxq.model.outcome import Failed
 from sandboxq.sandbox.policy import Policy
 from tests.escape.room import attempt, outcome_of
 
@@ -98,7 +98,7 @@ def test_signals_to_the_coordinator(tmp_path: Path) -> None:
 
 def test_calls_that_no_job_needs(tmp_path: Path) -> None:
     """ptrace, reading memory, namespaces, bpf, io_uring, keys: all refused."""
-    from sandboxq.sandbox.syscalls import number_of
+    from sandboxq.sandbox.mechanisms.syscalls import number_of
 
     machine = os.uname().machine
     for name in ("ptrace", "process_vm_readv", "unshare", "bpf", "io_uring_setup", "keyctl"):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed
-from sandboxq.sandbox.family import children_of, descendants_of, living
+from sandboxq.model.outcome import Completed
+from sandboxq.sandbox.descendants import children_of, descendants_of, living
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file
@@ -94,7 +94,7 @@ def test_forging_another_child_s_name(path: Path, policy: Policy) -> None:
     async def main() -> None:
         async with open_pool(path, size=2, policy=policy) as desk:
             victim = desk.submit(["wait"])
-            child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
+            child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
             await desk.run(["forge", child.pid])
             lines = [line for _, stream, line in desk.lines if stream == "stdout"]
             assert lines, desk.lines
@@ -160,8 +160,8 @@ def test_a_child_s_end_takes_all_below_it(path: Path) -> None:
     async def main() -> None:
         async with open_pool(path, policy=Policy("strict", subprocess=True)) as desk:
             call = desk.submit(["many"])
-            child = desk.pool.crew.children[0]
-            server = desk.pool.crew.server
+            child = desk.pool.supervisor.children[0]
+            server = desk.pool.supervisor.server
             assert server is not None
 
             async def are_there() -> bool:
@@ -189,15 +189,15 @@ exec "$@"
 """
 _PROGRAM = """
 import asyncio, os, sys
-from sandboxq.sandbox.family import living
+from sandboxq.sandbox.descendants import living
 from tests.conftest import wait_until_async
 from tests.pool.desk import open_pool
 
 async def main(path):
     async with open_pool(path, size=2, policy="limits") as desk:
-        print("groups:", desk.pool.crew.server.group.folders)
+        print("groups:", desk.pool.supervisor.server.group.folders)
         victim = desk.submit(["wait"])
-        child = next(c for c in desk.pool.crew.children if victim.seq in c.flying)
+        child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
         await desk.run(["forge", child.pid])
         pid = int(next(line for _, stream, line in desk.lines if stream == "stdout"))
         async def is_gone(): return not living([pid])

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.escape.room import attempt

@@ -17,7 +17,7 @@ import pytest
 
 from sandboxq import Queue, RemoteError, SandboxExecutor, SignatureRefused, UsageError
 from sandboxq.errors import JobCancelled, JobExited, JobFailed, PayloadTooLarge
-from sandboxq.signing import PAYLOAD_LIMIT, Place, signed_text
+from sandboxq.payload.signing import PAYLOAD_LIMIT, Place, signed_text
 from tests.broker.servers import StoppableServer
 from tests.conftest import wait_until
 from tests.pool.desk import open_descriptors

@@ -19,10 +19,10 @@ from typing import Any
 
 from sandboxq.child.frames import encode_call
 from sandboxq.cli import event_loop
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
+from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.policy import Policy
-from sandboxq.telemetry import Telemetry
 from tests.pool.desk import open_descriptors
 from tests.pool.hostile.deeds import PROCESSOR, random_program
 

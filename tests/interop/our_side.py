@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from sandboxq.config import WorkerOptions
-    from sandboxq.tracing import Tracing
+    from sandboxq.observe.tracing import Tracing
 
 PROCESSOR = Path(__file__).parent / "processor.py"
 STOP_SECONDS = 15.0

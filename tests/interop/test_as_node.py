@@ -19,7 +19,7 @@ from tests.interop.test_schedulers import assert_same
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sandboxq.worker.job_by_hand import HeldJob
+    from sandboxq.worker.manual_job import HeldJob
     from tests.interop.node_driver import NodeSide
     from tests.interop.pair import Pair
 

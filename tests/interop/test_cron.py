@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from sandboxq import cron
 from sandboxq.errors import UsageError
-from sandboxq.wall_clock import zone_named
+from sandboxq.schedule import cron
+from sandboxq.schedule.wall_clock import zone_named
 from tests.interop.node_install import NODE_FOLDER
 
 if TYPE_CHECKING:

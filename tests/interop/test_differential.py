@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from sandboxq.backoff import Backoff
-from sandboxq.broker.relations import Deduplication, Parent
-from sandboxq.job import Keep
+from sandboxq.broker.commands.add import Deduplication, Parent
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import Keep
 from tests.interop.dump import dump
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.backoff import Backoff
+from sandboxq.model.backoff import Backoff
 from sandboxq.queue.flow import Flow, FlowProducer
 from tests.conftest import wait_until_async
 from tests.interop.dump import dump
@@ -420,7 +420,7 @@ async def test_both_tell_the_same_of_the_children(node: NodeSide, server_url: st
 
 async def test_node_refuses_what_we_refuse(node: NodeSide, server_url: str) -> None:
     """Two policies, deduplication above children: errors before anything is added."""
-    from sandboxq.broker.relations import Deduplication
+    from sandboxq.broker.commands.add import Deduplication
     from sandboxq.errors import UsageError
 
     two = theirs_of(node_tree("root", "child"), node.queue_name)

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import pytest
 import redis
 
-from sandboxq.broker.claim import claim
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.commands.claim import claim
+from sandboxq.broker.commands.settle import Settlement, settle
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.settle import Settlement, settle
-from sandboxq.job import KEEP_ALL
-from sandboxq.outcome import Complete, Failed, HandBack, RetryNow
+from sandboxq.model.job import KEEP_ALL
+from sandboxq.model.outcome import (
+    Complete,
+    Failed,
+    HandBack,
+    RetryNow,
+)
 from sandboxq.queue.queue import Queue
 from tests.broker.case import NOW, TOKEN
 from tests.interop.node_driver import NodeDriver, NodeSide
@@ -23,7 +28,7 @@ from tests.interop.node_driver import NodeDriver, NodeSide
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
 
 # By letter, what an older (o) and a newer (n) client do: pause (p), resume (r) or add a job (a).
 SCENARIOS = {

@@ -10,7 +10,7 @@ from sandboxq import QueueEvents
 from tests.conftest import wait_until_async
 
 if TYPE_CHECKING:
-    from sandboxq.job import Job
+    from sandboxq.model.job import Job
     from sandboxq.queue.events import QueueEvent
     from tests.interop.node_driver import NodeSide
     from tests.interop.our_side import OurSide

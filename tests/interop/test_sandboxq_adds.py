@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.backoff import Backoff
 from sandboxq.errors import JobFailed
-from sandboxq.job import Keep
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import Keep
 from tests.interop.test_node_adds import PAYLOADS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandboxq.queue.queue import Queue
-from sandboxq.queue.repeat import Repeat
+from sandboxq.queue.schedulers import Repeat
 from tests.conftest import wait_until_async
 from tests.interop.dump import dump
 from tests.interop.node_driver import NodeSide

@@ -265,7 +265,7 @@ async def main(url, queue, processor):
             assert await job.result(timeout=20) == 1
         worker.stop()
         await running
-    print(worker.tally.longest_gap < 1, flush=True)
+    print(worker.counters.longest_gap < 1, flush=True)
     import os
     os._exit(0)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxq.sandbox.family import descendants_of
+from sandboxq.sandbox.descendants import descendants_of
 from tests.conftest import wait_until
 from tests.pool.desk import lives, processor_file
 
@@ -36,7 +36,7 @@ _COORDINATOR = """
 import asyncio, sys
 from sandboxq.child.frames import encode_call
 from sandboxq.pool.pool import Call, Pool
-from sandboxq.telemetry import Telemetry
+from sandboxq.observe.telemetry import Telemetry
 class Listener:
     def on_outcome(self, call, outcome, seconds): print(outcome, flush=True)
     def wants_reports(self): return True

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child.frames import encode_call
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
+from sandboxq.observe.telemetry import Event, Telemetry
 from sandboxq.pool.pool import Call, Pool
-from sandboxq.sandbox.family import descendants_of
-from sandboxq.telemetry import Event, Telemetry
+from sandboxq.sandbox.descendants import descendants_of
 from tests.conftest import WAIT_SECONDS, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sandboxq.outcome import Outcome
-    from sandboxq.pool.question import Question
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.pool.calls import Question
 
 
 class Desk:
@@ -67,7 +67,7 @@ class Desk:
         """Wait until the code of these calls has been reached in children, or has even ended."""
 
         async def have_begun() -> bool:
-            children = self.pool.crew.children
+            children = self.pool.supervisor.children
             flying = [(child, call) for child in children for call in child.flying.values()]
             begun = {call.key for child, call in flying if child.has_begun(call)}
             return begun | self.outcomes.keys() >= {call.key for call in calls}

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed, HandedBack, Interrupted
+from sandboxq.model.outcome import (
+    Completed,
+    Failed,
+    HandedBack,
+    Interrupted,
+)
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.child.output import LINES_LIMIT
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 

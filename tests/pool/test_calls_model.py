@@ -10,10 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sandboxq.pool.call import Call, CallState
-from sandboxq.pool.calls import Calls
-from sandboxq.pool.process import Child
-from sandboxq.pool.terms import Terms
+from sandboxq.pool.calls import Call, Calls, CallState
+from sandboxq.pool.children.child import Child
+from sandboxq.pool.options import PoolOptions
 from sandboxq.sandbox.policy import policy_from
 
 _CHILDREN = 3
@@ -36,7 +35,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         """Make the children's near sides."""
         self.loop = asyncio.new_event_loop()
-        terms = Terms("none", "q", 1, policy_from("none"))
+        terms = PoolOptions("none", "q", 1, policy_from("none"))
         self.children = [
             Child(number, self.loop, owner=_Owner(), terms=terms, memory=None)
             for number in range(_CHILDREN)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
     from sandboxq.pool.pool import Call
 
 WHY = JobCancelled("cancelled by me: no longer needed")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from sandboxq.child.activity_page import ActivityPage, open_mark
 from sandboxq.child.cancels import Cancels, open_cancels
 from sandboxq.child.frames import CALL, CHUNK_SIZE, DONE, LOG, MESSAGE_LIMIT, NOT_MEASURED, REPLY
 from sandboxq.child.link import Link
-from sandboxq.child.mark import Mark, open_mark
 from sandboxq.pool.breach import Flooded
-from sandboxq.pool.channel import Channel
+from sandboxq.pool.transport.channel import Channel
 from tests.conftest import run_async
 
 
@@ -30,7 +30,7 @@ class _Pair:
         far = os.dup(self.channel.far_fileno())
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=far)
         mark = open_mark()
-        self.mark = Mark(mark)
+        self.mark = ActivityPage(mark)
         os.close(mark)
         self.pipe = open_cancels()
         self.answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed, HandedBack
-from sandboxq.pool.circuit import CircuitState
-from sandboxq.telemetry import CircuitClosed, CircuitOpened
+from sandboxq.model.outcome import Completed, Failed, HandedBack
+from sandboxq.observe.telemetry import CircuitClosed, CircuitOpened
+from sandboxq.pool.children.circuit import CircuitState
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 

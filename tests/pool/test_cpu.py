@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.errors import UsageError
-from sandboxq.outcome import Failed
+from sandboxq.model.outcome import Failed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file

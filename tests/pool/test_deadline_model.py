@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.outcome import Outcome
+    from sandboxq.model.outcome import Outcome
 
     _Job = tuple[int, int, int | None, int | None]  # as the strategy below
 

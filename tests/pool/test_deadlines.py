@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, lives, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.outcome import Outcome
-    from sandboxq.pool.call import Call
+    from sandboxq.model.outcome import Outcome
+    from sandboxq.pool.calls import Call
 
 SYNC = """
 import json, os, re, signal, subprocess, time

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxq.pool.depth import average_with, depth, packet, reserve, same_between
-from sandboxq.pool.restart import RestartDelay
+from sandboxq.pool.children.circuit import RestartDelay
+from sandboxq.pool.placement import (
+    average_with,
+    depth,
+    packet,
+    reserve,
+    same_between,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
@@ -50,7 +50,7 @@ async def _made_quick(desk: Desk) -> None:
     """Have jobs share packets, as they do once they are known to be short."""
     for call in desk.submit_all(["quick"] * 300):
         assert isinstance(await desk.outcome(call), Completed)
-    children = desk.pool.crew.children
+    children = desk.pool.supervisor.children
 
     async def may_pack() -> bool:
         return children[0].packets.last > 0

@@ -15,16 +15,16 @@ import pytest
 
 from sandboxq.child.loader import LoadFailed
 from sandboxq.errors import ChildStartFailed
-from sandboxq.pool.orders import PACKET, decode_order, encode_order
-from sandboxq.pool.zygote import _refusal
-from sandboxq.sandbox.family import children_of, is_stopped, living
+from sandboxq.pool.children.orders import PACKET, decode_order, encode_order
+from sandboxq.pool.children.zygote import _refusal
+from sandboxq.sandbox.descendants import children_of, is_stopped, living
 from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.scratch import remove_scratch
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file
 
 if TYPE_CHECKING:
-    from sandboxq.pool.fork_server import ForkServer
+    from sandboxq.pool.children.zygote_client import ZygoteClient
     from tests.pool.desk import Desk
 
 _CHORES = """
@@ -50,8 +50,8 @@ def process(job):
 """
 
 
-def _server_of(desk: Desk) -> ForkServer:
-    server = desk.pool.crew.server
+def _server_of(desk: Desk) -> ZygoteClient:
+    server = desk.pool.supervisor.server
     assert server is not None
     return server
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxq.pool.breach import NotJson
-from sandboxq.pool.json_text import JsonText, check_json
+from sandboxq.pool.transport.json_text import JsonText, check_json
 
 if TYPE_CHECKING:
     import random

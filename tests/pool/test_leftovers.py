@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import Policy
-from sandboxq.child import remains
+from sandboxq.child import leftover_kinds
 from sandboxq.errors import UsageError
-from sandboxq.outcome import Completed, HandedBack
-from sandboxq.sandbox.family import children_of, living
-from sandboxq.telemetry import ChildRecycled
+from sandboxq.model.outcome import Completed, HandedBack
+from sandboxq.observe.telemetry import ChildRecycled
+from sandboxq.sandbox.descendants import children_of, living
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool
 
@@ -387,6 +387,6 @@ def test_a_child_that_dies_idle_dies_for_no_job(tmp_path: Path) -> None:
 
 def test_one_of_a_kind_is_told_in_the_singular() -> None:
     """``left 1 processes`` is what most people would see."""
-    assert remains.text_of(remains.PROCESSES, 1) == "1 process"
-    assert remains.text_of(remains.DESCRIPTORS, 1) == "1 open file"
-    assert remains.text_of(remains.THREADS, 2) == "2 threads"
+    assert leftover_kinds.text_of(leftover_kinds.PROCESSES, 1) == "1 process"
+    assert leftover_kinds.text_of(leftover_kinds.DESCRIPTORS, 1) == "1 open file"
+    assert leftover_kinds.text_of(leftover_kinds.THREADS, 2) == "2 threads"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed, HandedBack
-from sandboxq.telemetry import LoopBlocked
+from sandboxq.model.outcome import Completed, Failed, HandedBack
+from sandboxq.observe.telemetry import LoopBlocked
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 

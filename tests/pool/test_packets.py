@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed, Failed
-from sandboxq.pool.recycler import Recycling
+from sandboxq.model.outcome import Completed, Failed
+from sandboxq.pool.watch.recycler import Recycling
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
@@ -60,7 +60,7 @@ def chores(tmp_path: Path, ran: Path) -> Path:
 
 async def pack(desk: Desk, datas: list[Any]) -> list[Call]:
     """Have the pool believe in short jobs, and submit calls that share a packet."""
-    for child in desk.pool.crew.ready:
+    for child in desk.pool.supervisor.ready:
         await wait_until_async(partial(_is_idle, child))
     for _ in range(100):
         desk.pool.placement.measure(0.00001)
@@ -166,7 +166,7 @@ def test_child_killed_in_a_long_job_had_answered_what_was_before(chores: Path, r
         async with open_pool(chores, size=2) as desk:
             calls = await pack(desk, [{"note": 1}] * 3 + [{"sleep": 30, "note": 1}])
             await wait_until_async(lambda: _have_run(ran, 4))
-            holder = next(child for child in desk.pool.crew.ready if child.flying)
+            holder = next(child for child in desk.pool.supervisor.ready if child.flying)
             os.kill(holder.pid, signal.SIGKILL)
             *done, killed = await outcomes_of(desk, calls)
             assert all(isinstance(each, Completed) for each in done)

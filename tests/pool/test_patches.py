@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.telemetry import ChildRecycled
+from sandboxq.observe.telemetry import ChildRecycled
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq import dependencies as words
 from sandboxq.child.frames import decode_page
 from sandboxq.errors import JobCancelled
-from sandboxq.outcome import Completed
+from sandboxq.model import dependencies as words
+from sandboxq.model.outcome import Completed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandboxq.pool.question import Question
+    from sandboxq.pool.calls import Question
     from tests.pool.desk import Desk
 
 _PLAIN = """

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.errors import UsageError
-from sandboxq.pool.recycler import Recycling
+from sandboxq.observe.telemetry import ChildReady, ChildRecycled
+from sandboxq.pool.watch.recycler import Recycling
 from sandboxq.sandbox.policy import Policy
-from sandboxq.telemetry import ChildReady, ChildRecycled
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
@@ -79,7 +79,7 @@ def test_who_is_due_and_then_spent_has_one_successor(chores: Path) -> None:
         async with open_pool(chores, recycling=Recycling(max_jobs=10)) as desk:
             for _ in range(9):
                 await desk.value({})
-            assert len(desk.pool.crew.ready) == 1  # its successor is still at its start
+            assert len(desk.pool.supervisor.ready) == 1  # its successor is still at its start
             await desk.value({"sleep": 1.0})
             await wait_until_async(lambda: _has_said(desk, ChildRecycled))
             assert [type(event) for event in desk.events].count(ChildReady) == 2

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.observe.telemetry import ChildRecycled
 from sandboxq.sandbox.scratch import remove_scratch
-from sandboxq.telemetry import ChildRecycled
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.errors import ChildStartFailed
-from sandboxq.outcome import Completed
+from sandboxq.model.outcome import Completed
+from sandboxq.pool.children.outbox import Outbox
 from sandboxq.pool.kinds import Kind
-from sandboxq.pool.outbox import Outbox
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_descriptors, open_pool, processor_file
 
@@ -42,13 +42,13 @@ def test_a_fork_server_that_can_start_nothing_lives_on(tmp_path: Path) -> None:
     async def main() -> None:
         path = processor_file(tmp_path, _JOBS)
         async with open_pool(path, policy="limits", size=2) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             limits = [Path(folder) / "server/pids.max" for folder in server.group.folders]
             limits = [limit for limit in limits if limit.exists()]
             if not limits:
                 pytest.skip("no control groups that count processes")
-            folders = [server.scratch_of(child.number) for child in desk.pool.crew.children]
+            folders = [server.scratch_of(child.number) for child in desk.pool.supervisor.children]
             long = desk.submit(3)
             await desk.until_begun(long)
             limits[0].write_text("1")
@@ -58,7 +58,7 @@ def test_a_fork_server_that_can_start_nothing_lives_on(tmp_path: Path) -> None:
             await wait_until_async(lambda: _has_children(desk, 2))
             await desk.failure("exit")
             await wait_until_async(lambda: _has_removed(folders))
-            assert desk.pool.crew.server is server
+            assert desk.pool.supervisor.server is server
 
     run_async(main())
 
@@ -87,7 +87,7 @@ def test_a_thread_that_cannot_be_started(tmp_path: Path) -> None:
 
 
 async def _has_children(desk: Desk, count: int) -> bool:
-    return len(desk.pool.crew.ready) == count
+    return len(desk.pool.supervisor.ready) == count
 
 
 @contextmanager

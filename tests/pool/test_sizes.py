@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, HandedBack
+from sandboxq.model.outcome import Completed, HandedBack
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_descriptors, open_pool, processor_file
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.pool.spare import Spare, open_pair, wait_for_order
-from sandboxq.sandbox.child_group import ChildGroup
-from sandboxq.sandbox.family import children_of
+from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
+from sandboxq.sandbox.descendants import children_of
+from sandboxq.sandbox.mechanisms.cgroup import ChildGroup
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file, stat_fields
 

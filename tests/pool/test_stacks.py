@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.child.stacks import STACKS_SIGNAL
-from sandboxq.outcome import Completed
-from sandboxq.pool import py_spy
+from sandboxq.model.outcome import Completed
 from sandboxq.pool.kinds import this_interpreter
-from sandboxq.pool.stacks import Stacks, read_stacks
+from sandboxq.pool.stacks import py_spy
+from sandboxq.pool.stacks.stacks import Stacks, read_stacks
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file, stat_fields
 
@@ -90,7 +90,7 @@ async def begun(desk: Desk, count: int) -> None:
     """Wait until so many jobs run, and have got into their code."""
 
     async def all_run() -> bool:
-        return sum(len(child.running_calls()) for child in desk.pool.crew.children) == count
+        return sum(len(child.running_calls()) for child in desk.pool.supervisor.children) == count
 
     await wait_until_async(all_run)
     await asyncio.sleep(0.1)
@@ -99,7 +99,7 @@ async def begun(desk: Desk, count: int) -> None:
 async def stacks_of(desk: Desk) -> Stacks:
     """Return the stacks of the only child, which must come in time."""
     started = time.monotonic()
-    stacks = await read_stacks(desk.pool.crew.children[0])
+    stacks = await read_stacks(desk.pool.supervisor.children[0])
     assert time.monotonic() - started < 2
     return stacks
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
+from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Pool
-from sandboxq.sandbox.family import descendants_of
-from sandboxq.telemetry import Telemetry
+from sandboxq.sandbox.descendants import descendants_of
 from tests.conftest import run_async
 from tests.pool.desk import Desk, open_pool, processor_file
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from sandboxq.errors import ChildStartFailed, JobCancelled
-from sandboxq.outcome import Completed
-from sandboxq.pool.fork_server import ForkServer
+from sandboxq.model.outcome import Completed
+from sandboxq.pool.children.zygote_client import ZygoteClient
+from sandboxq.sandbox.descendants import children_of
 from sandboxq.sandbox.descriptors import OF_A_CHILD
-from sandboxq.sandbox.family import children_of
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
 
@@ -222,8 +222,8 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
     async def main() -> None:
         async with open_pool(path, size=2) as desk:
             slow.touch()
-            keeper = desk.pool.crew.keeper
-            assert isinstance(keeper.server, ForkServer)
+            keeper = desk.pool.supervisor.keeper
+            assert isinstance(keeper.server, ZygoteClient)
             first = keeper.server.pid
             os.kill(first, signal.SIGKILL)
             second = await wait_until_async(lambda: _importing({first}))
@@ -240,7 +240,7 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
 
 
 def _zygotes() -> set[int]:
-    from sandboxq.sandbox.family import descendants_of
+    from sandboxq.sandbox.descendants import descendants_of
 
     found = set()
     for pid in descendants_of(os.getpid()):
@@ -248,7 +248,7 @@ def _zygotes() -> set[int]:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if b"pool.zygote" in command:
+        if b"pool.children.zygote" in command:
             found.add(pid)
     return found
 
@@ -268,7 +268,9 @@ def test_a_long_call_that_is_read_slowly_stays_with_its_child(
         async with open_pool(processor_file(tmp_path, source), size=2) as desk:
             await desk.value("ready")
             call = desk.submit("x" * (12 << 20), timeout=timeout)
-            holder = next(child for child in desk.pool.crew.children if call.seq in child.flying)
+            holder = next(
+                child for child in desk.pool.supervisor.children if call.seq in child.flying
+            )
             for _ in range(1_000_000):  # every turn of the loop sends more
                 if 0 < holder.channel.backlog() < 11 << 20:
                     break  # some of it is read

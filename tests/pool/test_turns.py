@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 

@@ -6,20 +6,20 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.broker.claim import claim
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.commands.claim import claim
+from sandboxq.broker.commands.settle import Settlement, settle
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.settle import Settlement, settle
-from sandboxq.clock import SYSTEM_CLOCK
-from sandboxq.job import KEEP_ALL, Keep
-from sandboxq.outcome import Complete, Fail, Failed
+from sandboxq.model.clock import SYSTEM_CLOCK
+from sandboxq.model.job import KEEP_ALL, Keep
+from sandboxq.model.outcome import Complete, Fail, Failed
 from sandboxq.queue.queue import Queue
 from tests.conftest import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from sandboxq.outcome import Transition
+    from sandboxq.model.outcome import Transition
 
 
 @dataclass

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.backoff import Backoff
 from sandboxq.broker.codec import options_from_wire, options_to_wire
-from sandboxq.broker.endpoint import endpoint_from_url
+from sandboxq.broker.commands.add import Deduplication, Parent
+from sandboxq.broker.connect.endpoint import endpoint_from_url
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.relations import Deduplication, Parent
 from sandboxq.config import RateLimit, WorkerSettings, settings_from_options
 from sandboxq.errors import UsageError
-from sandboxq.job import Keep
-from sandboxq.limits import LONGEST_WAIT, MAX_SAFE_INTEGER
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import Keep
+from sandboxq.model.validation import LONGEST_WAIT, MAX_SAFE_INTEGER
 from sandboxq.queue.options import AddOptions, checked_options
-from sandboxq.queue.repeat import Repeat
+from sandboxq.queue.schedulers import Repeat
 from sandboxq.sandbox.policy import Policy
 
 if TYPE_CHECKING:

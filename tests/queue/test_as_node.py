@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.relations import Parent
+from sandboxq.broker.commands.add import Parent
 from sandboxq.errors import UsageError
 from sandboxq.queue.flow import FlowProducer
-from sandboxq.queue.repeat import Repeat
+from sandboxq.queue.schedulers import Repeat
 from tests.conftest import run_async
 
 if TYPE_CHECKING:

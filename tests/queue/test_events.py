@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import QueueEvent, QueueEvents
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.report import Report, report
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.queue import custom_events
 from sandboxq.queue.queue import Queue

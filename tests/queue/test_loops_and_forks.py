@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import FlowProducer, Queue, QueueEvents, Worker
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.errors import UsageError
 from tests.conftest import run_async, wait_until
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.relations import Deduplication
+from sandboxq.broker.commands.add import Deduplication
 from sandboxq.config import RateLimit
 from sandboxq.errors import JobNotFound, JobNotInState, UsageError
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 from sandboxq.queue.prometheus import prometheus_text
 from sandboxq.queue.sync import SyncQueue
 from tests.conftest import run_async

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
-from sandboxq.backoff import Backoff
-from sandboxq.broker.relations import Deduplication, Parent
+from sandboxq.broker.commands.add import Deduplication, Parent
 from sandboxq.errors import UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    Keep,
+)
 from sandboxq.queue.options import checked_name, checked_options, checked_size
 
 NAN = float("nan")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.backoff import Backoff
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.relations import Parent
+from sandboxq.broker.commands.add import Parent
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.errors import (
     BrokerUnavailable,
     BulkAddFailed,
@@ -19,7 +18,8 @@ from sandboxq.errors import (
     QueueHasActiveJobs,
     UsageError,
 )
-from sandboxq.job import JobState
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import JobState
 from sandboxq.queue.job import QueuedJob
 from sandboxq.queue.queue import Queue, queue_names
 from tests.conftest import run_async

@@ -17,7 +17,7 @@ from sandboxq.errors import (
     ResultTimeout,
     UsageError,
 )
-from sandboxq.job import KEEP_NONE
+from sandboxq.model.job import KEEP_NONE
 from sandboxq.queue.queue import Queue
 from tests.broker.proxy import Passage, Proxy
 from tests.broker.servers import StoppableServer

@@ -12,7 +12,7 @@ import pytest
 from sandboxq import FlowProducer, QueueEvents, SyncFlowProducer, SyncQueueEvents
 from sandboxq import Queue as PublicQueue
 from sandboxq.errors import JobNotFound, UsageError
-from sandboxq.job import JobState
+from sandboxq.model.job import JobState
 from sandboxq.queue.job import QueuedJob
 from sandboxq.queue.portal import portal
 from sandboxq.queue.queue import Queue

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from sandboxq.broker.relations import Parent
+from sandboxq.broker.commands.add import Parent
 from sandboxq.errors import BulkAddFailed, ParentNotFound, UsageError
+from sandboxq.observe.tracing import carrier_from_metadata, metadata_from_carrier
 from sandboxq.queue.flow import FlowProducer
 from sandboxq.queue.queue import Queue
-from sandboxq.tracing import carrier_from_metadata, metadata_from_carrier
 from tests.conftest import run_async
 from tests.spans import Spans, ids_of, parent_of
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.sandbox import grants, landlock
-from sandboxq.sandbox.ahead import RulesetAhead
+from sandboxq.sandbox.mechanisms import grants, landlock
+from sandboxq.sandbox.mechanisms.landlock import RulesetAhead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed
-from sandboxq.sandbox import cgroup
+from sandboxq.model.outcome import Completed, Failed
+from sandboxq.sandbox.mechanisms import cgroup
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async, wait_until
 from tests.pool.desk import open_pool, processor_file
@@ -23,7 +23,7 @@ from tests.pool.desk import open_pool, processor_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandboxq.pool.fork_server import ForkServer
+    from sandboxq.pool.children.zygote_client import ZygoteClient
 
 _HOMES = cgroup.homes()
 _LIMITED = {name for home in _HOMES for name in home.controllers}
@@ -71,7 +71,7 @@ def _squeeze(folders: list[str], name: str, most: int) -> None:
                 path.write_text(str(most))
 
 
-def _folders_of(server: ForkServer, pid: int) -> list[str]:
+def _folders_of(server: ZygoteClient, pid: int) -> list[str]:
     """Return where a child is, in each hierarchy."""
     found = server.group_of(pid)
     assert found is not None
@@ -87,7 +87,7 @@ def test_children_are_born_in_it(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES), size=2) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             assert len(server.group.folders) == len(_HOMES)
             for members in _members([f"{each}/server" for each in server.group.folders]):
@@ -106,7 +106,7 @@ def test_the_kernel_ends_what_outruns_the_watch(tmp_path: Path) -> None:
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
         async with open_pool(path, policy=Policy(memory=2 << 30)) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             assert server.group.limits["memory"] > 4 << 30
             _squeeze(server.group.folders, "memory", 150 << 20)
@@ -129,7 +129,7 @@ def test_a_later_sigkill_is_no_lack_of_memory(tmp_path: Path) -> None:
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
         async with open_pool(path, policy=Policy(memory=2 << 30)) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             _squeeze(server.group.folders, "memory", 150 << 20)
             assert isinstance(await desk.run("eat"), Failed)
@@ -144,7 +144,7 @@ def test_forks_end_at_the_groups_limit(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             _squeeze(server.group.folders, "pids", 50)
             count = await desk.value("fork")
@@ -158,7 +158,7 @@ def test_policy_none_limits_nothing(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES), policy="none") as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             assert server.group.limits == {}
 
@@ -170,13 +170,13 @@ def test_a_killed_server_leaves_no_group(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             folders = server.group.folders
             os.kill(server.pid, signal.SIGKILL)
-            crew = desk.pool.crew
-            await asyncio.to_thread(wait_until, lambda: crew.server not in (None, server))
-            successor = desk.pool.crew.server
+            supervisor = desk.pool.supervisor
+            await asyncio.to_thread(wait_until, lambda: supervisor.server not in (None, server))
+            successor = desk.pool.supervisor.server
             assert successor is not None
             assert successor.group.folders
             assert set(successor.group.folders).isdisjoint(folders)
@@ -193,7 +193,7 @@ def test_a_killed_coordinator_leaves_no_group(tmp_path: Path) -> None:
         from tests.pool.desk import open_pool
         async def main():
             async with open_pool({str(processor_file(tmp_path, _CHORES))!r}) as desk:
-                print(*desk.pool.crew.server.group.folders, flush=True)
+                print(*desk.pool.supervisor.server.group.folders, flush=True)
                 await asyncio.sleep(60)
         asyncio.run(main())
     """
@@ -310,7 +310,7 @@ def test_the_kernel_ends_a_child_at_its_own_limit(tmp_path: Path) -> None:
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
         async with open_pool(path, size=2, policy=Policy(memory=2 << 30)) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             for pid in desk.pool.pids:
                 _squeeze(_folders_of(server, pid), "memory", 100 << 20)
@@ -329,7 +329,7 @@ def test_a_dead_child_leaves_no_group(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
-            server = desk.pool.crew.server
+            server = desk.pool.supervisor.server
             assert server is not None
             for _ in range(3):
                 folders = _folders_of(server, await desk.value("honest"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.errors import ChildStartFailed
+from sandboxq.sandbox.mechanisms.syscalls import number_of
 from sandboxq.sandbox.policy import Policy
-from sandboxq.sandbox.syscalls import number_of
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 

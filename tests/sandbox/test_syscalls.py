@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from sandboxq.sandbox import seccomp
-from sandboxq.sandbox.call_rules import rule_for
-from sandboxq.sandbox.syscalls import ALLOWED, ARCHITECTURES, SECCOMP, TABLE, calls_of
+from sandboxq.sandbox.mechanisms import seccomp
+from sandboxq.sandbox.mechanisms.call_rules import rule_for
+from sandboxq.sandbox.mechanisms.syscalls import (
+    ALLOWED,
+    ARCHITECTURES,
+    SECCOMP,
+    TABLE,
+    calls_of,
+)
 
 # aarch64 uses the kernel's generic table, which the headers of any machine have.
 _HEADERS = {
@@ -93,7 +99,9 @@ def test_numbers_are_those_of_the_kernel_s_headers(machine: str) -> None:
 def test_a_call_that_is_new_in_the_headers_must_be_classified(machine: str) -> None:
     """Somebody is to decide what it does; until then it is refused."""
     unknown = set(_real_numbers(machine)) - set(calls_of(machine))
-    assert not unknown, f"put them in a group of sandbox/syscalls.py, with the reason: {unknown}"
+    assert not unknown, (
+        f"put them in a group of sandbox/mechanisms/syscalls.py, with the reason: {unknown}"
+    )
 
 
 def test_each_call_is_in_the_table_once() -> None:

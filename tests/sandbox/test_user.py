@@ -37,7 +37,7 @@ import asyncio, json, sys
 from sandboxq.child.frames import encode_call
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.policy import Policy
-from sandboxq.telemetry import Telemetry
+from sandboxq.observe.telemetry import Telemetry
 
 class Listener:
     def on_outcome(self, call, outcome, seconds): ended.set_result(outcome)

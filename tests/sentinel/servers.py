@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from sandboxq.broker.launcher import binary_path
+from sandboxq.broker.embedded.launcher import binary_path
 from tests.broker.servers import StoppableServer, free_port, listens
 from tests.conftest import wait_until
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.errors import BrokerUnavailable
 from tests.cluster.drain import Drain
 from tests.conftest import run_async

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from sandboxq import Queue
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.errors import BrokerUnavailable
 from tests.cluster.drain import PREFIX, add_until_taken, idle_worker
 from tests.conftest import run_async, wait_until

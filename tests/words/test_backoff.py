@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.backoff import Backoff, BackoffStrategy, Wait, delay_ms, wait_after
 from sandboxq.errors import UsageError
+from sandboxq.model.backoff import (
+    Backoff,
+    BackoffStrategy,
+    Wait,
+    delay_ms,
+    wait_after,
+)
 
 
 def test_no_backoff_retries_at_once() -> None:

@@ -15,7 +15,7 @@ from sandboxq.config import (
     settings_from_options,
 )
 from sandboxq.errors import UsageError
-from sandboxq.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sandboxq.job import JobOptions
-from sandboxq.outcome import (
+from sandboxq.model.job import JobOptions
+from sandboxq.model.outcome import (
     MAX_DEATHS_BESIDE,
     Crashes,
     Fail,

@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from sandboxq.cron import parse
 from sandboxq.errors import UsageError
-from sandboxq.wall_clock import zone_named
+from sandboxq.schedule.cron import parse
+from sandboxq.schedule.wall_clock import zone_named
 
 
 def following(pattern: str, after: str, zone: str = "UTC", *, count: int = 1) -> list[str]:

@@ -3,6 +3,7 @@
 import graphlib
 
 import grimp
+import pytest
 
 
 def _is_to_a_twin(importer: str, imported: str) -> bool:
@@ -28,3 +29,25 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     order = list(graphlib.TopologicalSorter(arrows).static_order())
 
     assert order.index("sandboxq.errors") < order.index("sandboxq.worker.worker")
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_no_folder_imports_itself_by_way_of_others(depth: int) -> None:
+    """Between folders, and between what is in one folder, arrows point one way."""
+    graph = grimp.build_graph("sandboxq", cache_dir=None, exclude_type_checking_imports=True)
+    graph.remove_module("sandboxq")  # its public names are loaded when they are asked for
+    arrows: dict[str, set[str]] = {}
+    for module in graph.modules:
+        of = _folder(module, depth)
+        arrows.setdefault(of, set())
+        for each in graph.find_modules_directly_imported_by(module):
+            if _folder(each, depth) != of and not _is_to_a_twin(module, each):
+                arrows[of].add(_folder(each, depth))
+
+    order = list(graphlib.TopologicalSorter(arrows).static_order())
+
+    assert len(order) == len(arrows)
+
+
+def _folder(module: str, depth: int) -> str:
+    return ".".join(module.split(".")[: depth + 1])

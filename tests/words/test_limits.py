@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sandboxq.errors import LONGEST_SECONDS, UsageError
-from sandboxq.limits import (
+from sandboxq.model.validation import (
     LONGEST_WAIT,
     MAX_SAFE_INTEGER,
     checked_client_part,

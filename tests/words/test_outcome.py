@@ -6,9 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxq.backoff import Backoff
-from sandboxq.job import KEEP_ALL, KEEP_NONE, JobOptions, Keep
-from sandboxq.outcome import (
+from sandboxq.model.backoff import Backoff
+from sandboxq.model.job import (
+    KEEP_ALL,
+    KEEP_NONE,
+    JobOptions,
+    Keep,
+)
+from sandboxq.model.outcome import (
     AwaitChildren,
     ChildrenAwaited,
     Complete,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandboxq.telemetry import (
+from sandboxq.observe.telemetry import (
     Event,
     JobCompleted,
     JobEvent,

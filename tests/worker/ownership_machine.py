@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from sandboxq import Queue, Worker
-    from sandboxq.broker.connection import Broker
+    from sandboxq.broker.connect.broker import Broker
     from tests.broker.servers import StoppableServer
 
 PROCESSOR = str(Path(__file__).parent / "ownership_processor.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from tests.broker.servers import StoppableServer
 from tests.chaos.proxy import Proxy
 from tests.conftest import run_async, wait_until_async
@@ -75,7 +75,7 @@ def test_jobs_of_living_workers_outlast_an_absence_longer_than_their_locks(
                 ) as fresh:
                     for job in jobs:
                         assert await job.result(timeout=60) == "slept"
-                    assert fresh.tally.locks_lost == 0
+                    assert fresh.counters.locks_lost == 0
                 found = [await queue.get_job(job.id) for job in jobs]
                 assert [job and job.stalled_counter for job in found] == [0] * 4
                 assert [job and job.attempts_started for job in found] == [1] * 4
@@ -132,8 +132,8 @@ def test_locks_are_renewed_while_others_wait_for_a_silent_probe(
             await asyncio.sleep(2)  # longer than a renewal may be silent
             await asyncio.to_thread(server.thaw)
             assert await job.result(timeout=40) == "slept"
-            assert worker.tally.heartbeats > 0
-            assert worker.tally.longest_gap < 8
+            assert worker.counters.heartbeats > 0
+            assert worker.counters.longest_gap < 8
             worker.stop()
             await run
 

@@ -252,7 +252,7 @@ def test_honest_arrays_are_no_memory_bomb(server_url: str, queue_name: str) -> N
             await bomb.result(timeout=50)
         with pytest.raises(JobFailed, match="Operation not permitted"):
             await (await queue.add("shrink-arena", {})).result(timeout=20)
-        assert worker.tally.failed == 2
+        assert worker.counters.failed == 2
 
     with_worker(server_url, queue_name, body, policy=small_policy(), procs=1, max_result=1 << 20)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.script import load
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.script import load
 from sandboxq.errors import (
     BrokerUnavailable,
     JobHasFailedChildren,
@@ -18,7 +18,7 @@ from sandboxq.errors import (
     LockMissing,
     UsageError,
 )
-from sandboxq.telemetry import (
+from sandboxq.observe.telemetry import (
     AttemptFailed,
     Event,
     JobClaimed,
@@ -128,7 +128,7 @@ def test_what_happens_by_hand_is_told(server_url: str, queue_name: str) -> None:
         job = await job.move_to_completed("x", fetch_next=True)
         assert job is not None
         await job.move_to_failed("no")
-        assert (worker.tally.completed, worker.tally.failed) == (1, 1)
+        assert (worker.counters.completed, worker.counters.failed) == (1, 1)
 
     by_hand(server_url, queue_name, body, telemetry=telemetry)
     assert [type(event) for event in events] == [
@@ -222,7 +222,7 @@ def test_an_outcome_may_be_said_again_when_its_answer_was_lost(
                 await job.move_to_completed(5)
             assert await added.state() == "completed"
             await job.move_to_completed(5)
-            assert worker.tally.completed == 1
+            assert worker.counters.completed == 1
             with pytest.raises(LockMissing):
                 await job.log("too late")
         await broker.close()

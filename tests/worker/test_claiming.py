@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.script import load
+from sandboxq.broker.connect.script import load
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 

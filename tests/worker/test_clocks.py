@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandboxq import Backoff, Queue, Repeat, Worker
-from sandboxq.clock import Clock
+from sandboxq.model.clock import Clock
 from tests.conftest import run_async
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")

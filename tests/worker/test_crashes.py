@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq import JobCrashed, Queue, UsageError, Worker
-from sandboxq.sandbox.family import children_of
+from sandboxq.sandbox.descendants import children_of
 from tests.conftest import run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, running
 
@@ -163,7 +163,7 @@ def test_a_worker_replaces_its_children(server_url: str, queue_name: str) -> Non
         ):
             for _ in range(5):
                 await (await queue.add("echo", {"value": 1})).result(timeout=15)
-            assert worker.tally.children_recycled >= 2
+            assert worker.counters.children_recycled >= 2
 
     run_async(main())
 

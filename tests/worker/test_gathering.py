@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from sandboxq import Queue
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.config import WorkerSettings
-from sandboxq.outcome import Completed
-from sandboxq.telemetry import Event, JobsSettled, Telemetry
+from sandboxq.model.outcome import Completed
+from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.worker.claims import Claims
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.held_jobs import HeldJobs

@@ -87,7 +87,7 @@ def test_all_connections_swallow_what_goes_one_way(
             assert await slow.result(timeout=MOST_SECONDS) == "slept"
             done = [await queue.get_job(each.id) for each in (slow, job)]
             assert [job and job.stalled_counter for job in done] == [0, 0]
-            assert worker.tally.locks_lost == 0
+            assert worker.counters.locks_lost == 0
             worker.stop()
             await run
 

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import Queue, Repeat, Worker
-from sandboxq.broker.connection import Broker
-from sandboxq.telemetry import BrokerLost, Event, LocksLost, OutcomesDropped, Telemetry
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.observe.telemetry import (
+    BrokerLost,
+    Event,
+    LocksLost,
+    OutcomesDropped,
+    Telemetry,
+)
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
 
@@ -259,7 +265,7 @@ def test_jobs_behind_long_ones_go_to_other_workers(server_url: str, queue_name: 
 
 
 async def _has_completed(worker: Worker, number: int) -> bool:
-    return worker.tally.completed == number
+    return worker.counters.completed == number
 
 
 async def _has_claimed_all(queue: Queue) -> bool:

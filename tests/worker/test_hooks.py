@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING
 
-from sandboxq.telemetry import (
+from sandboxq.observe.telemetry import (
     AttemptFailed,
     Event,
     JobClaimed,
@@ -82,7 +82,7 @@ async def _failed(queue: Queue, worker: Worker) -> None:
 
 
 async def _has_failed(worker: Worker) -> bool:
-    return worker.tally.failed == 1
+    return worker.counters.failed == 1
 
 
 def test_no_event_of_a_job_is_made_for_nobody(server_url: str, queue_name: str) -> None:

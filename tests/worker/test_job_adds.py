@@ -11,9 +11,9 @@ import pytest
 import redis.asyncio
 
 from sandboxq import Policy, Queue, Worker
-from sandboxq.broker.add import new_job
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.flow import Fence, NewNode, add_flows
+from sandboxq.broker.commands.add import new_job
+from sandboxq.broker.commands.flow import Fence, NewNode, add_flows
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import JobFailed, LockMissing
 from tests.conftest import run_async, wait_until_async

@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from sandboxq import JobFailed, Metering, Queue
-from sandboxq.telemetry import Telemetry
+from sandboxq.observe.telemetry import Telemetry
 from tests.conftest import run_async
 from tests.worker.test_worker import running
 

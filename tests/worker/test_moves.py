@@ -26,7 +26,7 @@ def test_a_moved_job_runs_again_and_no_attempt_counts(
         stored = await job.refresh()
         assert (stored.attempts_made, stored.attempts_started) == (1, 2)
         assert stored.failed_reason is None
-        assert worker.tally.failed == 0
+        assert worker.counters.failed == 0
 
     with_worker(server_url, queue_name, body)
 

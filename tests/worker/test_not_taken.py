@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from sandboxq import Queue
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.config import WorkerSettings
+from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Pool
-from sandboxq.telemetry import Telemetry
+from sandboxq.worker.blob_transfer import BlobTransfer
 from sandboxq.worker.claimer import Claimer
 from sandboxq.worker.context import WorkerContext
 from sandboxq.worker.held_jobs import HeldJobs
-from sandboxq.worker.porter import Porter
 from sandboxq.worker.settler import Settler
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk
@@ -37,7 +37,7 @@ def test_a_claim_goes_back_when_the_pool_raises(server_url: str, queue_name: str
         claimer = Claimer(
             context,
             pool=pool,
-            porter=Porter(context, settler, deliver=pool.submit),
+            blobs=BlobTransfer(context, settler, deliver=pool.submit),
             settler=settler,
             room=asyncio.Event(),
             on_lost=lambda _: None,

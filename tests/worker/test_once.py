@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.connection import Broker
-from sandboxq.broker.script import load
-from sandboxq.broker.usage import read_usage
-from sandboxq.telemetry import Event, JobsSettled, OutcomesDropped, Telemetry
+from sandboxq.broker.commands.usage import read_usage
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.script import load
+from sandboxq.observe.telemetry import (
+    Event,
+    JobsSettled,
+    OutcomesDropped,
+    Telemetry,
+)
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, running, with_worker
@@ -48,7 +53,7 @@ def test_what_redis_has_done_is_neither_repeated_nor_denied(
             kinds = [fields[fields.index(b"event") + 1] for _, fields in stream]
             assert sorted(rows) == sorted(set(rows))
             assert (kinds.count(b"progress"), kinds.count(b"completed")) == (1, 1)
-            assert worker.tally.completed == 1
+            assert worker.counters.completed == 1
             worker.stop()
             await run
         assert await broker.command("KEYS", "*:mark:*") == []
@@ -132,7 +137,7 @@ def test_an_outcome_that_cannot_be_settled_is_given_up_alone(
         # The bad one too, if it can be completed without that key.
         await wait_until_async(lambda: _has_completed(queue, (11, 12)))
         await wait_until_async(lambda: _holds(worker, 0))
-        assert worker.tally.completed in {11, 12}
+        assert worker.counters.completed in {11, 12}
 
     with_worker(server_url, queue_name, body, procs=1, telemetry=telemetry)
     assert len(dropped) <= 1

@@ -224,7 +224,7 @@ async def _has(starts: list[int], number: int) -> bool:
 
 
 async def _is_fetching(worker: Worker) -> bool:
-    return worker.parts.porter.pending == 1
+    return worker.parts.blobs.pending == 1
 
 
 async def _has_ended(queue: Queue, number: int) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.cli.event_loop import loop_factory
 from tests.broker.servers import StoppableServer
 from tests.worker.ownership_machine import PROCESSOR, OwnershipMachine

@@ -7,7 +7,12 @@ import time
 from pathlib import Path
 
 from sandboxq import Queue, Worker
-from sandboxq.telemetry import BrokerBack, BrokerLost, Event, Telemetry
+from sandboxq.observe.telemetry import (
+    BrokerBack,
+    BrokerLost,
+    Event,
+    Telemetry,
+)
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 
@@ -104,7 +109,7 @@ def test_runs_outlast_a_redis_that_is_frozen_for_longer_than_a_lock(
             await asyncio.sleep(1.6)
             server.thaw()
             await job.result(timeout=10)
-            assert worker.tally.locks_lost == 0
+            assert worker.counters.locks_lost == 0
             worker.stop()
             await run
 

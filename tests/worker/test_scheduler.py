@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from sandboxq import Queue, Repeat, Worker
-from sandboxq.broker.claim import ClaimedJob
-from sandboxq.broker.script import load
+from sandboxq.broker.commands.claim import ClaimedJob
+from sandboxq.broker.connect.script import load
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.worker.scheduler import iteration_after
 from tests.conftest import run_async, wait_until_async
@@ -282,7 +282,7 @@ def test_a_pattern_of_ones_own_language(server_url: str, queue_name: str) -> Non
             assert await queue.count_schedulers() in {0, 1}
 
     async def _has_completed(worker: Worker, number: int) -> bool:
-        return worker.tally.completed == number
+        return worker.counters.completed == number
 
     run_async(main())
 

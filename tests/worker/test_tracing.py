@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from sandboxq import JobCrashed, JobFailed, Queue, UsageError, Worker
-from sandboxq.tracing import carrier_from_metadata
+from sandboxq.observe.tracing import carrier_from_metadata
 from tests.conftest import run_async, wait_until_async
 from tests.spans import Spans, ids_of, parent_of
 from tests.worker.test_worker import PROCESSOR, running

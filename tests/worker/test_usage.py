@@ -10,19 +10,25 @@ import pytest
 import redis
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.commands.batches import Mark
+from sandboxq.broker.commands.usage import add_usage, read_usage
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.broker.marks import Mark
-from sandboxq.broker.usage import add_usage, read_usage
-from sandboxq.job import UsageTotals
-from sandboxq.telemetry import AttemptFailed, Event, JobCompleted, JobsSettled, Telemetry
+from sandboxq.model.job import UsageTotals
+from sandboxq.observe.telemetry import (
+    AttemptFailed,
+    Event,
+    JobCompleted,
+    JobsSettled,
+    Telemetry,
+)
 from tests.conftest import run_async, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandboxq.job import Usage
+    from sandboxq.model.job import Usage
     from sandboxq.queue.job import QueuedJob
 
 _CHORES = """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import Backoff, JobCrashed, JobExited, JobFailed, Queue, UsageError, Worker
-from sandboxq.telemetry import LocksLost, Telemetry
+from sandboxq.observe.telemetry import LocksLost, Telemetry
 from sandboxq.worker.attempt import Attempt
 from tests.conftest import run_async, wait_until_async
 
@@ -52,7 +52,7 @@ def with_worker(
 
 
 async def _has_completed(worker: Worker, number: int) -> bool:
-    return worker.tally.completed == number
+    return worker.counters.completed == number
 
 
 def test_every_job_runs_once_and_its_value_arrives(server_url: str, queue_name: str) -> None:
@@ -143,7 +143,7 @@ def test_death_of_a_child_costs_one_job(
         stored = await queue.get_job(victim.id)
         assert stored is not None
         assert stored.attempts_made == 2
-        assert worker.tally.failed == 1
+        assert worker.counters.failed == 1
         assert worker.pool.size == 2
 
     with_worker(server_url, queue_name, body)
@@ -232,8 +232,8 @@ def test_short_locks_survive_jobs_that_compute(server_url: str, queue_name: str)
     async def body(queue: Queue, worker: Worker) -> None:
         jobs = [await queue.add("sleep", {"do": "sleep", "seconds": 2}) for _ in range(2)]
         await asyncio.gather(*(job.result(timeout=20) for job in jobs))
-        assert worker.tally.locks_lost == 0
-        assert worker.tally.heartbeats > 5
+        assert worker.counters.locks_lost == 0
+        assert worker.counters.heartbeats > 5
         for job in jobs:
             stored = await queue.get_job(job.id)
             assert stored is not None

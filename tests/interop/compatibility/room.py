@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import FlowProducer, QueueEvents
-from sandboxq.broker.connection import Broker
+from sandboxq.broker.connect.broker import Broker
 from tests.conftest import wait_until_async
 from tests.interop.compatibility.verdict import FAILS, WORKS, Verdict
 from tests.interop.our_side import OurSide

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.outcome import Completed, Failed
+from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.hostile.attackers import POLICIES, attacked, cpu_of
 
@@ -125,7 +125,7 @@ def test_an_answer_is_heard_once(tmp_path: Path, policy: str) -> None:
 
 
 async def _is_replaced(desk: Desk, pids: list[int]) -> bool:
-    return len(desk.pool.crew.ready) == len(pids) and set(desk.pool.pids) != set(pids)
+    return len(desk.pool.supervisor.ready) == len(pids) and set(desk.pool.pids) != set(pids)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.child.frames import FAILED, NOT_MEASURED, REPLY
-from sandboxq.outcome import Completed, Failed
-from sandboxq.pool.channel import Channel
+from sandboxq.model.outcome import Completed, Failed
+from sandboxq.pool.transport.channel import Channel
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async, wait_until
 from tests.pool.desk import lives, open_pool, processor_file
@@ -152,7 +152,7 @@ def process(job): return "ok"
             await asyncio.gather(growing, return_exceptions=True)
             for call in [desk.submit("x") for _ in range(20)]:
                 assert await desk.outcome(call) == Completed(b'"ok"')
-            assert all(child.channel.fileno() >= 0 for child in desk.pool.crew.ready)
+            assert all(child.channel.fileno() >= 0 for child in desk.pool.supervisor.ready)
 
     run_async(main())
 

@@ -1,0 +1,248 @@
+"""Adds jobs, any number at once, with what ties them to others (bullmq-wire.md 3.2).
+
+What ties a job to others when it is added: its parent, and what makes it a duplicate.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from sandboxq.broker.codec import json_text, ms_from_seconds, options_to_wire
+from sandboxq.broker.commands.batches import run_rows
+from sandboxq.broker.connect.connection_pool import LEAST_LIMIT
+from sandboxq.broker.connect.script import load
+from sandboxq.errors import (
+    AddInterrupted,
+    BrokerUnavailable,
+    ParentCannotBeReplaced,
+    ParentNotFound,
+    QueueError,
+    TooLarge,
+)
+from sandboxq.model.job import JobOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sandboxq.broker.connect.broker import Broker
+    from sandboxq.broker.keys import QueueKeys
+
+# So many jobs are packed and answered in one round trip: 20 script calls, about 20 milliseconds.
+JOBS_PER_TRIP = 2000
+# And so many bytes: of what is on its way when a link breaks nobody knows what became of it.
+BYTES_PER_TRIP = 4 << 20
+# As many characters may have so many bytes that a server may be set to refuse them.
+_PERHAPS_TOO_LARGE = LEAST_LIMIT // 4
+
+# The options of a job that asks for nothing: most jobs share them, and their text.
+PLAIN = JobOptions()
+_PLAIN_TEXT = options_to_wire(PLAIN)
+_PARENT_MEMBER = "parent_key"
+
+OnFailure = Literal["wait", "fail", "continue", "ignore", "remove"]
+# What a child's failure does to its parent, by the flag that says so on the wire.
+ON_FAILURE: dict[str, str | None] = {
+    "wait": None,
+    "fail": "fpof",
+    "continue": "cpof",
+    "ignore": "idof",
+    "remove": "rdof",
+}
+
+
+class NewJob(NamedTuple):
+    """One job as the script takes it: ``data`` and ``opts`` are JSON, ``rest`` too unless empty."""
+
+    name: str
+    data: str
+    opts: str
+    rest: str
+
+
+def new_job(name: str, data: str, options: JobOptions = PLAIN) -> NewJob:
+    """Return the job for these checked options."""
+    if options is PLAIN:
+        return NewJob(name, data, _PLAIN_TEXT, "")
+    rest = _rest(options)
+    return NewJob(name, data, options_to_wire(options), json_text(rest, "options") if rest else "")
+
+
+def with_binary(new: NewJob, reference: str) -> NewJob:
+    """Return the job with what names its arrays and bytes (broker/commands/binary.py)."""
+    rest = json.loads(new.rest) if new.rest else {}
+    return new._replace(rest=json_text({**rest, "binary": reference}, "options"))
+
+
+def _rest(options: JobOptions) -> dict[str, Any]:
+    """Return what the script itself must know of the options."""
+    rest: dict[str, Any] = {
+        "id": options.job_id,
+        "timestamp": options.timestamp_ms,
+        "delay": ms_from_seconds(options.delay) or None,
+        "priority": options.priority or None,
+        "is_lifo": options.lifo or None,
+        "de": options.extra.get("de"),
+    }
+    parent = options.extra.get("parent")
+    if parent is not None:
+        rest[_PARENT_MEMBER] = f"{parent['queue']}:{parent['id']}"
+        rest["parent"] = json_text(parent_link(options.extra), "parent")
+    return {name: value for name, value in rest.items() if value is not None}
+
+
+async def add(
+    broker: Broker, keys: QueueKeys, jobs: Sequence[NewJob], *, now_ms: int
+) -> list[str | QueueError]:
+    """Add the jobs in order and return, for each, its id or why it was not added.
+
+    Raises: AddInterrupted when Redis goes away, with the ids and errors up to there.
+    UsageError when a parent is in another slot of a cluster, TooLarge; nothing was added then.
+    """
+    refuse_far_parents(broker, ((keys, job) for job in jobs))
+    await refuse_too_large(broker, jobs)
+    results: list[str | QueueError] = []
+    for trip in _trips(jobs):
+        try:
+            answers = await run_rows(broker, load("add"), keys, (now_ms,), trip)
+        except BrokerUnavailable as error:
+            raise AddInterrupted(results, unknown=len(trip), total=len(jobs), why=error) from error
+        results += [_id_or_error(each, job) for each, job in zip(answers, trip, strict=True)]
+    return results
+
+
+async def refuse_too_large(broker: Broker, jobs: Iterable[NewJob]) -> None:
+    """Raise TooLarge when Redis would refuse a part of these jobs for its size."""
+    for job in jobs:
+        if max(map(len, job)) <= _PERHAPS_TOO_LARGE:
+            continue
+        for what, text in zip(NewJob._fields, job, strict=True):
+            if len(text) > _PERHAPS_TOO_LARGE:
+                await _refuse_above_limit(broker, job, what, text)
+
+
+async def _refuse_above_limit(broker: Broker, job: NewJob, what: str, text: str) -> None:
+    size, limit = len(text.encode()), await broker.most_bytes()
+    if size > limit:
+        message = (
+            f"job {job.name!r:.100} has {size} bytes of {what}: this Redis takes {limit} in one "
+            "value (proto-max-bulk-len)"
+        )
+        raise TooLarge(message)
+
+
+def _trips(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Take the jobs apart into what is sent at once: at least one, and not too much."""
+    first = size = 0
+    for place, job in enumerate(jobs):
+        weight = len(job.data) + len(job.opts) + len(job.rest)
+        is_full = place - first == JOBS_PER_TRIP or size + weight > BYTES_PER_TRIP
+        if is_full and place > first:
+            yield jobs[first:place]
+            first, size = place, 0
+        size += weight
+    if first < len(jobs):
+        yield jobs[first:]
+
+
+def refuse_far_parents(broker: Broker, jobs: Iterable[tuple[QueueKeys, NewJob]]) -> None:
+    """Raise UsageError when a job's parent is in another slot of a cluster: no script sees both."""
+    for keys, job in jobs:
+        if _PARENT_MEMBER in job.rest:
+            broker.refuse_far(keys.base, json.loads(job.rest).get(_PARENT_MEMBER, keys.base))
+
+
+def _id_or_error(result: bytes | int | list[Any], job: NewJob) -> str | QueueError:
+    match result:
+        case bytes():
+            return result.decode(errors="replace")
+        case -5:
+            message = f"job {job.name!r} was not added: its parent does not exist"
+            return ParentNotFound(message)
+        case -7:
+            message = f"job {job.name!r} was not added: its id has another parent: {job.rest}"
+            return ParentCannotBeReplaced(message)
+        case -13:
+            message = (
+                f"job {job.name!r} was not added: its parent, or one above that, is the job of its "
+                f"id, which would wait for itself: {job.rest}"
+            )
+            return QueueError(message)
+        case [_, bytes() as problem]:
+            reason = problem.decode(errors="replace")
+            return QueueError(f"job {job.name!r} was not added: Redis refused it: {reason}")
+        case _:
+            return QueueError(f"job {job.name!r} was not added: script code {result}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The job that waits for this one.
+
+    ``queue`` is the name of its queue, under the same prefix. ``on_failure`` says what this job's
+    failure does to the parent: it goes on waiting, fails too, continues at once, ignores the
+    failure (and can read its reason), or forgets this job.
+    """
+
+    id: str
+    queue: str
+    on_failure: OnFailure = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplication:
+    """Add nothing while another job with this deduplication id counts.
+
+    Without ``ttl`` it counts until it finishes, with ``ttl`` for so many seconds. ``extend``
+    restarts the ttl at each further add; ``replace`` swaps a still delayed job for the new one;
+    ``keep_last_if_active`` runs the newest refused job once the active one has finished;
+    ``reschedule`` gives a still delayed job the delay of the newest refused one.
+    """
+
+    id: str
+    ttl: float | timedelta | None = None
+    extend: bool = False
+    replace: bool = False
+    keep_last_if_active: bool = False
+    reschedule: bool = False
+
+
+def relation_members(
+    deduplication: Deduplication | None, parent: Parent | None, *, prefix: str
+) -> dict[str, Any]:
+    """Return the members of a job's ``opts`` that say so (bullmq-wire.md 2.2)."""
+    members: dict[str, Any] = {}
+    if deduplication is not None:
+        members["de"] = _deduplication_to_wire(deduplication)
+    if parent is not None:
+        members["parent"] = {"id": parent.id, "queue": f"{prefix}:{parent.queue}"}
+        flag = ON_FAILURE[parent.on_failure]
+        if flag is not None:
+            members[flag] = True
+    return members
+
+
+def parent_link(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the job field ``parent`` that belongs to these members of ``opts`` (2.1)."""
+    parent = members["parent"]
+    flags = {flag: True for flag in ON_FAILURE.values() if flag is not None and members.get(flag)}
+    return {"id": parent["id"], "queueKey": parent["queue"], **flags}
+
+
+def _deduplication_to_wire(deduplication: Deduplication) -> dict[str, Any]:
+    wire: dict[str, Any] = {"id": deduplication.id}
+    ttl = deduplication.ttl
+    if ttl is not None:
+        seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+        wire["ttl"] = round(seconds * 1000)
+    if deduplication.extend:
+        wire["extend"] = True
+    if deduplication.replace:
+        wire["replace"] = True
+    if deduplication.keep_last_if_active:
+        wire["keepLastIfActive"] = True
+    if deduplication.reschedule:
+        wire["reschedule"] = True
+    return wire

@@ -1,0 +1,330 @@
+"""Claims jobs: takes them out of the queue and locks them (bullmq-wire.md 3.6).
+
+Waits for a marker and claims in the same breath: one round trip from job to worker.
+
+    worker ──TIME, BZPOPMIN marker, EVALSHA claim──► Redis holds the rest back while the pop waits
+    worker ◄──────────────── jobs ─────────────────  the claim runs as the marker comes, or too late
+
+An idle worker that was woken by the marker and then asked would start each job two wake-ups later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from sandboxq.broker.connect.connection import error_from_reply
+from sandboxq.broker.connect.script import load
+from sandboxq.broker.connect.server_time import ms_from_time
+from sandboxq.errors import QueueError
+from sandboxq.model.outcome import NO_CRASHES, Crashes, crashes_from_facts
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connect.blocking import BlockingReader
+    from sandboxq.broker.connect.broker import Broker
+    from sandboxq.broker.connect.resp import Argument
+    from sandboxq.broker.keys import QueueKeys
+
+# More would keep Redis from its other clients for milliseconds.
+MAX_CLAIM = 100
+# No limit of bytes.
+MOST_BYTES = 2**53
+# A job that was never run has so many fields, see lua/includes/claimed.lua.
+_FRESH = 7
+# The ids that a queue gives by counting, as decimal numbers. No client takes such an id for a job
+# of its own, so no later add can mean the same job (bullmq-wire.md 1.6, 3.4). Longer ones
+# JavaScript cannot count with, and takes for names.
+_LONGEST_GIVEN = 15
+_ZERO = 48  # ord("0")
+# More attempts, stalls or crashes no job survives; a call has room for so many.
+_MOST_COUNTED = 2**31 - 1
+# Bytes of nonsense that an error shows.
+_SHOWN = 100
+
+# What the claim takes for the time: the server's, when it runs, and nothing ahead of it.
+_BY_SERVER = 0
+# Who is woken before Redis has read what to wait for sleeps on: it is woken again, later and later.
+_FIRST_AGAIN = 0.005
+_LAST_AGAIN = 0.2
+
+
+class ClaimedJob(NamedTuple):
+    """A job as its hash stood after the claim; texts are as in Redis, empty where there is none.
+
+    ``unreadable`` says which field is nonsense, if one is: such a job is claimed and must fail.
+    """
+
+    id: bytes
+    name: bytes
+    data: bytes
+    opts: bytes
+    timestamp: bytes
+    priority: bytes
+    delay: bytes
+    is_plain: bool = False  # see ``Settlement``
+    processed_on: int = 0  # when it was claimed, ms since the epoch
+    attempts_made: int = 0
+    attempts_started: int = 1
+    stalled_counter: int = 0
+    deferred_failure: bytes = b""
+    parent: bytes = b""
+    parent_key: bytes = b""
+    progress: bytes = b""
+    scheduler_id: bytes = b""
+    crashes: Crashes = NO_CRASHES
+    binary: bytes = b""  # where its arrays and bytes are: see binary.py
+    unreadable: str = ""
+    deduplication_id: bytes = b""
+    failed_reason: bytes = b""  # of the attempt before
+
+
+class Claim(NamedTuple):
+    """What one claim brought, and when none came, why.
+
+    ``rate_limit_ms`` is how long the current window still lasts, when it is used up.
+    ``next_delayed_ms`` is when the earliest delayed job is due (0: none), told when fewer jobs than
+    could be claimed were there. ``is_blocked``: the queue is paused or at its global concurrency.
+    """
+
+    jobs: list[ClaimedJob]
+    rate_limit_ms: int
+    next_delayed_ms: int
+    is_blocked: bool
+
+
+class Claimant(NamedTuple):
+    """Who claims, the same for all claims of a worker: see ``claim``."""
+
+    lock_ms: int
+    worker_name: str = ""
+    limiter: tuple[int, int] | None = None
+
+
+class Bounds(NamedTuple):
+    """What one claim brings besides so many jobs.
+
+    Jobs that together have more than ``max_bytes`` are not claimed at once, but at least one is.
+    Those beyond the first ``at_once`` are claimed ahead: until something else is known they have
+    not begun, and do not count as stalled when their worker dies.
+    """
+
+    max_bytes: int = MOST_BYTES
+    at_once: int = MAX_CLAIM
+
+
+NO_BOUNDS = Bounds()
+
+
+async def claim(
+    broker: Broker,
+    keys: QueueKeys,
+    *,
+    limit: int,
+    token: str,
+    lock_ms: int,
+    now_ms: int,
+    worker_name: str = "",
+    limiter: tuple[int, int] | None = None,
+) -> Claim:
+    """Claim up to ``limit`` jobs (at most MAX_CLAIM), each locked by ``token`` for ``lock_ms``.
+
+    ``limiter`` is the worker's own rate limit, (jobs, window in ms). Also moves what is due from
+    ``delayed`` to where it waits. Ids without a job are dropped from the queue on the way.
+    """
+    if limit < 1:
+        return Claim([], 0, 0, is_blocked=False)
+    claimant = Claimant(lock_ms, worker_name, limiter)
+    return await claim_as(
+        claimant, broker, keys, limit=limit, token=token, now_ms=now_ms, bounds=NO_BOUNDS
+    )
+
+
+async def claim_as(
+    claimant: Claimant,
+    broker: Broker,
+    keys: QueueKeys,
+    *,
+    limit: int,
+    token: str,
+    now_ms: int,
+    bounds: Bounds,
+) -> Claim:
+    """Do what ``claim`` does, within these bounds."""
+    arguments = (now_ms, *arguments_of(claimant, limit, token, bounds))
+    return claim_from_reply(await broker.script(load("claim"), (keys.base,), arguments))
+
+
+def arguments_of(
+    claimant: Claimant, limit: int, token: str, bounds: Bounds
+) -> tuple[Argument, ...]:
+    """Return what the script takes behind the time."""
+    max_jobs, window_ms = claimant.limiter or ("", "")
+    lock_ms, name = claimant.lock_ms, claimant.worker_name
+    return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms, *bounds)
+
+
+def claim_from_reply(reply: list[Any]) -> Claim:
+    """Return what the script answered."""
+    rows, rate_limit_ms, next_delayed_ms, is_blocked, now = reply
+    now_ms = int(now)
+    jobs = [_claimed(row, now_ms) for row in rows]
+    return Claim(jobs, rate_limit_ms, next_delayed_ms, bool(is_blocked))
+
+
+def _claimed(row: list[Any], now_ms: int) -> ClaimedJob:
+    if len(row) == _FRESH:
+        # One pattern without a star: with stars it takes five times as long.
+        job_id, name, data, opts, timestamp, priority, delay = row
+        is_plain = job_id.isdigit() and len(job_id) <= _LONGEST_GIVEN and job_id[0] != _ZERO
+        return ClaimedJob(job_id, name, data, opts, timestamp, priority, delay, is_plain, now_ms)
+    return _claimed_before(row, now_ms)
+
+
+def _claimed_before(row: list[Any], now_ms: int) -> ClaimedJob:
+    """Return a job that has a history, or more than every job has."""
+    (
+        job_id, name, data, opts, timestamp, priority, delay, made, started, stalled, deferred,
+        parent, parent_key, progress, scheduler_id, crashes, binary, history, beside,
+        deduplication_id, failed_reason,
+    ) = row  # fmt: skip
+    counted = _Counted()
+    return ClaimedJob(
+        job_id,
+        name,
+        data or b"",
+        opts or b"",
+        timestamp or b"",
+        priority or b"",
+        delay or b"",
+        is_plain=False,
+        processed_on=now_ms,
+        attempts_made=counted.number("atm", made),
+        attempts_started=counted.number("ats", started),
+        stalled_counter=counted.number("stc", stalled),
+        deferred_failure=deferred or b"",
+        parent=parent or b"",
+        parent_key=parent_key or b"",
+        progress=progress or b"",
+        scheduler_id=scheduler_id or b"",
+        crashes=_crashes(counted, crashes, history, beside) if crashes else NO_CRASHES,
+        binary=binary or b"",
+        unreadable=counted.complaint,
+        deduplication_id=deduplication_id or b"",
+        failed_reason=failed_reason or b"",
+    )
+
+
+def _crashes(
+    counted: _Counted, count: bytes, history: bytes | None, beside: bytes | None
+) -> Crashes:
+    text = (history or b"").decode(errors="replace")
+    return crashes_from_facts(
+        counted.number("sq:crashes", count), text, counted.number("sq:beside", beside)
+    )
+
+
+class _Counted:
+    """Reads the counters of one job's hash, and says which is none."""
+
+    def __init__(self) -> None:
+        self.complaint = ""
+
+    def number(self, field: str, text: bytes | None) -> int:
+        """Return the number in a field, 0 for none or nonsense."""
+        try:
+            number = int(text or 0)
+        except ValueError:
+            number = -1
+        if 0 <= number <= _MOST_COUNTED:
+            return number
+        shown = (text or b"")[:_SHOWN].decode(errors="backslashreplace")
+        self.complaint = (
+            f"field {field!r} of the job's hash must be a whole number from 0 to {_MOST_COUNTED}, "
+            f"not {shown!r}: somebody else has written it"
+        )
+        return 0
+
+
+class WaitingClaim:
+    """A connection of its own, for one claim at a time."""
+
+    def __init__(
+        self, broker: Broker, keys: QueueKeys, *, claimant: Claimant, client_name: str
+    ) -> None:
+        """Claim from this queue; dashboards find the worker by its ``client_name``."""
+        self._broker = broker
+        self._keys = keys
+        self._claimant = claimant
+        self._client_name = client_name
+        self._reader: BlockingReader | None = None
+        self._is_hurried = False
+        self.is_waiting = False
+
+    async def open(self) -> None:
+        """Connect under the worker's name, again where that was lost. Raises: BrokerUnavailable."""
+        reader = await self._opened()
+        await self._compare_clocks(reader)
+
+    @property
+    def received(self) -> int:
+        """How many bytes of the answer that is due have come."""
+        return 0 if self._reader is None else self._reader.received
+
+    async def run(self, *, limit: int, token: str, timeout: float, bounds: Bounds) -> Claim | None:
+        """Claim as a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
+
+        Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
+        """
+        reader, marker = await self._opened(), self._keys["marker"]
+        arguments = ("", *arguments_of(self._claimant, limit, token, bounds), _BY_SERVER)
+        call = ("EVALSHA", load("claim").sha, 1, self._keys.base, *arguments)
+        timeout = 0.0 if self._is_hurried else timeout
+        self.is_waiting = True
+        asked = self._broker.time.reading()
+        try:
+            time, popped, reply = await reader.pop_marker_and_run(marker, timeout, call)
+        except QueueError as error:
+            if isinstance(error.__cause__, NoScriptError):
+                return None  # the server was restarted: an ordinary claim loads the script
+            raise
+        finally:
+            self.is_waiting = False
+        self._broker.time.note_least(asked, ms_from_time(time))
+        claim = claim_from_reply(reply)
+        if isinstance(popped, ResponseError) and not claim.jobs:
+            # Nothing waited: who goes on as if it had would ask without end.
+            raise error_from_reply(popped) from popped
+        return claim
+
+    async def hurry(self) -> None:
+        """Have a ``run`` that waits claim and return at once, and none wait until ``calm``."""
+        self._is_hurried = True
+        again = _FIRST_AGAIN
+        while self.is_waiting and self._is_hurried and self._reader is not None:
+            with contextlib.suppress(QueueError):
+                await self._reader.unblock()
+            await asyncio.sleep(again)
+            again = min(2 * again, _LAST_AGAIN)
+
+    def calm(self) -> None:
+        """Wait for jobs again."""
+        self._is_hurried = False
+
+    async def close(self) -> None:
+        """Close the connection; twice is harmless."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
+
+    async def _opened(self) -> BlockingReader:
+        if self._reader is None:
+            self._reader = await self._broker.blocking(self._client_name, self._keys["marker"])
+        return self._reader
+
+    async def _compare_clocks(self, reader: BlockingReader) -> None:
+        asked = self._broker.time.reading()
+        server_time = await reader.time()
+        self._broker.time.note(asked, ms_from_time(server_time))

@@ -1,0 +1,251 @@
+"""Settles attempts: writes how they ended, whole batches at once (bullmq-wire.md 3.8 to 3.16)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
+
+from redis.exceptions import ResponseError
+
+from sandboxq.broker.commands.batches import BATCH, NO_MARK, marked
+from sandboxq.broker.connect.connection import error_from_reply
+from sandboxq.broker.connect.replies import check_number
+from sandboxq.broker.connect.script import load
+from sandboxq.errors import BrokerUnavailable
+from sandboxq.model.job import KEEP_ALL
+from sandboxq.model.outcome import (
+    AwaitChildren,
+    Complete,
+    Fail,
+    HandBack,
+    LimitRate,
+    Postpone,
+    RetryLater,
+    RetryNow,
+    Transition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sandboxq.broker.commands.batches import Mark
+    from sandboxq.broker.connect.broker import Broker
+    from sandboxq.broker.connect.resp import Argument
+    from sandboxq.broker.keys import QueueKeys
+    from sandboxq.model.job import Keep
+    from sandboxq.model.outcome import Failed
+
+# How many old jobs one finishing job removes, where its options do not say it.
+DEFAULT_KEEP_LIMIT = 1000
+# Beyond this Lua's numbers are no integers any more.
+_MOST = 2**53
+_TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
+
+
+# What the script says of an outcome that Redis refused.
+REFUSED = -12
+
+
+class Refusal(int):
+    """The code REFUSED, and the error."""
+
+    error: Exception
+
+    def __new__(cls, error: Exception) -> Self:
+        """Make the code of one outcome."""
+        code = super().__new__(cls, REFUSED)
+        code.error = error
+        return code
+
+
+class Settlement(NamedTuple):
+    """How the attempt that holds ``token`` ends.
+
+    ``usage`` is what it has used: µs in all, µs of CPU in its code and in the kernel, peak bytes.
+    ``is_plain`` may be said of a job whose claim said so: it had never been run, has no parent and
+    deduplicates nothing, and as the queue gave it its id no later add can change that. Of such a
+    job nothing needs to be read.
+    """
+
+    job_id: bytes
+    token: bytes
+    transition: Transition
+    usage: tuple[int, int, int, int] | None = None
+    is_plain: bool = False
+    started: int | None = None
+
+
+async def settle(
+    broker: Broker,
+    keys: QueueKeys,
+    settlements: Sequence[Settlement],
+    *,
+    now_ms: int,
+    metrics_points: int = 0,
+    retake: bool = False,
+    mark: Mark = NO_MARK,
+) -> list[int]:
+    """Write how these attempts ended; return one code for each, 0 or why it was refused.
+
+    -1: no such job; -2: it has no lock; -6: somebody else's lock; -4, -9: children are pending or
+    have failed; -3: not active (its lock is gone); -12, a ``Refusal``: Redis refused a command for
+    it: it stays active, and the others are settled. Settling an attempt twice changes nothing.
+    What is handed back must come in the order in which it was claimed; it returns to the front of
+    its queue in that order. ``metrics_points`` is how many minutes of metrics to keep; 0: none.
+    ``retake`` settles a job too whose lock has run out, if it is still active and was not claimed
+    again. ``mark`` tells ``settled`` what was done when the reply is lost.
+    """
+    order = _placing_order(settlements)
+    rows = settlements if order is None else [settlements[index] for index in order]
+    head = (now_ms, metrics_points, int(retake), mark.key)
+    calls: list[tuple[Sequence[str], Sequence[Argument]]] = []
+    for start in range(0, len(rows), BATCH):
+        runs = _runs(rows[start : start + BATCH])
+        calls.append(((keys.base,), [*head, mark.entry(start // BATCH), *runs]))
+    replies = await broker.scripts(load("settle"), calls)
+    for reply in replies:
+        if reply and type(reply[-1]) is bytes:
+            _name_refusals(reply)
+    check_number("settle", replies, len(rows), BATCH)
+    in_order: list[int] = [code for reply in replies for code in reply]
+    if order is None:
+        return in_order
+    codes = [0] * len(settlements)
+    for index, code in zip(order, in_order, strict=True):
+        codes[index] = code
+    return codes
+
+
+def _name_refusals(reply: list[Any]) -> None:
+    """Take the error at the end of a reply to the codes that it is about.
+
+    Raises: BrokerUnavailable when Redis refuses for now, say for want of memory.
+    """
+    error = error_from_reply(ResponseError(reply.pop().decode(errors="replace")))
+    if isinstance(error, BrokerUnavailable):
+        raise error
+    reply[:] = [Refusal(error) if code == REFUSED else code for code in reply]
+
+
+async def settled(
+    broker: Broker, mark: Mark, settlements: Sequence[Settlement]
+) -> list[int | None]:
+    """Return the codes of what a ``settle`` with this mark did whose reply was lost or an error.
+
+    None for those with which nothing was done. Raises: BrokerUnavailable.
+    """
+    order = _placing_order(settlements) or range(len(settlements))
+    codes: list[int | None] = [None] * len(settlements)
+    for call, text in (await marked(broker, mark)).items():
+        places = order[call * BATCH : (call + 1) * BATCH]
+        known = [int(code) for code in text.rstrip("!").split(",") if code]
+        for place, code in zip(places, known if text else [0] * len(places), strict=False):
+            codes[place] = None if code == REFUSED else code
+    return codes
+
+
+def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int] | None:
+    """Return the indexes in the order to send, None for as they come.
+
+    Each job handed back is put in front of all others, so the one claimed first must come last.
+    """
+    handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], _TO_THE_FRONT)]
+    if not handed_back:
+        return None
+    others = [i for i, each in enumerate(settlements) if not isinstance(each[2], _TO_THE_FRONT)]
+    return others + handed_back[::-1]
+
+
+def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
+    """Return the script's arguments: what neighbours have in common is sent once."""
+    arguments: list[Any] = []
+    last: tuple[str | bytes | int, ...] = ()
+    length = 0
+    for settlement in settlements:
+        common, own = _row(settlement)
+        if common != last:
+            last, length = common, len(arguments) + len(common)
+            arguments += (*common, 0)
+        arguments[length] += 1
+        arguments += own
+    return arguments
+
+
+def _row(settlement: Settlement) -> tuple[tuple[str | bytes | int, ...], tuple[bytes, ...]]:
+    """Return (kind, token, rule, attempt), and what is the attempt's own: (id, text, usage)."""
+    job_id, token, transition, usage, is_plain, number = settlement
+    started: bytes | int = b"" if number is None else number
+    used = b"" if usage is None else b"%d %d %d %d" % usage
+    if isinstance(transition, Complete):
+        keep, reference = transition.keep, transition.reference
+        rule = "" if keep is KEEP_ALL else _keep_rule(keep)
+        if reference:
+            return ("c", token, f"{rule}\n{reference}", started), (job_id, transition.value, used)
+        kind = "C" if is_plain and keep.count != 0 else "c"
+        return (kind, token, rule, started), (job_id, transition.value, used)
+    match transition:
+        case Fail():
+            kind, (text, rule) = "f", failure_row(transition)
+        case RetryNow(failure, limit, lifo):
+            kind, (text, rule) = "r", _failure(failure, limit, {"lifo": lifo})
+        case RetryLater(failure, limit, delay_ms):
+            kind, (text, rule) = "d", _failure(failure, limit, {"delay": delay_ms})
+        case HandBack(was_started, facts, _):
+            text = json.dumps(_fields(facts)).encode() if facts else b""
+            kind, rule, used = "h", "1" if was_started else "", b""
+        case _:
+            kind, rule = _move(transition)
+            text, used = b"", b""
+    return (kind, token, rule, started), (job_id, text, used)
+
+
+def _move(transition: Postpone | AwaitChildren | LimitRate) -> tuple[str, str]:
+    """Return kind and rule of a transition that the processor asked for."""
+    match transition:
+        case Postpone(delay_ms):
+            return "p", str(delay_ms)
+        case AwaitChildren():
+            return "w", ""
+        case LimitRate(limit_ms):
+            return "l", str(limit_ms)
+        case _:
+            assert_never(transition)
+
+
+def failure_row(end: Fail) -> tuple[bytes, str]:
+    """Return reason and rule of a final failure, as failure.lua wants them."""
+    rule = {"keep": _keep_rule(end.keep), "attempts": end.attempts}
+    return _failure(end.failure, end.stack_trace_limit, rule)
+
+
+@functools.lru_cache(maxsize=1024)
+def _keep_rule(keep: Keep) -> str:
+    if keep.count is None and keep.age is None:
+        return ""
+    count = -1 if keep.count is None else keep.count
+    # Of a part of a millisecond Node removes what is older; the rest is what binary fractions add.
+    age_ms = -1 if keep.age is None else math.ceil(min(keep.age * 1000, _MOST) - 1e-6)
+    return f"{count} {age_ms} {DEFAULT_KEEP_LIMIT if keep.limit is None else keep.limit}"
+
+
+def _failure(failure: Failed, limit: int | None, rule: dict[str, object]) -> tuple[bytes, str]:
+    facts = [] if not failure.cause else ["sq:cause", _text(failure.cause)]
+    facts += _fields(failure.facts or {})
+    # As Node, whose errors all have a stack: there is an entry for each failed attempt.
+    stack = failure.stack or f"{failure.cause or 'Error'}: {failure.reason}"
+    rule |= {"stack": _text(stack), "facts": facts}
+    if limit is not None:
+        rule["limit"] = limit
+    return _text(failure.reason).encode(), json.dumps(rule)
+
+
+def _fields(facts: Mapping[str, str]) -> list[str]:
+    """Return names and values of hash fields in turns."""
+    return [part for name, value in facts.items() for part in (f"sq:{_text(name)}", _text(value))]
+
+
+def _text(text: str) -> str:
+    """Return text that UTF-8 can carry: lone surrogates, as in odd file names, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,347 @@
+"""One connection to Redis, used for one exchange at a time, and dropped when in doubt.
+
+The process and the event loop that connections belong to: nobody else can use them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import select
+import socket
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from sandboxq.broker.connect.abandoned import WHO, client_from_reply, tell_once
+from sandboxq.broker.connect.idle_timeout import Pulse, hear
+from sandboxq.broker.connect.large_values import LargeValueReceiver, large_message
+from sandboxq.broker.connect.resp import packer
+from sandboxq.errors import BrokerUnavailable, QueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sandboxq.broker.connect.abandoned import Client
+    from sandboxq.broker.connect.endpoint import Endpoint
+    from sandboxq.broker.connect.large_values import Buffer
+    from sandboxq.broker.connect.resp import Argument
+
+# Connections of the process that this one was forked from. They must never be collected: closing
+# a transport would edit the epoll set that the parent process still uses.
+_of_parents: list[object] = []
+
+# A connection idle for longer may have been closed by the server without our loop having looked:
+# no server restarts faster. On the hot path connections are idle for less, and looking costs 20 µs.
+_IDLE_SECONDS = 0.01
+# Passes through the loop after which it has surely polled its sockets once.
+_POLL_PASSES = 3
+# Error replies that say "not now" and go away without the caller: the command did not run. Those
+# that redis-py knows lose their first word; Redis 6 wraps what a script met.
+# AskError is also MOVED: the slot is elsewhere, which is found out before the command is repeated.
+_NOT_NOW_KINDS = (
+    AskError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+_NOT_NOW = re.compile(r"(?:^|: -)(?:BUSY|MISCONF|NOREPLICAS|OOM|READONLY|UNBLOCKED) ")
+packed = packer()
+
+
+class LoopBinding:
+    """Where connections were made: this process and the running event loop."""
+
+    __slots__ = ("_loop", "_pid")
+
+    def __init__(self) -> None:
+        """Take note of the process and of the loop that runs here."""
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the same process, and the running loop is the same one."""
+        return self._loop is asyncio.get_running_loop() and self._pid == os.getpid()
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this process was forked from the one that made the connections."""
+        return self._pid != os.getpid()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the other loop runs now, which only another thread of this process can do."""
+        return not self.is_of_parent and self._loop.is_running()
+
+
+def leave_to_parent(connections: object) -> None:
+    """Keep what belongs to the parent process, without ever using it."""
+    _of_parents.append(connections)
+
+
+class BrokerLoading(BrokerUnavailable):
+    """Redis is up and still reads its data from disk."""
+
+
+class Connection:
+    """One connection. A deadline that passes or a cancelled caller closes it: a reply is due.
+
+    Deadlines are on silence: whatever comes, or is taken by the peer, starts them anew.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
+        """Prepare a connection; nothing is sent before ``open``."""
+        self._endpoint = endpoint
+        self._connection = endpoint.new_connection(client_name)
+        self._binding = LoopBinding()
+        self._used_at = 0.0
+        self._transport: Any = None
+        self._pulse: Pulse
+        self._poll: select.poll | None = None
+        self._tells_client = True
+        # By which its server knows it, once something was exchanged; None where it may not ask.
+        self.client: Client | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it leads to."""
+        return self._endpoint.url
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it can die on one side only."""
+        return self._endpoint.is_remote
+
+    @property
+    def safe(self) -> str:
+        """Where it leads to, for people."""
+        return self._endpoint.safe
+
+    @property
+    def received(self) -> int:
+        """How many bytes have come of the exchange that is under way, or was the last."""
+        return self._pulse.received
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection was opened and not dropped since."""
+        return bool(self._connection.is_connected)
+
+    async def open(self) -> None:
+        """Connect, authenticate, select the database, set the client name.
+
+        Raises:
+            BrokerUnavailable: Redis is not there, refuses this client, or loads its data.
+        """
+        timeout = self._endpoint.connect_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.connect()
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, timeout)
+        except BaseException:
+            await self.drop()
+            raise
+        self._transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
+        self._pulse = Pulse(self._transport)
+        self._poll = _poll_of(self._transport.get_extra_info("socket"))
+        hear(self._connection._reader, self._pulse)  # noqa: SLF001 - there is no public way to it
+        self._touch()
+
+    async def exchange(self, message: bytes, *, replies: int, timeout: float) -> list[Any]:
+        """Send packed commands and return their replies; an error reply is returned, not raised.
+
+        ``timeout`` is how many seconds of silence are allowed.
+        Raises: BrokerUnavailable when the connection is lost; whether Redis ran it is unknown.
+        """
+        is_first, self._tells_client = self._tells_client, False
+        if is_first:
+            message = WHO + message
+        self._pulse.begin(timeout, len(message))
+        try:
+            await self._connection.send_packed_command([message], check_health=False)
+            if is_first:
+                self._note_client(await self._reply())
+            answers = [await self._reply() for _ in range(replies)]
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, timeout)
+        except BaseException:
+            await self.drop()
+            raise
+        finally:
+            self._pulse.end()
+        self._touch()
+        return answers
+
+    async def send_large(
+        self, command: Sequence[Argument], parts: Sequence[Buffer], *, timeout: float
+    ) -> Any:
+        """Send a command whose last argument is these parts, none of which is copied here.
+
+        The parts must not change before this returns. Raises: as ``exchange``.
+        """
+        message = large_message(command, parts)
+        self._pulse.begin(timeout, sum(map(len, message)))
+        try:
+            await self._connection.send_packed_command(message, check_health=False)
+            return await self._reply()
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, timeout)
+        except BaseException:
+            await self.drop()
+            raise
+        finally:
+            self._pulse.end()
+
+    async def receive_large(
+        self, command: Sequence[Argument], allocate: Callable[[int], memoryview], *, timeout: float
+    ) -> memoryview | ResponseError | None:
+        """Return the reply, a string, in the memory that ``allocate`` gives for its size.
+
+        None is a reply of nothing. It is read straight into that memory; the connection cannot be
+        used afterwards. Raises: as ``exchange``.
+        """
+        # redis-py would hold it three times on its way: in its stream, its parser and the reply.
+        transport = self._transport
+        receiver = LargeValueReceiver(allocate, self._pulse.beat)
+        self._pulse.begin(timeout, 0)
+        try:
+            transport.set_protocol(receiver)
+            transport.write(packed(command))
+            return await receiver.reply
+        except (RedisError, OSError) as error:
+            if isinstance(error, ResponseError):
+                return error
+            self._raise_unavailable(error, timeout)
+        finally:
+            self._pulse.end()
+            await self.drop()
+
+    async def next_push(self) -> Any:
+        """Return the next Pub/Sub message. May be cancelled without harm to the connection."""
+        try:
+            return await self._connection.read_response(disconnect_on_error=False)
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, 0)
+
+    async def send(self, *arguments: Argument) -> None:
+        """Send a command whose reply comes as a push."""
+        try:
+            await self._connection.send_packed_command([packed(arguments)], check_health=False)
+        except (RedisError, OSError) as error:
+            await self.drop()
+            self._raise_unavailable(error, 0)
+
+    async def is_usable(self) -> bool:
+        """Whether an idle connection can take a command: open, and nothing to read on it."""
+        if not self.is_open:
+            return False
+        if asyncio.get_running_loop().time() - self._used_at > _IDLE_SECONDS and self._has_news():
+            for _ in range(_POLL_PASSES):
+                await asyncio.sleep(0)
+        try:
+            # Something to read is either the end or a reply that nobody waits for.
+            return not await self._connection.can_read()
+        except (RedisError, OSError):
+            return False
+
+    def _has_news(self) -> bool:
+        """Tell whether the kernel has something of the server that the loop has not read.
+
+        Asked in one system call, where three passes through the loop would be as many and more.
+        """
+        return self._poll is None or bool(self._poll.poll(0))
+
+    async def drop(self) -> None:
+        """Close at once, whatever is under way."""
+        if not self._binding.is_here:
+            self._abandon()
+            return
+        if self._transport is not None:
+            # Closed politely, it would go on sending what nobody wants any more.
+            self._transport.abort()
+        try:
+            await self._connection.disconnect(nowait=True)
+        except (RedisError, OSError):
+            # It is closed either way; a transport may complain that it already was.
+            return
+
+    def _abandon(self) -> None:
+        """Close a connection whose event loop has ended, and cannot do it any more."""
+        writer = self._connection._writer  # noqa: SLF001 - there is no public way to it
+        self._connection._reader = self._connection._writer = None  # noqa: SLF001 - as above
+        connected = None if writer is None else writer.get_extra_info("socket")
+        if connected is not None:
+            # TypeError: uvloop's, which has closed the descriptor with the loop.
+            with contextlib.suppress(OSError, TypeError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    def _note_client(self, reply: Any) -> None:
+        self.client = client_from_reply(self.url, reply)
+        if isinstance(reply, ResponseError):
+            tell_once(self.safe, str(reply))
+
+    def _touch(self) -> None:
+        self._used_at = asyncio.get_running_loop().time()
+
+    def _raise_unavailable(self, error: Exception, timeout: float) -> NoReturn:
+        cause = _first_cause(error)
+        is_silent = self._transport is not None and self._pulse.is_silent
+        if is_silent or isinstance(cause, TimeoutError):
+            message = f"Redis at {self._endpoint.safe} did not answer within {timeout:g} s"
+            raise self._with_sizes(BrokerUnavailable(message)) from error
+        kind = BrokerLoading if isinstance(cause, BusyLoadingError) else BrokerUnavailable
+        message = f"Redis at {self._endpoint.safe}: {cause}"
+        raise self._with_sizes(kind(message)) from error
+
+    def _with_sizes(self, error: BrokerUnavailable) -> BrokerUnavailable:
+        if self._transport is not None:
+            error.moved = self._pulse.received + self._pulse.size
+        return error
+
+
+def error_from_reply(reply: ResponseError) -> QueueError:
+    """Translate an error reply: BrokerUnavailable when the server as a whole says "not now"."""
+    text = str(reply)
+    if isinstance(reply, _NOT_NOW_KINDS) or _NOT_NOW.search(text):
+        return BrokerUnavailable(f"Redis refuses for now: {text}")
+    return QueueError(text)
+
+
+def _poll_of(connected: Any) -> select.poll | None:
+    """Return what tells whether a socket can be read; None where that cannot be asked."""
+    if connected is None or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(connected.fileno(), select.POLLIN)
+    return poll
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what redis-py wrapped: its Unix sockets hide the kind of an error in the greeting."""
+    while isinstance(error.__cause__, RedisError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,155 @@
+"""What a server says about itself, and whether sandboxq can work with it.
+
+What a server is asked as soon as it is connected to, and what is said of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sandboxq.broker.connect.connection import BrokerLoading
+from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
+from sandboxq.model.validation import count_from_wire, number_from_wire
+
+if TYPE_CHECKING:
+    from sandboxq.broker.connect.resolve import AnyEndpoint
+    from sandboxq.broker.connect.server_time import ServerTime
+
+# BZPOPMIN with fractions, LPOS, ZADD GT and XAUTOCLAIM-era streams are all there from here on
+# (bullmq-wire.md 7, design.md 6.4).
+OLDEST_REDIS = (6, 2)
+OLDEST_VALKEY = (8,)
+
+SAFE_POLICY = "noeviction"
+
+_log = logging.getLogger("sandboxq.broker")
+# A server that reads a large file from disk is given so many seconds before we say it is away.
+_LOADING_PATIENCE = 60.0
+_LOADING_DELAYS = (0.01, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Kind (``redis``, ``valkey``, ``dragonfly`` or ``unknown``), version and eviction policy."""
+
+    kind: str = "unknown"
+    version: str = ""
+    eviction_policy: str = ""
+    is_loading: bool = False
+    is_cluster: bool = False
+    time_ms: int = 0  # by its clock; 0 where it does not tell
+    uptime: float = float("inf")  # seconds since it was started
+
+    @property
+    def evicts(self) -> bool:
+        """Whether the server may throw jobs away when its memory is full."""
+        return self.eviction_policy not in {"", SAFE_POLICY}
+
+
+def facts_from_info(info: bytes) -> ServerInfo:
+    """Read the reply of INFO."""
+    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    fields = {name: value.strip() for name, _, value in lines}
+    kind, version = "unknown", ""
+    for name in ("dragonfly", "valkey", "redis"):
+        if version := fields.get(f"{name}_version", ""):
+            kind = name
+            break
+    mode = fields.get("redis_mode") or fields.get("server_mode")
+    uptime = number_from_wire(fields.get("uptime_in_seconds"))
+    return ServerInfo(
+        kind,
+        version,
+        fields.get("maxmemory_policy", ""),
+        is_loading=fields.get("loading") == "1",
+        is_cluster=mode == "cluster",
+        time_ms=count_from_wire(fields.get("server_time_usec")) // 1000,
+        uptime=float("inf") if uptime is None else uptime,
+    )
+
+
+def check_version(facts: ServerInfo) -> None:
+    """Raise BrokerUnavailable when the server is too old for our scripts."""
+    oldest = {"redis": OLDEST_REDIS, "valkey": OLDEST_VALKEY}.get(facts.kind, (0,))
+    numbers = tuple(int(number) for number in re.findall(r"\d+", facts.version))
+    if numbers and numbers < oldest:
+        wanted = ".".join(str(number) for number in oldest)
+        message = f"{facts.kind} {facts.version} is too old: sandboxq needs {wanted} or newer"
+        raise BrokerUnavailable(message)
+
+
+def check_not_in_cluster(info: bytes) -> None:
+    """Raise UsageError when CLUSTER INFO tells of other nodes: one of them is not all of it."""
+    match = re.search(rb"cluster_size:(\d+)", info)
+    if match and int(match[1]) > 1:
+        message = (
+            "this Redis is one node of a Redis Cluster: write redis+cluster://host:port,host:port "
+            "instead of redis://host:port"
+        )
+        raise UsageError(message)
+
+
+class Greeted(Protocol):
+    """The connections to the servers that are asked."""
+
+    time: ServerTime
+
+    @property
+    def endpoint(self) -> AnyEndpoint:
+        """Where Redis is."""
+
+    async def command_to_each(self, *args: str) -> list[Any]:
+        """Run one command on every master of a cluster, else on the one server."""
+
+
+async def greet(broker: Greeted) -> list[ServerInfo]:
+    """Return what each master says of itself, and compare clocks with the first.
+
+    Raises: BrokerUnavailable, also for a server that is too old, or reads its data for too long.
+    """
+    every = await _first_answer(broker)
+    for facts in every:
+        check_version(facts)
+    policies = {facts.eviction_policy for facts in every if facts.evicts}
+    if policies:
+        _log.warning(
+            "Redis at %s may evict jobs when its memory is full: maxmemory-policy is %s, "
+            "it should be noeviction",
+            broker.endpoint.safe,
+            ", ".join(sorted(policies)),
+        )
+    return every
+
+
+async def _first_answer(broker: Greeted) -> list[ServerInfo]:
+    patience_ends = time.monotonic() + _LOADING_PATIENCE
+    while True:
+        try:
+            return await _facts(broker)
+        except BrokerLoading:
+            if time.monotonic() > patience_ends:
+                raise
+            await asyncio.sleep(random.uniform(*_LOADING_DELAYS))  # noqa: S311 - no secret
+        except BrokerUnavailable:
+            raise
+        except QueueError as error:
+            _log.warning("Redis at %s hides its version: %s", broker.endpoint.safe, error)
+            return [ServerInfo()]
+
+
+async def _facts(broker: Greeted) -> list[ServerInfo]:
+    asked = broker.time.reading()
+    every = [facts_from_info(reply) for reply in await broker.command_to_each("INFO")]
+    if every[0].time_ms:
+        broker.time.note(asked, every[0].time_ms)
+    if any(facts.is_loading for facts in every):
+        # INFO is answered all the same; nothing else is.
+        message = f"Redis at {broker.endpoint.safe} still reads its data from disk"
+        raise BrokerLoading(message)
+    return every

@@ -1,0 +1,118 @@
+"""What a forked child does before it looks at a job, and the practice start of a spare.
+
+A start for practice: what it writes to is this process's own before anybody waits for it.
+
+After a fork each page is copied when it is first written to, and objects are written to when they
+are merely used (their counts of references). A start meets some two hundred such pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from sandboxq.child import output, random_state, stacks
+from sandboxq.child.activity_page import ActivityPage, open_mark
+from sandboxq.child.arena import ChildArena
+from sandboxq.child.cancels import Cancels, open_cancels
+from sandboxq.child.frames import READY
+from sandboxq.child.interrupts import Interrupts
+from sandboxq.child.link import Link
+from sandboxq.child.process_state import limits_now, states_now
+from sandboxq.child.strays import Processes, Threads
+from sandboxq.child.usage import Meter
+from sandboxq.sandbox.mechanisms import prctl
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_us = 0
+_ORDER = json.dumps({"op": "spawn", "steps": [["scratch", "/"], ["data", 1]], "memory": None})
+
+
+def be_born(parent: int) -> None:
+    """Leave the fork server's session and handlers, and die when it does.
+
+    All that this process starts stays below it, however deep, and whoever ends in between: whose a
+    process is, is the kernel's word and no job's.
+    """
+    prctl.die_with_parent()
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the line above
+    prctl.adopt_orphans()
+    prctl.be_ended_first()
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)
+    global _us  # noqa: PLW0603 - set once, at birth
+    _us = os.getpid()
+    random_state.reseed()
+    gc.enable()
+
+
+def take_place(*, stdout: int, stderr: int) -> None:
+    """Take the output pipes, and be a child like any other from now on."""
+    prctl.show_memory()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
+    _give_way()
+
+
+def _give_way() -> None:
+    """Take no core from whoever is at work when a call comes: the coordinator, or Redis.
+
+    Its share of the cores stays the same, but an ordinary process that is woken is put in the
+    place of the one that woke it. With jobs of microseconds that is a switch there and back for
+    every second job (sched(7)).
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # a filter around all of us may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Leave ending to the coordinator; systemd and Docker signal everything that they see.
+
+    A handler and not SIG_IGN: programs that the job starts would inherit that, and its own forks
+    must still be ended by ``terminate()``.
+    """
+    del frame
+    if os.getpid() != _us:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def rehearse() -> None:
+    """Make what a child makes, say what it says, to nobody, and leave nothing of it."""
+    with suppress(OSError), ExitStack() as opened:  # out of descriptors: the start will tell
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        opened.enter_context(near)
+        opened.enter_context(far)
+        mark_fd, (cancels, other_end) = open_mark(), open_cancels()
+        for fd in (mark_fd, cancels, other_end):
+            opened.callback(os.close, fd)
+        socket.send_fds(near, [_ORDER.encode()], [mark_fd])
+        raw, fds, _, _ = socket.recv_fds(far, 1 << 16, 1)
+        json.loads(raw)
+        mark = ActivityPage(fds[0])
+        opened.callback(os.close, fds[0])
+        opened.callback(mark.close)
+        meter = Meter()
+        opened.callback(meter.close)
+        link = Link(near, mark, Cancels(cancels), far, ChildArena(-1), meter=meter)
+        stacks.listen(other_end)
+        stacks.stop_listening()
+        output.stand_ins(output.Capture(link))
+        Interrupts(link.cancels)
+        for look in (states_now, limits_now, Threads, Processes):
+            look()
+        link.send(READY, 0, usage=link.meter.read())

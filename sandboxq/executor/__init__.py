@@ -1,0 +1,1 @@
+"""A concurrent.futures.Executor whose workers are those of a queue."""

@@ -1,0 +1,1 @@
+"""Jobs, options, outcomes and rules as data: pure, without I/O."""

@@ -1,0 +1,145 @@
+"""A job, its options and its states, as data."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandboxq.model.backoff import Backoff  # noqa: TC001 - dataclass fields are read at run time
+
+
+class JobState(enum.StrEnum):
+    """Where a job is. The values are BullMQ's words."""
+
+    WAITING = "waiting"
+    PRIORITIZED = "prioritized"
+    DELAYED = "delayed"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    WAITING_CHILDREN = "waiting-children"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How many finished jobs stay: the ``count`` newest, none older than ``age`` seconds.
+
+    ``count`` 0 removes the job at once; None keeps any number. ``limit`` bounds how many old ones
+    one finishing job removes.
+    """
+
+    count: int | None = None
+    age: float | None = None
+    limit: int | None = None
+
+
+KEEP_ALL = Keep()
+KEEP_NONE = Keep(count=0)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What the caller of ``add`` may ask of a job. Durations are seconds.
+
+    ``extra`` holds options that sandboxq does not know, by their wire names; they are passed on.
+    """
+
+    delay: float = 0.0
+    priority: int = 0
+    attempts: int = 0
+    backoff: Backoff | None = None
+    lifo: bool = False
+    job_id: str | None = None
+    timestamp_ms: int | None = None
+    timeout: float | None = None
+    remove_on_complete: Keep | None = None
+    remove_on_fail: Keep | None = None
+    keep_logs: int | None = None
+    stack_trace_limit: int | None = None
+    size_limit: int | None = None
+    trace_context: str | None = None
+    omit_trace_context: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one attempt has used: seconds in all, seconds of CPU, and bytes of memory at the peak.
+
+    ``cpu_user`` is spent in its own code, ``cpu_system`` in the kernel for it; programs that it
+    started and waited for are in both. ``peak_rss`` is the most that its child had resident while
+    it ran, with what the child held before; no part of it where several jobs share the child.
+    """
+
+    wall: float = 0.0
+    cpu_user: float = 0.0
+    cpu_system: float = 0.0
+    peak_rss: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    """What many attempts have used together; ``peak_rss`` is the highest. Seconds and bytes."""
+
+    attempts: int = 0
+    crashes: int = 0
+    wall: float = 0.0
+    cpu_user: float = 0.0
+    cpu_system: float = 0.0
+    peak_rss: int = 0
+
+    def __add__(self, other: UsageTotals) -> UsageTotals:
+        """Return both together."""
+        return UsageTotals(
+            self.attempts + other.attempts,
+            self.crashes + other.crashes,
+            self.wall + other.wall,
+            self.cpu_user + other.cpu_user,
+            self.cpu_system + other.cpu_system,
+            max(self.peak_rss, other.peak_rss),
+        )
+
+
+def usage_from_measure(measure: tuple[int, int, int, int]) -> Usage:
+    """Return what a child has measured: µs in all, µs of CPU twice, bytes."""
+    wall, user, system, peak = measure
+    return Usage(wall / 1e6, user / 1e6, system / 1e6, peak)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it stood in Redis when it was read. Times are milliseconds since the epoch."""
+
+    id: str
+    name: str
+    data: Any
+    opts: JobOptions
+    queue_name: str
+    timestamp_ms: int = 0
+    delay_ms: int = 0
+    priority: int = 0
+    attempts_made: int = 0
+    attempts_started: int = 0
+    stalled_counter: int = 0
+    processed_on_ms: int | None = None
+    finished_on_ms: int | None = None
+    processed_by: str | None = None
+    progress: Any = 0
+    returnvalue: Any = None
+    failed_reason: str | None = None
+    stacktrace: tuple[str, ...] = ()
+    parent_key: str | None = None
+    parent: dict[str, Any] | None = None
+    deferred_failure: str | None = None
+    deduplication_id: str | None = None
+    scheduler_id: str | None = None
+    cause: str | None = None
+    data_reference: str | None = None  # where the arrays and bytes of data are
+    value_reference: str | None = None  # where those of returnvalue are
+    # How many children its attempts have taken along, and how the last of them ended.
+    crashes: int = 0
+    crash_history: tuple[str, ...] = ()
+    usage: Usage | None = None  # of the last attempt that was measured
+    extra: dict[str, str] = field(default_factory=dict)

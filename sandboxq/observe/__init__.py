@@ -1,0 +1,1 @@
+"""What is told to others: telemetry, traces, metrics, log lines."""

@@ -1,0 +1,1 @@
+"""What data and results may hold: arrays, bytes, tagged values, signatures, safe text."""

@@ -1,0 +1,1 @@
+"""How children come into being, live and end."""

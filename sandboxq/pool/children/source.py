@@ -1,0 +1,78 @@
+"""Who brings children into being: fork servers for processes, ``seats`` for threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from sandboxq.errors import UsageError
+
+if TYPE_CHECKING:
+    from sandboxq.pool.children.child import Child
+    from sandboxq.pool.children.zygote_client import ZygoteClient
+    from sandboxq.pool.options import ChildOwner
+    from sandboxq.sandbox.plan import Plan
+
+
+class Source(Protocol):
+    """Where children come from; it tells a ServerOwner of births and ends."""
+
+    def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
+        """Ask for a child that follows ``plan`` and gets copies of these descriptors.
+
+        Raises: OSError, RuntimeError: there is nothing to make it of.
+        """
+
+    def scratch_of(self, number: int) -> str:
+        """Return the path of a child's private directory."""
+
+
+class Keeper(Protocol):
+    """Keeps a source of children at work."""
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether children find the processor imported."""
+
+    @property
+    def server(self) -> Source | None:
+        """Where children come from; None while there is nothing."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the banner should say, label and text."""
+
+    async def start(self, size: int, timeout: float) -> None:
+        """Import the processor, for ``size`` children.
+
+        Raises:
+            ProcessorNotLoaded: it cannot be imported.
+            UsageError: it does not fit the concurrency.
+        """
+
+    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Child:
+        """Return the coordinator's side of a child that is to be born."""
+
+    def replace_lost(self, lost: ZygoteClient, size: int) -> None:
+        """Start another server in place of one that died."""
+
+    def kill_stuck(self) -> None:
+        """Kill a server that does not answer."""
+
+    def wake_stopped(self) -> None:
+        """Let a server go on that somebody has stopped."""
+
+    async def close(self) -> None:
+        """End all, and wait for that."""
+
+    def kill(self) -> None:
+        """End all now."""
+
+
+def refuse_concurrency(concurrency: int, *, is_async: bool) -> None:
+    """Raise UsageError when one child is to run several jobs of a plain function."""
+    if concurrency > 1 and not is_async:
+        message = (
+            f"concurrency {concurrency} needs an `async def` processor; "
+            "for a plain `def`, use more children"
+        )
+        raise UsageError(message)

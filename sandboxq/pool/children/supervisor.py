@@ -1,0 +1,405 @@
+"""Keeps the wanted number of children alive: starts, replaces, retires and buries them.
+
+resize ─► _fill ─► ZygoteClient.spawn ─► on_forked ─► READY ─► SupervisorOwner.on_child_ready
+            ▲                                                      │ pidfd readable
+            └── RestartDelay ◄── _bury ◄── on_exit (status) ◄──────┘ or server gone
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import ChildStartFailed
+from sandboxq.observe.telemetry import ChildDied, ChildReady, ChildRecycled
+from sandboxq.pool.children.child_state import ChildState
+from sandboxq.pool.children.circuit import RestartDelay
+from sandboxq.pool.children.death import Death, text_of_failed_start, text_of_status
+from sandboxq.pool.children.threads import ThreadSupervisor
+from sandboxq.pool.children.timers import START_SECONDS, Timers
+from sandboxq.pool.children.zygote_client import ZygoteClient
+from sandboxq.pool.children.zygote_supervisor import ZygoteSupervisor
+from sandboxq.pool.kinds import Kind
+from sandboxq.sandbox.descriptors import require_descriptors
+from sandboxq.sandbox.plan import plan_from_policy
+from sandboxq.sandbox.probe import usable_memory
+
+if TYPE_CHECKING:
+    from sandboxq.observe.telemetry import Telemetry
+    from sandboxq.pool.children.child import Child
+    from sandboxq.pool.children.source import Keeper, Source
+    from sandboxq.pool.options import ChildOwner, PoolOptions, SupervisorOwner
+
+_STARTING, _READY = ChildState.STARTING, ChildState.READY
+
+_log = logging.getLogger("sandboxq.pool")
+
+# SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
+_KILL_SECONDS = 5.0
+
+
+class Supervisor:
+    """The children of one pool and their fork server."""
+
+    def __init__(
+        self, terms: PoolOptions, owner: SupervisorOwner, inbound: ChildOwner, telemetry: Telemetry
+    ) -> None:
+        """Prepare; ``start`` does it. ``reception`` hears what children say."""
+        self._terms = terms
+        self._owner = owner
+        self._inbound = inbound
+        self._telemetry = telemetry
+        self._loop = asyncio.get_running_loop()
+        self._children: dict[int, Child] = {}  # by number, until buried
+        self._by_pid: dict[int, Child] = {}
+        self._number = 0  # of the newest child
+        self._target = 0
+        self.delay = RestartDelay()
+        self.keeper: Keeper = (
+            ZygoteSupervisor(terms, self, self.delay, self._fill)
+            if terms.kind is Kind.PROCESS
+            else ThreadSupervisor(terms, self)
+        )
+        self._timers = Timers(self._loop, self.keeper)
+        self._outgoing: Child | None = None  # it works on until its successor is ready
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self._start_failure = ""
+        self._is_ending = False
+        self._memory = usable_memory()
+        self.ready: list[Child] = []
+
+    @property
+    def size(self) -> int:
+        """How many children live or are being started, without those that leave or are spent."""
+        size = 0
+        for child in self._children.values():
+            state = child.state
+            if (state is _READY or state is _STARTING) and not child.is_spent:
+                size += 1
+        return size
+
+    @property
+    def server(self) -> ZygoteClient | None:
+        """The fork server, while there is one."""
+        server = self.keeper.server
+        return server if isinstance(server, ZygoteClient) else None
+
+    @property
+    def _fresh(self) -> int:
+        """How many children are ready and may have more calls."""
+        return sum(not child.is_spent for child in self.ready)
+
+    @property
+    def children(self) -> list[Child]:
+        """Every child that is not buried."""
+        return list(self._children.values())
+
+    async def start(self, size: int, timeout: float) -> None:
+        """Start the fork server and ``size`` children, and wait until all of them are ready.
+
+        Raises:
+            ProcessorNotLoaded: the processor cannot be imported.
+            ChildStartFailed: a child ended before it was ready, or was not ready in time.
+            UsageError: the processor does not fit the concurrency.
+        """
+        deadline = self._loop.time() + timeout
+        await self.keeper.start(size, timeout)
+        await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
+
+    async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
+        """Have ``size`` children; returns when new ones are ready, not when old ones have left.
+
+        Raises:
+            ChildStartFailed: a new child could not start, and is tried again all the same; or this
+                process may not open enough files for so many.
+        """
+        require_descriptors(size - len(self._children))
+        self._target = size
+        if self.server is not None:
+            self.server.limit(size)
+        self._start_failure = ""
+        for child in self._surplus():
+            self._retire(child)
+        self._fill()
+        deadline = self._loop.time() + timeout
+        while self._fresh < self._target and not self._is_ending:
+            if self._start_failure:
+                raise ChildStartFailed(self._start_failure)
+            await self._change(deadline - self._loop.time())
+            if self._loop.time() >= deadline:
+                message = f"children were not ready within {timeout:g} s (does setup() hang?)"
+                raise ChildStartFailed(message)
+
+    async def retire_all(self, timeout: float) -> None:
+        """Start nothing any more; let children finish what they run, for at most ``timeout``."""
+        self._end()
+        for child in self.children:
+            if child in self.ready:  # else it is dying with its fork server
+                self._retire(child)
+            elif child.state is ChildState.STARTING:
+                child.move(ChildState.LEAVING)
+                child.kill()
+        await self._until_all_are_gone(timeout)
+
+    async def close(self) -> None:
+        """Kill what is left, the fork server last, and wait until all is gone."""
+        self._end()
+        for child in self.children:
+            child.kill()
+        await self._until_all_are_gone(_KILL_SECONDS)
+        await self.keeper.close()
+        self._bury_all()
+
+    def kill(self) -> None:
+        """Kill everything now and give back every descriptor; blocks for some milliseconds."""
+        self._end()
+        for child in self.children:
+            child.kill()
+        self.keeper.kill()
+        self._bury_all()
+
+    def ready_now(self, child: Child) -> None:
+        """Take a child's READY."""
+        if child.state is not ChildState.STARTING:
+            return
+        if child.pidfd < 0:
+            child.is_early = True  # it was faster than the news of its fork
+            return
+        child.move(ChildState.READY)
+        child.stop_timer()
+        self.ready.append(child)
+        self.delay.start()
+        self._telemetry.emit(ChildReady(child.pid))
+        self._owner.on_child_ready(child)
+        self._changed.set()
+        self._let_go()
+        for surplus in self._surplus():
+            self._retire(surplus)
+
+    def replace(self, child: Child, why: str) -> None:
+        """Retire a child as soon as a successor is ready; one at a time, so ask again."""
+        if self._outgoing is not None or child not in self.ready or self._is_ending:
+            return
+        self._outgoing, child.farewell = child, why
+        self._fill()
+
+    def replace_spent(self) -> None:
+        """Start successors of children that may have no more calls."""
+        if self._outgoing is not None and self._outgoing.is_spent:
+            self._outgoing = None  # one for it is on its way, and it leaves with its last answer
+        if self._timer is None and not self.delay.streak:
+            self._fill()
+
+    def dismiss(self, child: Child, why: str) -> None:
+        """Retire a child now."""
+        if child in self.ready:
+            child.farewell = why
+            self._retire(child)
+
+    def _let_go(self) -> None:
+        """Retire the child whose successor is ready."""
+        child, self._outgoing = self._outgoing, None
+        if child is not None and child in self.ready and self._fresh > self._target:
+            self._retire(child)
+
+    def leave(self, child: Child) -> None:
+        """Send no more calls to a child that is ending by itself or was told to."""
+        if child.state in (ChildState.STARTING, ChildState.READY):
+            child.move(ChildState.LEAVING)
+        if child in self.ready:
+            self.ready.remove(child)
+
+    # ── the fork server ──
+
+    def on_server_gone(self, server: ZygoteClient, status: str) -> None:
+        """Kill the children of a dead fork server and have it replaced."""
+        note = f"its fork server {server.pid} {status}"
+        _log.error("the fork server %d %s; starting another", server.pid, status)
+        self._telemetry.emit(ChildDied(server.pid, f"fork server {status}"))
+        self.keeper.replace_lost(server, self._target)
+        self.ready.clear()  # they are dying: no more calls for them
+        for child in self.children:
+            child.death = child.death or Death(note=note)
+            child.kill()
+            if child.pidfd < 0 or child.has_ended:
+                self._bury(child)  # nothing else will tell of it
+
+    def on_server_line(self, pid: int, stream: str, line: str) -> None:
+        """Pass on what the import printed."""
+        self._owner.on_import_line(pid, stream, line)
+
+    # ── births ──
+
+    def _fill(self) -> None:
+        """Start children until there are enough."""
+        self._timer = None
+        server = self.keeper.server
+        if server is None or self._is_ending:
+            return
+        wanted = self._target + (self._outgoing is not None)
+        while self.size < wanted and self._spawn(server):
+            pass
+
+    def _fill_later(self, delay: float) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(delay, self._fill)
+
+    def _spawn(self, server: Source) -> bool:
+        """Start one child; False when this process has no descriptors left for it."""
+        self._number = number = self._number + 1
+        plan = plan_from_policy(
+            self._terms.policy,
+            children=self._target,
+            memory=self._memory,
+            scratch_path=server.scratch_of(number),
+        )
+        try:
+            child = self.keeper.child(number, owner=self._inbound, memory=plan.memory)
+        except OSError as error:
+            self._start_failure = f"no child can be started: {error}"
+            _log.error("%s", self._start_failure)
+            self._fill_later(self.delay.after_failed_start())
+            return False
+        self._children[number] = child
+        self._timers.expect_start(child)
+        try:
+            server.spawn(number, plan, child.far_filenos())
+        except (OSError, RuntimeError) as error:  # RuntimeError: of threads
+            self._loop.call_soon(self.on_fork_failed, number, str(error))
+        return True
+
+    def on_forked(self, number: int, pid: int, pidfd: int) -> None:
+        """Join process and child."""
+        child = self._children.get(number)
+        if child is None:
+            os.close(pidfd)
+            return
+        child.pid, child.pidfd = pid, pidfd
+        child.close_far()
+        self._by_pid[pid] = child
+        self._loop.add_reader(pidfd, self._on_end, child)
+        if child.state is ChildState.LEAVING:
+            child.kill()  # it was not wanted any more before it was there
+        elif child.is_early:
+            self.ready_now(child)
+
+    def on_fork_failed(self, number: int, reason: str) -> None:
+        """Take a refused birth as a failed start."""
+        child = self._children.get(number)
+        if child is not None:
+            child.start_failure = reason
+            self._bury(child)
+
+    def _surplus(self) -> list[Child]:
+        """Return the ready children above the target, those with the least to do first."""
+        count = self._fresh - self._target - (self._outgoing is not None)
+        fresh = [child for child in self.ready if not child.is_spent]
+        return sorted(fresh, key=lambda child: len(child.flying))[: max(0, count)]
+
+    def _retire(self, child: Child) -> None:
+        self.ready.remove(child)
+        if child is self._outgoing:
+            self._outgoing = None
+        if child.farewell:
+            self._telemetry.emit(ChildRecycled(child.pid, child.farewell))
+        self._owner.on_child_leaving(child)
+        child.retire()
+        self.see_off(child)
+
+    def see_off(self, child: Child) -> None:
+        """Give a leaving child that has answered everything some time for its teardown()."""
+        if child.state is ChildState.LEAVING and not child.flying:
+            self._timers.expect_leave(child)
+
+    # ── deaths ──
+
+    def _on_end(self, child: Child) -> None:
+        """Take the pidfd's word that the process has ended; the zygote knows how."""
+        self._loop.remove_reader(child.pidfd)
+        child.has_ended = True
+        if child in self.ready:
+            self.ready.remove(child)
+        child.stop_timer()
+        if child.death is not None:
+            self._bury(child)
+        elif child.number in self._children:
+            self._timers.expect_report(child)
+
+    def on_exit(self, pid: int, death: Death) -> None:
+        """Take the zygote's word for how a child ended."""
+        child = self._by_pid.get(pid)
+        if child is not None:
+            child.death = death
+            self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        """Settle and forget a child, and see to its successor."""
+        if self._children.pop(child.number, None) is None:
+            return
+        self._by_pid.pop(child.pid, None)
+        if child in self.ready:
+            self.ready.remove(child)
+        if child is self._outgoing:
+            self._outgoing = None
+        state = child.state
+        child.move(ChildState.DEAD)  # first: a READY among its last words must not count
+        self._inbound.on_last_words(child)
+        death = child.death or Death()
+        self._owner.on_child_dead(child, death)
+        child.close()
+        if state is ChildState.STARTING and not self._is_ending:
+            self._on_failed_start(child, death)
+        elif state is ChildState.READY:
+            self._telemetry.emit(ChildDied(child.pid, death.note or text_of_status(death.status)))
+        self._changed.set()
+        self._replace(child, state)
+
+    def _on_failed_start(self, child: Child, death: Death) -> None:
+        text = self._start_failure = text_of_failed_start(
+            death, pid=child.pid, reason=child.start_failure, stderr=child.lines.stderr_tail()
+        )
+        _log.error("%s", text)
+        self._telemetry.emit(ChildDied(child.pid, text))
+        if not self.ready:
+            self._owner.on_failed_start(text)
+
+    def _replace(self, child: Child, state: ChildState) -> None:
+        """Start a successor at once, or later when children die one after the other."""
+        if self._is_ending or self.size >= self._target:
+            return
+        if state is ChildState.STARTING:
+            delay = self.delay.after_failed_start()
+        else:
+            delay = self.delay.after_death(was_useful=child.answered > 0)
+        if not delay and self.keeper.server is not None:
+            self._spawn(self.keeper.server)
+        else:
+            self._fill_later(delay)
+
+    # ── the end ──
+
+    def _end(self) -> None:
+        self._is_ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._changed.set()
+
+    def _bury_all(self) -> None:
+        for child in self.children:
+            self._bury(child)
+
+    async def _until_all_are_gone(self, timeout: float) -> None:
+        deadline = self._loop.time() + timeout
+        while self._children and self._loop.time() < deadline:
+            await self._change(deadline - self._loop.time())
+
+    async def _change(self, timeout: float) -> None:
+        """Wait for a birth or a death, for at most ``timeout`` seconds."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, timeout)):
+                await self._changed.wait()

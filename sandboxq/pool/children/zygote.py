@@ -1,0 +1,403 @@
+"""The fork server: imports the processor once, then forks children on request.
+
+    coordinator ══ control (SEQPACKET, JSON and descriptors) ══ zygote ──fork──► children
+                                                                  ▲  SIGCHLD       │
+                                                                  └────────────────┘
+    load       ─► loaded | refused        spawn + 8 descriptors ─► forked + pidfd
+    sweep      ─► (ends what is not, or no longer, below a child)
+    (a child ends)      ─► exit            end of file            ─► kill everything, leave
+
+It has one thread, and so may fork at any time: it does so in advance, and most children were a
+spare before (spare.py). Whatever a child starts stays below that child, which adopts its orphans,
+and becomes the fork server's when the child has ended (PR_SET_CHILD_SUBREAPER): so what the fork
+server has besides its own is left by the dead, and is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child import (
+    life,
+    loader,
+    loop,
+    random_state,
+    stacks,
+)
+from sandboxq.child.activity_page import ActivityPage
+from sandboxq.child.arena import ChildArena
+from sandboxq.child.cancels import Cancels
+from sandboxq.child.link import Link
+from sandboxq.child.setup import be_born, rehearse, take_place
+from sandboxq.pool.children.orders import PACKET, decode_order
+from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
+from sandboxq.pool.children.sweeper import Sweeper
+from sandboxq.sandbox import descendants, plan, scratch
+from sandboxq.sandbox.mechanisms import cgroup, prctl
+from sandboxq.sandbox.mechanisms.cgroup import new_child_group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sandboxq.sandbox.mechanisms.cgroup import ChildGroup
+
+# glibc gives large blocks back to the kernel, to fault them in again for the next job, until it has
+# seen one of that size come and go (mallopt(3), M_MMAP_THRESHOLD). Freed once here, a block like
+# this, whose pages nobody touches, lets children keep up to twice as much of what jobs have freed.
+_FAMILIAR_SIZE = 16 << 20
+# Exit code after an import that failed: what the import has started may still run.
+REFUSED = 3
+# A trace longer than this does not fit a control packet.
+_TRACE_LIMIT = 16 * 1024
+# Each kill re-parents the next generation to us: long enough for any depth.
+_LAST_SWEEP_SECONDS = 5.0
+_DESCRIPTORS_OF_A_CHILD = 10  # the order may be one
+
+
+def main(control_fd: int, stacks_fd: int) -> None:
+    """Serve the coordinator at the other end of ``control_fd`` until it is gone."""
+    prctl.die_with_parent()  # while importing nobody watches the control socket
+    prctl.adopt_orphans()
+    prctl.hide_memory()
+    stacks.listen(stacks_fd)
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=control_fd)
+    request, fds, _, _ = socket.recv_fds(control, PACKET, 1)
+    if not request:
+        return
+    order, _ = decode_order(request, fds)
+    for fd in fds:
+        os.close(fd)
+    cgroup.enter(list(order["groups"]))
+    sys.path[:] = order["path"]
+    processor = _load(control, order)
+    stacks.stop_listening()
+    os.close(stacks_fd)
+    prctl.outlive_parent()
+    _Zygote(control, processor, order).serve()
+
+
+def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | None:
+    """Import the processor, unless children must do it themselves, and say how that went."""
+    if not order["preload"]:
+        _tell(control, {"op": "loaded", "threads": 1, "is_async": None, "import_ms": 0})
+        return None
+    started = time.perf_counter()
+    try:
+        processor = loader.load_processor(order["processor"])
+    except loader.LoadFailed as error:
+        _tell(control, _refusal(error))
+        os._exit(REFUSED)
+    if processor.is_async:
+        from sandboxq.child import async_loop as _  # noqa: F401, PLC0415 - for the children to inherit
+    loaded = {
+        "op": "loaded",
+        "threads": len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is not worth its import
+        "is_async": processor.is_async,
+        "import_ms": int((time.perf_counter() - started) * 1000),
+    }
+    _tell(control, loaded)
+    return processor
+
+
+def _refusal(error: loader.LoadFailed) -> dict[str, Any]:
+    """Return why an import failed, as much of it as fits a packet however it is escaped."""
+    limit = _TRACE_LIMIT
+    while True:
+        told = {"op": "refused", "reason": error.reason[-limit:], "trace": error.trace[-limit:]}
+        if len(json.dumps(told)) <= PACKET:
+            return told
+        limit //= 2
+
+
+class _Zygote:
+    """Forks, reaps and sweeps."""
+
+    def __init__(
+        self, control: socket.socket, processor: loader.Processor | None, order: dict[str, Any]
+    ) -> None:
+        self._control = control
+        self._processor = processor
+        self._order = order
+        self._children: dict[int, tuple[ChildGroup, str]] = {}  # by process: groups, and folder
+        self._sweeper = Sweeper()
+        self._spare: Spare | None = None
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def serve(self) -> None:
+        """Answer requests until the coordinator is gone."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _do_nothing)  # the coordinator alone ends us
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        bytearray(_FAMILIAR_SIZE)
+        gc.collect()
+        random_state.note_generators()
+        gc.disable()
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._wake_r in ready:
+                self._drain_wakeups()
+                self._reap()
+            if self._control.fileno() in ready:
+                self._obey()
+
+    def _obey(self) -> None:
+        try:
+            raw, fds, _, _ = socket.recv_fds(self._control, PACKET, _DESCRIPTORS_OF_A_CHILD)
+        except ConnectionError:
+            raw, fds = b"", []
+        if not raw:
+            self._leave()
+        order, own = decode_order(raw, fds)
+        if order["op"] == "sweep":
+            self._sweep()
+        else:
+            self._spawn(raw, order, fds, len(own))
+
+    def _spawn(self, raw: bytes, order: dict[str, Any], fds: list[int], count: int) -> None:
+        """Have a child for this order, and tell; then have one ready for the next.
+
+        The first ``count`` descriptors are for the child, the rest is part of the order.
+        """
+        spare, self._spare = self._spare, None
+        try:
+            if spare is not None and spare.give(raw, fds):
+                pid, group = spare.pid, spare.group
+            else:
+                if spare is not None:
+                    self._sweeper.add(spare.group)
+                pid, group = self._fork(order, fds[:count], fds[count:])
+        except OSError as error:
+            self._say({"op": "fork-failed", "number": order["number"], "reason": str(error)})
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self._children[pid] = group, order["scratch"]
+        pidfd = os.pidfd_open(pid)  # nobody else can reap it, so this is the right process
+        text = {"op": "forked", "number": order["number"], "pid": pid, "group": group.name}
+        try:
+            socket.send_fds(self._control, [json.dumps(text).encode()], [pidfd])
+        except OSError:
+            self._leave()
+        os.close(pidfd)
+        if self._processor is not None:  # else each child has sources of its own to see
+            with contextlib.suppress(OSError):  # the kernel refuses: the next order will hear it
+                self._fork_ahead(order["steps"], order["limits"])
+
+    def _fork(
+        self, order: dict[str, Any], fds: list[int], beside: Sequence[int]
+    ) -> tuple[int, ChildGroup]:
+        """Fork a child that has its order; it closes the memory beside that. Raises: OSError."""
+        _flush()
+        parent = os.getpid()
+        if self._processor is not None:
+            plan.prepare(order["steps"])
+        group = new_child_group(self._order["groups"])
+        pid = os.fork()
+        if pid == 0:
+            for fd in beside:
+                os.close(fd)
+            self._be_child(lambda: (order, fds), parent, group, order["limits"])
+        plan.give_away()
+        return pid, group
+
+    def _fork_ahead(self, steps: Sequence[Sequence[Any]], limits: dict[str, int]) -> None:
+        """Fork the next spare, for an order with such steps and limits. Raises: OSError."""
+        _flush()
+        parent = os.getpid()
+        plan.prepare(steps)
+        group = new_child_group(self._order["groups"])
+        near, far = open_pair()
+        with far:
+            try:
+                pid = os.fork()
+            except OSError:
+                near.close()
+                raise
+            if pid == 0:
+                near.close()
+                self._be_child(lambda: _order_for_spare(far, steps), parent, group, limits)
+        plan.give_away()
+        self._spare = Spare(pid, near, group)
+
+    def _be_child(
+        self,
+        next_order: Callable[[], tuple[dict[str, Any], list[int]]],
+        parent: int,
+        group: ChildGroup,
+        limits: dict[str, int],
+    ) -> None:
+        """Live a child's life, from its order on; never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._control.close()
+            be_born(parent)
+            group.enter()
+            group.limit(limits)
+            faulthandler.enable(file=2)
+            order, fds = next_order()
+            if order["limits"] != limits:
+                group.limit(order["limits"])
+            sock, stdout, stderr, memory, cancels, answers, arena, page, *tokens = fds
+            take_place(stdout=stdout, stderr=stderr)
+            mark = ActivityPage(memory)
+            os.close(memory)
+            sockets = _packets(sock), _packets(answers)
+            link = Link(sockets[0], mark, Cancels(cancels), sockets[1], ChildArena(arena))
+            link.tokens = tokens[0] if tokens else -1
+            stacks.listen(page)
+            self._run_child(link, order)
+            code = 0
+        except BaseException:  # noqa: BLE001 - a child never returns into the fork server's loop
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+
+    def _run_child(self, link: Link, order: dict[str, Any]) -> None:
+        try:
+            if self._processor is None:
+                loader.see_sources(self._order["processor"])  # or the policy would hide them
+            plan.follow(order["steps"])
+            processor = self._processor or loader.load_alone(self._order["processor"])
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator hears it
+            loop.report_failed_start(link, "starting a child", error)
+            return
+        settings = loop.Settings(
+            self._order["queue"],
+            self._order["concurrency"],
+            order["memory"],
+            self._order["max_result"],
+            order["policy"],
+            budgets=self._order["budgets"],
+            scratch=order["scratch"],
+            is_tidied=self._order["is_tidied"],
+            may_leave_processes=self._order["may_leave_processes"],
+        )
+        life.live(link, processor, settings)
+
+    def _drain_wakeups(self) -> None:
+        try:
+            os.read(self._wake_r, 4096)
+        except BlockingIOError:
+            return
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._bury(ended.si_pid)
+
+    def _bury(self, pid: int) -> None:
+        """End the group of a dead process, tell, and end what it left elsewhere."""
+        is_child = pid in self._children
+        if is_child:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # before the reaping that frees the number
+        _, status, usage = os.wait4(pid, 0)
+        if not is_child:
+            self._sweeper.forget(pid)
+            if self._spare is not None and self._spare.pid == pid:
+                self._spare.socket.close()
+                self._sweeper.add(self._spare.group)
+                self._spare = None  # the next order is followed by another
+            self._sweep()  # what it had started is ours now
+            return
+        group, folder = self._children.pop(pid)
+        is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        self._say(
+            {
+                "op": "exit",
+                "pid": pid,
+                "status": status,
+                "max_rss": usage.ru_maxrss * 1024,
+                "user": usage.ru_utime,
+                "system": usage.ru_stime,
+                "memory_limit": group.memory_limit_met() if is_killed else None,
+            }
+        )
+        self._sweeper.add(group, folder)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        spare = () if self._spare is None else (self._spare.pid,)
+        self._sweeper.sweep({*self._children, *spare})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            _tell(self._control, message)
+        except OSError:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Kill everything below this process, remove its files, and exit."""
+        deadline = time.monotonic() + _LAST_SWEEP_SECONDS
+        while time.monotonic() < deadline:
+            descendants.kill_all(descendants.descendants_of(os.getpid()))
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                break
+            time.sleep(0.001)
+        if self._order["scratch"]:
+            scratch.remove_scratch(self._order["scratch"])
+        cgroup.leave(list(self._order["groups"]))
+        os._exit(0)
+
+
+def _order_for_spare(
+    far: socket.socket, steps: Sequence[Sequence[Any]]
+) -> tuple[dict[str, Any], list[int]]:
+    """Get ready, wait, and return an order and its descriptors."""
+    rehearse()
+    plan.prepare(steps)
+    raw, received = wait_for_order(far, PACKET, _DESCRIPTORS_OF_A_CHILD)
+    order, fds = decode_order(raw, received)
+    for fd in received[len(fds) :]:
+        os.close(fd)
+    plan.prepare(order["steps"])  # files may have been replaced since
+    return order, fds
+
+
+def _flush() -> None:
+    """Empty the streams before a fork, or each child would print it again."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _tell(control: socket.socket, message: dict[str, Any]) -> None:
+    control.send(json.dumps(message).encode())
+
+
+def _packets(fd: int) -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """Only wake the poll."""
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,168 @@
+"""Keeps one fork server alive: the first start, the fall-back for threads, and the restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
+from sandboxq.pool.children.child import Child
+from sandboxq.pool.children.source import refuse_concurrency
+from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
+from sandboxq.sandbox import descendants
+from sandboxq.sandbox.probe import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandboxq.pool.children.circuit import RestartDelay
+    from sandboxq.pool.options import ChildOwner, PoolOptions
+
+_log = logging.getLogger("sandboxq.pool")
+
+_START_SECONDS = 60.0
+_MB = 1 << 20
+
+
+class ZygoteSupervisor:
+    """Owns the fork server of one crew."""
+
+    def __init__(
+        self,
+        terms: PoolOptions,
+        owner: ServerOwner,
+        delay: RestartDelay,
+        on_back: Callable[[], None],
+    ) -> None:
+        """Start servers for ``terms``; ``on_back`` is called when one was replaced."""
+        self._terms = terms
+        self._is_preloading = True
+        self._owner = owner
+        self._delay = delay
+        self._on_back = on_back
+        self._loop = asyncio.get_running_loop()
+        self._restarting: asyncio.Task[None] | None = None
+        self._is_ending = False
+        self._starting: ZygoteClient | None = None
+        self._lost: ZygoteClient | None = None  # it died, and what it left is not ended yet
+        self.server: ZygoteClient | None = None
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether the server imports the processor for all children."""
+        return self._is_preloading
+
+    @property
+    def notes(self) -> list[str]:
+        """What the banner should say."""
+        notes = [f"cgroup     {text}" for text in (self._limits(),) if text]
+        if not self.is_preloaded:
+            notes.append("import     in each child: the processor starts threads when imported")
+        return notes
+
+    def _limits(self) -> str:
+        """Return what all children may use together, for people; nothing without a group."""
+        limits = self.server.group.limits if self.server is not None else {}
+        texts = [f"{limits['memory'] // _MB} MB"] if "memory" in limits else []
+        texts += [f"{limits['pids']} tasks"] if "pids" in limits else []
+        return f"{', '.join(texts)} for all children together" if texts else ""
+
+    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Child:
+        """Return the coordinator's side of a process."""
+        return Child(number, self._loop, owner=owner, terms=self._terms, memory=memory)
+
+    async def start(self, size: int, timeout: float) -> None:
+        """Start a server for ``size`` children, within ``timeout`` seconds.
+
+        Raises:
+            ProcessorNotLoaded: the processor cannot be imported.
+            ChildStartFailed: it was closed meanwhile.
+            UsageError: it does not fit the concurrency.
+        """
+        deadline = self._loop.time() + timeout
+        threads = max(1, usable_cores().number // max(1, size))
+        server = self._starting = ZygoteClient(
+            self._loop,
+            self._owner,
+            self._terms,
+            threads=threads,
+            is_preloading=self._is_preloading,
+        )
+        try:
+            loaded = await server.start(timeout)
+        finally:
+            self._starting = None
+        if self._is_ending:
+            await server.close()
+            message = "the pool was stopped while its fork server started"
+            raise ChildStartFailed(message)
+        try:
+            refuse_concurrency(self._terms.concurrency, is_async=loaded.is_async is not False)
+        except UsageError:
+            await server.close()
+            raise
+        if loaded.threads == 1:
+            server.limit(size)
+            self.server = server
+            return
+        # A fork copies one thread only, with the locks of all: each child imports for itself.
+        await server.close()
+        self._is_preloading = False
+        await self.start(size, max(1.0, deadline - self._loop.time()))
+
+    def replace_lost(self, lost: ZygoteClient, size: int) -> None:
+        """Clean up after a server that died, and start another one soon."""
+        self.server, self._lost = None, lost
+        self._restarting = self._loop.create_task(self._restart(lost, size))
+
+    def kill_stuck(self) -> None:
+        """Kill a server that does not answer; its death starts another."""
+        if self.server is not None:
+            _log.error("the fork server %d does not answer; it is killed", self.server.pid)
+            self.server.kill([])
+
+    def wake_stopped(self) -> None:
+        """Let a server go on that somebody has stopped: all children are in its care."""
+        if self.server is not None and descendants.is_stopped(self.server.pid):
+            _log.warning("the fork server %d was stopped; it is sent on", self.server.pid)
+            os.kill(self.server.pid, signal.SIGCONT)
+
+    async def close(self) -> None:
+        """End the server and all below it, and wait for that."""
+        self._is_ending = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.wait([self._restarting])
+        for server in (self.server, self._starting, self._lost):
+            if server is not None:
+                self.wake_stopped()
+                await server.close()
+        self.server = self._lost = None
+
+    def kill(self) -> None:
+        """End the server and all below it; blocks for some milliseconds."""
+        self._is_ending = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+        for server in (self.server, self._starting, self._lost):
+            if server is not None:
+                self.wake_stopped()
+                server.shut()
+                server.reap()
+        self.server = self._lost = None
+
+    async def _restart(self, lost: ZygoteClient, size: int) -> None:
+        await lost.close()
+        self._lost = None
+        while not self._is_ending:
+            await asyncio.sleep(self._delay.after_failed_start())
+            try:
+                await self.start(size, _START_SECONDS)
+            except (SandboxqError, OSError) as error:
+                _log.error("the fork server could not be restarted: %s", error)
+                continue
+            self._on_back()
+            return

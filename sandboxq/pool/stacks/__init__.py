@@ -1,0 +1,1 @@
+"""Where the jobs of a child are: read without stopping or ending them."""

@@ -1,0 +1,1 @@
+"""When a scheduler runs: cron patterns, as Node reads them, and time zones."""
