@@ -66,7 +66,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("set_global_rate_limit", (1, -1), {}, "duration"),
     ("rate_limit", (0,), {}, "duration"),
     ("rate_limit_ttl", (0,), {}, "max_jobs"),
-    ("counts", ("sleeping",), {}, "states"),
+    ("counts", ("sleeping",), {}, "a state must be one of"),
     ("counts_per_priority", ([1, -1],), {}, "priorities"),
     ("counts_per_priority", ([1.5],), {}, "priorities"),
     ("delayed_count", (-1,), {}, "until_ms"),
