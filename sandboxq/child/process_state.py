@@ -11,7 +11,6 @@ import _locale as _locale_module
 import _signal  # type: ignore[import-not-found]  # has no stubs
 import builtins
 import contextlib
-import faulthandler
 import gc
 import os
 import resource
@@ -98,7 +97,7 @@ def states_now() -> list[State]:
         State(leftover_kinds.HANDLERS, _handlers, _restore_handlers),
         State(leftover_kinds.HANDLERS, _blocked, _restore_blocked),
         State(leftover_kinds.TIMERS, _timers, _stop_timers),
-        State(leftover_kinds.TIMERS, faulthandler.cancel_dump_traceback_later, _cannot),
+        State(leftover_kinds.TIMERS, _cancel_dump_later, _cannot),
         State(leftover_kinds.DIRECTORY, _directory, os.chdir),
         State(leftover_kinds.ENVIRONMENT, _environment, _restore_environment),
         State(
@@ -140,6 +139,13 @@ def kernel_now() -> State:
 def limits_now() -> State:
     """Return the limits of resources, which are dearer to read, and raise an audit event."""
     return State(leftover_kinds.LIMITS, _limits, _restore_limits)
+
+
+def _cancel_dump_later() -> None:
+    """Call off a dump of stacks that a job has left. Interpreters of their own cannot load it."""
+    faulthandler = sys.modules.get("faulthandler")
+    if faulthandler is not None:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _cannot(was: Any) -> None:
