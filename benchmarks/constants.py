@@ -1,4 +1,4 @@
-"""The constants of docs/capacity.md: what was measured, and what is planned with.
+"""The constants of docs/how-to/capacity.md: what was measured, and what is planned with.
 
 A plan is made with a round figure on the safe side, and the examples in the document reckon with
 it; `tests/benchmarks/test_summary.py` fails when what was measured has outgrown it.

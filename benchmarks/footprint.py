@@ -23,7 +23,7 @@ BEFORE = 15_000
 EMPTY, HUNDRED, THOUSAND = "data {}", "100 bytes of data", "1,000 bytes of data"
 COMPACT = ", hash-max-listpack-value 2048"
 SIZES = {EMPTY: 0, HUNDRED: 100, THOUSAND: 1000}
-# For docs/capacity.md: waiting and completed bytes that a plan reckons with.
+# For docs/how-to/capacity.md: waiting and completed bytes that a plan reckons with.
 PLANNED = (
     (EMPTY, 200, 480),
     (HUNDRED, 700, 1_250),

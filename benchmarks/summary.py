@@ -1,8 +1,8 @@
 """What was reached of all that was to be: README.md and docs, written from the results files.
 
-    results/*.json ──► targets    ──► docs/performance.md
+    results/*.json ──► targets    ──► docs/explanation/performance.md
                    ──► peers      ──► README.md, results/summary.png
-                   ──► constants  ──► docs/capacity.md
+                   ──► constants  ──► docs/how-to/capacity.md
 
 Nobody copies a number by hand: `tests/benchmarks/test_summary.py` compares.
 """
@@ -95,9 +95,9 @@ def main(arguments: list[str]) -> None:
 
 def blocks(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Return what belongs where: a document, the name of its block, and the block."""
-    yield "docs/performance.md", "targets", targets(folder)
+    yield "docs/explanation/performance.md", "targets", targets(folder)
     yield "README.md", "peers", peers(folder)
-    yield "docs/capacity.md", "constants", constants.block(folder)
+    yield "docs/how-to/capacity.md", "constants", constants.block(folder)
 
 
 def targets(folder: Path) -> str:
@@ -164,7 +164,8 @@ def _count_of_met(folder: Path) -> str:
     answers = [read(folder, work.results) for work in WORKS]
     verdicts = [verdict for answer in answers if answer for verdict in answer.verdicts]
     met = sum(verdict.is_met for verdict in verdicts)
-    return f"Of {len(verdicts)} targets {met} were met: [docs/performance.md](docs/performance.md)."
+    page = "docs/explanation/performance.md"
+    return f"Of {len(verdicts)} targets {met} were met: [{page}]({page})."
 
 
 def _draw(folder: Path) -> None:

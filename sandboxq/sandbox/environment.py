@@ -76,8 +76,8 @@ def environment_for(
     """Return what of ``given`` a child of this policy sees; ``allowed`` names stay in any case.
 
     Without a list, ``none`` and ``limits`` keep all but URLs of Redis that hold a password, and
-    where else such a password stands (docs/sandbox.md), unless it is a variable of the system as
-    ``PATH``.
+    where else such a password stands (docs/reference/sandbox.md), unless it is a variable of the
+    system as ``PATH``.
     """
     named, passwords = frozenset(allowed or ()), _passwords(given)
     return {

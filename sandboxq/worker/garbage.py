@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 
 # A job's objects live until it is settled, and go without the collector. With Python's threshold of
-# 700 they are looked at again and again on the way: 2 to 4 µs a job (docs/performance.md).
+# 700 they are looked at again and again on the way: 2 to 4 µs a job
+# (docs/explanation/performance.md).
 _YOUNG = 20_000
 _MIDDLE = 20
 _OLD = 20

@@ -34,7 +34,7 @@ def test_documents_say_what_the_results_say(path: str, name: str, block: str) ->
 
 @pytest.mark.parametrize("constant", CONSTANTS, ids=lambda constant: constant.title)
 def test_nobody_plans_with_less_than_was_measured(constant: Constant) -> None:
-    """The examples of docs/capacity.md would promise too much."""
+    """The examples of docs/how-to/capacity.md would promise too much."""
     found = constants.measured(report.RESULTS, constant)
 
     assert found is None or found <= constant.planned

@@ -121,6 +121,11 @@ def test_a_job_without_a_url_is_told_what_to_write(
             return str(caught.value)
 
     reason = run_async(main())
-    for way in ("job.queue(name).add", "url=", "--environment", "docs/jobs-that-add-jobs.md"):
+    for way in (
+        "job.queue(name).add",
+        "url=",
+        "--environment",
+        "docs/how-to/jobs-that-add-jobs.md",
+    ):
         assert way in reason
     assert not (tmp_path / ".sandboxq").exists()

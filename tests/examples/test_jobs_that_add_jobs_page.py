@@ -1,4 +1,4 @@
-"""docs/jobs-that-add-jobs.md: its processors do what the page says."""
+"""docs/how-to/jobs-that-add-jobs.md: its processors do what the page says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from sandboxq import Queue, Worker
 from tests.conftest import run_async
 
-PAGE = Path(__file__).parents[2] / "docs" / "jobs-that-add-jobs.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "jobs-that-add-jobs.md"
 BLOCK = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/queues.md, run from top to bottom: what it prints is what it says that it prints."""
+"""docs/how-to/queues.md, run from top to bottom: it prints what it says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.conftest import run_async
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-PAGE = Path(__file__).parents[2] / "docs" / "queues.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "queues.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SAYS = re.compile(r"^ *print\(.*?\) +# (.*)$", re.MULTILINE)
 

@@ -115,7 +115,7 @@ def _refuse_in_jobs() -> None:
             "which Redis? A job is not given the URL of its worker's Redis: write "
             "job.queue(name).add(…) to add jobs through the worker, pass url=…, or let the "
             "variable that holds it through with `run --environment REDIS_URL` "
-            "(docs/jobs-that-add-jobs.md)"
+            "(docs/how-to/jobs-that-add-jobs.md)"
         )
         raise UsageError(message)
 

@@ -1,4 +1,4 @@
-"""Asks every peer and writes docs/compatibility.md: `python -m tests.interop.compatibility`."""
+"""`python -m tests.interop.compatibility` asks every peer for docs/reference/compatibility.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.interop.compatibility.peers import ROOT, node_columns, port_column
 from tests.interop.compatibility.room import found
 from tests.interop.compatibility.table import OURS, rendered
 
-PAGE = ROOT / "docs" / "compatibility.md"
+PAGE = ROOT / "docs" / "reference" / "compatibility.md"
 
 with (
     tempfile.TemporaryDirectory() as directory,

@@ -1,4 +1,4 @@
-"""The rows of docs/compatibility.md: what is asked of each peer, by the name of its probe."""
+"""The rows of docs/reference/compatibility.md: what is asked of each peer, by probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/compatibility.md, from what the probes found."""
+"""docs/reference/compatibility.md, from what the probes found."""
 
 from __future__ import annotations
 

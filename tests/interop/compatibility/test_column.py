@@ -1,4 +1,4 @@
-"""docs/compatibility.md says of sandboxq what its probes find."""
+"""docs/reference/compatibility.md says of sandboxq what its probes find."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.interop.compatibility.room import found
 from tests.interop.compatibility.rows import ROWS
 from tests.interop.compatibility.table import our_marks
 
-PAGE = Path(__file__).parents[3] / "docs" / "compatibility.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "compatibility.md"
 
 
 @pytest.mark.timeout(180)
