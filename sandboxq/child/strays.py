@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -47,6 +48,7 @@ class Processes:
 
         Raises: TimeoutError when some do not end.
         """
+        _stop_pools(set(self._strays()))
         ended = self._kill_round(but=_helpers() - self._kept)
         if not _helpers() <= self._kept:
             _forget_helpers()
@@ -78,6 +80,25 @@ def _reap(pids: list[int]) -> None:
     for pid in pids:
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
+
+
+def _stop_pools(strays: set[int]) -> None:
+    """Keep pools of multiprocessing from starting anew what is ended.
+
+    Whoever uses one later is told that it does not run. Their own ``terminate()`` may wait for ever
+    for a lock that an ended process has held.
+    """
+    module = sys.modules.get("multiprocessing.pool")
+    if module is None:
+        return
+    for pool in gc.get_objects():
+        if not issubclass(type(pool), module.Pool):
+            continue
+        with suppress(Exception):  # one of threads, or what a job has made of it
+            if not strays.isdisjoint([worker.pid for worker in list(pool._pool)]):  # noqa: SLF001 - as below
+                pool._state = pool._worker_handler._state = module.TERMINATE  # noqa: SLF001 - as below
+                pool._change_notifier.put(None)  # noqa: SLF001 - as below
+                pool._worker_handler.join(_THREAD_SECONDS)  # noqa: SLF001 - as below
 
 
 def _helpers() -> set[int]:

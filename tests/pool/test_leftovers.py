@@ -115,6 +115,7 @@ def multi():
     from multiprocessing import shared_memory
     keep.append(multiprocessing.Pool(2))
     shared_memory.SharedMemory(create=True, size=100).close()
+def use_multi(): keep[-1].map(len, ["ab"])
 def tree_and_sleep():
     subprocess.Popen(["sh", "-c", "sleep 300 & sleep 300"])
     time.sleep(60)
@@ -255,10 +256,9 @@ def test_pools_of_processes_go_and_can_be_made_again(processor: Path) -> None:
     async def main() -> None:
         before = shared_memory()
         async with open_pool(processor, policy="limits") as desk:
-
-            async def nothing_runs() -> bool:
-                return left_running(desk) == []
-
+            await desk.value(["multi"])
+            failure = await desk.failure(["use_multi"])
+            assert "Pool not running" in failure.reason
             for _ in range(3):
                 await desk.value(["multi"])
                 assert await desk.value(["pid"])
