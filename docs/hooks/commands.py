@@ -1,0 +1,73 @@
+"""Writes every command with its options into reference/commands.md, from the parser itself."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sandboxq.cli.main import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARK = "<!-- commands -->"
+_PROGRAM = "python -m sandboxq"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the commands where a page has the mark."""
+    return markdown.replace(MARK, "\n".join(_commands())) if MARK in markdown else markdown
+
+
+def _commands() -> Iterator[str]:
+    context = click.Context(cli, info_name=_PROGRAM)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None, name
+        yield from _section(command, click.Context(command, parent=context, info_name=name), 2)
+
+
+def _section(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
+    yield f"\n{'#' * level} {context.info_name}\n"
+    yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
+    yield f"{_text(command.help)}\n"
+    yield from _options(command, context)
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _section(
+                inner, click.Context(inner, parent=context, info_name=name), level + 1
+            )
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Yield a table for each group of options, in the order of ``--help``."""
+    title: object = None
+    for option in (each for each in command.params if isinstance(each, click.Option)):
+        record = option.get_help_record(context)
+        if record is None:
+            continue
+        group = getattr(option, "group", "")
+        if group != title:
+            title = group
+            yield f"\n**{group}**\n" if group else ""
+            yield "| option | what it does | default |\n|---|---|---|"
+        extra = option.get_help_extra(context)
+        names = "<br>".join(
+            [_code(record[0]), *(_code(f"${name}") for name in extra.get("envvars", ()))]
+        )
+        default = _code(extra["default"]) if extra.get("default") else ""
+        yield f"| {names} | {_text(option.help)} | {default} |"
+
+
+def _code(text: str) -> str:
+    return f"<code>{_text(text)}</code>"
+
+
+def _text(text: str | None) -> str:
+    """Return text of the parser as it is, also in a cell of a table."""
+    shown = html.escape((text or "").replace("\b", ""), quote=False)
+    for sign in "|*_`[]":
+        shown = shown.replace(sign, f"&#{ord(sign)};")
+    return shown.strip()
