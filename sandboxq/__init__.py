@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.commands.add import Deduplication, Parent
     from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.broker.commands.settings import Metrics, QueueMeta
+    from sandboxq.child.adding import AddedJob, JobQueue
+    from sandboxq.child.job import Job
     from sandboxq.config import RateLimit
     from sandboxq.errors import (
         AddInterrupted,
@@ -67,10 +69,10 @@ if TYPE_CHECKING:
     from sandboxq.model.backoff import Backoff
     from sandboxq.model.dependencies import Dependencies
     from sandboxq.model.job import (
-        Job,
         JobOptions,
         JobState,
         Keep,
+        StoredJob,
     )
     from sandboxq.observe.metering import Metering
     from sandboxq.observe.tracing import Tracing
@@ -99,6 +101,7 @@ _HOMES = {
     "BinaryMissing": "sandboxq.errors",
     "BrokerUnavailable": "sandboxq.errors",
     "AddInterrupted": "sandboxq.errors",
+    "AddedJob": "sandboxq.child.adding",
     "BulkAddFailed": "sandboxq.errors",
     "CancelNotHeard": "sandboxq.errors",
     "ChildError": "sandboxq.errors",
@@ -111,7 +114,7 @@ _HOMES = {
     "FlowNode": "sandboxq.queue.flow_plan",
     "FlowProducer": "sandboxq.queue.flow",
     "HeldJob": "sandboxq.worker.manual_job",
-    "Job": "sandboxq.model.job",
+    "Job": "sandboxq.child.job",
     "JobBelongsToScheduler": "sandboxq.errors",
     "JobCancelled": "sandboxq.errors",
     "JobCpuExceeded": "sandboxq.errors",
@@ -127,6 +130,7 @@ _HOMES = {
     "JobNotInState": "sandboxq.errors",
     "JobOptions": "sandboxq.model.job",
     "JobPendingChildren": "sandboxq.errors",
+    "JobQueue": "sandboxq.child.adding",
     "JobState": "sandboxq.model.job",
     "JobBlockedLoop": "sandboxq.errors",
     "JobTimeout": "sandboxq.errors",
@@ -166,6 +170,7 @@ _HOMES = {
     "Scheduler": "sandboxq.broker.commands.schedulers",
     "SchedulerSlotTaken": "sandboxq.errors",
     "SignatureRefused": "sandboxq.errors",
+    "StoredJob": "sandboxq.model.job",
     "SyncFlowProducer": "sandboxq.queue.sync_flow",
     "SyncJob": "sandboxq.queue.sync_job",
     "SyncQueue": "sandboxq.queue.sync",
@@ -183,6 +188,7 @@ _HOMES = {
 __all__ = [
     "AddInterrupted",
     "AddOptions",
+    "AddedJob",
     "Backoff",
     "BinaryMissing",
     "BrokerUnavailable",
@@ -214,6 +220,7 @@ __all__ = [
     "JobOptions",
     "JobPendingChildren",
     "JobProcessesExceeded",
+    "JobQueue",
     "JobScratchExceeded",
     "JobState",
     "JobTimeout",
@@ -253,6 +260,7 @@ __all__ = [
     "Scheduler",
     "SchedulerSlotTaken",
     "SignatureRefused",
+    "StoredJob",
     "SyncFlowProducer",
     "SyncJob",
     "SyncQueue",

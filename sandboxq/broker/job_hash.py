@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.broker.codec import json_value, options_from_wire
 from sandboxq.errors import OptionsUnreadable
 from sandboxq.model.job import (
-    Job,
     JobOptions,
+    StoredJob,
     Usage,
     usage_from_measure,
 )
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-def job_from_hash(queue_name: str, job_id: str, fields: Mapping[bytes, bytes]) -> Job:
+def job_from_hash(queue_name: str, job_id: str, fields: Mapping[bytes, bytes]) -> StoredJob:
     """Return the job that a hash describes.
 
     Made for looking at jobs, so it never refuses one: JSON that cannot be read is given as its raw
@@ -38,7 +38,7 @@ def job_from_hash(queue_name: str, job_id: str, fields: Mapping[bytes, bytes]) -
     known.setdefault("name", "")
     known.setdefault("data", {})
     known.setdefault("opts", JobOptions())
-    return Job(id=job_id, queue_name=queue_name, extra=extra, **known)
+    return StoredJob(id=job_id, queue_name=queue_name, extra=extra, **known)
 
 
 def _string(value: bytes) -> str:
@@ -93,7 +93,7 @@ def _options(value: bytes) -> JobOptions:
         return JobOptions()
 
 
-# By hash field: the field of Job, and how to read it.
+# By hash field: the field of StoredJob, and how to read it.
 _FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"name": ("name", _string),
     b"data": ("data", _data),

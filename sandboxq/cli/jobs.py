@@ -21,7 +21,7 @@ from sandboxq.errors import UsageError
 from sandboxq.payload.printable import printable
 
 if TYPE_CHECKING:
-    from sandboxq.model.job import Job
+    from sandboxq.model.job import StoredJob
     from sandboxq.queue.queue import Queue
 
 # What a list shows of the data; --json and --id show all of it.
@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
         message = f"say which jobs: a state ({', '.join(STATES)}) or --id ID"
         raise UsageError(message)
 
-    async def listed(jobs: Queue) -> tuple[list[Job], int]:
+    async def listed(jobs: Queue) -> tuple[list[StoredJob], int]:
         await check_exists(jobs)
         found = await jobs.get_jobs(str(state), skip, skip + limit - 1, ascending=oldest)
         return list(found), (await jobs.counts(str(state)))[str(state)]
@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
         _print_list(jobs, total, state=str(state), queue=queue)
 
 
-def members(job: Job) -> dict[str, Any]:
+def members(job: StoredJob) -> dict[str, Any]:
     """Return what is known of a job, for JSON; options have BullMQ's names."""
     return {
         "id": job.id,
@@ -111,7 +111,7 @@ def members(job: Job) -> dict[str, Any]:
     }
 
 
-def _print_list(jobs: list[Job], total: int, *, state: str, queue: str) -> None:
+def _print_list(jobs: list[StoredJob], total: int, *, state: str, queue: str) -> None:
     if not jobs:
         echo(f"{jobs_text(total, state)} in queue {queue!r}")
         return

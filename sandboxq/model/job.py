@@ -109,7 +109,7 @@ def usage_from_measure(measure: tuple[int, int, int, int]) -> Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StoredJob:
     """One job as it stood in Redis when it was read. Times are milliseconds since the epoch."""
 
     id: str

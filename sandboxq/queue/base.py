@@ -16,7 +16,7 @@ from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
     from sandboxq.model.clock import Clock
-    from sandboxq.model.job import Job
+    from sandboxq.model.job import StoredJob
     from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.job import QueuedJob
 
@@ -183,5 +183,5 @@ class QueueBase(Connected, ABC):
         return self._keys
 
     @abstractmethod
-    def _bound(self, job: Job) -> QueuedJob:
+    def _bound(self, job: StoredJob) -> QueuedJob:
         """Return the job as one of this queue."""

@@ -19,7 +19,7 @@ from sandboxq.model.dependencies import (
     reasons_from,
     values_from,
 )
-from sandboxq.model.job import Job  # noqa: TC001 - fields of a NamedTuple are read at run time
+from sandboxq.model.job import StoredJob  # noqa: TC001 - fields of a NamedTuple are read at run time
 from sandboxq.model.validation import checked_text, checked_whole
 from sandboxq.queue.base import QueueBase
 
@@ -106,7 +106,7 @@ class ChildList(NamedTuple):
     total: int
     keys: list[str]
     values: dict[str, Any]
-    jobs: dict[str, Job]
+    jobs: dict[str, StoredJob]
 
 
 async def list_children(

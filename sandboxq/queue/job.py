@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.broker.commands.add import parent_link
 from sandboxq.model.dependencies import FIRST_PAGE
-from sandboxq.model.job import Job, JobOptions, JobState
+from sandboxq.model.job import JobOptions, JobState, StoredJob
 from sandboxq.payload.binary import WHOLE
 from sandboxq.queue.options import checked_size
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueuedJob(Job):
+class QueuedJob(StoredJob):
     """A job as it stood when it was added or read, and what can be done with it.
 
     Nothing in it changes; ``refresh`` reads the job anew.
@@ -172,15 +172,15 @@ def job_from_add(
     )
 
 
-_FIELDS = tuple(each.name for each in fields(Job))
+_FIELDS = tuple(each.name for each in fields(StoredJob))
 
 
-def members_of(job: Job) -> dict[str, Any]:
+def members_of(job: StoredJob) -> dict[str, Any]:
     """Return what makes a job, for another object bound to a queue."""
     return {name: getattr(job, name) for name in _FIELDS}
 
 
-def check_data_size(job: Job, data: Any) -> None:
+def check_data_size(job: StoredJob, data: Any) -> None:
     """Refuse new data that the job's ``size_limit`` would have kept from being added."""
     if job.opts.size_limit is not None:
         checked_size(json_text(data, "data"), job.name, job.opts.size_limit)

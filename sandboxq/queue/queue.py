@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.broker.connect.broker import Broker
-    from sandboxq.model.job import Job, JobOptions
+    from sandboxq.model.job import JobOptions, StoredJob
     from sandboxq.observe.tracing import Tracing
     from sandboxq.payload.binary import Part
     from sandboxq.queue.schedulers import Repeat
@@ -266,7 +266,7 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             await self._connected(), self._keys, name, fields, max_len=max_len
         )
 
-    def _bound(self, job: Job) -> QueuedJob:
+    def _bound(self, job: StoredJob) -> QueuedJob:
         return QueuedJob(**members_of(job), queue=self)
 
 

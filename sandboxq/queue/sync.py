@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sandboxq.broker.commands.schedulers import Scheduler
-    from sandboxq.model.job import Job
+    from sandboxq.model.job import StoredJob
     from sandboxq.queue.custom_events import FieldValue
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.queue import BulkEntry
@@ -88,5 +88,5 @@ class SyncQueue(SyncByState, SyncFamily, SyncOperating, SyncChanging, SyncLimiti
         """See Queue.publish_event."""
         return self._run(self._queue.publish_event(name, fields, max_len=max_len))
 
-    def _bound(self, job: Job) -> SyncJob:
+    def _bound(self, job: StoredJob) -> SyncJob:
         return SyncJob(**members_of(job), queue=self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.model.dependencies import FIRST_PAGE
-from sandboxq.model.job import Job, JobState
+from sandboxq.model.job import JobState, StoredJob
 from sandboxq.payload.binary import WHOLE
 from sandboxq.queue.job import check_data_size
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncJob(Job):
+class SyncJob(StoredJob):
     """QueuedJob for code without an event loop."""
 
     queue: SyncQueue = field(repr=False, compare=False)

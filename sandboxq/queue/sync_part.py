@@ -10,7 +10,7 @@ from sandboxq.queue.portal import Blocking
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
-    from sandboxq.model.job import Job
+    from sandboxq.model.job import StoredJob
     from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.options import AddOptions
     from sandboxq.queue.sync_job import SyncJob
@@ -62,5 +62,5 @@ class SyncPart(Blocking, ABC):
         self._run(self._queue.close())
 
     @abstractmethod
-    def _bound(self, job: Job) -> SyncJob:
+    def _bound(self, job: StoredJob) -> SyncJob:
         """Return the job as one of this queue."""

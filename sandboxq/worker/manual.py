@@ -30,7 +30,7 @@ from sandboxq.errors import (
     OptionsUnreadable,
     QueueError,
 )
-from sandboxq.model.job import Job
+from sandboxq.model.job import StoredJob
 from sandboxq.model.outcome import (
     Failed,
     HandBack,
@@ -276,7 +276,7 @@ class ManualJobs:
         self._telemetry.emit(JobsClaimed(1))
         self._telemetry.emit(JobClaimed(job.id, job.name))
         self._given[claimed.id] = attempt
-        members = {each.name: getattr(job, each.name) for each in fields(Job)}
+        members = {each.name: getattr(job, each.name) for each in fields(StoredJob)}
         now = asyncio.get_running_loop().time()
         return HeldJob(**members, token=token, attempt=attempt, hand=self, claimed_at=now)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.child.failure import failure_from
 from sandboxq.child.frames import UNRECOVERABLE
-from sandboxq.model.job import Job
+from sandboxq.model.job import StoredJob
 from sandboxq.model.outcome import (
     ChildrenAwaited,
     Completed,
@@ -47,7 +47,7 @@ class Hand(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldJob(Job):
+class HeldJob(StoredJob):
     """A job that the caller holds until it is moved; its lock must be extended in time.
 
     Every method raises LockMissing or LockMismatch when the lock is lost, JobNotFound when the job

@@ -10,7 +10,7 @@ from sandboxq import QueueEvents
 from tests.conftest import wait_until_async
 
 if TYPE_CHECKING:
-    from sandboxq.model.job import Job
+    from sandboxq.model.job import StoredJob
     from sandboxq.queue.events import QueueEvent
     from tests.interop.node_driver import NodeSide
     from tests.interop.our_side import OurSide
@@ -35,7 +35,7 @@ async def fill(node: NodeSide) -> list[str]:
     return [*ended, active, *[await node.add("echo", "ü", each) for each in options]]
 
 
-def as_node_says(job: Job) -> dict[str, Any]:
+def as_node_says(job: StoredJob) -> dict[str, Any]:
     """Return our job under Node's names."""
     return {
         "id": job.id,

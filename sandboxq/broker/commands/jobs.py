@@ -12,7 +12,7 @@ from sandboxq.broker.connect.script import load
 from sandboxq.broker.job_hash import job_from_hash
 from sandboxq.broker.keys import keys_from_job_key
 from sandboxq.errors import UsageError
-from sandboxq.model.job import Job, JobState
+from sandboxq.model.job import JobState, StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +66,7 @@ async def delayed_count(broker: Broker, keys: QueueKeys, until_ms: int | None) -
     return int(await broker.command("ZCOUNT", keys["delayed"], "-inf", latest))
 
 
-async def job_of(broker: Broker, keys: QueueKeys, job_id: str) -> Job | None:
+async def job_of(broker: Broker, keys: QueueKeys, job_id: str) -> StoredJob | None:
     """Return one job, None when there is no such job."""
     jobs = await _jobs(broker, keys, [job_id])
     return jobs[0] if jobs else None
@@ -80,7 +80,7 @@ async def jobs_in(
     start: int,
     end: int,
     ascending: bool,
-) -> list[Job]:
+) -> list[StoredJob]:
     """Return the jobs ``start`` to ``end`` (inclusive; -1 is the last) of each state, in its order.
 
     Ascending is oldest first; by score where a state has scores. Of a range that is counted from
@@ -92,7 +92,7 @@ async def jobs_in(
         for name in LISTS.get(state, (state.value,))
     ]
     pages = await broker.pipeline([source.command(start, end) for source in sources])
-    found: dict[str, Job] = {}
+    found: dict[str, StoredJob] = {}
     for source, page in zip(sources, pages, strict=True):
         jobs = await _jobs(broker, keys, source.ids(page))
         if len(jobs) < len(page) and start >= 0 and end >= 0:
@@ -124,9 +124,9 @@ class _Source(NamedTuple):
 
 async def _behind(
     broker: Broker, keys: QueueKeys, source: _Source, *, start: int, wanted: int
-) -> list[Job]:
+) -> list[StoredJob]:
     """Return the first jobs from a place on, over ids that have none."""
-    jobs: list[Job] = []
+    jobs: list[StoredJob] = []
     for first in range(start, start + _MOST_LOOKED_AT, _HASHES_PER_TRIP):
         page = await broker.command(*source.command(first, first + _HASHES_PER_TRIP - 1))
         jobs += await _jobs(broker, keys, source.ids(page))
@@ -135,9 +135,9 @@ async def _behind(
     return jobs[:wanted]
 
 
-async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job]:
+async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[StoredJob]:
     """Return the jobs of these ids; an id without a job is left out."""
-    jobs: list[Job] = []
+    jobs: list[StoredJob] = []
     for first in range(0, len(ids), _HASHES_PER_TRIP):
         trip = ids[first : first + _HASHES_PER_TRIP]
         hashes = await broker.script(load("hashes"), [keys.base], trip)
@@ -148,9 +148,11 @@ async def _jobs(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> list[Job
     return jobs
 
 
-async def jobs_of_keys(broker: Broker, job_keys: Sequence[str], *, near: str) -> dict[str, Job]:
+async def jobs_of_keys(
+    broker: Broker, job_keys: Sequence[str], *, near: str
+) -> dict[str, StoredJob]:
     """Return the jobs with these keys, of any queues; one that is gone is left out."""
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, StoredJob] = {}
     for first in range(0, len(job_keys), _HASHES_PER_TRIP):
         trip = job_keys[first : first + _HASHES_PER_TRIP]
         # Of each its hash alone, or none, where HGETALL would fail for all.
