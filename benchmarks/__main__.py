@@ -17,6 +17,7 @@ NAMES = (
     "latency",
     "heartbeat",
     "memory",
+    "models",
     "backlog",
     "dispatch",
     "coordinators",

@@ -34,6 +34,14 @@ def own_memory(pid: int | str = "self") -> int:
     return kilobytes * 1024
 
 
+def shared_memory(pid: int) -> int:
+    """Return the bytes that a process holds, of each page shared with others its part (PSS)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def children_of(pid: int) -> list[int]:
     """Return the children of a process."""
     return [int(child) for task in _texts(pid, "task/*/children") for child in task.split()]
