@@ -58,4 +58,3 @@ async def _use(url: str) -> None:
     async with Queue(NAME, url=url) as queue:
         for job in await queue.add_bulk([("sum", {}, {})] * (10 * CHILDREN)):
             await job.result(timeout=60)
-
