@@ -1,6 +1,6 @@
 """Between Python values and what BullMQ stores: JSON text and job options.
 
-Facts from bullmq-wire.md 2.2.
+Facts from protocol.md 2.2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs as their hashes in Redis tell of them (bullmq-wire.md 2.1)."""
+"""Jobs as their hashes in Redis tell of them (protocol.md 2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of all keys of a queue (bullmq-wire.md 1)."""
+"""The names of all keys of a queue (protocol.md 1)."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ class QueueKeys:
 
     @property
     def control_channel(self) -> str:
-        """Pub/Sub channel to the workers of this queue, outside its keys (design.md 6.4)."""
+        """Pub/Sub channel to the workers of this queue, outside its keys (protocol.md 8.1)."""
         return f"{self.prefix}::sandboxq:control:{self.queue}"
 
     @property
     def usage_key(self) -> str:
-        """The hash of what the queue's jobs have used, outside its keys (design.md 6.4)."""
+        """The hash of what the queue's jobs have used, outside its keys (protocol.md 8.1)."""
         return f"{self.prefix}::sandboxq:usage:{self.queue}"
 
     def mark_key(self, unique: str) -> str:

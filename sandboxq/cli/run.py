@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.cli")
 
-# What the signals of one worker do, first to third (design.md 6.1).
+# What the signals of one worker do, first to third.
 _STEPS = (
     "no new jobs; running jobs ({running}) have {timeout:g} s to finish. Again: hand them back now",
     "handing back running jobs ({running}) now. Again: kill",

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt (bullmq-wire.md 2.3)."""
+"""How long to wait before the next attempt (protocol.md 2.3)."""
 
 from __future__ import annotations
 

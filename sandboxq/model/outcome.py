@@ -237,7 +237,7 @@ def decide(
     retention: Retention,
     rules: RetryRules = NO_RULES,
 ) -> Transition:
-    """Return what to do with a job whose attempt ended so (bullmq-wire.md 2.3).
+    """Return what to do with a job whose attempt ended so (protocol.md 2.3).
 
     ``attempts_made`` is the number of attempts that ended before this one; ``attempts_started`` the
     number of those that began, this one included; ``crashes`` are those of earlier attempts.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.calls import Call, Calls
     from sandboxq.pool.children.child import Child
 
-# Above this a second call in the socket buys nothing (execution-layer.md B), and would wait.
+# Above this a second call in the socket buys nothing (execution-layer.md), and would wait.
 SHORT = 0.0005
 # What is sent ahead lasts a child about this part of the time for which work is kept ready: with
 # 4 ms several wake-ups of the coordinator.

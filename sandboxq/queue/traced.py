@@ -1,4 +1,4 @@
-"""Adds under a span: what is added carries the span's context on (bullmq-wire.md 2.2, `tm`)."""
+"""Adds under a span: what is added carries the span's context on (protocol.md 2.2, `tm`)."""
 
 from __future__ import annotations
 

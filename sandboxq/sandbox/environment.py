@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 # Each child computes on its own cores; a library that takes all of them for each child halves the
-# throughput (execution-layer.md C). What the user has set stays.
+# throughput (execution-layer.md, starting). What the user has set stays.
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "OMP_NUM_THREADS",

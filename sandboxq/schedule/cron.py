@@ -1,4 +1,4 @@
-"""When a cron pattern comes next, as Node's cron-parser 5 would say (bullmq-wire.md 3.22).
+"""When a cron pattern comes next, as Node's cron-parser 5 would say (protocol.md 3.22).
 
 Five fields or six, seconds first. Where clocks jump, a time that is skipped counts in the hour that
 the clocks land in, and an hour that comes twice counts once, the first time; a pattern that runs in

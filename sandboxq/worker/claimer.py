@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.settler import Settler
 
-# One script call claims at most so many jobs (design.md 3.2).
+# One script call claims at most so many jobs.
 BATCH = 100
 # A burst worker looks again this often whether the jobs that others still run have ended.
 BURST_LOOK = 0.5
-# A known delayed job is waited for at most so long at a time (bullmq-wire.md 1.4).
+# A known delayed job is waited for at most so long at a time (protocol.md 1.4).
 LONGEST_DELAY_WAIT = 10.0
 # A job that found no child for this long goes back to the queue, where other workers see it.
 PATIENCE = 1.0

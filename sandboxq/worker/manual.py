@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sandboxq.model.outcome import Outcome
     from sandboxq.worker.context import WorkerContext
 
-# What the scripts answer (bullmq-wire.md 3.1).
+# What the scripts answer (protocol.md 3.1).
 _NOT_FOUND = -1
 _FAILED_CHILD = -9
 # It has ended, unless somebody else has taken it.

@@ -1,4 +1,4 @@
-"""Makes the next job of a scheduler when its present one has been claimed (bullmq-wire.md 3.22)."""
+"""Makes the next job of a scheduler when its present one has been claimed (protocol.md 3.22)."""
 
 from __future__ import annotations
 

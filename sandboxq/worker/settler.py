@@ -70,7 +70,7 @@ _GATHER_SECONDS = 0.002
 MOST_ENDINGS = 10_000
 LARGE_ONES = "settler of large values"
 _DECIDED = (ENDED, LOST)
-# What the settle script answers (bullmq-wire.md 3.1).
+# What the settle script answers (protocol.md 3.1).
 SETTLED = 0
 PENDING_CHILDREN = -4
 FAILED_CHILDREN = -9

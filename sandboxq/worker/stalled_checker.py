@@ -1,4 +1,4 @@
-"""Puts jobs back whose worker has stopped renewing their locks (bullmq-wire.md 3.18).
+"""Puts jobs back whose worker has stopped renewing their locks (protocol.md 3.18).
 
 In the same rhythm it removes arrays and bytes whose job is gone (broker/commands/binary.py).
 """

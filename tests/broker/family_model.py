@@ -1,4 +1,4 @@
-"""Parents and children as the rules say that they are (bullmq-wire.md 3.11.4, 3.20, 3.21, 3.24)."""
+"""Parents and children as the rules say that they are (protocol.md 3.11.4, 3.20, 3.21, 3.24)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators do to jobs, in the machine and in the model (bullmq-wire.md 3.20, 3.21)."""
+"""What operators do to jobs, in the machine and in the model (protocol.md 3.20, 3.21)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a queue is, in plain Python: the rules of bullmq-wire.md 3, written from that document.
+"""What a queue is, in plain Python: the rules of protocol.md 3, written from that document.
 
     waiting (wait | paused) ─┐                        ┌─► completed
     prioritized ─────────────┼─ claim ─► active ─ settle ─► failed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.commands.add import Deduplication
 
-# Scores, bullmq-wire.md 1.2.
+# Scores, protocol.md 1.2.
 DELAY_SHIFT = 4096
 PRIORITY_SHIFT = 2**32
 

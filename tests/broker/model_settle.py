@@ -1,4 +1,4 @@
-"""What a batch of settled attempts does to the model of a queue (bullmq-wire.md 3.8 to 3.16)."""
+"""What a batch of settled attempts does to the model of a queue (protocol.md 3.8 to 3.16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adding, against the key-level facts of bullmq-wire.md 3.2 to 3.5 and the dumps of 12."""
+"""Adding, against the key-level facts of protocol.md 3.2 to 3.5 and the dumps of 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing all jobs of a state: retry, promote, clean, drain (bullmq-wire.md 3.20, 3.21)."""
+"""Changing all jobs of a state: retry, promote, clean, drain (protocol.md 3.20, 3.21)."""
 
 from __future__ import annotations
 

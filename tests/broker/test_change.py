@@ -1,4 +1,4 @@
-"""Changing one job: promote, delay, priority, retry, contents (bullmq-wire.md 3.17, 3.20)."""
+"""Changing one job: promote, delay, priority, retry, contents (protocol.md 3.17, 3.20)."""
 
 from __future__ import annotations
 

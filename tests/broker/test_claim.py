@@ -1,4 +1,4 @@
-"""Claiming, against the key-level facts of bullmq-wire.md 3.6."""
+"""Claiming, against the key-level facts of protocol.md 3.6."""
 
 from __future__ import annotations
 

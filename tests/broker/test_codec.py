@@ -1,4 +1,4 @@
-"""JSON, options and job hashes, against bullmq-wire.md 2.1 and 2.2."""
+"""JSON, options and job hashes, against protocol.md 2.1 and 2.2."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_equal_texts_share_one_object() -> None:
 
 
 def test_job_from_a_full_hash() -> None:
-    """Every field of bullmq-wire.md 2.1 has its place, and ours beside them."""
+    """Every field of protocol.md 2.1 has its place, and ours beside them."""
     job = job_from_hash(
         "q",
         "7",

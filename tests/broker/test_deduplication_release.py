@@ -1,4 +1,4 @@
-"""What finishing does to a job's deduplication key (bullmq-wire.md 3.5, 3.11.3)."""
+"""What finishing does to a job's deduplication key (protocol.md 3.5, 3.11.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renewing locks (bullmq-wire.md 3.7)."""
+"""Renewing locks (protocol.md 3.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished child does to its parent (bullmq-wire.md 3.0, 3.11.4)."""
+"""What a finished child does to its parent (protocol.md 3.0, 3.11.4)."""
 
 from __future__ import annotations
 

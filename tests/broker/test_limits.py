@@ -1,4 +1,4 @@
-"""Limits of a whole queue, its settings and metrics (bullmq-wire.md 1.3, 3.12, 3.25)."""
+"""Limits of a whole queue, its settings and metrics (protocol.md 1.3, 3.12, 3.25)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts, lists, states, endings, queues and workers (bullmq-wire.md 3.24)."""
+"""Counts, lists, states, endings, queues and workers (protocol.md 3.24)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that no state holds (bullmq-wire.md 3.21, gotcha G7)."""
+"""Jobs that no state holds (protocol.md 3.21, gotcha G7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pausing and resuming, also on queues shared with v5 clients (bullmq-wire.md 3.19, 9.2)."""
+"""Pausing and resuming, also on queues shared with v5 clients (protocol.md 3.19, 9.2)."""
 
 from __future__ import annotations
 

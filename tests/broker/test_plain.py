@@ -34,7 +34,7 @@ def test_a_large_hash_is_plain_too(case: Case) -> None:
 
 @pytest.mark.parametrize("job_id", ["a", "0", "01", "-1", "1.5", "9" * 16, "repeat:s:1", "1\n"])
 def test_an_id_that_an_add_may_name_is_not_plain(case: Case, job_id: str) -> None:
-    """Such a job can be given a parent while it is active (bullmq-wire.md 3.4)."""
+    """Such a job can be given a parent while it is active (protocol.md 3.4)."""
     case.waiting(job_id)
     (job,) = case.claim().jobs
     assert job.id == job_id.encode()

@@ -1,4 +1,4 @@
-"""Removing one job and whole queues (bullmq-wire.md 3.21)."""
+"""Removing one job and whole queues (protocol.md 3.21)."""
 
 from __future__ import annotations
 

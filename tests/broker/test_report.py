@@ -1,4 +1,4 @@
-"""Progress, log lines and changed data of running jobs (bullmq-wire.md 3.17)."""
+"""Progress, log lines and changed data of running jobs (protocol.md 3.17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which finished jobs stay, and what is counted of them (bullmq-wire.md 3.10, 3.12)."""
+"""Which finished jobs stay, and what is counted of them (protocol.md 3.10, 3.12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scripts of job schedulers leave in Redis, key by key (bullmq-wire.md 3.22)."""
+"""What the scripts of job schedulers leave in Redis, key by key (protocol.md 3.22)."""
 
 from __future__ import annotations
 

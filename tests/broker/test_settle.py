@@ -1,4 +1,4 @@
-"""Settling: completing, failing, retrying, against bullmq-wire.md 3.8 to 3.14."""
+"""Settling: completing, failing, retrying, against protocol.md 3.8 to 3.14."""
 
 from __future__ import annotations
 

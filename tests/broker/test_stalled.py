@@ -1,4 +1,4 @@
-"""Taking back jobs whose worker is gone (bullmq-wire.md 3.18)."""
+"""Taking back jobs whose worker is gone (protocol.md 3.18)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TIME = "<ms>"
 # Milliseconds since the epoch that belong to the run of a test: 2020 to 2100.
 EARLIEST_MS, LATEST_MS = 1_577_000_000_000, 4_102_000_000_000
-# A delayed score is a time shifted by 12 bits, plus a tie-break (bullmq-wire.md 1.2).
+# A delayed score is a time shifted by 12 bits, plus a tie-break (protocol.md 1.2).
 DELAYED_SHIFT = 4096
 JSON_FIELDS = {"data", "opts", "progress", "returnvalue", "parent"}
 JSON_EVENT_FIELDS = {"data", "returnvalue"}

@@ -110,7 +110,7 @@ def test_failure_and_progress(bench: Bench) -> None:
 
 
 def test_a_malformed_entry_does_not_end_the_loop(bench: Bench) -> None:
-    """Node's consumer dies of the first of these (bullmq-wire.md, G1); ours hands over the text."""
+    """Node's consumer dies of the first of these (protocol.md, G1); ours hands over the text."""
     nested = "[" * 100_000
     entries: list[dict[str, Any]] = [
         {"event": "completed", "jobId": "1", "returnvalue": "not JSON", "prev": "active"},

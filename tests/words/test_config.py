@@ -1,4 +1,4 @@
-"""Settings: refused when they cannot work, read from where design.md says."""
+"""Settings: refused when they cannot work, read from where the commands page says."""
 
 from __future__ import annotations
 

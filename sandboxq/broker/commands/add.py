@@ -1,4 +1,4 @@
-"""Adds jobs, any number at once, with what ties them to others (bullmq-wire.md 3.2).
+"""Adds jobs, any number at once, with what ties them to others (protocol.md 3.2).
 
 What ties a job to others when it is added: its parent, and what makes it a duplicate.
 """
@@ -212,7 +212,7 @@ class Deduplication:
 def relation_members(
     deduplication: Deduplication | None, parent: Parent | None, *, prefix: str
 ) -> dict[str, Any]:
-    """Return the members of a job's ``opts`` that say so (bullmq-wire.md 2.2)."""
+    """Return the members of a job's ``opts`` that say so (protocol.md 2.2)."""
     members: dict[str, Any] = {}
     if deduplication is not None:
         members["de"] = _deduplication_to_wire(deduplication)

@@ -1,4 +1,4 @@
-"""Walks over the jobs of one state and changes all of them (bullmq-wire.md 3.20, 3.21).
+"""Walks over the jobs of one state and changes all of them (protocol.md 3.20, 3.21).
 
 Each step is one short script call for up to a hundred jobs, so that Redis goes on serving others;
 what a step did stays done when the walk is given up.

@@ -1,4 +1,4 @@
-"""Changes one job: where and when it waits, what it holds (bullmq-wire.md 3.17, 3.20)."""
+"""Changes one job: where and when it waits, what it holds (protocol.md 3.17, 3.20)."""
 
 from __future__ import annotations
 

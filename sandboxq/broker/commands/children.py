@@ -1,4 +1,4 @@
-"""Reads and cuts the ties between a job and its children (bullmq-wire.md 3.21, 3.24)."""
+"""Reads and cuts the ties between a job and its children (protocol.md 3.21, 3.24)."""
 
 from __future__ import annotations
 

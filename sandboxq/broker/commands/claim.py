@@ -1,4 +1,4 @@
-"""Claims jobs: takes them out of the queue and locks them (bullmq-wire.md 3.6).
+"""Claims jobs: takes them out of the queue and locks them (protocol.md 3.6).
 
 Waits for a marker and claims in the same breath: one round trip from job to worker.
 
@@ -35,7 +35,7 @@ MOST_BYTES = 2**53
 # A job that was never run has so many fields, see lua/includes/claimed.lua.
 _FRESH = 7
 # The ids that a queue gives by counting, as decimal numbers. No client takes such an id for a job
-# of its own, so no later add can mean the same job (bullmq-wire.md 1.6, 3.4). Longer ones
+# of its own, so no later add can mean the same job (protocol.md 1.6, 3.4). Longer ones
 # JavaScript cannot count with, and takes for names.
 _LONGEST_GIVEN = 15
 _ZERO = 48  # ord("0")

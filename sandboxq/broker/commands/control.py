@@ -1,4 +1,4 @@
-"""Words to running workers, over a Pub/Sub channel outside every queue's keys (design.md 6.4).
+"""Words to running workers, over a Pub/Sub channel outside every queue's keys (protocol.md 8.1).
 
 asker ──PUBLISH {"ask": …, "reply_key": …}──► every worker of the queue
 asker ◄──────────── list ``reply_key`` ◄────── one answer from each

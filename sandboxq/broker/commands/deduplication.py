@@ -1,4 +1,4 @@
-"""Looks at deduplication keys and removes them (bullmq-wire.md 3.5)."""
+"""Looks at deduplication keys and removes them (protocol.md 3.5)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Finds the queues of a prefix, the workers of a queue, and jobs that no state holds.
 
-Finds jobs that no state holds, and removes them (bullmq-wire.md 3.21, gotcha G7).
+Finds jobs that no state holds, and removes them (protocol.md 3.21, gotcha G7).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looks into the events stream of a queue (bullmq-wire.md 4)."""
+"""Looks into the events stream of a queue (protocol.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds trees of jobs across queues, all of them or none (bullmq-wire.md 3.23)."""
+"""Adds trees of jobs across queues, all of them or none (protocol.md 3.23)."""
 
 from __future__ import annotations
 

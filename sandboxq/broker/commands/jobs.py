@@ -1,6 +1,6 @@
-"""Reads jobs: their hashes, logs, counts, states and results (bullmq-wire.md 3.24).
+"""Reads jobs: their hashes, logs, counts, states and results (protocol.md 3.24).
 
-Tells where jobs are and how they ended (bullmq-wire.md 3.24).
+Tells where jobs are and how they ended (protocol.md 3.24).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def counts_of(broker: Broker, keys: QueueKeys) -> dict[str, int]:
 async def counts_per_priority(
     broker: Broker, keys: QueueKeys, priorities: Sequence[int]
 ) -> dict[int, int]:
-    """Return how many jobs wait with each of these priorities (bullmq-wire.md 1.2)."""
+    """Return how many jobs wait with each of these priorities (protocol.md 1.2)."""
     commands: list[tuple[str | int, ...]] = [("LLEN", keys[name]) for name in ("wait", "paused")]
     for priority in priorities:
         lowest, next_lowest = priority * 2**32, (priority + 1) * 2**32

@@ -1,6 +1,6 @@
 """The locks of running jobs: renewed, and taken back from workers that are gone.
 
-Renews the locks of jobs that are being processed (bullmq-wire.md 3.7).
+Renews the locks of jobs that are being processed (protocol.md 3.7).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Removes one job, or a whole queue (bullmq-wire.md 3.21)."""
+"""Removes one job, or a whole queue (protocol.md 3.21)."""
 
 from __future__ import annotations
 

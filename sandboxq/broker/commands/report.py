@@ -1,4 +1,4 @@
-"""Writes what running jobs report: progress, log lines, changed data (bullmq-wire.md 3.17)."""
+"""Writes what running jobs report: progress, log lines, changed data (protocol.md 3.17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Job schedulers as Redis has them (bullmq-wire.md 2.4, 3.22)."""
+"""Job schedulers as Redis has them (protocol.md 2.4, 3.22)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What is stored for a queue as a whole: paused or not, limits, settings, metrics.
 
-Pauses and resumes a queue (bullmq-wire.md 3.19).
+Pauses and resumes a queue (protocol.md 3.19).
 
-Limits that hold for all workers of a queue: concurrency and rate (bullmq-wire.md 1.3, 3.25).
+Limits that hold for all workers of a queue: concurrency and rate (protocol.md 1.3, 3.25).
 """
 
 from __future__ import annotations

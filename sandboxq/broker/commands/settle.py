@@ -1,4 +1,4 @@
-"""Settles attempts: writes how they ended, whole batches at once (bullmq-wire.md 3.8 to 3.16)."""
+"""Settles attempts: writes how they ended, whole batches at once (protocol.md 3.8 to 3.16)."""
 
 from __future__ import annotations
 

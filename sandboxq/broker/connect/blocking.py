@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
 SHORTEST_BLOCK = 0.002
-# A blocked connection that says nothing for so long after its time is dead (bullmq-wire.md 1.4).
+# A blocked connection that says nothing for so long after its time is dead (protocol.md 1.4).
 WATCHDOG_SECONDS = 2.0
 # Bound the memory of one read; what is left comes with the next. Bytes can only be asked for by
 # what the entries of the last read had.

@@ -30,7 +30,7 @@ from sandboxq.model.withheld import is_redis_withheld
 if TYPE_CHECKING:
     from sandboxq.broker.embedded.server import EmbeddedUse
 
-# The environment variables that name a server, the first that is set wins (design.md 6.1).
+# The environment variables that name a server, the first that is set wins.
 ENVIRONMENT = ("SANDBOXQ_URL", "REDIS_URL")
 
 _log = logging.getLogger("sandboxq.broker")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.server_time import ServerTime
 
 # BZPOPMIN with fractions, LPOS, ZADD GT and XAUTOCLAIM-era streams are all there from here on
-# (bullmq-wire.md 7, design.md 6.4).
+# (protocol.md 7).
 OLDEST_REDIS = (6, 2)
 OLDEST_VALKEY = (8,)
 

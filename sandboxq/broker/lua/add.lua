@@ -1,4 +1,4 @@
--- Add jobs to one queue, in order (bullmq-wire.md 3.2 to 3.5).
+-- Add jobs to one queue, in order (protocol.md 3.2 to 3.5).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), then for each job: name, data (JSON), opts (JSON), rest.

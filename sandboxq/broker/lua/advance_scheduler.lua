@@ -1,4 +1,4 @@
--- Queue the next jobs of schedulers whose jobs were just claimed (bullmq-wire.md 3.22). A scheduler whose
+-- Queue the next jobs of schedulers whose jobs were just claimed (protocol.md 3.22). A scheduler whose
 -- next job is not the claimed one is left alone, so a job that is claimed again has no second successor.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`

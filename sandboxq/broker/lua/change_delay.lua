@@ -1,4 +1,4 @@
--- Let a delayed job wait for another time, from now (bullmq-wire.md 3.20).
+-- Let a delayed job wait for another time, from now (protocol.md 3.20).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     now (ms), job id, delay (ms)

@@ -1,4 +1,4 @@
--- Give a job another priority; one that waits moves to its new place (bullmq-wire.md 3.20).
+-- Give a job another priority; one that waits moves to its new place (protocol.md 3.20).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job id, priority, '1' to go in front of all of that priority, else '0'

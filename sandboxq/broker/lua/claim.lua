@@ -1,4 +1,4 @@
--- Claim up to n jobs of one queue (bullmq-wire.md 3.6): wait first, then prioritized.
+-- Claim up to n jobs of one queue (protocol.md 3.6): wait first, then prioritized.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',

@@ -1,4 +1,4 @@
--- Remove up to 100 jobs of one state (bullmq-wire.md 3.21, clean and drain), each only while it is there.
+-- Remove up to 100 jobs of one state (protocol.md 3.21, clean and drain), each only while it is there.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     list or set: wait, paused, active, prioritized, delayed, completed, failed;

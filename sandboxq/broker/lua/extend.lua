@@ -1,4 +1,4 @@
--- Renew up to 100 locks (bullmq-wire.md 3.7).
+-- Renew up to 100 locks (protocol.md 3.7).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     lock duration (ms), '1' to take a lock again that has run out while nobody took the job

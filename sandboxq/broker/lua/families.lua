@@ -1,4 +1,4 @@
--- Jobs together with the keys of their first children, for drawing a flow (bullmq-wire.md 3.23). A key
+-- Jobs together with the keys of their first children, for drawing a flow (protocol.md 3.23). A key
 -- of another type is no job, and names no children.
 --
 -- KEYS     the keys of the jobs, at most about a hundred

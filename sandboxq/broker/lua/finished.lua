@@ -1,4 +1,4 @@
--- Tell how jobs ended (bullmq-wire.md 3.24, isFinished).
+-- Tell how jobs ended (protocol.md 3.24, isFinished).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job ids

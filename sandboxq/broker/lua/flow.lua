@@ -1,4 +1,4 @@
--- Add trees of jobs to any number of queues, all of it or nothing (bullmq-wire.md 3.23).
+-- Add trees of jobs to any number of queues, all of it or nothing (protocol.md 3.23).
 --
 -- KEYS     base of each queue, `<prefix>:<queue>:`; last, when a job that runs adds them, its lock
 -- ARGV     now (ms), the token of that lock or '', then for each job, parents before their children: number of its base in KEYS,

@@ -1,4 +1,4 @@
--- Set or remove limits of a whole queue (bullmq-wire.md 1.3), and wake a worker that may claim now.
+-- Set or remove limits of a whole queue (protocol.md 1.3), and wake a worker that may claim now.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     fields of meta and their values; '' removes the field

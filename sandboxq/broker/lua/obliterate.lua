@@ -1,4 +1,4 @@
--- Remove a paused queue and its jobs, but not those in waiting-children (bullmq-wire.md 3.21).
+-- Remove a paused queue and its jobs, but not those in waiting-children (protocol.md 3.21).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     how many jobs one call may remove, '1' to remove active jobs too, else '0'

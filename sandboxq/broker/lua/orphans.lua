@@ -1,4 +1,4 @@
--- Remove jobs that no state holds (bullmq-wire.md 3.21, and gotcha G7).
+-- Remove jobs that no state holds (protocol.md 3.21, and gotcha G7).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     candidates: what follows the base in names of hashes

@@ -1,4 +1,4 @@
--- Pause a queue (bullmq-wire.md 3.19, and 9.2 for queues shared with v5 clients).
+-- Pause a queue (protocol.md 3.19, and 9.2 for queues shared with v5 clients).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     how many ids one call may move

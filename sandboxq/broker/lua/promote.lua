@@ -1,4 +1,4 @@
--- Let up to 100 delayed jobs wait from now on (bullmq-wire.md 3.20).
+-- Let up to 100 delayed jobs wait from now on (protocol.md 3.20).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job ids

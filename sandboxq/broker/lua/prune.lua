@@ -1,5 +1,5 @@
 -- Remove the pending children of a job, and theirs, except those that are being processed or have
--- failed (bullmq-wire.md 3.21). About a hundred children a call; all that is below one goes with it.
+-- failed (protocol.md 3.21). About a hundred children a call; all that is below one goes with it.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job id, cursor ('0' at first)

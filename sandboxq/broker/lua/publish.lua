@@ -1,4 +1,4 @@
--- Add an event of the user's own to the stream (bullmq-wire.md 4, custom).
+-- Add an event of the user's own to the stream (protocol.md 4, custom).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     event name, how many events about to keep ('': what the queue keeps), then fields: name, text, …

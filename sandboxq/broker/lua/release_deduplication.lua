@@ -1,5 +1,5 @@
 -- Let further jobs with a deduplication id be added, if a job is the one that counts
--- (bullmq-wire.md 3.5).
+-- (protocol.md 3.5).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     deduplication id, job id

@@ -1,4 +1,4 @@
--- Remove one job and its children, unless one of them is being processed (bullmq-wire.md 3.21).
+-- Remove one job and its children, unless one of them is being processed (protocol.md 3.21).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job id, '1' to remove its children too, else '0'

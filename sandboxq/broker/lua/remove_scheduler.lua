@@ -1,4 +1,4 @@
--- Remove a scheduler and its next job, if that is still delayed (bullmq-wire.md 3.22).
+-- Remove a scheduler and its next job, if that is still delayed (protocol.md 3.22).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     scheduler id

@@ -1,4 +1,4 @@
--- Write up to 100 reports of running jobs (bullmq-wire.md 3.17), each only under its run's lock.
+-- Write up to 100 reports of running jobs (protocol.md 3.17), each only under its run's lock.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     the key and the entry of the mark to leave, see mark.lua; then five for each report: id, token

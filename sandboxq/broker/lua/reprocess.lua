@@ -1,4 +1,4 @@
--- Let up to 100 finished jobs wait again (bullmq-wire.md 3.20).
+-- Let up to 100 finished jobs wait again (protocol.md 3.20).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     completed or failed, '1' to forget how often they were tried, else '0', the same for how

@@ -1,4 +1,4 @@
--- Resume a queue (bullmq-wire.md 3.19). What v5 clients left in `paused` joins `wait`, in front.
+-- Resume a queue (protocol.md 3.19). What v5 clients left in `paused` joins `wait`, in front.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     how many ids one call may move

@@ -1,4 +1,4 @@
--- One pass of stalled detection (bullmq-wire.md 3.18): take back who was noted by the pass before
+-- One pass of stalled detection (protocol.md 3.18): take back who was noted by the pass before
 -- and has no lock, then note who is active now.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`

@@ -1,4 +1,4 @@
--- Tell where jobs are (bullmq-wire.md 3.24).
+-- Tell where jobs are (protocol.md 3.24).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job ids

@@ -1,4 +1,4 @@
--- Break the tie between a child and its parent (bullmq-wire.md 3.21).
+-- Break the tie between a child and its parent (protocol.md 3.21).
 --
 -- KEYS[1]  base of the child's queue, `<prefix>:<queue>:`
 -- ARGV     job id

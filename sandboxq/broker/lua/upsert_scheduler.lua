@@ -1,4 +1,4 @@
--- Make a scheduler, or change it, and queue its next job (bullmq-wire.md 3.22).
+-- Make a scheduler, or change it, and queue its next job (protocol.md 3.22).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     now (ms), scheduler id, next time (ms; '' with `every`), job name, template data (JSON),

@@ -1,4 +1,4 @@
--- add_job(queue, job, now): one job of an add (bullmq-wire.md 3.2 to 3.5). Returns its id, that of the
+-- add_job(queue, job, now): one job of an add (protocol.md 3.2 to 3.5). Returns its id, that of the
 -- job found instead, or -5 its parent does not exist, -7 its id already has another parent, -13 it would wait
 -- for itself.
 -- job: name data opts, and what applies of id (custom) timestamp (ms) delay (ms) priority is_lifo

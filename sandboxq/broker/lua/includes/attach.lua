@@ -1,4 +1,4 @@
--- attach_duplicate(queue, id, job, now): an add found its id taken (bullmq-wire.md 3.4). The job there
+-- attach_duplicate(queue, id, job, now): an add found its id taken (protocol.md 3.4). The job there
 -- stays as it is; it becomes a child of the new parent when it has none. Returns the id, -7, or -13: the job
 -- would be waited for by one that it waits for itself.
 --   is_above(key, parent_key)   whether a job is the parent of another, or above that

@@ -1,4 +1,4 @@
--- deduplicate(queue, id, job): decide whether an add with option `de` goes on (bullmq-wire.md 3.5).
+-- deduplicate(queue, id, job): decide whether an add with option `de` goes on (protocol.md 3.5).
 -- Returns the id of the job that counts instead, or nil, with job.deid set, when this one is to be added.
 -- @include deduplication
 -- @include job_keys

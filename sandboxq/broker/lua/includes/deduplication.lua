@@ -1,4 +1,4 @@
--- Deduplication keys `de:<id>` and the stored next job `dn:<id>` (bullmq-wire.md 3.5, 3.11.3).
+-- Deduplication keys `de:<id>` and the stored next job `dn:<id>` (protocol.md 3.5, 3.11.3).
 --   release_deduplication(queue, id, deid, now)  when a job finishes; queues the stored next job
 --   forget_deduplication(queue, id, deid)        when a job is removed
 --   set_deduplication(key, id, rule)             rule: the `de` option; a ttl is ignored with keepLastIfActive

@@ -1,4 +1,4 @@
--- Attempts that end a job which is not plain (bullmq-wire.md 3.11).
+-- Attempts that end a job which is not plain (protocol.md 3.11).
 --   complete(batch, id, key, job, value, rule, usage)    rule: see retention.lua; then, behind a line break,
 --                                                 the reference to the value's arrays and bytes
 --   fail(batch, id, key, job, reason, rule, usage)       rule: JSON, see failure.lua; + keep, attempts

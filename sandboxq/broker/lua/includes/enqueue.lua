@@ -1,4 +1,4 @@
--- Writing a new job and queueing it (bullmq-wire.md 3.0 STORE, 3.3).
+-- Writing a new job and queueing it (protocol.md 3.0 STORE, 3.3).
 --   store_job(queue, id, job)  job: name data opts timestamp delay priority, and where they apply
 --                              parent_key parent rjk deid binary; emits `added`
 --   enqueue(queue, id, job)    into delayed, prioritized or wait by job.delay (ms), .priority, .is_lifo;

@@ -1,4 +1,4 @@
--- What is known of a failed attempt (bullmq-wire.md 2.1).
+-- What is known of a failed attempt (protocol.md 2.1).
 --   write_failure(key, reason, rule, usage)     usage: of this attempt, nil or '' when not known
 --   forget_facts(key)                  sq: fields, of an attempt that no longer counts
 -- rule: stack (text), limit (stack traces to keep; absent: all), facts (sq: fields: name, value, …),

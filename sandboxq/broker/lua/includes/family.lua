@@ -1,4 +1,4 @@
--- What a finished child means for its parent (bullmq-wire.md 3.11.4).
+-- What a finished child means for its parent (protocol.md 3.11.4).
 --   child_completed(parent, child_key, value, now)
 --   child_failed(parent, child_key, reason, now)   → whether the parent got a failed child
 -- @include parents

@@ -1,4 +1,4 @@
--- Attempts that end a job (bullmq-wire.md 3.11). What nearly all of them need is here, the rest in ends.lua.
+-- Attempts that end a job (protocol.md 3.11). What nearly all of them need is here, the rest in ends.lua.
 --   open_outcome(outcome)    fails where the set of finished jobs is none
 --   finish(batch, outcome, id, key, job, text, keep, usage, binary)   of a job that has left active; keep: a
 --                            rule, see retention.lua; binary: the reference of a value that has any

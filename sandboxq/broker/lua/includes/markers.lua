@@ -1,4 +1,4 @@
--- Wake-up tokens for workers that block on the marker (bullmq-wire.md 1.4).
+-- Wake-up tokens for workers that block on the marker (protocol.md 1.4).
 --   mark_waiting(queue)  something can be claimed (MARK0); nothing happens when the queue is blocked
 --   mark_room(queue)     a job is active no longer: at a concurrency limit this lets others in
 --   mark_delayed(queue)  tell when the earliest delayed job is due (MARK1)

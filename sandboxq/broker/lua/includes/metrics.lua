@@ -1,4 +1,4 @@
--- count_finished(key, finished, now, points): jobs per minute, newest first (bullmq-wire.md 3.12).
+-- count_finished(key, finished, now, points): jobs per minute, newest first (protocol.md 3.12).
 -- @include chunks
 -- @include numbers
 

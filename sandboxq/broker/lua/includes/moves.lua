@@ -1,4 +1,4 @@
--- Attempts whose processor had the job moved; none of them counts (bullmq-wire.md 3.14 to 3.16).
+-- Attempts whose processor had the job moved; none of them counts (protocol.md 3.14 to 3.16).
 --   postpone(batch, id, key, job, '', delay)       to delayed for so many ms
 --   await_children(batch, id, key, job)            to waiting-children; in front of all others when
 --                                                  no child is pending, as the last one would have

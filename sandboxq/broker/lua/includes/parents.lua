@@ -1,4 +1,4 @@
--- Waking parents (bullmq-wire.md 3.0, 3.21). A parent is {key, id, base, flags}: base is its queue's,
+-- Waking parents (protocol.md 3.0, 3.21). A parent is {key, id, base, flags}: base is its queue's,
 -- flags the child's failure policies as stored in its `parent` field.
 --   parent_of(parent_key, parent_json)       from the two fields of a child's hash
 --   job_of(key, near)                        of a job's key, whose id may have colons: near is the base of

@@ -1,4 +1,4 @@
--- What a script knows of a queue. Notation and rules: bullmq-wire.md, 1 and 9.2.
+-- What a script knows of a queue. Notation and rules: protocol.md, 1 and 9.2.
 --   open_queue(base)   the queue's keys and settings, read once in a script; base is `<prefix>:<queue>:`
 --                      fields: base meta wait active prioritized delayed marker events pc waiting_children
 --                      target (the list that pushes go to) is_paused concurrency max duration

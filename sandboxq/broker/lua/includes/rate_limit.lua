@@ -1,4 +1,4 @@
--- The fixed window of claims shared by all workers of a queue (bullmq-wire.md 3.6, 3.25). The limit set by
+-- The fixed window of claims shared by all workers of a queue (protocol.md 3.6, 3.25). The limit set by
 -- hand is a window that is used up (stop_claims.lua). Node heeds that only where there is a maximum too.
 --   rate_window(queue, max)                 → ms until the next window (0 when open), claims left
 --   count_claims(queue, max, duration, n)   n jobs were claimed; the first of a window starts it

@@ -1,4 +1,4 @@
--- Which finished jobs stay (bullmq-wire.md 3.10).
+-- Which finished jobs stay (protocol.md 3.10).
 --   keep_rule(text)                text: `<count> <age ms> <limit>`, -1 where there is none; '' keeps all.
 --                                  The same text gives the same table, so rules compare by identity
 --   store_finished(batch, outcome) put the collected jobs into their set and apply outcome.keep

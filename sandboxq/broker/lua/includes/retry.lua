@@ -1,4 +1,4 @@
--- Attempts after which the job goes on (bullmq-wire.md 3.13, 3.14, 3.16).
+-- Attempts after which the job goes on (protocol.md 3.13, 3.14, 3.16).
 --   retry_now(batch, id, key, job, reason, rule, usage)     rule: JSON, see failure.lua; + lifo
 --   retry_later(batch, id, key, job, reason, rule, usage)   rule: JSON, see failure.lua; + delay (ms)
 --   hand_back(batch, id, key, job, facts, was_started)  no attempt counts; '1' when it had begun

@@ -1,4 +1,4 @@
--- Scores of sorted sets (bullmq-wire.md 1.2). Pass them on as numbers: `..` would round them.
+-- Scores of sorted sets (protocol.md 1.2). Pass them on as numbers: `..` would round them.
 --   delayed_score(queue, due_ms)          behind all that is due in the same millisecond (DSCORE)
 --   priority_score(queue, priority)       behind all of the same priority (PSCORE)
 --   front_priority_score(priority)        in front of all of the same priority

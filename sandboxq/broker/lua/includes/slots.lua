@@ -1,4 +1,4 @@
--- Times of a scheduler that runs every so many ms (bullmq-wire.md 3.22, EVERY).
+-- Times of a scheduler that runs every so many ms (protocol.md 3.22, EVERY).
 --   next_slot(prev, every, now, offset, start)  prev: its last time, nil for none; offset 0 for none;
 --                                               start: the start date, nil for none.
 --                                               → the next time, the offset to store

@@ -1,4 +1,4 @@
--- unlink_hard(child_key, parent, queue): forget a child that goes with many others (bullmq-wire.md 3.21).
+-- unlink_hard(child_key, parent, queue): forget a child that goes with many others (protocol.md 3.21).
 -- A parent in the same queue whose last pending child it was goes too; one in another queue is woken.
 -- No events.
 -- @include parents
