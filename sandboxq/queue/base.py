@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.connect.connection import LoopBinding, leave_to_parent
@@ -15,6 +15,8 @@ from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sandboxq.model.clock import Clock
     from sandboxq.model.job import StoredJob
     from sandboxq.observe.tracing import Tracing
@@ -66,6 +68,9 @@ class LoopBound:
 
 class Connected(LoopBound):
     """Something that talks to one Redis. Nothing is sent before the first method is awaited."""
+
+    # Awaited after each add, before it returns: tests run jobs there.
+    after_add: ClassVar[Callable[[], Awaitable[None]] | None] = None
 
     def __init__(
         self, url: str | None, *, broker: Broker | None, clock: Clock, tracing: Tracing | None

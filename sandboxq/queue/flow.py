@@ -184,6 +184,8 @@ class FlowProducer(Connected):
         except (ParentNotFound, ParentCannotBeReplaced):
             await forget(broker, stored)
             raise
+        if Connected.after_add is not None:
+            await Connected.after_add()
         jobs = [
             job_from_add(
                 self._queue(broker, draft.keys),

@@ -17,6 +17,7 @@ from sandboxq.model.validation import (
     checked_place,
     checked_text,
 )
+from sandboxq.queue.base import Connected
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
 from sandboxq.queue.custom_events import FieldValue, publish_event
 from sandboxq.queue.dependencies import Family
@@ -158,10 +159,13 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             ]
 
         try:
-            return jobs_of(await add(broker, self._keys, new, now_ms=now_ms))
+            added = jobs_of(await add(broker, self._keys, new, now_ms=now_ms))
         except AddInterrupted as error:
             error.results = list(jobs_of(error.results))
             raise
+        if Connected.after_add is not None:
+            await Connected.after_add()
+        return added
 
     def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
         checked = checked_options(self._with_defaults(options), prefix=self._keys.prefix)

@@ -79,7 +79,7 @@ class ServerTime:
 
     def now_ms(self) -> int:
         """Return what the server's clock says now, as far as is known."""
-        return self._clock.now_ms() - self.lead_ms
+        return self._clock.now_ms() - self.lead_ms + self._clock.shift_ms
 
     def _was_set(self) -> bool:
         clock, (wall_ms, monotonic) = self._clock, self._noted

@@ -1,0 +1,191 @@
+"""What the fixture ``sandboxq`` gives a test: queues, workers, inline runs, looks, and time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.integrations.pytest.looking import Expected, missing_job, unexpected_job
+from sandboxq.integrations.pytest.worker import DRAIN_SECONDS, Drained, WorkerOfTest
+from sandboxq.model.clock import SYSTEM_CLOCK
+from sandboxq.model.validation import seconds_from
+from sandboxq.queue.base import Connected
+from sandboxq.queue.portal import portal
+from sandboxq.queue.sync import SyncQueue
+
+if TYPE_CHECKING:
+    import os
+    from datetime import timedelta
+
+    from sandboxq.config import WorkerOptions
+    from sandboxq.queue.sync_job import SyncJob
+
+
+class SandboxqTesting:
+    """A test's side of the queues; all that it opens is closed when the test ends."""
+
+    def __init__(self, url: str) -> None:
+        """Use the server at ``url``, which belongs to the test session alone."""
+        self.url = url
+        self._closing = contextlib.ExitStack()
+        self._queues: dict[str, SyncQueue] = {}
+        self._inline: dict[str, WorkerOfTest] = {}
+        # Held by who runs jobs inline: a job that adds one is inside of a run already.
+        self._draining = threading.Lock()
+
+    def __enter__(self) -> Self:
+        """Empty the server."""
+        self._command("FLUSHALL")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the workers, close the queues, return to the present."""
+        Connected.after_add = None
+        SYSTEM_CLOCK.shift_ms = 0
+        self._closing.close()
+
+    # ── queues and workers ──────────────────────────────────────────────────
+
+    def queue(self, name: str) -> SyncQueue:
+        """Return a blocking queue on the test's server, the same for the same name.
+
+        In asynchronous tests ``Queue(name)`` is on this server too.
+        """
+        if name not in self._queues:
+            self._queues[name] = self._closing.enter_context(SyncQueue(name, self.url))
+        return self._queues[name]
+
+    def worker(
+        self, queue: str, processor: str | os.PathLike[str], **options: Unpack[WorkerOptions]
+    ) -> WorkerOfTest:
+        """Return a real worker: ``with sandboxq.worker(…):`` runs jobs while the block runs.
+
+        ``processor`` and ``options`` are those of Worker. Its ``drain()`` runs what waits.
+        """
+        worker = WorkerOfTest(queue, processor, **options)
+        self._closing.callback(worker.stop)
+        return worker
+
+    def drain(
+        self,
+        queue: str,
+        processor: str | os.PathLike[str],
+        *,
+        within: float = DRAIN_SECONDS,
+        **options: Unpack[WorkerOptions],
+    ) -> Drained:
+        """Run the jobs that wait in ``queue`` with a real worker; see WorkerOfTest.drain."""
+        return self.worker(queue, processor, **options).drain(within=within)
+
+    async def adrain(
+        self,
+        queue: str,
+        processor: str | os.PathLike[str],
+        *,
+        within: float = DRAIN_SECONDS,
+        **options: Unpack[WorkerOptions],
+    ) -> Drained:
+        """Do as ``drain``, while the event loop goes on."""
+        return await self.worker(queue, processor, **options).adrain(within=within)
+
+    # ── inline ──────────────────────────────────────────────────────────────
+
+    def inline(self, queue: str, processor: str | os.PathLike[str]) -> None:
+        """Until the test ends, run each job of ``queue`` before the call that adds it returns.
+
+        It runs in a thread of this process, so that mocks, debuggers and coverage see it; its data
+        and its value travel through Redis as JSON, and attempts, flows and events are the real
+        ones. Delayed jobs wait for ``advance``.
+        """
+        self._inline[queue] = WorkerOfTest(
+            queue, processor, isolation="thread", policy="none", procs=1
+        )
+        Connected.after_add = self._run_inline
+
+    async def _run_inline(self) -> None:
+        # Not in this loop: what is waited for may be the loop of the blocking queues.
+        await asyncio.to_thread(self._drain_inline)
+
+    def _drain_inline(self) -> None:
+        if not self._draining.acquire(blocking=False):
+            return
+        try:
+            while waiting := [name for name in self._inline if self._has_work(name)]:
+                for name in waiting:
+                    self._inline[name].drain()
+        finally:
+            self._draining.release()
+
+    def _has_work(self, name: str) -> bool:
+        queue = self.queue(name)
+        if queue.is_paused():
+            return False
+        counts = queue.counts(("waiting", "prioritized"))
+        now_ms = SYSTEM_CLOCK.now_ms() + SYSTEM_CLOCK.shift_ms
+        return any(counts.values()) or queue.delayed_count(now_ms) > 0
+
+    # ── looks ───────────────────────────────────────────────────────────────
+
+    def assert_enqueued(
+        self, queue: str, name: str | None = None, *, count: int | None = None, **expected: Any
+    ) -> SyncJob:
+        """Return the job of ``queue`` that was added, waiting or ended, as ``expected`` says.
+
+        ``data`` may be a part: of a dict the members named. ``delay`` is in seconds; ``priority``,
+        ``attempts`` and ``job_id`` are compared too. Of several the newest is returned; ``count``
+        says how many there must be.
+        Raises: AssertionError, with what is in the queue.
+        """
+        __tracebackhide__ = True
+        wanted = Expected(name, **expected)
+        jobs = self._jobs(queue)
+        found = [job for job in jobs if wanted.fits(job)]
+        if not found or count not in {None, len(found)}:
+            raise AssertionError(missing_job(queue, wanted, jobs, found=len(found), count=count))
+        return found[0]
+
+    def refute_enqueued(self, queue: str, name: str | None = None, **expected: Any) -> None:
+        """Fail when ``assert_enqueued`` with the same arguments would find a job."""
+        __tracebackhide__ = True
+        wanted = Expected(name, **expected)
+        for job in self._jobs(queue):
+            if wanted.fits(job):
+                raise AssertionError(unexpected_job(queue, job))
+
+    def _jobs(self, queue: str) -> list[SyncJob]:
+        states = list(self.queue(queue).counts())
+        jobs = self.queue(queue).get_jobs([state for state in states if state != "paused"])
+        return sorted(jobs, key=lambda job: job.timestamp_ms, reverse=True)
+
+    # ── time ────────────────────────────────────────────────────────────────
+
+    def advance(self, by: float | timedelta) -> None:
+        """Let the queues' time go on by so many seconds: delays, back-off and schedulers are due.
+
+        It holds for queues and workers of this process until the test ends; ``time.time()`` and
+        the times to live in Redis (deduplication, rate limits) stay. Inline jobs that are due run
+        before it returns.
+        """
+        SYSTEM_CLOCK.shift_ms += round(seconds_from("by", by) * 1000)
+        self._wake_workers()
+        if self._inline:
+            self._drain_inline()
+
+    def _wake_workers(self) -> None:
+        """Set the marker of each queue with delayed jobs: a worker that waits looks anew."""
+        for key in self._command("KEYS", "bull:*:delayed"):
+            base = key.decode().removesuffix(":delayed")
+            self._command("ZADD", f"{base}:marker", 0, "0")
+
+    def _command(self, *words: str | int) -> Any:
+        async def send() -> Any:
+            broker = await Broker.connect(self.url)
+            try:
+                return await broker.command(*words)
+            finally:
+                await broker.close()
+
+        return portal().run(send())
