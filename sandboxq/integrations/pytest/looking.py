@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    from sandboxq.model.job import Job
+    from sandboxq.model.job import StoredJob
 
 # How many jobs of the queue are shown.
 _SHOWN = 20
@@ -34,7 +34,7 @@ class Expected:
         self._name = name
         self._members = members
 
-    def fits(self, job: Job) -> bool:
+    def fits(self, job: StoredJob) -> bool:
         """Tell whether a job is as expected."""
         return self._name in {None, job.name} and all(
             is_part(wanted, _READ[member](job)) for member, wanted in self._members.items()
@@ -64,7 +64,7 @@ def is_part(wanted: Any, value: Any) -> bool:
 
 
 def missing_job(
-    queue: str, wanted: Expected, jobs: Sequence[Job], *, found: int, count: int | None
+    queue: str, wanted: Expected, jobs: Sequence[StoredJob], *, found: int, count: int | None
 ) -> str:
     """Say which job is missing, and what is there."""
     number = "no job" if count is None else f"{found} jobs, not {count},"
@@ -76,12 +76,12 @@ def missing_job(
     return "\n".join([f"{head}; the queue has", *rows, *more])
 
 
-def unexpected_job(queue: str, job: Job) -> str:
+def unexpected_job(queue: str, job: StoredJob) -> str:
     """Say which job is there and should not be."""
     return f"queue {queue!r} has {_row(job)}"
 
 
-def _row(job: Job) -> str:
+def _row(job: StoredJob) -> str:
     data = repr(job.data)
     if len(data) > _LONGEST:
         data = f"{data[:_LONGEST]}…"
