@@ -163,7 +163,40 @@ class BinaryMissing(QueueError):
 
 
 class JobFailed(QueueError):
-    """A job ended in ``failed``; its text is the job's failed reason."""
+    """A job ended in ``failed``: the parent of every way in which it can.
+
+    ``reason`` is the job's failed reason, ``cause`` the name of the error's class (``ValueError``,
+    ``JobTimeout``; empty where a worker of Node ran it), ``stacktrace`` the trace of each attempt,
+    the oldest first; ``attempts_made`` counts them. Where the job is gone, ``stacktrace`` is empty.
+    Without ``job_id`` it is not of a certain job.
+    """
+
+    cause: str = ""
+    job_id: str = ""
+    queue_name: str = ""
+    stacktrace: tuple[str, ...] = ()
+    attempts_made: int = 0
+
+    @property
+    def reason(self) -> str:
+        """The failed reason alone."""
+        return super().__str__()
+
+    def described(self) -> str:
+        """Return class and reason, and of which job and attempt they are."""
+        what = f"{self.cause or type(self).__name__}: {self.reason}"
+        return f"{what} ({self._where()})" if self.job_id else what
+
+    def _where(self) -> str:
+        attempt = f", attempt {self.attempts_made}" if self.attempts_made else ""
+        return f"job {self.job_id} of queue {self.queue_name!r}{attempt}"
+
+    def __str__(self) -> str:
+        """Say what ``described`` says; a traceback has the name of this class before it."""
+        if not self.job_id:
+            return self.reason
+        is_named = self.cause in {"", type(self).__name__}
+        return f"{self.reason} ({self._where()})" if is_named else self.described()
 
 
 class SignatureRefused(JobFailed):
@@ -190,7 +223,7 @@ class ResultTimeout(QueueError, TimeoutError):
 # ── a child died or ran out of something ────────────────────────────────────
 
 
-class ChildError(SandboxqError):
+class ChildError(JobFailed):
     """An attempt ended by what happened to its child, not by what its processor raised.
 
     ``facts`` are stored with the job, in its ``sq:`` fields.
@@ -243,7 +276,7 @@ class ResultTooLarge(ChildError):
     """The value that the processor returned is larger than may be stored."""
 
 
-class ChildStartFailed(ChildError):
+class ChildStartFailed(SandboxqError):
     """A child ended before it was ready; no job was touched."""
 
 

@@ -65,7 +65,8 @@ def _json_object(value: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _traces(value: bytes) -> tuple[str, ...]:
+def traces_from_wire(value: bytes) -> tuple[str, ...]:
+    """Return the traces of a job's ``stacktrace``, the oldest first."""
     parsed = _json(value)
     return tuple(str(trace) for trace in parsed) if isinstance(parsed, list) else (_string(value),)
 
@@ -111,7 +112,7 @@ _FIELDS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"progress": ("progress", _json),
     b"returnvalue": ("returnvalue", _json),
     b"failedReason": ("failed_reason", _string),
-    b"stacktrace": ("stacktrace", _traces),
+    b"stacktrace": ("stacktrace", traces_from_wire),
     b"parentKey": ("parent_key", _string),
     b"parent": ("parent", _json_object),
     b"defa": ("deferred_failure", _string),

@@ -8,6 +8,7 @@ What a policy has to do with an error of a job, said to whoever reads it.
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import traceback
 from pathlib import PurePath
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # Redis keeps these with the job, and dashboards show them whole: of a reason a part of this.
 _REASON_SHARE = 4
 
-_OUR_FOLDER = str(PurePath(__file__).parent)
+_OUR_FOLDER = f"{PurePath(__file__).parent.parent}{os.sep}"
 _IMPORT_FRAMES = "<frozen importlib"
 
 _mro_of = type.__dict__["__mro__"].__get__
@@ -77,8 +78,9 @@ def stack_of(error: BaseException, most: int = DEFAULT_BUDGETS.failure_text) -> 
     """Return the trace without the frames of this package and of the import system."""
     try:
         trace = user_frames(error.__traceback__)
-        lines = traceback.format_exception(type(error), error, trace)
-        text = "".join(lines)
+        described = traceback.TracebackException(type(error), error, trace)
+        _leave_out_our_frames(described)
+        text = "".join(described.format())
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
         text = f"{class_name(error)} (its text could not be made: {class_name(broken)})"
     if len(text) > most:
@@ -92,6 +94,20 @@ def user_frames(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
+
+
+def _leave_out_our_frames(described: traceback.TracebackException) -> None:
+    """Take ours out of a trace and of those it came from: they are no help to who wrote the job."""
+    seen: set[int] = set()
+    ahead: list[traceback.TracebackException | None] = [described]
+    while ahead:
+        one = ahead.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        frames = [frame for frame in one.stack if not _is_ours(frame.filename)]
+        one.stack = traceback.StackSummary.from_list(frames)
+        ahead += [one.__cause__, one.__context__, *(one.exceptions or ())]
 
 
 def _is_ours(filename: str) -> bool:

@@ -85,6 +85,7 @@ def members(job: StoredJob) -> dict[str, Any]:
     """Return what is known of a job, for JSON; options have BullMQ's names."""
     return {
         "id": job.id,
+        "queue": job.queue_name,
         "name": job.name,
         "data": job.data,
         "opts": options_members(job.opts),
@@ -120,7 +121,7 @@ def _print_list(jobs: list[StoredJob], total: int, *, state: str, queue: str) ->
     for title in ("id", "name", time, "attempts", "failed reason" if state == "failed" else "data"):
         table.add_column(title, no_wrap=True, overflow="ellipsis")
     for job in jobs:
-        last = job.failed_reason or "" if state == "failed" else _data_text(job.data)
+        last = _failure_text(job) if state == "failed" else _data_text(job.data)
         cells = (
             job.id,
             job.name,
@@ -151,6 +152,11 @@ def _print_one(shown: dict[str, Any]) -> None:
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             echo(f"{name:<17} {text}")
+
+
+def _failure_text(job: Job) -> str:
+    reason = job.failed_reason or ""
+    return f"{job.cause}: {reason}" if job.cause else reason
 
 
 def _data_text(data: Any) -> str:

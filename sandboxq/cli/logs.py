@@ -67,6 +67,9 @@ class Format:
         if isinstance(event, JobLines):
             return self._printed_lines(at, event)
         level, name, message, fields = _row(event)
+        stack = fields.get("stack")
+        if stack and not self._is_json:
+            message = f"{message}\n{stack}"
         return self._line(at, level, message, {"event": name, **fields})
 
     def _printed_lines(self, at: float, event: JobLines) -> str:
@@ -136,7 +139,9 @@ class Format:
 def size_of_event(event: Event) -> int:
     """Return about how many characters the line of an event has."""
     match event:
-        case AttemptFailed(reason=reason) | CircuitOpened(reason=reason):
+        case AttemptFailed(reason=reason, stack=stack):
+            return len(reason) + len(stack)
+        case CircuitOpened(reason=reason):
             return len(reason)
         case ChildDied(reason=reason) | OutcomesDropped(reason=reason):
             return len(reason)
@@ -149,13 +154,23 @@ def size_of_event(event: Event) -> int:
 def _row(event: Event) -> _Row:
     """Return level, event name, message and fields of an event that is SHOWN."""
     match event:
-        case AttemptFailed(job_id, name, reason, next_step, seconds):
-            message = f"job {job_id} ({name}) failed {next_step} after {seconds:.3f} s: {reason}"
-            fields = {"job_id": job_id, "name": name, "reason": reason, "next_step": next_step}
-            return _WARNING, "attempt-failed", message, fields
+        case AttemptFailed():
+            return _WARNING, "attempt-failed", *_failure(event)
         case _:
             row = _children(event) or _trouble(event)
             return row or (_INFO, "event", str(event), {})
+
+
+def _failure(event: AttemptFailed) -> tuple[str, dict[str, Any]]:
+    """Return message and fields of a failed attempt; in text its trace follows the message."""
+    what = f"{event.cause}: {event.reason}" if event.cause else event.reason
+    message = (
+        f"job {event.job_id} ({event.job_name}) of queue {event.queue!r} failed {event.next_step}, "
+        f"attempt {event.attempt} of {event.attempts}, after {event.seconds:.3f} s: {what}"
+    )
+    names = ("job_id", "queue", "attempt", "attempts", "cause", "reason", "next_step", "seconds")
+    fields = {name: getattr(event, name) for name in names}
+    return message, {"name": event.job_name, **fields, "stack": event.stack.rstrip()}
 
 
 def _children(event: Event) -> _Row | None:
@@ -170,8 +185,7 @@ def _children(event: Event) -> _Row | None:
                 f"{waiting} jobs wait for it: use await, or asyncio.to_thread"
             )
             fields = {"child_pid": pid, "job_id": job_id, "seconds": seconds, "waiting": waiting}
-            text = f"{message}\n{stack}" if stack else message
-            return _WARNING, "loop-blocked", text, {**fields, "stack": stack}
+            return _WARNING, "loop-blocked", message, {**fields, "stack": stack}
         case CircuitOpened(reason, seconds):
             message = f"nothing is claimed for {seconds:g} s: {reason}"
             return _ERROR, "circuit-opened", message, {"seconds": seconds}

@@ -20,6 +20,7 @@ import click
 from sandboxq.errors import (
     BrokerUnavailable,
     ChildStartFailed,
+    JobFailed,
     MechanismMissing,
     OutcomesLost,
     ProcessorNotLoaded,
@@ -85,7 +86,7 @@ def end_with_exit_code() -> Iterator[None]:
     try:
         yield
     except SandboxqError as error:
-        echo_error(f"sandboxq: {error}{_hint(error)}")
+        echo_error(f"sandboxq: {_said(error)}{_hint(error)}")
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
     except OSError as error:
         if error.errno not in _UNWRITABLE:
@@ -100,6 +101,14 @@ def _drop_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
+
+
+def _said(error: SandboxqError) -> str:
+    """Return an error in words; of a failed job with the trace of its last attempt."""
+    if not isinstance(error, JobFailed):
+        return str(error)
+    trace = "\n".join(f"  {line}" for text in error.stacktrace[-1:] for line in text.splitlines())
+    return f"{error.described()}\n{trace}" if trace else error.described()
 
 
 def _hint(error: SandboxqError) -> str:

@@ -199,7 +199,7 @@ class Calls:
     def _on_ending(self, job_id: str, ending: asyncio.Future[Any]) -> None:
         error = ending.exception()
         future = self._pending.get(job_id)
-        if isinstance(error, JobCancelled) and str(error) == _SHUT and future is not None:
+        if isinstance(error, JobCancelled) and error.reason == _SHUT and future is not None:
             future.give_up()
         if future is None or future.cancelled():
             self._end(job_id)
@@ -243,9 +243,9 @@ class Calls:
         with contextlib.suppress(QueueError):
             stored = await self._queue.read_job(job_id)
             if stored.cause == SignatureRefused.__name__:
-                return SignatureRefused(str(error))
+                return SignatureRefused(error.reason)
             trace = stored.stacktrace[-1] if stored.stacktrace else ""
-            return _exception_from_trace(str(error), stored.cause or "", trace)
+            return _exception_from_trace(error.reason, stored.cause or "", trace)
         return error
 
     def _end(self, job_id: str, *, value: Any = None, error: BaseException | None = None) -> None:

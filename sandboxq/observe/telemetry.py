@@ -102,7 +102,8 @@ class JobsClaimed(Event):
 class AttemptFailed(Event):
     """One attempt failed after ``seconds``; ``next_step`` says what became of the job.
 
-    ``cause`` is the name of the error's class.
+    ``cause`` is the name of the error's class, ``stack`` its trace without our frames; ``attempt``
+    is the number of this attempt, of ``attempts`` that the job may have.
     """
 
     job_id: str
@@ -112,6 +113,10 @@ class AttemptFailed(Event):
     seconds: float
     cause: str = ""
     usage: Usage | None = None
+    queue: str = ""
+    attempt: int = 0
+    attempts: int = 0
+    stack: str = ""
 
 
 @dataclass(slots=True)

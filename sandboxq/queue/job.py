@@ -32,7 +32,8 @@ class QueuedJob(StoredJob):
     async def result(self, timeout: float | timedelta | None = None) -> Any:
         """Return the value of the job once it has completed.
 
-        Raises: JobFailed with the failed reason, or the ChildError that ended it (JobCrashed, …);
+        Raises: JobFailed, or that of its kinds which names how its child ended (JobCrashed, …): all
+        have ``reason``, ``cause``, ``job_id``, ``attempts_made`` and ``stacktrace``;
         ResultTimeout after ``timeout`` seconds; JobNotFound when it was removed before its value
         could be read.
         """

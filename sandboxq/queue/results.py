@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq import errors
 from sandboxq.broker.codec import json_value
 from sandboxq.broker.commands import events
-from sandboxq.broker.commands.jobs import endings_of
+from sandboxq.broker.commands.jobs import Ending, endings_of
 from sandboxq.broker.connect.blocking import SHORTEST_BLOCK
 from sandboxq.broker.connect.stream_position import id_from_text
 from sandboxq.errors import (
@@ -32,12 +32,12 @@ from sandboxq.errors import (
     ResultTimeout,
 )
 from sandboxq.model.job import JobState
+from sandboxq.model.validation import whole_from_wire
 from sandboxq.queue.binary import Referring, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from sandboxq.broker.commands.jobs import Ending
     from sandboxq.broker.connect.blocking import BlockingReader
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.connect.stream_position import EntryId
@@ -86,9 +86,9 @@ class Results:
     async def wait(self, job_id: str, timeout: float | None) -> Any:
         """Return the job's value once it has completed.
 
-        Raises: JobFailed or the ChildError that ended it; ResultTimeout after ``timeout`` seconds;
-        JobNotFound when the job is gone and no event tells its value; BinaryMissing when the arrays
-        and bytes in it are gone.
+        Raises: JobFailed, or that of its kinds which names how its child ended (JobCrashed, …);
+        ResultTimeout after ``timeout`` seconds; JobNotFound when the job is gone and no event tells
+        its value; BinaryMissing when the arrays and bytes in it are gone.
         """
         future = self.expect(job_id)
         try:
@@ -153,6 +153,11 @@ class Results:
                 if not future.done():
                     # Each caller gets an error of its own: a raised one carries a traceback.
                     future.set_exception(kind(reason))
+
+    def _fail_as(self, job_id: str, ending: Ending) -> None:
+        for future in self._waiters.pop(job_id, []):
+            if not future.done():
+                future.set_exception(_error_from_ending(job_id, self._keys.queue, ending))
 
     # ── the two duties ──────────────────────────────────────────────────────
 
@@ -272,7 +277,7 @@ class Results:
                 value = fields.get("returnvalue", "").encode(errors="replace")
                 self._complete(job_id, value, fields.get(events.RESULT, ""))
             else:
-                self._fail([job_id], fields.get("failedReason", ""), JobFailed)
+                self._fail_as(job_id, _ending_from_event(fields))
         self._give_up_gone()
         if self._gone and self._reader is not None:
             # It waits for what comes next, and this may be all that there was.
@@ -314,8 +319,7 @@ class Results:
         if ending.state is JobState.COMPLETED:
             self._complete(job_id, ending.text, ending.binary.decode(errors="replace"))
         elif ending.state is JobState.FAILED:
-            reason = ending.text.decode(errors="replace")
-            self._fail([job_id], reason, _error_class(ending.cause))
+            self._fail_as(job_id, ending)
 
     def _complete(self, job_id: str, text: bytes, reference: str) -> None:
         try:
@@ -330,7 +334,25 @@ def _referring(value: Any, reference: str) -> Any:
     return Referring(value, reference) if reference else value
 
 
-def _error_class(cause: str) -> type[Exception]:
+def _ending_from_event(fields: Mapping[str, str]) -> Ending:
+    """Return how a job has failed that is gone, as far as its event says it."""
+    return Ending(
+        exists=False,
+        state=JobState.FAILED,
+        text=fields.get("failedReason", "").encode(errors="replace"),
+        cause=fields.get(events.CAUSE, ""),
+        attempts_made=whole_from_wire(fields.get(events.ATTEMPT, "").encode()) or 0,
+    )
+
+
+def _error_from_ending(job_id: str, queue_name: str, ending: Ending) -> JobFailed:
+    error = _error_class(ending.cause)(ending.text.decode(errors="replace"))
+    error.cause, error.job_id, error.queue_name = ending.cause, job_id, queue_name
+    error.stacktrace, error.attempts_made = ending.stacktrace, ending.attempts_made
+    return error
+
+
+def _error_class(cause: str) -> type[JobFailed]:
     """Return the ChildError of this name, JobFailed for every other cause."""
     kind = getattr(errors, cause, JobFailed) if cause else JobFailed
     return kind if isinstance(kind, type) and issubclass(kind, ChildError) else JobFailed

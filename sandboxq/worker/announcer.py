@@ -50,9 +50,10 @@ _STATES = {
 class Announcer:
     """Turns settled attempts into events."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        """Tell those who listen to ``telemetry``."""
+    def __init__(self, telemetry: Telemetry, queue: str) -> None:
+        """Tell those who listen to ``telemetry`` of a queue's jobs."""
         self._telemetry = telemetry
+        self._queue = queue
 
     def tell_settled(self, endings: Sequence[Ending]) -> None:
         """Tell what Redis has taken, together."""
@@ -122,6 +123,10 @@ class Announcer:
             attempt.seconds,
             failure.cause,
             _usage_of(attempt),
+            self._queue,
+            job.attempts_made + 1,
+            max(attempt.options.attempts, 1),
+            failure.stack,
         )
         self._telemetry.emit(event)
 

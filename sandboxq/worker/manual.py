@@ -79,7 +79,7 @@ class ManualJobs:
         self._keys = context.keys
         self._settings = settings = context.settings
         self._telemetry = context.telemetry
-        self._announcer = Announcer(context.telemetry)
+        self._announcer = Announcer(context.telemetry, context.keys.queue)
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
         self._scheduler_keeper = SchedulerKeeper(context)

@@ -113,7 +113,7 @@ class Settler:
         self._settings = settings = context.settings
         self._held = context.held
         self._telemetry = context.telemetry
-        self._announcer = Announcer(context.telemetry)
+        self._announcer = Announcer(context.telemetry, context.keys.queue)
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._rules = RetryRules(
             settings.backoff_strategies, settings.max_started_attempts, settings.max_crashes

@@ -90,6 +90,7 @@ def _event(fields: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: _parsed(text) if name in JSON_EVENT_FIELDS else _masked(text)
         for name, text in fields.items()
+        if not name.startswith(OWN_PREFIX)
     }
 
 

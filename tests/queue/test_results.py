@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandboxq.errors import (
+    JobCancelled,
     JobCrashed,
+    JobExited,
     JobFailed,
+    JobMemoryExceeded,
     JobNotFound,
     JobTimeout,
+    LockLost,
     QueueError,
+    RemoteError,
     ResultTimeout,
+    ResultTooLarge,
+    SandboxViolation,
+    SignatureRefused,
     UsageError,
 )
 from sandboxq.model.job import KEEP_NONE
@@ -93,9 +102,16 @@ def test_a_failure_has_its_class(
         if waiting:
             await reading(bench)
         await finishing
-        with pytest.raises(kind, match=r"^it broke$") as caught:
+        with pytest.raises(JobFailed) as caught:
             await (waiting or job.result(SECONDS))
-        assert type(caught.value) is kind
+        error = caught.value
+        assert type(error) is kind
+        assert (error.reason, error.cause, error.job_id) == ("it broke", cause, job.id)
+        assert (error.queue_name, error.attempts_made) == (bench.name, 1)
+        assert error.stacktrace == (f"{cause or 'Error'}: it broke",)
+        where = f"(job {job.id} of queue {bench.name!r}, attempt 1)"
+        assert error.described() == f"{cause or 'JobFailed'}: it broke {where}"
+        assert str(error) in {error.described(), f"it broke {where}"}
 
     bench.run(body)
 
@@ -107,7 +123,10 @@ def test_jobs_that_are_removed_when_they_finish(bench: Bench, when: str) -> None
     async def body(queue: Queue) -> None:
         jobs = await queue.add_bulk([("a", 1), ("b", 2)])
         finishing = finish(
-            bench.url, bench.name, completed(b'"v"', KEEP_NONE), failed("why", keep=KEEP_NONE)
+            bench.url,
+            bench.name,
+            completed(b'"v"', KEEP_NONE),
+            failed("why", "JobTimeout", keep=KEEP_NONE),
         )
         tasks = []
         if when == "while":
@@ -117,10 +136,23 @@ def test_jobs_that_are_removed_when_they_finish(bench: Bench, when: str) -> None
         assert not bench.redis.exists(bench.keys["1"], bench.keys["2"])
         tasks = tasks or [asyncio.create_task(job.result(SECONDS)) for job in jobs]
         assert await tasks[0] == "v"
-        with pytest.raises(JobFailed, match="why"):
+        with pytest.raises(JobTimeout, match=r"why .job 2 of .*, attempt 1") as caught:
             await tasks[1]
+        assert caught.value.cause == "JobTimeout"
 
     bench.run(body)
+
+
+def test_every_way_in_which_a_job_ends_is_a_failure() -> None:
+    """One except clause is enough, also where the error has come from another process."""
+    for kind in (JobCrashed, JobExited, JobTimeout, JobMemoryExceeded, JobCancelled, LockLost):
+        assert issubclass(kind, JobFailed)
+    for other in (ResultTooLarge, SandboxViolation, SignatureRefused, RemoteError):
+        assert issubclass(other, JobFailed)
+    error = JobTimeout("too long")
+    assert str(error) == "too long"
+    error.job_id, error.queue_name, error.attempts_made = "7", "q", 2
+    assert str(pickle.loads(pickle.dumps(error))) == "too long (job 7 of queue 'q', attempt 2)"  # noqa: S301 - our own
 
 
 def test_a_job_that_is_gone(bench: Bench) -> None:

@@ -162,7 +162,7 @@ def test_what_a_failed_photograph_does_to_the_album(
             elif isinstance(ending, str):
                 with pytest.raises(JobFailed) as caught:
                     await job.result(RESULT_SECONDS)
-                assert str(caught.value) == ending.format(child=f"{queue_name}-photos:{child.id}")
+                assert caught.value.reason == ending.format(child=f"{queue_name}-photos:{child.id}")
             else:
                 assert (await job.result(RESULT_SECONDS))["ignored"] == ending
 

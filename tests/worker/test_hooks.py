@@ -55,6 +55,7 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
     assert told[3].seconds > 0
     assert told[3].usage is not None
     assert isinstance(told[5], AttemptFailed)
+    assert told[5].stack.endswith("ValueError: boom\n")
     assert told == [
         told[0],
         JobClaimed("1", "report"),
@@ -62,7 +63,17 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
         JobCompleted("1", "report", b'"reported"', told[3].seconds, told[3].usage),
         JobClaimed("2", "fail"),
         AttemptFailed(
-            "2", "fail", "boom", "for good", told[5].seconds, "ValueError", told[5].usage
+            "2",
+            "fail",
+            "boom",
+            "for good",
+            told[5].seconds,
+            "ValueError",
+            told[5].usage,
+            queue_name,
+            1,
+            1,
+            told[5].stack,
         ),
         WorkerClosed(),
     ]

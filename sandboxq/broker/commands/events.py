@@ -20,6 +20,9 @@ COMPLETED = "completed"
 # (broker/commands/binary.py).
 RESULT = "sq:result"
 FAILED = "failed"
+# The fields of a failed event that name the class of the error and the attempt.
+CAUSE = "sq:cause"
+ATTEMPT = "sq:attempt"
 REMOVED = "removed"
 
 _ENTRIES_PER_PAGE = 1000

@@ -9,10 +9,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.connect.script import load
-from sandboxq.broker.job_hash import job_from_hash
+from sandboxq.broker.job_hash import job_from_hash, traces_from_wire
 from sandboxq.broker.keys import keys_from_job_key
 from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState, StoredJob
+from sandboxq.model.validation import whole_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -184,7 +185,8 @@ class Ending(NamedTuple):
     """How a job stands: ``state`` is completed, failed or None; ``exists`` tells if it is there.
 
     ``text`` is the return value as JSON or the failed reason; ``cause`` names the error's class;
-    ``binary`` is where the value's arrays and bytes are, see binary.py.
+    ``binary`` is where the value's arrays and bytes are, see binary.py. Of a failed job also its
+    traces and how many attempts it has had.
     """
 
     exists: bool
@@ -192,6 +194,8 @@ class Ending(NamedTuple):
     text: bytes = b""
     cause: str = ""
     binary: bytes = b""
+    stacktrace: tuple[str, ...] = ()
+    attempts_made: int = 0
 
 
 async def state_of(broker: Broker, keys: QueueKeys, job_id: str) -> JobState:
@@ -210,6 +214,19 @@ async def endings_of(broker: Broker, keys: QueueKeys, job_ids: Sequence[str]) ->
     return endings
 
 
-def _ending(code: int, text: bytes = b"", cause: bytes = b"", binary: bytes = b"") -> Ending:
+def _ending(
+    code: int, text: bytes = b"", cause: bytes = b"", binary: bytes = b"", *failure: bytes
+) -> Ending:
     states = {1: JobState.COMPLETED, 2: JobState.FAILED}
-    return Ending(code != -1, states.get(code), text, cause.decode(errors="replace"), binary)
+    name = cause.decode(errors="replace")
+    if not failure:
+        return Ending(code != -1, states.get(code), text, name, binary)
+    traces, *made = failure
+    return Ending(
+        exists=True,
+        state=JobState.FAILED,
+        text=text,
+        cause=name,
+        stacktrace=traces_from_wire(traces) if traces else (),
+        attempts_made=sum(whole_from_wire(number) or 0 for number in made),
+    )

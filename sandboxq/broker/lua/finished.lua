@@ -3,7 +3,7 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job ids
 -- Returns  for each { -1 } no such job, { 0 } not finished, { 1, returnvalue, '', sq:result },
---          { 2, failedReason, sq:cause }
+--          { 2, failedReason, sq:cause, '', stacktrace, atm, attemptsMade of BullMQ before 5 }
 -- @include fields
 
 local base = KEYS[1]
@@ -17,8 +17,10 @@ local function ending_of(id)
     return { 1, stored[1] or 'null', '', stored[2] or '' }
   end
   if call('ZSCORE', failed, id) then
-    local stored = fields_of(key, 'failedReason', 'sq:cause')
-    return { 2, stored[1] or '', stored[2] or '' }
+    local stored = fields_of(key, 'failedReason', 'sq:cause', 'stacktrace', 'atm', 'attemptsMade')
+    return {
+      2, stored[1] or '', stored[2] or '', '', stored[3] or '', stored[4] or '', stored[5] or '',
+    }
   end
   return { call('EXISTS', key) - 1 }
 end

@@ -3,6 +3,7 @@
 --                                                 the reference to the value's arrays and bytes
 --   fail(batch, id, key, job, reason, rule, usage)       rule: JSON, see failure.lua; + keep, attempts
 -- job: ats, atm, parentKey, deid. → 0 or -3, not active
+-- A failed event has sq:cause, the class of the error, and sq:attempt, for those who wait for a job that goes.
 -- What cannot be right (the set is none, the hash is none) fails before anything is written. What becomes
 -- of parents, of the next job of a deduplication, of arrays and bytes keeps no job from its end.
 -- @include binary
@@ -55,8 +56,13 @@ local function complete(batch, id, key, job, value, rule, usage)
   if binary then
     pcall(keep_binary, batch.queue.base, id, key, binary, keep)
   end
-  finish(batch, batch.completed, id, key, job, value, keep, usage, binary)
+  finish(batch, batch.completed, id, key, job, value, keep, usage,
+    binary and { 'sq:result', binary })
   return 0
+end
+
+local function cause_of(rule)
+  return rule.facts[1] == 'sq:cause' and rule.facts[2] or ''
 end
 
 local function fail(batch, id, key, job, reason, rule_json, usage)
@@ -77,7 +83,8 @@ local function fail(batch, id, key, job, reason, rule_json, usage)
     batch.has_children = has_failed_child or batch.has_children
     unlink(keep, key, parent)
   end
-  local attempts_made = finish(batch, batch.failed, id, key, job, reason, keep, usage)
+  local told = { 'sq:attempt', digits((whole(job[2] or '0', -1) or 0) + 1), 'sq:cause', cause_of(rule) }
+  local attempts_made = finish(batch, batch.failed, id, key, job, reason, keep, usage, told)
   if keep.count ~= 0 then
     call('HDEL', key, 'defa')
   end

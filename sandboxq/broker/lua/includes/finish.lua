@@ -1,7 +1,7 @@
 -- Attempts that end a job (protocol.md 3.11). What nearly all of them need is here, the rest in ends.lua.
 --   open_outcome(outcome)    fails where the set of finished jobs is none
---   finish(batch, outcome, id, key, job, text, keep, usage, binary)   of a job that has left active; keep: a
---                            rule, see retention.lua; binary: the reference of a value that has any
+--   finish(batch, outcome, id, key, job, text, keep, usage, told)   of a job that has left active; keep: a
+--                            rule, see retention.lua; told: further fields of the event, nil: none
 --   complete_plain(batch, id, key, value, rule, usage)   of a plain job: as its claim has told, it was never
 --                            run before, has no parent and no `deid`; as its id is the queue's own, no later
 --                            add can give it one. → 0 or -3, not active
@@ -34,7 +34,7 @@ local function add_scored(batch, outcome, id, keep, now)
 end
 
 -- Returns the attempts made, this one included.
-local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
+local function finish(batch, outcome, id, key, job, text, keep, usage, told)
   local attempts_made = job[2] and (whole(job[2], -1) or 0) + 1 or 1
   if keep.count == 0 then
     outcome.removed[#outcome.removed + 1] = key
@@ -51,9 +51,9 @@ local function finish(batch, outcome, id, key, job, text, keep, usage, binary)
     add_scored(batch, outcome, id, keep, now)
   end
   outcome.finished = outcome.finished + 1
-  if binary then
+  if told then
     try('XADD', batch.queue.events, '*', 'event', outcome.name, 'jobId', id,
-      outcome.property, text, 'prev', 'active', 'sq:result', binary)
+      outcome.property, text, 'prev', 'active', unpack(told))
   else
     try('XADD', batch.queue.events, '*',
       'event', outcome.name, 'jobId', id, outcome.property, text, 'prev', 'active')
