@@ -154,7 +154,7 @@ def _print_one(shown: dict[str, Any]) -> None:
             echo(f"{name:<17} {text}")
 
 
-def _failure_text(job: Job) -> str:
+def _failure_text(job: StoredJob) -> str:
     reason = job.failed_reason or ""
     return f"{job.cause}: {reason}" if job.cause else reason
 
