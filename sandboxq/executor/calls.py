@@ -22,6 +22,7 @@ from sandboxq.broker.connect.broker import Broker
 from sandboxq.child.functions import RAISED
 from sandboxq.errors import (
     BrokerUnavailable,
+    ChildError,
     JobCancelled,
     JobFailed,
     QueueError,
@@ -203,7 +204,7 @@ class Calls:
             future.give_up()
         if future is None or future.cancelled():
             self._end(job_id)
-        elif isinstance(error, JobFailed):
+        elif isinstance(error, JobFailed) and not isinstance(error, ChildError):
             self._start(self._tell_failure(job_id, error))
         elif error is not None:
             self._end(job_id, error=error)
