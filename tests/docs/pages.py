@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -53,3 +54,66 @@ def links(page: Path) -> list[tuple[Path, str]]:
 def _anchor(title: str) -> str:
     shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
     return re.sub(r"[^\w\- ]", "", shown.lower()).strip().replace(" ", "-")
+
+
+# ── code blocks ──
+
+_MARK = re.compile(r"<!-- (not run|prints)(?:: (.*?))? -->")
+_FILE = re.compile(r"(?:#|//) ([\w-]+\.(?:py|mjs))\n")
+# What is read and not run: drawings, answers, data.
+_SHOWN = {"", "text", "json", "toml", "yaml", "ini", "dockerfile"}
+_COMMAND = re.compile(r"^(?:\$ |python3? |pip |poe |redis-cli )", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A code block: ``line`` is the page's line of its first one, ``name`` that of a file.
+
+    ``why_not`` is why it is not run, as the comment above it says; ``is_output`` tells that it
+    is what the block before it prints.
+    """
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    name: str | None
+    why_not: str | None
+    is_output: bool
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is no code, and does not look like commands either."""
+        return self.language in _SHOWN and not _COMMAND.search(self.text)
+
+    def __str__(self) -> str:
+        """Tell where it is, as editors find it."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return a page's code blocks, in order."""
+    found, marks, lines = [], {}, page.read_text().splitlines()
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        number += 1
+        if mark := _MARK.fullmatch(line):
+            marks[mark[1]] = mark[2] or ""
+        if not line.startswith("```"):
+            marks = marks if line.startswith("<!--") else {}
+            continue
+        first = number
+        while lines[number] != "```":
+            number += 1
+        text = "".join(f"{each}\n" for each in lines[first:number])
+        number += 1
+        file = _FILE.match(text)
+        found.append(
+            Block(
+                page, first + 1, line[3:], text, file[1] if file else None,
+                marks.get("not run"), "prints" in marks,
+            )
+        )  # fmt: skip
+        marks = {}
+    return found
