@@ -29,7 +29,7 @@ from benchmarks import report
 from benchmarks.cpu_vs_io_chart import draw
 from sandboxq.cli.photographs import photographs
 from sandboxq.cli.ready_made import ready_made_processor
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 
 NAME = "cpu_vs_io"
 CHECKOUT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, Target, answer, at_most, options_from
 from benchmarks.server import private_server
 from sandboxq.queue.queue import Queue
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

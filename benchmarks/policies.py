@@ -21,7 +21,7 @@ from sandboxq.child.frames import encode_call
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.policy import NAMES
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from sandboxq.model.outcome import Outcome

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -29,7 +29,7 @@ from sandboxq.observe.telemetry import (
 )
 from sandboxq.payload.printable import printable
 from sandboxq.queue.queue import Queue
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sandboxq.child import leftover_kinds
 from sandboxq.errors import JobCancelled, JobMemoryExceeded, LockLost
 from sandboxq.model.outcome import Failed, HandedBack, Interrupted
-from sandboxq.pool.children.death import failure_from_abandoned, failure_from_death
+from sandboxq.pool.outcomes import failure_from_abandoned, failure_from_death
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sandboxq.model.outcome import Outcome
     from sandboxq.pool.calls import Call
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.children.death import Death
+    from sandboxq.pool.outcomes import Death
     from sandboxq.pool.pool import Pool
 
 # A child can write its mark as it likes: a job that denies having begun counts at the third death.

@@ -35,8 +35,7 @@ from sandboxq.child.frames import (
     decode_move,
     table_size,
 )
-from sandboxq.pool.breach import Breach, Flooded, NotJson
-from sandboxq.pool.transport.json_text import COMMON, check_json
+from sandboxq.pool.breach import COMMON, Breach, Flooded, NotJson, check_json
 
 if TYPE_CHECKING:
     from sandboxq.pool.children.child import Child

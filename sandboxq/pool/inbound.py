@@ -40,12 +40,15 @@ from sandboxq.child.frames import (
 )
 from sandboxq.errors import ResultTooLarge
 from sandboxq.model.outcome import Completed, HandedBack
-from sandboxq.pool.answer import completed_from_frame, failure_from_frame, move_from_frame
 from sandboxq.pool.blame import Leftovers
-from sandboxq.pool.breach import Breach
+from sandboxq.pool.breach import COMMON, Breach, check_json
 from sandboxq.pool.calls import Question
-from sandboxq.pool.children.death import failure_from_ending
-from sandboxq.pool.transport.json_text import COMMON, check_json
+from sandboxq.pool.outcomes import (
+    completed_from_frame,
+    failure_from_ending,
+    failure_from_frame,
+    move_from_frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

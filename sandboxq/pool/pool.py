@@ -25,11 +25,11 @@ from sandboxq.pool.blame import Blame
 from sandboxq.pool.breach import error_from_breach
 from sandboxq.pool.calls import Call, Calls, PoolListener
 from sandboxq.pool.children.circuit import Circuit
-from sandboxq.pool.children.death import failure_from_ending, failure_from_error
 from sandboxq.pool.children.supervisor import Supervisor
 from sandboxq.pool.inbound import Inbound
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.options import PoolOptions
+from sandboxq.pool.outcomes import failure_from_ending, failure_from_error
 from sandboxq.pool.placement import USUAL, Ahead, Placement
 from sandboxq.pool.transport.packets import PacketWatch
 from sandboxq.pool.watch.deadlines import Deadlines
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.breach import Breach
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.children.death import Death
+    from sandboxq.pool.outcomes import Death
 
 __all__ = ["Call", "Pool", "PoolListener"]
 

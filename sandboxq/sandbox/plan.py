@@ -6,15 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.errors import UsageError
 from sandboxq.sandbox import scratch
-from sandboxq.sandbox.mechanisms import (
-    capabilities,
-    grants,
-    identity,
-    landlock,
-    prctl,
-    rlimits,
-    seccomp,
-)
+from sandboxq.sandbox.mechanisms import identity, landlock, prctl, rlimits, seccomp
+from sandboxq.sandbox.mechanisms import identity as capabilities
+from sandboxq.sandbox.mechanisms import landlock as grants
 from sandboxq.sandbox.mechanisms.landlock import RulesetAhead
 
 if TYPE_CHECKING:

@@ -1,18 +1,29 @@
-"""What this kernel offers, and what a policy lacks here. Only looks: imports and runs anywhere."""
+"""What this machine offers: mechanisms that a policy needs, cores, memory, open files.
+
+It only looks, and imports and runs anywhere.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.errors import MechanismMissing
+from sandboxq.errors import ChildStartFailed, MechanismMissing
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy
 
 # Signals to others are kept apart by Landlock from this version on.
 _SCOPE_ABI = 6
+
+_CGROUP = Path("/sys/fs/cgroup")
+# Sockets, pipes, memory and pidfd of one child, while it starts; some are closed afterwards.
+OF_A_CHILD = 16
+# Connections to Redis, log files, and what the program around a worker opens.
+_RESERVE = 128
 
 
 class Mechanism(NamedTuple):
@@ -86,12 +97,10 @@ def _cgroup() -> Mechanism:
 
 
 def _files() -> Mechanism:
-    from sandboxq.sandbox import descriptors  # noqa: PLC0415 - Linux only
-
     helps = (
         "each child needs 16 open files: LimitNOFILE= of a unit, --ulimit nofile= of a container"
     )
-    return Mechanism("files", is_there=True, detail=descriptors.detail(), help=helps)
+    return Mechanism("files", is_there=True, detail=_files_detail(), help=helps)
 
 
 def _missing_scope(policy: Policy) -> list[Mechanism]:
@@ -117,3 +126,103 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+class Cores(NamedTuple):
+    """A number of cores, and where it came from, for people."""
+
+    number: int
+    source: str
+
+
+def usable_cores(*, cgroup: Path = _CGROUP) -> Cores:
+    """Return the cores that this process may use: affinity, lowered by a cgroup's CPU quota."""
+    if not hasattr(os, "sched_getaffinity"):
+        return Cores(os.cpu_count() or 1, "cores of the machine")
+    cores = len(os.sched_getaffinity(0))
+    quota = min(_cpu_quotas(cgroup), default=None)
+    if quota is None or quota >= cores:
+        return Cores(cores, "CPU affinity")
+    # Rounded down: a child more than the quota carries only makes all of them wait.
+    return Cores(max(1, int(quota)), f"cgroup quota of {quota:g} CPUs")
+
+
+def usable_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's or its cgroup's."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *_memory_limits()])
+
+
+def _cpu_quotas(cgroup: Path) -> list[float]:
+    """Return the quotas of this process's cgroup and of those above it, in CPUs."""
+    pairs = [_text_of(folder / "cpu.max").split() for folder in _folders("", cgroup)]
+    pairs += [
+        [_text_of(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        for folder in _folders("cpu", cgroup)
+    ]
+    return [int(pair[0]) / int(pair[1]) for pair in pairs if pair and pair[0].isdigit()]
+
+
+def _memory_limits() -> list[int]:
+    texts = [_text_of(folder / "memory.max") for folder in _folders("")]
+    texts += [_text_of(folder / "memory.limit_in_bytes") for folder in _folders("memory")]
+    return [int(text) for text in texts if text.isdigit()]
+
+
+def _folders(controller: str, cgroup: Path = _CGROUP) -> list[Path]:
+    """Return this process's cgroup folders from its own up to the root; v2 for controller ''."""
+    for line in _text_of(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            root = cgroup / controller
+            own = root / path.lstrip("/")
+            return [own, *[parent for parent in own.parents if parent.is_relative_to(root)]]
+    return []
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def require_descriptors(more_children: int) -> None:
+    """Raise the soft limit of open files to what so many children more need, if it is too low.
+
+    Raises: ChildStartFailed: the hard limit is too low for them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = _open_files()
+    needed = used + more_children * OF_A_CHILD + _RESERVE
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed - _RESERVE > hard:
+        raise ChildStartFailed(_descriptors_text(more_children, used, hard))
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _files_detail() -> str:
+    """Say how many children the hard limit allows, for people."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        return "no limit"
+    return f"up to {hard}, enough for {max(0, (hard - _RESERVE) // OF_A_CHILD)} children"
+
+
+def _descriptors_text(more_children: int, used: int, hard: int) -> str:
+    possible = max(0, (hard - used) // OF_A_CHILD)
+    return (
+        f"{more_children} children more need {more_children * OF_A_CHILD} open files besides the "
+        f"{used} that this process has; its hard limit is {hard} (`ulimit -Hn`). What helps: a "
+        f"higher limit (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container), or at "
+        f"most {possible} children"
+    )
+
+
+def _open_files() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is not worth its import here
+    except OSError:
+        return _RESERVE  # no /proc here

@@ -25,15 +25,15 @@ from sandboxq.broker.commands.binary import (
 )
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.outcome import Completed, Failed, HandedBack
-from sandboxq.pool.children.death import failure_from_ending
+from sandboxq.pool.outcomes import failure_from_ending
 from sandboxq.worker.attempt import AttemptState, not_taken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sandboxq.broker.commands.binary import Reference
-    from sandboxq.pool.answer import Unstored
     from sandboxq.pool.calls import Call
+    from sandboxq.pool.outcomes import Unstored
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.settler import Settler

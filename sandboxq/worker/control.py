@@ -18,7 +18,7 @@ from sandboxq.broker.commands.control import (
     request_from_payload,
 )
 from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
-from sandboxq.pool.stacks.stacks import read_stacks
+from sandboxq.pool.stacks import read_stacks
 from sandboxq.worker.seldom import Seldom
 
 if TYPE_CHECKING:

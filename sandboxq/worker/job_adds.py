@@ -21,8 +21,8 @@ from sandboxq.child.adding import CLASS_MEMBER, MOST_BYTES, MOST_HEADER, MOST_JO
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.model.backoff import Backoff
 from sandboxq.model.job import Keep
+from sandboxq.pool import breach
 from sandboxq.pool.breach import Breach
-from sandboxq.pool.transport import json_text
 from sandboxq.queue.binary import JsonText
 from sandboxq.queue.flow_plan import plan_of
 
@@ -213,9 +213,9 @@ async def _put_data_in(roots: list[Any], data: memoryview) -> None:
 async def _check_json(piece: memoryview) -> None:
     """Look at data, long data in turns. Raises: NotJson."""
     if len(piece) <= _SHORT:
-        json_text.check_json(bytes(piece))
+        breach.check_json(bytes(piece))
         return
-    text = json_text.JsonText()
+    text = breach.JsonText()
     for at in range(0, len(piece), _BYTES_A_TURN):
         text.feed(piece[at : at + _BYTES_A_TURN])
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sandboxq.child.adding import ADD
 from sandboxq.model.outcome import Completed
 from sandboxq.observe.telemetry import JobLine, JobLines
-from sandboxq.pool.answer import Unstored
+from sandboxq.pool.outcomes import Unstored
 from sandboxq.worker.attempt import GIVEN_UP, LOST
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.config import WorkerSettings
     from sandboxq.pool.pool import Pool
-    from sandboxq.sandbox.probe import Cores
+    from sandboxq.sandbox.support import Cores
     from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.held_jobs import HeldJobs

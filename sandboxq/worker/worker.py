@@ -27,7 +27,7 @@ from sandboxq.observe.telemetry import (
 from sandboxq.payload import signing
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 from sandboxq.worker.assembly import VITAL, ChildrenOptions, parts_of
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import WorkerContext

@@ -15,8 +15,8 @@ from sandboxq.model.outcome import (
     Postponed,
     RateLimited,
 )
-from sandboxq.pool.answer import Unstored
 from sandboxq.pool.kinds import Kind
+from sandboxq.pool.outcomes import Unstored
 from tests.conftest import run_async
 from tests.pool.desk import processor_file
 

@@ -9,7 +9,7 @@ import pytest
 
 from sandboxq.model.outcome import Completed
 from sandboxq.pool.kinds import Kind
-from sandboxq.pool.stacks.stacks import read_stacks
+from sandboxq.pool.stacks import read_stacks
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import processor_file
 

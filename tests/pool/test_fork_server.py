@@ -186,7 +186,7 @@ def test_no_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPat
 
 _OWNER = """
 import sys, time
-from sandboxq.sandbox.ownership import make_owned
+from sandboxq.sandbox.scratch import make_owned
 owned = make_owned(sys.argv[1], "sandboxq-scratch-")
 open(owned.path + "/left", "w").close()
 print(owned.path, flush=True)

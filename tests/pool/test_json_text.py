@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxq.pool.breach import NotJson
-from sandboxq.pool.transport.json_text import JsonText, check_json
+from sandboxq.pool.breach import JsonText, NotJson, check_json
 
 if TYPE_CHECKING:
     import random

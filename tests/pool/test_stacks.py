@@ -12,9 +12,9 @@ import pytest
 
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.model.outcome import Completed
+from sandboxq.pool import stacks as py_spy
 from sandboxq.pool.kinds import this_interpreter
-from sandboxq.pool.stacks import py_spy
-from sandboxq.pool.stacks.stacks import Stacks, read_stacks
+from sandboxq.pool.stacks import Stacks, read_stacks
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file, stat_fields
 
@@ -227,7 +227,7 @@ def test_what_does_not_answer_is_read_from_outside(chores: Path, where: str) -> 
             if stacks.source == "py-spy":
                 assert "compute" in stacks.of(call.seq)
             else:
-                assert py_spy.find() is None or "could not" in stacks.note
+                assert py_spy.find_py_spy() is None or "could not" in stacks.note
                 assert "py-spy" in stacks.note
             os.kill(pid, signal.SIGCONT)
             await desk.outcome(call)

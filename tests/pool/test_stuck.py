@@ -19,7 +19,7 @@ from sandboxq.errors import ChildStartFailed, JobCancelled
 from sandboxq.model.outcome import Completed
 from sandboxq.pool.children.zygote_client import ZygoteClient
 from sandboxq.sandbox.descendants import children_of
-from sandboxq.sandbox.descriptors import OF_A_CHILD
+from sandboxq.sandbox.support import OF_A_CHILD
 from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.sandbox.mechanisms import grants, landlock
+from sandboxq.sandbox.mechanisms import landlock
+from sandboxq.sandbox.mechanisms import landlock as grants
 from sandboxq.sandbox.mechanisms.landlock import RulesetAhead
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxq.sandbox.probe import Cores, usable_cores
+from sandboxq.sandbox.support import Cores, usable_cores
 
 
 @pytest.fixture

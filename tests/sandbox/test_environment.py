@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandboxq.sandbox.environment import environment_for, warn_of_withheld, withheld_by_chance
-from sandboxq.sandbox.mechanisms.grants import visible_entries
+from sandboxq.sandbox.mechanisms.landlock import visible_entries
 
 _URLS = [
     "redis://:top-secret@a",

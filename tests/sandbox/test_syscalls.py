@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxq.sandbox.mechanisms import seccomp
-from sandboxq.sandbox.mechanisms.call_rules import rule_for
+from sandboxq.sandbox.mechanisms.seccomp import rule_for
 from sandboxq.sandbox.mechanisms.syscalls import (
     ALLOWED,
     ARCHITECTURES,

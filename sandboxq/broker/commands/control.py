@@ -24,7 +24,7 @@ ANSWER_SECONDS = 5.0
 # Redis Cluster counts only the listeners of one node (they listen where the slot was when they
 # began), and a job may be on its way to its worker.
 LATECOMER_SECONDS = 0.25
-# What the slowest answer of `dump` may take: pool/stacks/stacks.py.
+# What the slowest answer of `dump` may take: pool/stacks.py.
 DUMP_SECONDS = 2.5
 # An answer that nobody fetched goes away by itself.
 _ANSWER_TTL = 30

@@ -27,10 +27,10 @@ from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.boundary import Boundary
 from sandboxq.pool.children.child_state import TRANSITIONS, ChildState
-from sandboxq.pool.stacks.stack_page import StackPage
+from sandboxq.pool.stacks import StackPage
 from sandboxq.pool.transport.arena import Arena
 from sandboxq.pool.transport.channel import PACKETS_A_TURN, Channel
-from sandboxq.pool.transport.lines import Lines
+from sandboxq.pool.transport.output import Lines
 from sandboxq.pool.transport.packets import Packets
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.calls import Call
-    from sandboxq.pool.children.death import Death
     from sandboxq.pool.options import ChildOwner, PoolOptions
+    from sandboxq.pool.outcomes import Death
 
 
 class Child:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
-from sandboxq.sandbox.ownership import abandoned, make_owned
-from sandboxq.sandbox.scratch import remove_scratch
+from sandboxq.sandbox.scratch import abandoned, make_owned, remove_scratch
 
 if TYPE_CHECKING:
-    from sandboxq.sandbox.ownership import Owned
+    from sandboxq.sandbox.scratch import Owned
 
 PREFIX = "sandboxq-scratch-"
 # Another user may go through to a directory of its own, and see nothing on the way.

@@ -17,15 +17,14 @@ from sandboxq.errors import ChildStartFailed
 from sandboxq.observe.telemetry import ChildDied, ChildReady, ChildRecycled
 from sandboxq.pool.children.child_state import ChildState
 from sandboxq.pool.children.circuit import RestartDelay
-from sandboxq.pool.children.death import Death, text_of_failed_start, text_of_status
 from sandboxq.pool.children.threads import ThreadSupervisor
 from sandboxq.pool.children.timers import START_SECONDS, Timers
 from sandboxq.pool.children.zygote_client import ZygoteClient
 from sandboxq.pool.children.zygote_supervisor import ZygoteSupervisor
 from sandboxq.pool.kinds import Kind
-from sandboxq.sandbox.descriptors import require_descriptors
+from sandboxq.pool.outcomes import Death, text_of_failed_start, text_of_status
 from sandboxq.sandbox.plan import plan_from_policy
-from sandboxq.sandbox.probe import usable_memory
+from sandboxq.sandbox.support import require_descriptors, usable_memory
 
 if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry

@@ -33,12 +33,12 @@ from sandboxq.child import thread as seat
 from sandboxq.child.frames import RETIRE
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.children.child import Child
-from sandboxq.pool.children.death import Death
 from sandboxq.pool.children.source import refuse_concurrency
 from sandboxq.pool.kinds import Kind
-from sandboxq.pool.stacks.stacks import stack_of_thread
+from sandboxq.pool.outcomes import Death
+from sandboxq.pool.stacks import stack_of_thread
 from sandboxq.sandbox.environment import THREAD_VARIABLES
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,17 +19,17 @@ import sandboxq
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.model.withheld import REDIS_WITHHELD
-from sandboxq.pool.children.death import Death
-from sandboxq.pool.children.group_limits import limits_of_all, limits_of_one
+from sandboxq.pool import stacks as signals
 from sandboxq.pool.children.orders import PACKET
 from sandboxq.pool.children.outbox import Outbox
 from sandboxq.pool.children.scratch_folder import ScratchFolder
-from sandboxq.pool.stacks import signals
-from sandboxq.pool.transport.output_pipe import OutputPipe
+from sandboxq.pool.options import limits_of_all, limits_of_one
+from sandboxq.pool.outcomes import Death
+from sandboxq.pool.transport.output import OutputPipe
 from sandboxq.sandbox import descendants
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for, warn_of_withheld
 from sandboxq.sandbox.mechanisms.cgroup import ChildGroup, Group, child_group
-from sandboxq.sandbox.probe import usable_memory
+from sandboxq.sandbox.support import usable_memory
 
 if TYPE_CHECKING:
     from sandboxq.pool.options import PoolOptions

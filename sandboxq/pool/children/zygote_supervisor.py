@@ -13,7 +13,7 @@ from sandboxq.pool.children.child import Child
 from sandboxq.pool.children.source import refuse_concurrency
 from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
 from sandboxq.sandbox import descendants
-from sandboxq.sandbox.probe import usable_cores
+from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,8 +31,7 @@ from sandboxq.child.frames import (
     numbers_of,
     table_size,
 )
-from sandboxq.pool.breach import Breach, Flooded
-from sandboxq.pool.transport.json_text import JsonText
+from sandboxq.pool.breach import Breach, Flooded, JsonText
 
 if TYPE_CHECKING:
     import asyncio

@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.sandbox import descendants
-from sandboxq.sandbox.ownership import Owned, abandoned, make_owned
+from sandboxq.sandbox.scratch import Owned, abandoned, make_owned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,12 +1,14 @@
 """What a process may do with files, kept by the kernel (man 7 landlock).
 
-The part of a Landlock ruleset that is the same for every child, made before it is needed.
+The part of a ruleset that is the same for every child is made before it is needed.
 
     fork server, idle ─► prepare ─► ruleset ──fork──► child: take, add its own paths, enforce
                             ▲                    └──► fork server: drop
                             └────────────────────────────┘
 
 Each ruleset is for one child: what a process adds to it, it adds for all who hold the descriptor.
+
+Every ruleset grants what any Python program reads: interpreter, libraries, the code on its path.
 """
 
 from __future__ import annotations
@@ -17,17 +19,47 @@ import errno
 import os
 import stat
 import struct
+import sys
+from functools import cache
 
 from sandboxq.errors import MechanismMissing
-from sandboxq.sandbox.mechanisms import grants
 
+_SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/fonts",
+    "/etc/mime.types",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/dev/zero",
+    "/dev/urandom",
+    "/dev/random",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system/cpu",
+)
+# Another place in every process: a fork server cannot open it for its children.
+OWN = "/proc/self"
+_NETWORK = (
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/run/systemd/resolve",
+)
+_PROGRAMS = ("/bin", "/sbin", "/etc/alternatives")
 # System calls, alike on every architecture.
 _CREATE_RULESET = 444
 _ADD_RULE = 445
 _RESTRICT_SELF = 446
 _VERSION = 1
 _PATH_BENEATH = 1
-
 _EXECUTE = 1 << 0
 _WRITE_FILE = 1 << 1
 _READ_FILE = 1 << 2
@@ -44,11 +76,64 @@ _RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _NETWORK_ABI, _SCOPE_ABI = 4, 6
 _TCP_BIND_AND_CONNECT = 3
 _ABSTRACT_SOCKETS_AND_SIGNALS = 3
-
 _libc = ctypes.CDLL(None, use_errno=True)
 _Options = dict[str, bool]
 # Device and inode; None where nothing is.
 _Seen = list[tuple[int, int] | None]
+
+
+@cache
+def readable_by_default(*, network: bool, subprocess: bool) -> list[str]:
+    """Return paths besides OWN; some may not exist here.
+
+    Of folders with sources what begins with a dot is left out: .env, .git, .ssh, and .sandboxq
+    with the data and the socket of the embedded server; and pyproject.toml.
+    """
+    found = dict.fromkeys(_SYSTEM)
+    if network:
+        found |= dict.fromkeys(_NETWORK)
+    if subprocess:
+        found |= dict.fromkeys(_PROGRAMS)
+    homes = [path for path in (sys.prefix, sys.base_prefix, sys.exec_prefix) if path != "/"]
+    found |= dict.fromkeys(homes)
+    for folder in sys.path:
+        if not any(_is_below(folder, home) for home in homes):
+            found |= dict.fromkeys(visible_entries(folder))
+    return list(found)
+
+
+def source_folders() -> list[str]:
+    """Return the folders whose names Python lists when it imports."""
+    folders = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100 - pathlib is not worth its import here
+    return [folder for folder in folders if folder not in _wide_folders()]
+
+
+def visible_entries(folder: str) -> list[str]:
+    """Return what of a folder with sources may be read; of a very wide one the sources alone."""
+    folder = os.path.abspath(folder)  # noqa: PTH100 - pathlib is not worth its import here
+    if not os.path.isdir(folder):  # noqa: PTH112 - as above
+        return [folder]  # a zip file
+    try:
+        names = [name for name in os.listdir(folder) if not _is_hidden(name)]  # noqa: PTH208 - as above
+    except OSError:
+        return []
+    if folder in _wide_folders():
+        names = [name for name in names if name.endswith(".py")]
+    return [f"{folder}/{name}" for name in names]
+
+
+def _is_hidden(name: str) -> bool:
+    """Tell whether a file beside sources is none: pyproject.toml may hold Redis's password."""
+    return name.startswith(".") or name == "pyproject.toml"
+
+
+def _wide_folders() -> tuple[str, ...]:
+    """Return where too much else lies for all of it to be sources."""
+    return ("/", os.path.expanduser("~"), "/tmp", "/var/tmp")  # noqa: PTH111, S108 - as above; nothing is written
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def abi() -> int:
@@ -166,7 +251,7 @@ class RulesetAhead:
 
         A file that was replaced has another inode, which the ruleset would not grant.
         """
-        paths = [*grants.readable_by_default(**options), *grants.source_folders()]
+        paths = [*readable_by_default(**options), *source_folders()]
         seen = [_identity(path) for path in paths]
         if self._ruleset >= 0 and (options, seen) == (self._options, self._seen):
             return
@@ -190,8 +275,8 @@ class RulesetAhead:
 
 
 def _made(options: _Options) -> int:
-    system = grants.readable_by_default(**options)
-    return reading_ruleset(system, grants.source_folders(), options)
+    system = readable_by_default(**options)
+    return reading_ruleset(system, source_folders(), options)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

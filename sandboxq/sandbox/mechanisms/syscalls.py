@@ -21,7 +21,7 @@ class Calls(NamedTuple):
     """Calls that are treated alike.
 
     ``answer`` is an errno, or ALLOWED. With ``grant`` they are allowed where the policy has it;
-    with ``is_examined`` call_rules.py has a rule for each, which decides by the arguments.
+    with ``is_examined`` seccomp.py has a rule for each, which decides by the arguments.
     """
 
     why: str
@@ -166,7 +166,7 @@ TABLE = (
         ALLOWED,
     ),
     Calls(
-        "Their arguments decide: see call_rules.py.",
+        "Their arguments decide: see sandbox/mechanisms/seccomp.py.",
         """
         fcntl 72 25, ioctl 16 29, prctl 157 167, personality 135 92, mmap 9 222, madvise 28 233,
         kill 62 129, tgkill 234 131, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240,

@@ -3,18 +3,24 @@
 event loop ──STACKS, one a job──► (async def, while it is not blocked)
 process ────STACKS_SIGNAL───────► faulthandler, in C, writes to the child's StackPage
 py-spy ─────────────────────────► reads the memory of what answers neither
+
+The StackPage is memory that the child writes and the coordinator reads. Whether the handler runs,
+/proc/PID/status says (man 5 proc).
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import sandboxq
 from sandboxq.child.stacks import STACKS_SIGNAL
-from sandboxq.pool.stacks import py_spy, signals
 
 if TYPE_CHECKING:
     import threading
@@ -29,6 +35,9 @@ _LOOK_SECONDS = 0.002
 # What calls the processor.
 _FOLDER = Path(sandboxq.__file__).parent / "child"
 _CALLERS = tuple(f'  File "{_FOLDER / name}"' for name in ("loop.py", "async_loop.py", "steps.py"))
+# The stacks of a hundred threads; what does not fit is cut off.
+_PAGE_SIZE = 64 * 1024
+_PY_SPY_SECONDS = 1.0
 
 
 class Stacks(NamedTuple):
@@ -106,9 +115,9 @@ async def _from_loop(child: Child) -> dict[int, str] | None:
 
 async def _from_handler(child: Child) -> str:
     """Return what a child's signal handler writes; nothing when it has none, or does not run."""
-    if not signals.is_caught(child.pid, STACKS_SIGNAL):
+    if not is_caught(child.pid, STACKS_SIGNAL):
         return ""  # the signal would end it: it has replaced its program
-    deaf = signals.threads_that_block(child.pid, STACKS_SIGNAL)
+    deaf = threads_that_block(child.pid, STACKS_SIGNAL)
     child.page.restart()
     child.signal(STACKS_SIGNAL)
     clock = asyncio.get_running_loop().time
@@ -123,20 +132,18 @@ async def _from_handler(child: Child) -> str:
 
 
 def _is_at_it(pid: int, deaf: set[str]) -> bool:
-    return signals.is_pending(pid, STACKS_SIGNAL) or bool(
-        signals.threads_that_block(pid, STACKS_SIGNAL) - deaf
-    )
+    return is_pending(pid, STACKS_SIGNAL) or bool(threads_that_block(pid, STACKS_SIGNAL) - deaf)
 
 
 async def _from_outside(child: Child) -> Stacks:
-    state = signals.state_of(child.pid)
+    state = state_of(child.pid)
     if not state:
         return Stacks({}, note="it has just ended")
     note = f"the child does not answer; its state is {state}"
-    program = py_spy.find()
+    program = find_py_spy()
     if program is None:
         return Stacks({}, note=f"{note}; py-spy is not installed here")
-    text = await py_spy.read_stack(program, child.pid)
+    text = await read_by_py_spy(program, child.pid)
     if not text:
         return Stacks({}, note=f"{note}; py-spy could not read it")
     return Stacks({}, text, "py-spy", note)
@@ -155,3 +162,102 @@ def _without_ours(text: str) -> str:
             lines.append(line)
     is_alone = sum(not line.startswith("  ") for line in lines) == 1
     return "\n".join(lines[1:] if is_alone else lines)
+
+
+class StackPage:
+    """A memfd of one size; both sides share its position, which says how much was written."""
+
+    __slots__ = ("fd", "turn")
+
+    def __init__(self) -> None:
+        """Make it; ``turn`` is held by who reads stacks."""
+        self.turn = asyncio.Lock()
+        self.fd = os.memfd_create("sandboxq-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, _PAGE_SIZE)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+
+    def restart(self) -> None:
+        """Have the next stacks stand where the last ones did."""
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def size(self) -> int:
+        """Return how many bytes were written since."""
+        return min(os.lseek(self.fd, 0, os.SEEK_CUR), _PAGE_SIZE)
+
+    def text(self) -> str:
+        """Return what was written since."""
+        return os.pread(self.fd, self.size(), 0).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Give it back; twice is harmless."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def is_caught(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal, which otherwise may end it."""
+    return _has(_status(Path(f"/proc/{pid}/status")), "SigCgt", number)
+
+
+def threads_that_block(pid: int, number: int) -> set[str]:
+    """Return the threads that keep a signal out; one does so while it handles it."""
+    tasks = _tasks(pid)
+    return {task.name for task in tasks if _has(_status(task / "status"), "SigBlk", number)}
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Tell whether a process has not begun to handle a signal that it was sent."""
+    return _has(_status(Path(f"/proc/{pid}/status")), "ShdPnd", number)
+
+
+def state_of(pid: int) -> str:
+    """Return what a process does, in the kernel's words: ``T (stopped)``; empty when it is gone."""
+    return _status(Path(f"/proc/{pid}/status")).get("State", "")
+
+
+def _has(status: dict[str, str], name: str, number: int) -> bool:
+    return bool(int(status.get(name, "0"), 16) >> (number - 1) & 1)
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _status(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def find_py_spy() -> str | None:
+    """Return the path of the program, beside this interpreter or on the path."""
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return shutil.which("py-spy", path=os.pathsep.join(folders))
+
+
+async def read_by_py_spy(program: str, pid: int) -> str:
+    """Return the stacks of a process, which is not stopped for it; empty when they cannot be read.
+
+    The kernel refuses where ptrace_scope is 1 or more and this user is not root.
+    """
+    command = [program, "dump", "--nonblocking", "--pid", str(pid)]
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            command,
+            capture_output=True,
+            check=False,
+            env={},  # no password of Redis
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=_PY_SPY_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.rstrip() if done.returncode == 0 else ""

@@ -1,1 +1,0 @@
-"""Where the jobs of a child are: read without stopping or ending them."""
