@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+# Not from typing: `python -m sandboxq` comes here before it has put the current folder last.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from sandboxq.broker.commands.add import Deduplication, Parent

@@ -9,9 +9,27 @@ import sys
 def main() -> None:
     """Run the command line."""
     _open_missing_descriptors()
+    _put_current_folder_last()
     from sandboxq.cli.main import cli  # noqa: PLC0415 - `-m` start-up must not pay for a mere import
 
-    cli.main(args=sys.argv[1:], prog_name="python -m sandboxq")
+    is_module = os.path.basename(sys.argv[0]) == "__main__.py"  # noqa: PTH119 - as below
+    cli.main(args=sys.argv[1:], prog_name="python -m sandboxq" if is_module else "sandboxq")
+
+
+def _put_current_folder_last() -> None:
+    """Have the path be the same for `python -m sandboxq` and `sandboxq`: the current folder last.
+
+    Python has put it first, or the folder of the script; a file there that is called email.py would
+    be imported in the place of Python's. Where a processor is loaded it is first again, if it may.
+    """
+    if not sys.flags.safe_path:
+        del sys.path[:1]
+    try:
+        here = os.getcwd()  # noqa: PTH109 - pathlib might be a file in it
+    except OSError:  # it was removed
+        return
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _open_missing_descriptors() -> None:

@@ -8,6 +8,7 @@ What a policy has to do with an error of a job, said to whoever reads it.
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import resource
 import traceback
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _REASON_SHARE = 4
 
 _OUR_FOLDER = f"{PurePath(__file__).parent.parent}{os.sep}"
-_IMPORT_FRAMES = "<frozen importlib"
+_IMPORT_FRAMES = ("<frozen importlib", str(importlib.__file__))
 
 _mro_of = type.__dict__["__mro__"].__get__
 _name_of = type.__dict__["__name__"].__get__
@@ -111,7 +112,7 @@ def _leave_out_our_frames(described: traceback.TracebackException) -> None:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith((_OUR_FOLDER, _IMPORT_FRAMES))
+    return filename.startswith((_OUR_FOLDER, *_IMPORT_FRAMES))
 
 
 def _reason(error: BaseException) -> str:

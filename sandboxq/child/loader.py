@@ -10,7 +10,7 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.child import random_state
+from sandboxq.child import random_state, sources
 from sandboxq.child.failure import stack_of
 
 if TYPE_CHECKING:
@@ -50,16 +50,10 @@ def load_processor(spec: str) -> Processor:
     """
     place, _, attribute = spec.partition(":")
     attribute = attribute or DEFAULT_ATTRIBUTE
-    try:
-        module = _module_from_file(place) if _is_path(place) else importlib.import_module(place)
-    except LoadFailed:
-        raise
-    except BaseException as error:
-        raise LoadFailed(_reason(place, error), stack_of(error)) from error
+    module = _module_at(place)
     function = getattr(module, attribute, None)
     if function is None:
-        message = f"{place} defines no {attribute!r}: write `def {attribute}(job): ...`"
-        raise LoadFailed(message)
+        raise LoadFailed(_undefined(module, place, attribute))
     if not callable(function):
         message = f"{attribute!r} in {place} is {type(function).__name__}, not a function"
         raise LoadFailed(message)
@@ -86,8 +80,8 @@ def load_alone(spec: str) -> Processor:
 def see_sources(spec: str) -> None:
     """Put the folder of a processor's file on the path, before it is loaded."""
     place = spec.partition(":")[0]
-    if _is_path(place):
-        sys.path.insert(0, os.path.dirname(os.path.abspath(place)))  # noqa: PTH100, PTH120 - pathlib is not worth its import here
+    if sources.is_path(place):
+        sources.put_on_path(os.path.dirname(os.path.abspath(place)))  # noqa: PTH100, PTH120 - pathlib is not worth its import here
 
 
 def is_coroutine_function(function: Any) -> bool:
@@ -124,21 +118,41 @@ def _refuse_misfits(function: Any, what: str) -> None:
         raise LoadFailed(message)
 
 
-def _is_path(place: str) -> bool:
-    return place.endswith(".py") or os.sep in place
+def _module_at(place: str) -> ModuleType:
+    try:
+        if sources.is_path(place):
+            return _module_from_file(place)
+        sources.see_current_folder()
+        return importlib.import_module(place)
+    except LoadFailed:
+        raise
+    except BaseException as error:
+        if not place.strip(".") or _is_missing(place, error):
+            raise LoadFailed(sources.missing_text(place)) from error
+        raise _import_failed(place, error) from error
+
+
+def _is_missing(place: str, error: BaseException) -> bool:
+    """Tell whether it is the processor's module, or a package it is in, that was not found."""
+    if not isinstance(error, ModuleNotFoundError) or sources.is_path(place):
+        return False
+    return f"{place}.".startswith(f"{error.name}.")
+
+
+def _undefined(module: ModuleType, place: str, attribute: str) -> str:
+    message = f"{place} defines no {attribute!r}: write `def {attribute}(job): ...`"
+    file = os.path.abspath(f"{place}.py")  # noqa: PTH100 - pathlib is not worth its import here
+    if os.path.isfile(file) and file != module.__file__:  # noqa: PTH113 - as above
+        message += f"; or did you mean {place}.py?"
+    return message
 
 
 def _module_from_file(path: str) -> ModuleType:
-    """Load a file as ``python file.py`` would: its folder first on the path, under its stem."""
+    """Load a file as ``python file.py`` would: its folder on the path, under its stem."""
     full = os.path.abspath(path)  # noqa: PTH100 - pathlib is not worth its import here
     if not os.path.isfile(full):  # noqa: PTH113 - as above
-        message = f"{path} does not exist" if not os.path.exists(full) else f"{path} is not a file"  # noqa: PTH110 - as above
-        raise LoadFailed(message)
-    folder, file_name = os.path.split(full)
-    sys.path.insert(0, folder)
-    name = file_name.removesuffix(".py")
-    if name in sys.modules:
-        name = f"processor_{name}"  # never replace a module that others have imported
+        raise LoadFailed(sources.missing_text(path))
+    name = sources.name_of_file(full)
     spec = importlib.util.spec_from_file_location(name, full)
     if spec is None or spec.loader is None:
         message = f"{path} is not a Python file"
@@ -163,11 +177,17 @@ def _hook(module: ModuleType, name: str, *, is_async: bool) -> Callable[[], Any]
     return hook  # type: ignore[no-any-return]  # callable
 
 
-def _reason(place: str, error: BaseException) -> str:
+def _import_failed(place: str, error: BaseException) -> LoadFailed:
+    """Return what the import raised, once: in a sentence, and below it where."""
     if isinstance(error, SystemExit):
-        return f"{place} called sys.exit({error.code!r}) when it was imported"
+        reason = f"{place} called sys.exit({error.code!r}) when it was imported"
+        return LoadFailed(reason, stack_of(error))
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - an exception's own code may raise anything
         text = "its message could not be read"
-    return f"{place} cannot be imported: {type(error).__name__}: {text}"
+    what = f"{type(error).__name__}: {text}"
+    trace = stack_of(error).rstrip().removesuffix(what).rstrip()
+    module = sources.module_of_file(place) if "relative import" in text else ""
+    hint = f"; it is part of a package: run {module}" if module else ""
+    return LoadFailed(f"{place} cannot be imported: {what}{hint}", trace)

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from sandboxq import __version__
+from sandboxq.child.sources import is_path, missing_text
 from sandboxq.cli import event_loop, logs
 from sandboxq.cli.init_process import stay_behind_as_init
 from sandboxq.cli.messages import end_with_exit_code
@@ -30,6 +31,7 @@ from sandboxq.cli.options import (
 from sandboxq.cli.output import Output
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.sandbox_options import policy_options, take_policy
+from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.model.budgets import DEFAULT_BUDGETS
 from sandboxq.model.outcome import MAX_CRASHES
 from sandboxq.observe.telemetry import Telemetry
@@ -266,7 +268,14 @@ def _warn_of_password(url: str) -> None:
 
 
 def queue_from_processor(processor: str) -> str:
-    """Return the queue that a processor serves when none is named: its file's or module's stem."""
+    """Return the queue that a processor serves when none is named: its file's or module's stem.
+
+    Raises:
+        ProcessorNotLoaded: it can be neither, such as ``.``.
+    """
+    place = processor.partition(":")[0]
+    if not place.strip(f".{os.sep}") or (is_path(place) and Path(place).is_dir()):
+        raise ProcessorNotLoaded(missing_text(place))
     if processor.endswith(".py") or os.sep in processor:
         return Path(processor).stem
     return processor.partition(":")[0].rpartition(".")[2]
