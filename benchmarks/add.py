@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks.question import Case, Column, Found, Question, Target, answer, options_from
 from benchmarks.server import private_server
 from benchmarks.tree_cpu import cpu_seconds
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
 def run(way: Callable[[Queue, int], Awaitable[None]], count: int) -> Found:
     """Add ``count`` jobs in one of the ways, to a server of its own."""
     with private_server() as server:
-        return event_loop.run(_timed(way, count, server.url, server.pid))
+        return process.run(_timed(way, count, server.url, server.pid))
 
 
 async def _timed(

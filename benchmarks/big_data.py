@@ -22,7 +22,7 @@ from benchmarks.question import Case, Column, Found, Question, Target, answer, o
 from benchmarks.report import middle
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.child.frames import encode_call
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.payload.binary import pieces_of, table_text, take_out
 from sandboxq.pool.pool import Call, Pool
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(measure: Any, processor: str, array: Any, times: int, variant: str) -> Found:
-    return _found(event_loop.run(measure(processor, array, times, variant)))
+    return _found(process.run(measure(processor, array, times, variant)))
 
 
 def _found(rates: list[float]) -> Found:

@@ -12,7 +12,7 @@ from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, answer, at_most, options_from
 from benchmarks.tree_cpu import cpu_seconds
 from sandboxq.child.frames import encode_call
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.calls import Call
 from sandboxq.pool.pool import Pool
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     options = options_from(NAME, arguments, repeats=5, calls=50_000)
     cases = [
         Case(BARE, partial(_bare, options.calls // 10)),
-        Case(OURS, lambda: event_loop.run(_ours(options.calls))),
+        Case(OURS, lambda: process.run(_ours(options.calls))),
     ]
     answer(QUESTION, cases, options)
 

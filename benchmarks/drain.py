@@ -18,16 +18,16 @@ from typing import Any
 
 from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import cpu_seconds, own_memory
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
+from sandboxq.cli.process import collect_rarely
 from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
-from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
 
 def main() -> None:
     """Do what standard input says."""
     collect_rarely()  # as `sandboxq run` does
-    print(json.dumps(event_loop.run(_measured(json.load(sys.stdin)))))
+    print(json.dumps(process.run(_measured(json.load(sys.stdin)))))
 
 
 async def _measured(spec: dict[str, Any]) -> dict[str, Any]:

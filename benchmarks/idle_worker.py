@@ -14,7 +14,8 @@ import signal
 import sys
 from typing import Any
 
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
+from sandboxq.cli.process import collect_rarely
 from sandboxq.observe.telemetry import (
     Event,
     HeartbeatSent,
@@ -22,14 +23,13 @@ from sandboxq.observe.telemetry import (
     LocksLost,
     Telemetry,
 )
-from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     collect_rarely()  # as `sandboxq run` does
-    print(json.dumps(event_loop.run(_serve(json.load(sys.stdin)))))
+    print(json.dumps(process.run(_serve(json.load(sys.stdin)))))
 
 
 async def _serve(spec: dict[str, Any]) -> dict[str, Any]:

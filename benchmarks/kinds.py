@@ -13,7 +13,7 @@ from benchmarks import program
 from benchmarks.dispatch import Caller
 from benchmarks.question import Case, Column, Found, Medians, Question, Target, answer, options_from
 from benchmarks.tasks import count
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.kinds import Kind, this_interpreter
 from sandboxq.pool.pool import Pool
@@ -85,7 +85,7 @@ def _seconds_of_threads(number: int, jobs: int) -> float:
 
 
 def _measured(kind: Kind, calls: int, jobs: int) -> Found:
-    return event_loop.run(_found(kind, calls, jobs))
+    return process.run(_found(kind, calls, jobs))
 
 
 async def _found(kind: Kind, calls: int, jobs: int) -> Found:

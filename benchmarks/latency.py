@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, answer, at_most, options_from
 from benchmarks.server import private_server
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _run(jobs: int, *, policy: str = "limits") -> Found:
         spec = {"queue": NAME, "processor": program.task("stamp"), "procs": 2, "lock_duration": 30}
         worker = program.start("idle_worker", {"url": server.url, "policy": policy, **spec})
         program.wait_for_line(worker)
-        found = event_loop.run(_measured(server.url, jobs))
+        found = process.run(_measured(server.url, jobs))
         worker.terminate()
         program.finish(worker)
         return found

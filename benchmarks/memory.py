@@ -9,7 +9,7 @@ from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, answer, at_most, options_from
 from benchmarks.server import private_server
 from benchmarks.tree_cpu import children_of, own_memory
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _run() -> Found:
         program.wait_for_line(worker)
         zygote, children = _family(worker)
         idle = sum(map(own_memory, children)) / len(children)
-        event_loop.run(_give_each_a_job(server.url))
+        process.run(_give_each_a_job(server.url))
         found = {
             "coordinator": own_memory(worker.pid) / 1e6,
             "zygote": own_memory(zygote) / 1e6,

@@ -9,7 +9,7 @@ from benchmarks import program
 from benchmarks.question import Case, Column, Found, Question, answer, options_from
 from benchmarks.server import private_server
 from benchmarks.tree_cpu import children_of, shared_memory, tree_of
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.queue.queue import Queue
 
 NAME = "models"
@@ -46,7 +46,7 @@ def _run(task: str) -> Found:
         worker = program.start("idle_worker", {"url": server.url, "lock_duration": 30, **spec})
         program.wait_for_line(worker)
         ready = time.perf_counter() - began
-        event_loop.run(_use(server.url))
+        process.run(_use(server.url))
         (zygote,) = children_of(worker.pid)
         memory = sum(map(shared_memory, tree_of(zygote))) / 1e6
         worker.terminate()

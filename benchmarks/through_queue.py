@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.ticking import Heartbeat
 from benchmarks.tree_cpu import tree_cpu_seconds
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.queue.queue import Queue
 from sandboxq.worker.worker import Worker
@@ -32,7 +32,7 @@ def main() -> None:
     """Do what standard input says, with an embedded server of its own."""
     spec = json.load(sys.stdin)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(event_loop.run(_measured(spec, Path(folder)))))
+        print(json.dumps(process.run(_measured(spec, Path(folder)))))
 
 
 async def _measured(spec: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.commands.add import Deduplication, Parent
     from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.broker.commands.settings import Metrics, QueueMeta
-    from sandboxq.child.adding import AddedJob, JobQueue
     from sandboxq.child.job import Job
+    from sandboxq.child.values import AddedJob, JobQueue
     from sandboxq.config import RateLimit
     from sandboxq.errors import (
         AddInterrupted,
@@ -103,7 +103,7 @@ _HOMES = {
     "BinaryMissing": "sandboxq.errors",
     "BrokerUnavailable": "sandboxq.errors",
     "AddInterrupted": "sandboxq.errors",
-    "AddedJob": "sandboxq.child.adding",
+    "AddedJob": "sandboxq.child.values",
     "BulkAddFailed": "sandboxq.errors",
     "CancelNotHeard": "sandboxq.errors",
     "ChildError": "sandboxq.errors",
@@ -132,7 +132,7 @@ _HOMES = {
     "JobNotInState": "sandboxq.errors",
     "JobOptions": "sandboxq.model.job",
     "JobPendingChildren": "sandboxq.errors",
-    "JobQueue": "sandboxq.child.adding",
+    "JobQueue": "sandboxq.child.values",
     "JobState": "sandboxq.model.job",
     "JobBlockedLoop": "sandboxq.errors",
     "JobTimeout": "sandboxq.errors",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from sandboxq.cli import event_loop
+from sandboxq.cli import process as event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import async_stacks, job_loop, leftover_kinds
-from sandboxq.child.async_questions import AsyncQuestions
+from sandboxq.child import job_loop, leftover_kinds, steps
 from sandboxq.child.failure import class_name
 from sandboxq.child.frames import (
     CALL,
@@ -41,6 +40,7 @@ from sandboxq.child.packets import Granted, HeldInTurn
 from sandboxq.child.steps import (
     OF_DESK,
     OF_SETUP,
+    AsyncQuestions,
     JobTask,
     LoopIsShared,
     cancel_as,
@@ -267,7 +267,7 @@ class _Desk:
                 cancel_as(seq, task, "the job was cancelled")
 
     def _tell_stacks(self) -> None:
-        for seq, text in async_stacks.stacks_of(self._tasks).items():
+        for seq, text in steps.stacks_of(self._tasks).items():
             self._link.send(STACKS, seq, text.encode("utf-8", "backslashreplace"))
         self._link.send(STACKS, 0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child.adding import ADD, JobQueue, add_nodes
 from sandboxq.child.frames import (
     DATA,
     LOG,
@@ -14,7 +13,7 @@ from sandboxq.child.frames import (
     decode_call,
     encode_page,
 )
-from sandboxq.child.values import json_from_value, value_from_json
+from sandboxq.child.values import ADD, JobQueue, add_nodes, json_from_value, value_from_json
 from sandboxq.errors import UsageError
 from sandboxq.model import dependencies as words
 from sandboxq.payload.binary import (

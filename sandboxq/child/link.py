@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from sandboxq.child.activity_page import ActivityPage
     from sandboxq.child.arena import ChildArena
-    from sandboxq.child.async_questions import AsyncQuestions
     from sandboxq.child.cancels import Cancels
     from sandboxq.child.leftovers import Leftovers
     from sandboxq.child.packets import Held
+    from sandboxq.child.steps import AsyncQuestions
     from sandboxq.child.usage import TurnMeter
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload

@@ -2,20 +2,37 @@
 
 A step that does not end stops all jobs of the child. The mark says whose it is, also while C code
 holds the GIL, and after a crash.
+
+Stacks of jobs are the frames of their task, and of the tasks it started. A question to the
+coordinator is awaited by the job that asks, and the other jobs go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sandboxq.child.activity_page import RUNNING
 from sandboxq.child.failure import class_name
+from sandboxq.child.frames import REQUEST, STACKS_WANTED, encode_request, response_number
 from sandboxq.child.output import enter_call, leave_call, running_call
+from sandboxq.child.requests import refuse_fork, replies_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
+    from types import FrameType
+
+    from sandboxq.child.link import Inbox, Link
+
+# Of tasks that setup() has started, and of the one that reads calls.
+OF_SETUP, OF_DESK = 0, -1
+# A job with more tasks than this has them alike.
+_MOST_TASKS = 20
+_MOST_FRAMES = 100
+_FOLDER = os.path.dirname(__file__)  # noqa: PTH120 - pathlib is not worth its import
+T = TypeVar("T")
 
 
 class LoopIsShared(BaseException):
@@ -36,10 +53,6 @@ class JobTask(asyncio.Task[Any]):
         if caller == getattr(self, "call", caller) or self.done() or loop.may_cancel(caller, self):
             return super().cancel(msg)
         return False
-
-
-# Of tasks that setup() has started, and of the one that reads calls.
-OF_SETUP, OF_DESK = 0, -1
 
 
 def job_task(
@@ -149,3 +162,113 @@ def _marked(
     for name in ("__name__", "__qualname__"):  # debuggers show the name that the user gave
         setattr(marked, name, getattr(coroutine, name, "run"))
     return marked
+
+
+_IN_STEPS = in_steps.__code__
+
+
+class _Stack(NamedTuple):
+    """The lines of a task, and the call whose job started it; 0: none."""
+
+    lines: list[str]
+    seq: int
+
+
+def stacks_of(jobs: Mapping[int, asyncio.Task[Any]]) -> dict[int, str]:
+    """Return for each job, by the number of its call, its stacks, the innermost frame first."""
+    started: dict[int, list[str]] = {seq: [] for seq in jobs}
+    counts = dict.fromkeys(jobs, 0)
+    for task in asyncio.all_tasks():
+        stack = _stack_of(task)
+        if stack.seq not in jobs or jobs[stack.seq] is task:
+            continue
+        counts[stack.seq] += 1
+        if counts[stack.seq] <= _MOST_TASKS:
+            started[stack.seq] += [f"Task {task.get_name()!r}:", *stack.lines]
+    for seq, count in counts.items():
+        if count > _MOST_TASKS:
+            started[seq].append(f"… and {count - _MOST_TASKS} more tasks")
+    own = {seq: _stack_of(task).lines for seq, task in jobs.items()}
+    return {seq: "\n".join(own[seq] + started[seq]) for seq in jobs}
+
+
+def _stack_of(task: asyncio.Task[Any]) -> _Stack:
+    """Return the frames of a task without ours, as faulthandler writes them."""
+    lines: list[str] = []
+    seq = 0
+    awaitable: Any = task.get_coro()
+    while awaitable is not None and len(lines) < _MOST_FRAMES:
+        frame, awaitable = _step(awaitable)
+        if frame is None:
+            break
+        code = frame.f_code
+        if code is _IN_STEPS:
+            seq, awaitable = frame.f_locals["seq"], frame.f_locals["coroutine"]
+        elif not code.co_filename.startswith(_FOLDER):
+            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
+    return _Stack(lines[::-1], seq)
+
+
+def _step(awaitable: Any) -> tuple[FrameType | None, Any]:
+    """Return the frame of a coroutine or generator, and what it waits for."""
+    for frame, inner in (
+        ("cr_frame", "cr_await"),
+        ("gi_frame", "gi_yieldfrom"),
+        ("ag_frame", "ag_await"),
+    ):
+        if hasattr(awaitable, frame):
+            return getattr(awaitable, frame), getattr(awaitable, inner)
+    return None, None
+
+
+class AsyncQuestions:
+    """The requests that have no answer yet."""
+
+    def __init__(
+        self, link: Link, inbox: Inbox, on_stacks_wanted: Callable[[], None], *, most: int
+    ) -> None:
+        """Ask over ``link``, read answers from ``inbox`` on the running loop.
+
+        At most ``most`` questions are under way: who asks more waits before it asks.
+        """
+        self._room = asyncio.Semaphore(most)
+        self._on_stacks_wanted = on_stacks_wanted
+        self._link = link
+        self._inbox = inbox
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        asyncio.get_running_loop().add_reader(inbox.fileno(), self._on_readable)
+
+    async def ask(self, seq: int, question: int, argument: bytes, decode: Callable[[Any], T]) -> T:
+        """Return the answer, decoded; see Questions.ask."""
+        refuse_fork(self._link)
+        async with self._room:
+            payload = await self._answer_to(seq, question, argument)
+        return decode(replies_from(payload))
+
+    async def _answer_to(self, seq: int, question: int, argument: bytes) -> bytes:
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            request = encode_request(number, argument)
+            self._link.send(REQUEST, seq, request, detail=question)
+            return await answer
+        finally:
+            del self._waiting[number]
+
+    def _on_readable(self) -> None:
+        try:
+            message = self._inbox.receive_now()
+        except BlockingIOError:
+            return
+        if message is None:
+            self._link.leave()
+        kind, _, payload = message
+        if kind == STACKS_WANTED:
+            self._on_stacks_wanted()
+            return
+        answer = self._waiting.get(response_number(payload))
+        if answer is not None and not answer.done():  # else its job was cancelled
+            answer.set_result(payload)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import UsageError
@@ -85,7 +85,7 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
             job = await jobs.add(name, job_data, **options)
             return job.id, await job.result(timeout=wait_timeout) if wait else None
 
-    job_id, value = event_loop.run(add())
+    job_id, value = process.run(add())
     if as_json:
         echo_json({"id": job_id, "value": value} if wait else {"id": job_id})
     elif wait:

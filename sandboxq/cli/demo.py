@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.output import STDOUT, Output
@@ -104,7 +104,7 @@ def command(
     output = Output(fileno=STDOUT)
     demo = _Demo(output, keep.resolve(), children=children, url=url, prefix=prefix)
     with output.in_charge(), end_with_exit_code():
-        event_loop.run(demo.run(photos))
+        process.run(demo.run(photos))
 
 
 class _Demo:

@@ -57,7 +57,7 @@ def _redis(url: str | None) -> dict[str, Any]:
 
 async def _asked(url: str) -> dict[str, Any]:
     from sandboxq.broker.connect.broker import Broker  # noqa: PLC0415 - `doctor` answers without a client
-    from sandboxq.broker.connect.server_time import clock_warning  # noqa: PLC0415 - as below
+    from sandboxq.broker.connect.server_info import clock_warning  # noqa: PLC0415 - as below
 
     broker = await Broker.connect(url)
     try:

@@ -11,7 +11,7 @@ from sandboxq.broker.commands.discovery import queue_names
 from sandboxq.broker.commands.jobs import state_of
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
@@ -32,7 +32,7 @@ def command(target: str, *, queue: str | None, url: str | None, prefix: str, as_
 
     The jobs go on. Innermost frame first.
     """
-    answers = event_loop.run(_dump(target, queue, url=url, prefix=prefix))
+    answers = process.run(_dump(target, queue, url=url, prefix=prefix))
     if as_json:
         echo_json([job for answer in answers for job in answer["jobs"]])
         return

@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.text import Text
 
 from sandboxq.broker.commands.settings import QueueMeta
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.errors import QueueError
 from sandboxq.payload.printable import printable, printable_line
 from sandboxq.queue.queue import Queue
@@ -35,7 +35,7 @@ def run_on_queue(
         async with Queue(name, url=url, prefix=prefix) as queue:
             return await body(queue)
 
-    return event_loop.run(main())
+    return process.run(main())
 
 
 async def check_exists(queue: Queue) -> None:

@@ -15,8 +15,7 @@ from click.core import ParameterSource
 
 from sandboxq import __version__
 from sandboxq.child.sources import is_path, missing_text
-from sandboxq.cli import event_loop, logs
-from sandboxq.cli.init_process import stay_behind_as_init
+from sandboxq.cli import logs, process
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import (
     KeepJobs,
@@ -29,6 +28,7 @@ from sandboxq.cli.options import (
     url_option,
 )
 from sandboxq.cli.output import Output
+from sandboxq.cli.process import collect_rarely, stay_behind_as_init
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.sandbox_options import policy_options, take_policy
 from sandboxq.errors import ProcessorNotLoaded
@@ -39,7 +39,6 @@ from sandboxq.observe.tracing import Tracing
 from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password, oversubscription
-from sandboxq.worker.garbage import collect_rarely
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -258,7 +257,7 @@ def command(
     with output.in_charge(), end_with_exit_code():
         if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
-        event_loop.run(_run(worker, burst=burst, output=output))
+        process.run(_run(worker, burst=burst, output=output))
 
 
 def _warn_of_password(url: str) -> None:

@@ -9,7 +9,7 @@ import click
 from sandboxq.broker.commands.control import ask_to_scale
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import QueueError
@@ -23,7 +23,7 @@ from sandboxq.errors import QueueError
 @json_option
 def command(queue: str, procs: int, *, url: str | None, prefix: str, as_json: bool) -> None:
     """Have PROCS children in each running worker of QUEUE."""
-    answers = event_loop.run(_scale(QueueKeys(queue, prefix), procs, url=url))
+    answers = process.run(_scale(QueueKeys(queue, prefix), procs, url=url))
     if not answers:
         message = f"no running worker of queue {queue!r} answered; start one with 'run'"
         raise QueueError(message)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_error, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import BrokerUnavailable, QueueError
@@ -26,7 +26,7 @@ _MB = 1 << 20
 @json_option
 def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_json: bool) -> None:
     """Show counts by state, of every queue or of QUEUE."""
-    rows = event_loop.run(_rows(queue, usage=usage, url=url, prefix=prefix))
+    rows = process.run(_rows(queue, usage=usage, url=url, prefix=prefix))
     if as_json:
         echo_json(rows)
     elif not rows:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sandboxq.child.adding import MOST_BYTES
 from sandboxq.child.frames import (
     BLOB_HEAD_SIZE,
     CHUNK_SIZE,
@@ -35,6 +34,7 @@ from sandboxq.child.frames import (
     decode_move,
     table_size,
 )
+from sandboxq.child.values import MOST_BYTES
 from sandboxq.pool.breach import COMMON, Breach, Flooded, NotJson, check_json
 
 if TYPE_CHECKING:

@@ -15,17 +15,15 @@ from sandboxq.errors import LockLost
 from sandboxq.pool.placement import Ahead
 from sandboxq.pool.pool import Pool
 from sandboxq.pool.watch.recycler import Recycling
-from sandboxq.worker.answers import Answers
 from sandboxq.worker.attempt import end_span
 from sandboxq.worker.blob_transfer import BlobTransfer
 from sandboxq.worker.claimer import Claimer
+from sandboxq.worker.counters import UsageRecorder
 from sandboxq.worker.job_adds import JobAdds, allowed_queues
-from sandboxq.worker.listener import WorkerListener
-from sandboxq.worker.lock_keeper import LockKeeper
+from sandboxq.worker.listener import Answers, WorkerListener
+from sandboxq.worker.locks import LockKeeper, StalledChecker
 from sandboxq.worker.settler import LARGE_ONES, Settler
 from sandboxq.worker.shutdown import Shutdown
-from sandboxq.worker.stalled_checker import StalledChecker
-from sandboxq.worker.usage_totals import UsageRecorder
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,8 +33,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.kinds import Kind
     from sandboxq.sandbox.policy import Policy
     from sandboxq.worker.attempt import Attempt
-    from sandboxq.worker.context import WorkerContext
-    from sandboxq.worker.held_jobs import HeldJobs
+    from sandboxq.worker.context import HeldJobs, WorkerContext
 
 
 class ChildrenOptions(NamedTuple):

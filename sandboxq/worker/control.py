@@ -19,7 +19,7 @@ from sandboxq.broker.commands.control import (
 )
 from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
 from sandboxq.pool.stacks import read_stacks
-from sandboxq.worker.seldom import Seldom
+from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
     from sandboxq.broker.commands.control import Request
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.calls import Call
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.pool import Pool
-    from sandboxq.worker.held_jobs import HeldJobs
+    from sandboxq.worker.context import HeldJobs
 
 
 _log = logging.getLogger("sandboxq.worker")

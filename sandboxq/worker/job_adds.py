@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.commands.add import Deduplication, Parent
 from sandboxq.broker.commands.flow import Fence, NewNode, add_flows
-from sandboxq.child.adding import CLASS_MEMBER, MOST_BYTES, MOST_HEADER, MOST_JOBS, decode_header
+from sandboxq.child.values import (
+    CLASS_MEMBER,
+    MOST_BYTES,
+    MOST_HEADER,
+    MOST_JOBS,
+    decode_header,
+)
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.model.backoff import Backoff
 from sandboxq.model.job import Keep

@@ -16,8 +16,7 @@ from weakref import WeakValueDictionary
 from sandboxq.broker.codec import ms_from_seconds, options_from_wire
 from sandboxq.broker.commands.claim import claim
 from sandboxq.broker.commands.jobs import job_of
-from sandboxq.broker.commands.locks import extend
-from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.commands.running import Report, extend, report
 from sandboxq.broker.commands.settle import Refusal, Settlement, settle
 from sandboxq.errors import (
     BrokerUnavailable,
@@ -39,8 +38,7 @@ from sandboxq.model.outcome import (
     decide,
 )
 from sandboxq.observe.telemetry import JobClaimed, JobProgressed, JobsClaimed
-from sandboxq.worker.announcer import Announcer
-from sandboxq.worker.attempt import Attempt
+from sandboxq.worker.attempt import Announcer, Attempt
 from sandboxq.worker.claimer import LONGEST_DELAY_WAIT, refusal_of
 from sandboxq.worker.claims import claimed_under, give_back
 from sandboxq.worker.manual_job import HeldJob

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.support import Cores
     from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.attempt import Attempt
-    from sandboxq.worker.held_jobs import HeldJobs
+    from sandboxq.worker.context import HeldJobs
     from sandboxq.worker.manual import ManualJobs
     from sandboxq.worker.manual_job import HeldJob
 

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from sandboxq.broker.commands.batches import Mark
-from sandboxq.broker.commands.report import report, reported
+from sandboxq.broker.commands.running import report, reported
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.outcome import (
     Complete,
@@ -22,12 +22,12 @@ from sandboxq.model.outcome import (
     RetryLater,
     RetryNow,
 )
-from sandboxq.worker.seldom import Seldom
+from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sandboxq.broker.commands.report import Report
+    from sandboxq.broker.commands.running import Report
     from sandboxq.model.outcome import Transition
     from sandboxq.worker.context import WorkerContext
 

@@ -1,12 +1,16 @@
-"""A background duty of the worker: a loop that is started, watched and stopped."""
+"""A background duty of the worker: a loop that is started, watched and stopped.
+
+Seldom limits warnings that others can cause at will: one in a while, with how many were left out.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import QueueError
+from sandboxq.errors import QueueError, SandboxqError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +24,9 @@ LONGEST_RESTART = 5.0
 MOST_CRASHES = 6
 # A loop that ran this long before it crashed starts counting anew.
 STEADY_SECONDS = 60.0
+
+# Seconds between two warnings of one kind.
+QUIET_SECONDS = 60.0
 
 
 class Service:
@@ -102,3 +109,25 @@ class Service:
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+class Seldom:
+    """Logs warnings, of each kind one in QUIET_SECONDS; the kinds are ours, and few."""
+
+    def __init__(self) -> None:
+        """Begin with nothing said."""
+        self._said_at: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def warn(self, kind: str, detail: object) -> None:
+        """Say ``kind``, a sentence, and what it is about; of an unknown error the trace too."""
+        now = time.monotonic()
+        if now - self._said_at.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return
+        self._said_at[kind] = now
+        left_out = self._left_out.pop(kind, 0)
+        more = f" (and {left_out} more since it was last said)" if left_out else ""
+        trace = detail if isinstance(detail, Exception) else None
+        is_known = trace is None or isinstance(trace, SandboxqError)
+        _log.warning("%s: %s%s", kind, detail, more, exc_info=None if is_known else trace)

@@ -19,7 +19,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.broker.commands.batches import Mark
-from sandboxq.broker.commands.report import Report
+from sandboxq.broker.commands.running import Report
 from sandboxq.broker.commands.settle import (
     Refusal,
     Settlement,
@@ -39,8 +39,7 @@ from sandboxq.model.outcome import (
     decide,
 )
 from sandboxq.observe.telemetry import JobProgressed
-from sandboxq.worker.announcer import Announcer
-from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING, end_span
+from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING, Announcer, end_span
 from sandboxq.worker.reports import (
     LARGE,
     LIGHT,
@@ -49,14 +48,13 @@ from sandboxq.worker.reports import (
     lightest,
     weight_of,
 )
-from sandboxq.worker.seldom import Seldom
+from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from sandboxq.model.outcome import Outcome, Transition
-    from sandboxq.worker.announcer import Ending
-    from sandboxq.worker.attempt import Attempt
+    from sandboxq.worker.attempt import Attempt, Ending
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.reports import Run
 

@@ -13,7 +13,7 @@ from sandboxq.worker.attempt import AttemptState
 if TYPE_CHECKING:
     from sandboxq.pool.pool import Pool
     from sandboxq.worker.attempt import Attempt
-    from sandboxq.worker.held_jobs import HeldJobs
+    from sandboxq.worker.context import HeldJobs
     from sandboxq.worker.settler import Settler
 
 # What is left after the deadline for killing children and writing what is handed back.

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.broker.connect.server_time import warn_of_clock
+from sandboxq.broker.connect.server_info import warn_of_clock
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, UsageError
@@ -30,15 +30,14 @@ from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.support import usable_cores
 from sandboxq.worker.assembly import VITAL, ChildrenOptions, parts_of
 from sandboxq.worker.claimer import Mode
-from sandboxq.worker.context import WorkerContext
+from sandboxq.worker.context import HeldJobs, WorkerContext
 from sandboxq.worker.control import Control, Dump
 from sandboxq.worker.counters import Counters
-from sandboxq.worker.held_jobs import HeldJobs
+from sandboxq.worker.locks import StalledChecker
 from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
 from sandboxq.worker.service import Service
 from sandboxq.worker.shutdown import LAST_WORDS
-from sandboxq.worker.stalled_checker import StalledChecker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,8 +14,7 @@ from sandboxq.broker.commands.claim import (
     claim,
     claim_as,
 )
-from sandboxq.broker.commands.locks import extend, recover_stalled
-from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.commands.running import Report, extend, recover_stalled, report
 from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys

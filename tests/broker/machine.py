@@ -17,8 +17,7 @@ from hypothesis.stateful import (
 from sandboxq.broker.commands import settings
 from sandboxq.broker.commands.add import Deduplication, add, new_job, relation_members
 from sandboxq.broker.commands.claim import claim
-from sandboxq.broker.commands.locks import extend, recover_stalled
-from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.commands.running import Report, extend, recover_stalled, report
 from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import (

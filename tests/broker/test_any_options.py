@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxq.broker.codec import options_from_wire
-from sandboxq.broker.commands.report import Report
+from sandboxq.broker.commands.running import Report
 from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.model.outcome import (

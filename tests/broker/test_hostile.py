@@ -14,7 +14,7 @@ from sandboxq.broker.commands.children import prune
 from sandboxq.broker.commands.claim import Bounds, Claimant, arguments_of
 from sandboxq.broker.commands.flow import NewNode, add_flow
 from sandboxq.broker.commands.remove import remove
-from sandboxq.broker.commands.report import Report
+from sandboxq.broker.commands.running import Report
 from sandboxq.broker.connect.script import load
 from sandboxq.errors import QueueError
 from sandboxq.model.job import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxq.broker.connect.many_hosts import ClusterEndpoint, SentinelEndpoint
+from sandboxq.broker.connect.endpoint import ClusterEndpoint, SentinelEndpoint
 from sandboxq.broker.connect.resolve import any_endpoint_from_url
 from sandboxq.errors import UsageError
 

@@ -13,7 +13,7 @@ from sandboxq.broker.commands.binary import (
     store,
     sweep,
 )
-from sandboxq.broker.commands.report import Report, report, reported
+from sandboxq.broker.commands.running import Report, report, reported
 from sandboxq.broker.commands.settle import Settlement, settle, settled
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import QueueError

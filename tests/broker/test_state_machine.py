@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.cli.event_loop import loop_factory
+from sandboxq.cli.process import loop_factory
 from tests.broker.family_machine import FamilyMachine
 from tests.broker.machine_operators import OperatedQueueMachine
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.child import shared_output
+from sandboxq.child import thread
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 from sandboxq.model.outcome import Completed, HandedBack
 from sandboxq.pool.watch.recycler import Recycling
@@ -177,7 +177,7 @@ def test_what_the_coordinator_logs_of_a_child_is_no_output_of_it(
 
     class Listening(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            contexts.append((record.msg, shared_output.is_claimed()))
+            contexts.append((record.msg, thread.is_claimed()))
 
     async def main() -> None:
         with pytest.raises(ChildStartFailed):

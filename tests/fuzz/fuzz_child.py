@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sandboxq.child.frames import encode_call
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.model.outcome import Completed
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Call, Pool
@@ -48,7 +48,7 @@ def fuzz(seconds: float, seed: int) -> list[str]:
                 Policy("limits", memory=256 * _MB),
             )
         )
-        found = event_loop.run(_campaign(rng, policy, min(deadline, time.monotonic() + 20)))
+        found = process.run(_campaign(rng, policy, min(deadline, time.monotonic() + 20)))
     gc.unfreeze()
     return found
 

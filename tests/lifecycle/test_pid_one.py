@@ -109,7 +109,7 @@ def test_exit_codes_of_all_kinds(server_url: str, tmp_path: Path) -> None:
     assert refused.end() == 3
     program = """
         import os, signal
-        from sandboxq.cli.init_process import stay_behind_as_init
+        from sandboxq.cli.process import stay_behind_as_init
         stay_behind_as_init()
         print("worker is", os.getpid(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -122,7 +122,7 @@ def test_exit_codes_of_all_kinds(server_url: str, tmp_path: Path) -> None:
 
 def test_any_other_process_goes_on_as_it_is() -> None:
     """Outside of containers there is an init already."""
-    from sandboxq.cli.init_process import stay_behind_as_init
+    from sandboxq.cli.process import stay_behind_as_init
 
     before = children_of(os.getpid())
     stay_behind_as_init()

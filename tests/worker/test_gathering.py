@@ -13,8 +13,7 @@ from sandboxq.config import WorkerSettings
 from sandboxq.model.outcome import Completed
 from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
 from sandboxq.worker.claims import Claims
-from sandboxq.worker.context import WorkerContext
-from sandboxq.worker.held_jobs import HeldJobs
+from sandboxq.worker.context import HeldJobs, WorkerContext
 from sandboxq.worker.settler import Settler
 from tests.conftest import run_async, wait_until_async
 

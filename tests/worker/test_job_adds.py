@@ -85,7 +85,7 @@ def not_json(job):
     job.queue(job.data["to"]).add("n", {"f": job.add})
 
 def raw(job):
-    from sandboxq.child.adding import ADD
+    from sandboxq.child.values import ADD
     job._questions.ask(job._seq, ADD, bytes.fromhex(job.data["hex"]), list)
 """
 

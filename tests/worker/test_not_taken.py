@@ -14,8 +14,7 @@ from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Pool
 from sandboxq.worker.blob_transfer import BlobTransfer
 from sandboxq.worker.claimer import Claimer
-from sandboxq.worker.context import WorkerContext
-from sandboxq.worker.held_jobs import HeldJobs
+from sandboxq.worker.context import HeldJobs, WorkerContext
 from sandboxq.worker.settler import Settler
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sandboxq import Queue, Worker
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.cli.event_loop import loop_factory
+from sandboxq.cli.process import loop_factory
 from tests.broker.servers import StoppableServer
 from tests.worker.ownership_machine import PROCESSOR, OwnershipMachine
 

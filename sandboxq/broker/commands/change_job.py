@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.broker.commands.report import Report, report
+from sandboxq.broker.commands.running import Report, report
 from sandboxq.broker.connect.script import load
 from sandboxq.errors import JobNotFound, JobNotInState, QueueError
 

@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from sandboxq.broker.connect.connection import error_from_reply
 from sandboxq.broker.connect.script import load
-from sandboxq.broker.connect.server_time import ms_from_time
+from sandboxq.broker.connect.server_info import ms_from_time
 from sandboxq.errors import QueueError
 from sandboxq.model.outcome import NO_CRASHES, Crashes, crashes_from_facts
 

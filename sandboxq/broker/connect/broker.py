@@ -20,7 +20,7 @@ from sandboxq.broker.connect.blocking import BlockingReader, Subscription
 from sandboxq.broker.connect.cluster import ClusterServers
 from sandboxq.broker.connect.connection import LoopBinding, error_from_reply
 from sandboxq.broker.connect.connection_pool import LIMIT_QUESTION, USUAL_LIMIT, limit_from_reply
-from sandboxq.broker.connect.many_hosts import ClusterEndpoint, SentinelEndpoint
+from sandboxq.broker.connect.endpoint import ClusterEndpoint, SentinelEndpoint
 from sandboxq.broker.connect.recovery import Recovery
 from sandboxq.broker.connect.replies import check_replies
 from sandboxq.broker.connect.resolve import resolve_endpoint
@@ -28,11 +28,12 @@ from sandboxq.broker.connect.script import ScriptCalls
 from sandboxq.broker.connect.sentinel import SentinelServers
 from sandboxq.broker.connect.server_info import (
     ServerInfo,
+    ServerTime,
     check_not_in_cluster,
     facts_from_info,
     greet,
+    ms_from_time,
 )
-from sandboxq.broker.connect.server_time import ServerTime, ms_from_time
 from sandboxq.broker.connect.servers import OneServer
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK

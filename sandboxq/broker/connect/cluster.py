@@ -32,8 +32,7 @@ from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from sandboxq.broker.connect.endpoint import Endpoint
-    from sandboxq.broker.connect.many_hosts import ClusterEndpoint
+    from sandboxq.broker.connect.endpoint import ClusterEndpoint, Endpoint
     from sandboxq.broker.connect.resp import Argument
 
 # Seconds for one node to tell who has which slots: others know it too.

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from sandboxq.broker.connect.endpoint import Endpoint, endpoint_from_url, endpoint_of_socket
-from sandboxq.broker.connect.many_hosts import (
+from sandboxq.broker.connect.endpoint import (
     ClusterEndpoint,
+    Endpoint,
     SentinelEndpoint,
+    endpoint_from_url,
+    endpoint_of_socket,
     many_hosts_from_url,
     names_many_hosts,
 )

@@ -28,8 +28,7 @@ from sandboxq.errors import BrokerUnavailable, QueueError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from sandboxq.broker.connect.endpoint import Endpoint
-    from sandboxq.broker.connect.many_hosts import SentinelEndpoint
+    from sandboxq.broker.connect.endpoint import Endpoint, SentinelEndpoint
     from sandboxq.broker.connect.resp import Argument
 
 # Seconds for one Sentinel to answer: a machine that is gone must not hold up the failover.

@@ -23,12 +23,7 @@ import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child import (
-    loader,
-    loop,
-    output,
-    shared_output,
-)
+from sandboxq.child import loader, loop, output
 from sandboxq.child import thread as seat
 from sandboxq.child.frames import RETIRE
 from sandboxq.errors import ProcessorNotLoaded
@@ -145,7 +140,7 @@ class ThreadSupervisor:
         refuse_concurrency(self._terms.concurrency, is_async=loaded.result())
         self._is_started = True
         if self._kind is Kind.THREAD:
-            shared_output.install()
+            seat.install_streams()
 
     def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> ThreadChild:
         """Return the coordinator's side of a thread; nothing limits its memory."""
@@ -254,7 +249,7 @@ class ThreadSupervisor:
     def kill(self) -> None:
         """Start no more, and wait for nobody."""
         if self._is_started and not self._is_ending and self._kind is Kind.THREAD:
-            shared_output.remove()
+            seat.remove_streams()
         self._is_ending = True
         for each in list(self._seats.values()):
             self._abandon(each)
@@ -328,7 +323,7 @@ class ThreadSupervisor:
         assert self._processor is not None  # noqa: S101 - it was loaded before
         link = seat.ThreadLink(fds)
         capture = output.Capture(link)
-        shared_output.claim(capture)
+        seat.route_to(capture)
         try:
             seat.live(link, self._processor, self._settings, capture)
         except seat.ThreadEnded:

@@ -1,15 +1,24 @@
-"""What the first process of a container owes to all others, when that is us.
+"""The process of a command: its event loop, its garbage collector, its part as process 1.
 
     PID 1, this file: reaps orphans, passes signals on ──fork──► the worker
 
 Orphans of the whole container become children of PID 1, and stay zombies until it waits for them.
 A worker that waited for any child would take the ends of its own from those who wait for them.
+
+The event loop is uvloop's, else asyncio's own. A program that is only a worker collects garbage
+rarely.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 _PASSED_ON = frozenset(
     {
@@ -24,6 +33,14 @@ _PASSED_ON = frozenset(
 )
 _FROM_KERNEL = 0x80  # SI_KERNEL: a terminal's, which all processes in front of it have had
 _FIRST = 1
+
+T = TypeVar("T")
+# A job's objects live until it is settled, and go without the collector. With Python's threshold of
+# 700 they are looked at again and again on the way: 2 to 4 µs a job
+# (docs/explanation/performance.md).
+_YOUNG = 20_000
+_MIDDLE = 20
+_OLD = 20
 
 
 def stay_behind_as_init() -> None:
@@ -62,3 +79,28 @@ def _reap(worker: int) -> int | None:
             return found
         if pid == worker:
             found = status
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a fresh loop, and close that."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(main)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes a loop. Not every interpreter has a wheel of uvloop."""
+    try:
+        import uvloop  # noqa: PLC0415 - it is not everywhere
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def collect_rarely() -> None:
+    """Leave what is imported out of all collections, and make those of the rest rare.
+
+    For a process of its own, as ``sandboxq run``: it changes the collector of the whole process.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
