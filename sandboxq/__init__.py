@@ -79,17 +79,13 @@ if TYPE_CHECKING:
     from sandboxq.observe.metering import Metering
     from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.dependencies import ChildList
-    from sandboxq.queue.events import QueueEvent, QueueEvents
-    from sandboxq.queue.flow import Flow, FlowProducer
+    from sandboxq.queue.events import QueueEvent, QueueEvents, SyncQueueEvents
+    from sandboxq.queue.flow import Flow, FlowProducer, SyncFlowProducer
     from sandboxq.queue.flow_plan import FlowNode
-    from sandboxq.queue.job import QueuedJob
+    from sandboxq.queue.job import QueuedJob, SyncJob
     from sandboxq.queue.options import AddOptions
-    from sandboxq.queue.queue import Queue
+    from sandboxq.queue.queue import Queue, SyncQueue
     from sandboxq.queue.schedulers import Repeat, TemplateOptions
-    from sandboxq.queue.sync import SyncQueue
-    from sandboxq.queue.sync_events import SyncQueueEvents
-    from sandboxq.queue.sync_flow import SyncFlowProducer
-    from sandboxq.queue.sync_job import SyncJob
     from sandboxq.sandbox.policy import Policy
     from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.worker import Worker
@@ -173,10 +169,10 @@ _HOMES = {
     "SchedulerSlotTaken": "sandboxq.errors",
     "SignatureRefused": "sandboxq.errors",
     "StoredJob": "sandboxq.model.job",
-    "SyncFlowProducer": "sandboxq.queue.sync_flow",
-    "SyncJob": "sandboxq.queue.sync_job",
-    "SyncQueue": "sandboxq.queue.sync",
-    "SyncQueueEvents": "sandboxq.queue.sync_events",
+    "SyncFlowProducer": "sandboxq.queue.flow",
+    "SyncJob": "sandboxq.queue.job",
+    "SyncQueue": "sandboxq.queue.queue",
+    "SyncQueueEvents": "sandboxq.queue.events",
     "TemplateOptions": "sandboxq.queue.schedulers",
     "TooLarge": "sandboxq.errors",
     "Tracing": "sandboxq.observe.tracing",

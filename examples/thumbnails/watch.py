@@ -17,7 +17,7 @@ from sandboxq import Queue, QueueError
 
 if TYPE_CHECKING:
     from sandboxq.queue.options import AddOptions
-    from sandboxq.queue.sync import SyncQueue
+    from sandboxq.queue.queue import SyncQueue
 
 QUEUE = "thumbnails"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

@@ -23,13 +23,13 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.model.validation import checked_many, waiting_seconds
 from sandboxq.queue.base import LoopBound
+from sandboxq.queue.blocking import Blocking, blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import timedelta
 
     from sandboxq.broker.connect.blocking import BlockingReader
-    from sandboxq.queue.sync_events import SyncQueueEvents
 
 # How long one read blocks inside Redis, as Node's does; then it is asked again.
 READ_SECONDS = 10.0
@@ -113,8 +113,6 @@ class QueueEvents(LoopBound):
         job_ids: Collection[str] | None = None,
     ) -> SyncQueueEvents:
         """Return the same events for a plain ``for``, for code without an event loop."""
-        from sandboxq.queue.sync_events import SyncQueueEvents  # noqa: PLC0415 - it imports this module
-
         return SyncQueueEvents(
             name, url, prefix=prefix, last_id=last_id, names=names, job_ids=job_ids
         )
@@ -335,3 +333,45 @@ def _checked_filter(what: str, wanted: Collection[str] | None) -> frozenset[str]
         message = f"{what} must be a collection of texts, not {wanted!r}"
         raise UsageError(message)
     return frozenset(many)
+
+
+class SyncQueueEvents(Blocking[QueueEvents]):
+    """QueueEvents for a plain ``for``, in code without an event loop: the same methods, blocking.
+
+    After a fork the child goes on by itself where the parent stood, on a connection of its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        last_id: str = NEWEST,
+        names: Collection[str] | None = None,
+        job_ids: Collection[str] | None = None,
+    ) -> None:
+        """See QueueEvents."""
+        super().__init__(
+            QueueEvents(name, url, prefix=prefix, last_id=last_id, names=names, job_ids=job_ids)
+        )
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> QueueEvent:
+        """Return the next event; ends when this is closed."""
+        event = self.read()
+        if event is None:
+            raise StopIteration
+        return event
+
+    @property
+    def last_id(self) -> str:
+        """The id after which to go on: give it to another QueueEvents to continue there."""
+        return self._twin.last_id
+
+    connect = blocking(QueueEvents.connect)
+    read = blocking(QueueEvents.read)
+    close = blocking(QueueEvents.close)

@@ -15,9 +15,10 @@ from sandboxq.model.clock import SYSTEM_CLOCK, Clock
 from sandboxq.model.validation import checked_text, checked_whole
 from sandboxq.queue.base import Connected
 from sandboxq.queue.binary import forget, with_stored_parts
+from sandboxq.queue.blocking import Blocking, blocking, portal
 from sandboxq.queue.flow_plan import FlowNode, plan_of
-from sandboxq.queue.job import QueuedJob, job_from_add, members_of
-from sandboxq.queue.queue import Queue
+from sandboxq.queue.job import QueuedJob, SyncJob, job_from_add, members_of
+from sandboxq.queue.queue import Queue, SyncQueue
 from sandboxq.queue.traced import add_flows_traced
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.flow_plan import PlannedJob
     from sandboxq.queue.options import AddOptions
-    from sandboxq.queue.sync_flow import SyncFlowProducer
 
 J = TypeVar("J")
 
@@ -74,8 +74,6 @@ class FlowProducer(Connected):
         url: str | None = None, *, prefix: str = DEFAULT_PREFIX, tracing: Tracing | None = None
     ) -> SyncFlowProducer:
         """Return a producer with the same methods, blocking, for code without an event loop."""
-        from sandboxq.queue.sync_flow import SyncFlowProducer  # noqa: PLC0415 - it imports this module
-
         return SyncFlowProducer(url, prefix=prefix, tracing=tracing)
 
     async def close(self) -> None:
@@ -239,3 +237,53 @@ def _drawn(
         elif child not in drawn:
             path[child] = iter(children[child])
     return drawn[root]
+
+
+# ── blocking ────────────────────────────────────────────────────────────────
+
+
+class SyncFlowProducer(Blocking[FlowProducer]):
+    """FlowProducer for code without an event loop: the same methods, blocking.
+
+    Any thread may use it. After a fork the child connects anew by itself. Returned jobs are bound
+    to queues with connections of their own, which ``close`` closes too.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """See FlowProducer."""
+        super().__init__(FlowProducer(url, prefix=prefix, tracing=tracing))
+        self._url = url
+        self._queues: dict[QueueKeys, SyncQueue] = {}
+
+    def _bound(self, flow: Flow[QueuedJob]) -> Flow[SyncJob]:
+        job = SyncJob(**members_of(flow.job), queue=self._queue(flow.job.queue.keys))
+        return Flow(job, tuple(self._bound(child) for child in flow.children))
+
+    def _bound_or_none(self, flow: Flow[QueuedJob] | None) -> Flow[SyncJob] | None:
+        return None if flow is None else self._bound(flow)
+
+    def _all_bound(self, flows: list[Flow[QueuedJob]]) -> list[Flow[SyncJob]]:
+        return [self._bound(flow) for flow in flows]
+
+    connect = blocking(FlowProducer.connect)
+    add = blocking(FlowProducer.add, _bound)
+    add_bulk = blocking(FlowProducer.add_bulk, _all_bound)
+    get_flow = blocking(FlowProducer.get_flow, _bound_or_none)
+
+    def close(self) -> None:
+        """Close all connections that were opened, also by returned jobs; twice is harmless."""
+        queues, self._queues = self._queues, {}
+        for queue in queues.values():
+            queue.close()
+        portal().run(self._twin.close())
+
+    def _queue(self, keys: QueueKeys) -> SyncQueue:
+        if keys not in self._queues:
+            self._queues[keys] = SyncQueue(keys.queue, self._url, prefix=keys.prefix)
+        return self._queues[keys]

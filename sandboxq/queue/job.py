@@ -1,4 +1,4 @@
-"""A job together with the queue that it is in."""
+"""A job together with the queue that it is in; SyncJob for code without an event loop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sandboxq.broker.commands.add import parent_link
 from sandboxq.model.dependencies import FIRST_PAGE
 from sandboxq.model.job import JobOptions, JobState, StoredJob
 from sandboxq.payload.binary import WHOLE
+from sandboxq.queue.blocking import blocking
 from sandboxq.queue.options import checked_size
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sandboxq.model.dependencies import Dependencies
-    from sandboxq.queue.queue import Queue
+    from sandboxq.queue.queue import Queue, SyncQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class QueuedJob(StoredJob):
 
     async def update_data(self, data: Any) -> None:
         """Replace the job's data; its ``size_limit`` holds. See Queue.update_job_data."""
-        check_data_size(self, data)
+        _check_data_size(self, data)
         await self.queue.update_job_data(self.id, data)
 
     async def update_progress(self, progress: Any) -> None:
@@ -181,7 +182,49 @@ def members_of(job: StoredJob) -> dict[str, Any]:
     return {name: getattr(job, name) for name in _FIELDS}
 
 
-def check_data_size(job: StoredJob, data: Any) -> None:
+def _check_data_size(job: StoredJob, data: Any) -> None:
     """Refuse new data that the job's ``size_limit`` would have kept from being added."""
     if job.opts.size_limit is not None:
         checked_size(json_text(data, "data"), job.name, job.opts.size_limit)
+
+
+# ── blocking ────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncJob(StoredJob):
+    """QueuedJob for code without an event loop: the same methods, blocking."""
+
+    queue: SyncQueue = field(repr=False, compare=False)
+
+    @property
+    def _twin(self) -> QueuedJob:
+        return QueuedJob(**members_of(self), queue=self.queue._twin)  # noqa: SLF001 - the same of both
+
+    def _of_same_queue(self, job: QueuedJob) -> SyncJob:
+        return SyncJob(**members_of(job), queue=self.queue)
+
+    result = blocking(QueuedJob.result)
+    array = blocking(QueuedJob.array)
+    binary = blocking(QueuedJob.binary)
+    state = blocking(QueuedJob.state)
+    refresh = blocking(QueuedJob.refresh, _of_same_queue)
+    remove = blocking(QueuedJob.remove)
+    cancel = blocking(QueuedJob.cancel)
+    logs = blocking(QueuedJob.logs)
+    promote = blocking(QueuedJob.promote)
+    change_delay = blocking(QueuedJob.change_delay)
+    change_priority = blocking(QueuedJob.change_priority)
+    retry = blocking(QueuedJob.retry)
+    update_data = blocking(QueuedJob.update_data)
+    update_progress = blocking(QueuedJob.update_progress)
+    log = blocking(QueuedJob.log)
+    clear_logs = blocking(QueuedJob.clear_logs)
+    remove_deduplication_key = blocking(QueuedJob.remove_deduplication_key)
+    children_values = blocking(QueuedJob.children_values)
+    ignored_children_failures = blocking(QueuedJob.ignored_children_failures)
+    failed_children = blocking(QueuedJob.failed_children)
+    dependencies = blocking(QueuedJob.dependencies)
+    dependencies_count = blocking(QueuedJob.dependencies_count)
+    remove_child_dependency = blocking(QueuedJob.remove_child_dependency)
+    remove_unprocessed_children = blocking(QueuedJob.remove_unprocessed_children)

@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.codec import json_text, ms_from_seconds
-from sandboxq.broker.commands import cancel, change_job, deduplication, remove, settings
+from sandboxq.broker.commands import cancel, change_job, deduplication, remove, schedulers, settings
 from sandboxq.broker.commands.usage import read_usage
 from sandboxq.model.validation import (
     LONGEST_WAIT,
@@ -117,6 +117,14 @@ class Operating(QueueBase):
         """Shorten the event stream to about so many entries; return how many went."""
         checked_whole("max_length", max_length)
         return await settings.trim_events(await self._connected(), self._keys, max_length)
+
+    async def remove_scheduler(self, scheduler_id: str) -> bool:
+        """Remove a scheduler and its delayed job; False means that there is none.
+
+        A job of it that waits or is being processed stays, and makes no other.
+        """
+        checked_text("scheduler id", scheduler_id)
+        return await schedulers.remove(await self._connected(), self._keys, scheduler_id)
 
     # ── all jobs of a state ─────────────────────────────────────────────────
     # ``progress`` is called with the number of jobs done so far, after each hundred.

@@ -85,6 +85,11 @@ class AddOptions(TypedDict, total=False):
     parent: Parent | None
 
 
+# What ``add_bulk`` takes for one job.
+BulkEntry = tuple[str, Any] | tuple[str, Any, AddOptions]
+_ENTRY_SIZES = (2, 3)
+
+
 def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
     """Return the options of one job. Raises: UsageError naming the argument and what is allowed."""
     _refuse_unless_mapping(options)
@@ -257,3 +262,11 @@ def _check_deduplication(deduplication: object) -> None:
     elif deduplication.extend:
         message = "deduplication extend needs a ttl to extend"
         raise UsageError(message)
+
+
+def checked_entry(place: int, entry: object) -> BulkEntry:
+    """Refuse what would be taken apart into something else: a dict into its keys, say."""
+    if not isinstance(entry, (tuple, list)) or len(entry) not in _ENTRY_SIZES:
+        message = f"entry {place} must be (name, data) or (name, data, options), not {entry!r}"
+        raise UsageError(message)
+    return tuple(entry)

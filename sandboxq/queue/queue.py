@@ -6,25 +6,23 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from sandboxq.broker.commands import discovery, schedulers
+from sandboxq.broker.commands import discovery
 from sandboxq.broker.commands.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
-from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError, UsageError
+from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
-from sandboxq.model.validation import (
-    checked_flag,
-    checked_many,
-    checked_place,
-    checked_text,
-)
+from sandboxq.model.validation import checked_many
 from sandboxq.queue.base import Connected
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
+from sandboxq.queue.blocking import Blocking, blocking, portal
 from sandboxq.queue.custom_events import FieldValue, publish_event
 from sandboxq.queue.dependencies import Family
-from sandboxq.queue.job import QueuedJob, job_from_add, members_of
+from sandboxq.queue.job import QueuedJob, SyncJob, job_from_add, members_of
 from sandboxq.queue.operating import Changing, Limiting, Operating
 from sandboxq.queue.options import (
     AddOptions,
+    BulkEntry,
+    checked_entry,
     checked_name,
     checked_options,
     checked_size,
@@ -43,20 +41,14 @@ from sandboxq.queue.traced import add_bulk_traced, add_traced
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.model.job import JobOptions, StoredJob
     from sandboxq.observe.tracing import Tracing
     from sandboxq.payload.binary import Part
     from sandboxq.queue.schedulers import Repeat
-    from sandboxq.queue.sync import SyncQueue
-
-# What ``add_bulk`` takes for one job.
-BulkEntry = tuple[str, Any] | tuple[str, Any, AddOptions]
-_ENTRY_SIZES = (2, 3)
 
 
-class Draft(NamedTuple):
+class CheckedJob(NamedTuple):
     """One job of an add, checked: as the script takes it, and as its caller gave it."""
 
     new: NewJob
@@ -102,8 +94,6 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
         default_job_options: AddOptions | None = None,
     ) -> SyncQueue:
         """Return a queue with the same methods, blocking, for code without an event loop."""
-        from sandboxq.queue.sync import SyncQueue  # noqa: PLC0415 - it imports this module
-
         return SyncQueue(
             name, url, prefix=prefix, tracing=tracing, default_job_options=default_job_options
         )
@@ -132,7 +122,7 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
         Raises: BulkAddFailed when single jobs were refused; AddInterrupted, a BrokerUnavailable,
         when Redis goes away meanwhile. Both tell what was added.
         """
-        checked = [_checked_entry(*each) for each in enumerate(checked_many("entries", entries))]
+        checked = [checked_entry(*each) for each in enumerate(checked_many("entries", entries))]
         if self._tracing is None:
             return await self._add_all(checked)
         whole = [(name, data, self._with_defaults(*rest)) for name, data, *rest in checked]
@@ -167,13 +157,13 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             await Connected.after_add()
         return added
 
-    def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> Draft:
+    def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> CheckedJob:
         checked = checked_options(self._with_defaults(options), prefix=self._keys.prefix)
         refuse_own_parent(checked, self._keys)
         text, parts = text_and_parts(data, "data")
         checked_size(text, checked_name(name), checked.size_limit)
         new = new_job(name, text, checked)
-        return Draft(new, data, checked, checked_parts(parts, checked))
+        return CheckedJob(new, data, checked, checked_parts(parts, checked))
 
     def _with_defaults(self, options: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         if not self._defaults or not isinstance(options, (Mapping, NoneType)):
@@ -181,7 +171,7 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             return {} if options is None else options
         return {**self._defaults, **(options or {})}
 
-    def _added(self, job_id: str, draft: Draft, now_ms: int) -> QueuedJob:
+    def _added(self, job_id: str, draft: CheckedJob, now_ms: int) -> QueuedJob:
         new, data, options, _ = draft
         return job_from_add(self, job_id, name=new.name, data=data, options=options, now_ms=now_ms)
 
@@ -221,37 +211,6 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             queue=self,
         )
 
-    async def get_scheduler(self, scheduler_id: str) -> Scheduler | None:
-        """Return a scheduler, None when there is none."""
-        checked_text("scheduler id", scheduler_id)
-        return await schedulers.scheduler_of(await self._connected(), self._keys, scheduler_id)
-
-    async def get_schedulers(
-        self, start: int = 0, end: int = -1, *, ascending: bool = False
-    ) -> list[Scheduler]:
-        """Return the schedulers ``start`` to ``end`` (inclusive; -1 is the last).
-
-        The one that runs last comes first, or last when ``ascending``.
-        """
-        checked_place("start", start)
-        checked_place("end", end)
-        checked_flag("ascending", ascending)
-        return await schedulers.schedulers_in(
-            await self._connected(), self._keys, start=start, end=end, ascending=ascending
-        )
-
-    async def count_schedulers(self) -> int:
-        """Return how many schedulers there are."""
-        return await schedulers.count_schedulers(await self._connected(), self._keys)
-
-    async def remove_scheduler(self, scheduler_id: str) -> bool:
-        """Remove a scheduler and its delayed job; False means that there is none.
-
-        A job of it that waits or is being processed stays, and makes no other.
-        """
-        checked_text("scheduler id", scheduler_id)
-        return await schedulers.remove(await self._connected(), self._keys, scheduler_id)
-
     # ── custom events ───────────────────────────────────────────────────────
 
     async def publish_event(
@@ -274,14 +233,160 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
         return QueuedJob(**members_of(job), queue=self)
 
 
-def _checked_entry(place: int, entry: object) -> BulkEntry:
-    """Refuse what would be taken apart into something else: a dict into its keys, say."""
-    if not isinstance(entry, (tuple, list)) or len(entry) not in _ENTRY_SIZES:
-        message = f"entry {place} must be (name, data) or (name, data, options), not {entry!r}"
-        raise UsageError(message)
-    return tuple(entry)
-
-
 async def queue_names(broker: Broker, prefix: str = DEFAULT_PREFIX) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
     return await discovery.queue_names(broker, prefix=prefix)
+
+
+# ── blocking ────────────────────────────────────────────────────────────────
+
+
+class SyncQueue(Blocking[Queue]):
+    """Queue for code without an event loop: the same methods, blocking.
+
+    Any thread may use it. All queues of a process share one background thread, on which
+    ``progress`` is called: no blocking method may be called there. After a fork the child connects
+    anew by itself; a call that another thread was making is not carried over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        tracing: Tracing | None = None,
+        default_job_options: AddOptions | None = None,
+    ) -> None:
+        """See Queue."""
+        super().__init__(
+            Queue(
+                name, url, prefix=prefix, tracing=tracing, default_job_options=default_job_options
+            )
+        )
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self._twin.name
+
+    def _bound(self, job: QueuedJob) -> SyncJob:
+        return SyncJob(**members_of(job), queue=self)
+
+    def _bound_or_none(self, job: QueuedJob | None) -> SyncJob | None:
+        return None if job is None else self._bound(job)
+
+    def _all_bound(self, jobs: list[QueuedJob]) -> list[SyncJob]:
+        return [self._bound(job) for job in jobs]
+
+    connect = blocking(Queue.connect)
+    close = blocking(Queue.close)
+
+    # ── adding ──────────────────────────────────────────────────────────────
+
+    add = blocking(Queue.add, _bound)
+    upsert_scheduler = blocking(Queue.upsert_scheduler, _bound)
+    publish_event = blocking(Queue.publish_event)
+
+    def add_bulk(self, entries: Iterable[BulkEntry]) -> list[SyncJob]:
+        """Add many jobs in order; each is ``(name, data)`` or ``(name, data, options)``.
+
+        Raises: BulkAddFailed when single jobs were refused; AddInterrupted, a BrokerUnavailable,
+        when Redis goes away meanwhile. Both tell what was added.
+        """
+        try:
+            return self._all_bound(portal().run(self._twin.add_bulk(entries)))
+        except (AddInterrupted, BulkAddFailed) as error:
+            error.results = [
+                self._bound(each) if isinstance(each, QueuedJob) else each for each in error.results
+            ]
+            raise
+
+    # ── reading ─────────────────────────────────────────────────────────────
+
+    get_job = blocking(Queue.get_job, _bound_or_none)
+    read_job = blocking(Queue.read_job, _bound)
+    get_jobs = blocking(Queue.get_jobs, _all_bound)
+    get_waiting = blocking(Queue.get_waiting, _all_bound)
+    get_waiting_count = blocking(Queue.get_waiting_count)
+    get_prioritized = blocking(Queue.get_prioritized, _all_bound)
+    get_prioritized_count = blocking(Queue.get_prioritized_count)
+    get_delayed = blocking(Queue.get_delayed, _all_bound)
+    get_delayed_count = blocking(Queue.get_delayed_count)
+    get_active = blocking(Queue.get_active, _all_bound)
+    get_active_count = blocking(Queue.get_active_count)
+    get_waiting_children = blocking(Queue.get_waiting_children, _all_bound)
+    get_waiting_children_count = blocking(Queue.get_waiting_children_count)
+    get_completed = blocking(Queue.get_completed, _all_bound)
+    get_completed_count = blocking(Queue.get_completed_count)
+    get_failed = blocking(Queue.get_failed, _all_bound)
+    get_failed_count = blocking(Queue.get_failed_count)
+    counts = blocking(Queue.counts)
+    record_job_counts_metric = blocking(Queue.record_job_counts_metric)
+    counts_per_priority = blocking(Queue.counts_per_priority)
+    delayed_count = blocking(Queue.delayed_count)
+    count = blocking(Queue.count)
+    job_state = blocking(Queue.job_state)
+    result = blocking(Queue.result)
+    job_array = blocking(Queue.job_array)
+    job_binary = blocking(Queue.job_binary)
+    logs = blocking(Queue.logs)
+    get_workers = blocking(Queue.get_workers)
+    get_queue_events_clients = blocking(Queue.get_queue_events_clients)
+    get_meta = blocking(Queue.get_meta)
+    version = blocking(Queue.version)
+    get_metrics = blocking(Queue.get_metrics)
+    export_prometheus_metrics = blocking(Queue.export_prometheus_metrics)
+    get_scheduler = blocking(Queue.get_scheduler)
+    get_schedulers = blocking(Queue.get_schedulers)
+    count_schedulers = blocking(Queue.count_schedulers)
+
+    # ── parents and children ────────────────────────────────────────────────
+
+    children_values = blocking(Queue.children_values)
+    ignored_children_failures = blocking(Queue.ignored_children_failures)
+    failed_children = blocking(Queue.failed_children)
+    dependencies = blocking(Queue.dependencies)
+    dependencies_count = blocking(Queue.dependencies_count)
+    get_dependencies = blocking(Queue.get_dependencies)
+    remove_child_dependency = blocking(Queue.remove_child_dependency)
+    remove_unprocessed_children = blocking(Queue.remove_unprocessed_children)
+
+    # ── operating ───────────────────────────────────────────────────────────
+
+    pause = blocking(Queue.pause)
+    resume = blocking(Queue.resume)
+    is_paused = blocking(Queue.is_paused)
+    remove = blocking(Queue.remove)
+    cancel = blocking(Queue.cancel)
+    obliterate = blocking(Queue.obliterate)
+    usage = blocking(Queue.usage)
+    remove_deprecated_priority_key = blocking(Queue.remove_deprecated_priority_key)
+    set_max_events = blocking(Queue.set_max_events)
+    trim_events = blocking(Queue.trim_events)
+    drain = blocking(Queue.drain)
+    clean = blocking(Queue.clean)
+    retry_jobs = blocking(Queue.retry_jobs)
+    promote_jobs = blocking(Queue.promote_jobs)
+    remove_orphaned_jobs = blocking(Queue.remove_orphaned_jobs)
+    remove_scheduler = blocking(Queue.remove_scheduler)
+    set_global_concurrency = blocking(Queue.set_global_concurrency)
+    get_global_concurrency = blocking(Queue.get_global_concurrency)
+    remove_global_concurrency = blocking(Queue.remove_global_concurrency)
+    is_maxed = blocking(Queue.is_maxed)
+    set_global_rate_limit = blocking(Queue.set_global_rate_limit)
+    get_global_rate_limit = blocking(Queue.get_global_rate_limit)
+    remove_global_rate_limit = blocking(Queue.remove_global_rate_limit)
+    rate_limit = blocking(Queue.rate_limit)
+    rate_limit_ttl = blocking(Queue.rate_limit_ttl)
+    remove_rate_limit_key = blocking(Queue.remove_rate_limit_key)
+    promote = blocking(Queue.promote)
+    change_delay = blocking(Queue.change_delay)
+    change_priority = blocking(Queue.change_priority)
+    retry = blocking(Queue.retry)
+    update_job_data = blocking(Queue.update_job_data)
+    update_job_progress = blocking(Queue.update_job_progress)
+    add_job_log = blocking(Queue.add_job_log)
+    clear_job_logs = blocking(Queue.clear_job_logs)
+    deduplication_job_id = blocking(Queue.deduplication_job_id)
+    remove_deduplication_key = blocking(Queue.remove_deduplication_key)

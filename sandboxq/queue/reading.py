@@ -5,9 +5,10 @@ The jobs of a queue by state, one method for each.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.broker.commands import discovery, jobs, settings
+from sandboxq.broker.commands import discovery, jobs, schedulers, settings
 from sandboxq.broker.commands import jobs as state
 from sandboxq.errors import JobNotFound, UsageError
 from sandboxq.model.job import JobState
@@ -23,13 +24,13 @@ from sandboxq.payload.binary import WHOLE
 from sandboxq.queue import bulk
 from sandboxq.queue.base import QueueBase
 from sandboxq.queue.binary import part_of_data
-from sandboxq.queue.prometheus import prometheus_text
 from sandboxq.queue.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
+    from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.observe.metering import Metering
     from sandboxq.queue.job import QueuedJob
 
@@ -40,6 +41,8 @@ _PENDING = (
     JobState.DELAYED,
     JobState.WAITING_CHILDREN,
 )
+# What Prometheus takes for the name of a label.
+_LABEL_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class Reading(QueueBase):
@@ -195,6 +198,28 @@ class Reading(QueueBase):
         totals = {each: (await self.get_metrics(each)).count for each in ("completed", "failed")}
         return prometheus_text(self.name, await self.counts(), totals, labels or {})
 
+    async def get_scheduler(self, scheduler_id: str) -> Scheduler | None:
+        """Return a scheduler, None when there is none."""
+        checked_text("scheduler id", scheduler_id)
+        return await schedulers.scheduler_of(await self._connected(), self._keys, scheduler_id)
+
+    async def get_schedulers(
+        self, start: int = 0, end: int = -1, *, ascending: bool = False
+    ) -> list[Scheduler]:
+        """Return the schedulers ``start`` to ``end`` (inclusive; -1 is the last).
+
+        The one that runs last comes first, or last when ``ascending``.
+        """
+        _check_places(start, end)
+        checked_flag("ascending", ascending)
+        return await schedulers.schedulers_in(
+            await self._connected(), self._keys, start=start, end=end, ascending=ascending
+        )
+
+    async def count_schedulers(self) -> int:
+        """Return how many schedulers there are."""
+        return await schedulers.count_schedulers(await self._connected(), self._keys)
+
 
 def _names(states: str | Iterable[str]) -> list[str]:
     return [states] if isinstance(states, str) else list(states)
@@ -289,3 +314,43 @@ class Getters(Reading):
     async def get_failed_count(self) -> int:
         """Return how many jobs there are that failed."""
         return (await self.counts(JobState.FAILED))[JobState.FAILED]
+
+
+# ── Prometheus' text format, with the names that Node's export uses ─────────
+
+
+def prometheus_text(
+    queue: str, counts: Mapping[str, int], totals: Mapping[str, int], labels: Mapping[str, str]
+) -> str:
+    """Return the counts by state, and how many jobs completed and failed since metrics were on.
+
+    Raises: UsageError for a label name that Prometheus does not know.
+    """
+    own = {"queue": queue}
+    lines = _metric("bullmq_job_count", "gauge", "Number of jobs in the queue by state")
+    lines += [
+        f"bullmq_job_count{_labels_of({**own, 'state': state}, labels)} {count}"
+        for state, count in counts.items()
+    ]
+    for kind, total in totals.items():
+        name = f"bullmq_job_{kind}_total"
+        lines += _metric(name, "counter", f"Total number of {kind} jobs")
+        lines.append(f"{name}{_labels_of(own, labels)} {total}")
+    return "\n".join(lines)
+
+
+def _metric(name: str, kind: str, help_text: str) -> list[str]:
+    return [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
+
+
+def _labels_of(own: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    for name in labels:
+        if not _LABEL_NAME.fullmatch(name) or name in own:
+            message = f"labels must be named in letters, digits and _, and not {name!r}"
+            raise UsageError(message)
+    pairs = {**own, **labels}.items()
+    return "{" + ", ".join(f'{name}="{_escaped(value)}"' for name, value in pairs) + "}"
+
+
+def _escaped(value: object) -> str:
+    return str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from sandboxq.queue.sync import SyncQueue
+    from sandboxq.queue.queue import SyncQueue
     from tests.chaos.scene import Scene
 
     Inject = Callable[[Scene, random.Random], str]

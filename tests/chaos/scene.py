@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from sandboxq.queue.sync import SyncQueue
+    from sandboxq.queue.queue import SyncQueue
     from tests.chaos.backends import Backend
     from tests.chaos.campaigns import Campaign
 

@@ -23,7 +23,7 @@ from tests.conftest import run_async, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandboxq.queue.sync import SyncQueue
+    from sandboxq.queue.queue import SyncQueue
     from tests.cluster.servers import Cluster
 
 PREFIX = "{bull}"

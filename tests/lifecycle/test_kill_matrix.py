@@ -26,7 +26,7 @@ from tests.lifecycle.test_run import workers as workers  # noqa: PLC0414 - a fix
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandboxq.queue.sync import SyncQueue
+    from sandboxq.queue.queue import SyncQueue
 
 _PROCESSOR = """
 import ctypes, os, pathlib, time

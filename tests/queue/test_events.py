@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.queue import custom_events
 from sandboxq.queue.queue import Queue
-from sandboxq.queue.sync_events import SyncQueueEvents
 from tests.broker.proxy import Proxy
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
@@ -370,20 +368,6 @@ def test_wrong_arguments(options: dict[str, Any]) -> None:
 
 
 # ── the blocking twin ───────────────────────────────────────────────────────
-
-
-def _public(kind: type) -> dict[str, list[str]]:
-    members = inspect.getmembers(kind, inspect.isfunction)
-    return {name: list(inspect.signature(it).parameters) for name, it in members if name[0] != "_"}
-
-
-def test_the_twin_has_the_same_methods() -> None:
-    """Whoever knows one of them knows the other."""
-    wanted = _public(QueueEvents)
-    assert {**_public(SyncQueueEvents), "connect": ["self"], "sync": wanted["sync"]} == wanted
-    ours = list(inspect.signature(QueueEvents).parameters)
-    assert [*inspect.signature(SyncQueueEvents).parameters, "broker"] == ours
-    assert [*wanted["sync"], "broker"] == ours
 
 
 def test_a_plain_loop(bench: Bench) -> None:

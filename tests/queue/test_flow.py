@@ -342,16 +342,6 @@ def test_a_broker_of_ones_own(bench: Bench) -> None:
 # ── the blocking twin ───────────────────────────────────────────────────────
 
 
-def test_same_methods_same_parameters() -> None:
-    """Whoever knows one of them knows the other."""
-    from sandboxq.queue.sync_flow import SyncFlowProducer
-    from tests.queue.test_sync import public
-
-    wanted = public(FlowProducer)
-    wanted.pop("sync")
-    assert public(SyncFlowProducer) == wanted
-
-
 def test_blocking(bench: Bench) -> None:
     """A script without an event loop adds a flow and asks for what became of it."""
     with FlowProducer.sync(bench.url) as producer:

@@ -18,7 +18,7 @@ from sandboxq import (
     UsageError,
     Worker,
 )
-from sandboxq.queue.sync_job import SyncJob
+from sandboxq.queue.job import SyncJob
 from tests.broker.proxy import Proxy
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sandboxq.queue.flow_plan import FlowNode
-    from sandboxq.queue.queue import BulkEntry
+    from sandboxq.queue.options import BulkEntry
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 MB = 1 << 20

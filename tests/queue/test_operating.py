@@ -11,8 +11,8 @@ from sandboxq.broker.commands.add import Deduplication
 from sandboxq.config import RateLimit
 from sandboxq.errors import JobNotFound, JobNotInState, UsageError
 from sandboxq.model.job import JobState
-from sandboxq.queue.prometheus import prometheus_text
-from sandboxq.queue.sync import SyncQueue
+from sandboxq.queue.queue import SyncQueue
+from sandboxq.queue.reading import prometheus_text
 from tests.conftest import run_async
 from tests.interop.dump import dump
 from tests.queue.bench import completed, failed, finish

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import inspect
 import os
+import pydoc
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq import FlowProducer, QueueEvents, SyncFlowProducer, SyncQueueEvents
+import sandboxq
 from sandboxq import Queue as PublicQueue
 from sandboxq.errors import JobNotFound, UsageError
-from sandboxq.model.job import JobState
-from sandboxq.queue.job import QueuedJob
-from sandboxq.queue.portal import portal
-from sandboxq.queue.queue import Queue
-from sandboxq.queue.sync import SyncQueue
-from sandboxq.queue.sync_job import SyncJob
+from sandboxq.model.job import JobState, StoredJob
+from sandboxq.queue.blocking import portal
+from sandboxq.queue.queue import Queue, SyncQueue
 from tests.conftest import run_async
 from tests.queue.bench import completed, finish
 
@@ -27,27 +25,80 @@ if TYPE_CHECKING:
 SECONDS = 10.0
 
 
+# Every public class with a blocking half, and this: the one that ``sync`` returns; jobs have none.
+HALVES: dict[type, type] = {
+    each: getattr(sandboxq, inspect.signature(each.sync).return_annotation)
+    for each in (getattr(sandboxq, name) for name in sandboxq.__all__)
+    if hasattr(each, "sync")
+} | {sandboxq.QueuedJob: sandboxq.SyncJob}
+OF_ASYNC_CODE = {"__aenter__", "__aexit__", "__aiter__", "__anext__"}
+
+
 def public(kind: type) -> dict[str, Any]:
-    """Return the public methods of a class and their parameters."""
-    members = inspect.getmembers(kind, inspect.isfunction)
-    return {
-        name: [
-            (each.name, each.kind, each.default)
-            for each in inspect.signature(it).parameters.values()
-        ]
-        for name, it in members
-        if not name.startswith("_")
+    """Return the public members of a class, but its fields."""
+    fields = getattr(kind, "__dataclass_fields__", {})
+    members = dict(inspect.getmembers(kind))
+    return {name: it for name, it in members.items() if name[0] != "_" and name not in fields}
+
+
+def signature(function: Any) -> inspect.Signature:
+    """Return what it takes and gives, by the names that the blocking half has for that."""
+    found = inspect.signature(function)
+    given = str(found.return_annotation).replace("QueuedJob", "SyncJob")
+    return found.replace(return_annotation=given)
+
+
+def test_all_halves_are_known() -> None:
+    """They are found by what the package offers."""
+    assert {each.__name__ for each in HALVES} == {
+        "Queue",
+        "FlowProducer",
+        "QueueEvents",
+        "QueuedJob",
     }
 
 
-def test_same_methods_same_parameters() -> None:
+@pytest.mark.parametrize("kind", HALVES, ids=lambda kind: kind.__name__)
+def test_every_method_has_a_blocking_one(kind: type) -> None:
     """Whoever knows one of them knows the other; nothing may be forgotten when one grows."""
-    twins = {Queue: SyncQueue, FlowProducer: SyncFlowProducer, QueueEvents: SyncQueueEvents}
-    for kind, twin in twins.items():
-        wanted = public(kind)
-        del wanted["sync"]
-        assert public(twin) == wanted
-    assert public(SyncJob) == public(QueuedJob)
+    blocking = public(HALVES[kind])
+    wanted = {name: it for name, it in public(kind).items() if inspect.iscoroutinefunction(it)} | {
+        name: it for name, it in public(StoredJob).items() if callable(it)
+    }
+    assert {name for name, it in blocking.items() if callable(it)} == set(wanted)
+    for name, it in wanted.items():
+        assert signature(blocking[name]) == signature(it), name
+        assert (blocking[name].__name__, blocking[name].__doc__) == (name, it.__doc__)
+        assert not inspect.iscoroutinefunction(inspect.unwrap(blocking[name])), name
+
+
+@pytest.mark.parametrize("kind", HALVES, ids=lambda kind: kind.__name__)
+def test_whatever_else_has_a_blocking_half(kind: type) -> None:
+    """``with`` for ``async with``, ``for`` for ``async for``, and the same arguments."""
+    blocking = HALVES[kind]
+    of_async = OF_ASYNC_CODE & set(dir(kind))
+    assert {name.replace("__a", "__") for name in of_async} <= set(dir(blocking))
+    wanted = dict(inspect.signature(kind).parameters)
+    wanted.pop("broker", None)
+    wanted.pop("clock", None)
+    assert list(inspect.signature(blocking).parameters) == list(wanted)
+    if hasattr(kind, "sync"):
+        assert list(inspect.signature(kind.sync).parameters) == list(wanted)
+
+
+def test_help_shows_the_real_signature_and_text() -> None:
+    """In a shell too."""
+    shown = pydoc.plain(pydoc.render_doc(SyncQueue.get_jobs))
+    assert "get_jobs(self, states: 'str | Iterable[str]', start: 'int' = 0," in shown
+    assert "-> 'list[SyncJob]'" in shown
+    assert "Newest first, or oldest first when ``ascending``." in shown
+    assert "async" not in shown
+
+
+def test_a_wrong_argument_is_told_by_name(bench: Bench) -> None:
+    """It is refused where the call stands, and nothing waits."""
+    with SyncQueue(bench.name, bench.url) as queue, pytest.raises(TypeError, match=r"Queue\.add\("):
+        queue.add("n")  # type: ignore[call-arg]
 
 
 def test_what_was_closed_connects_again(bench: Bench) -> None:

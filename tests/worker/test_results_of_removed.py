@@ -10,7 +10,7 @@ from sandboxq import Queue, Worker
 from tests.conftest import run_async
 
 if TYPE_CHECKING:
-    from sandboxq.queue.queue import BulkEntry
+    from sandboxq.queue.options import BulkEntry
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 NUMBER = 3000
