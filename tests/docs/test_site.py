@@ -56,6 +56,15 @@ def test_names_and_options_are_shown(site: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.timeout(300)
+def test_blocking_methods_are_shown_as_methods(site: Path) -> None:
+    """With the text of the asynchronous ones: in the code each of them is one line."""
+    queues = html.unescape((site / "reference" / "api" / "queues.html").read_text())
+    text = re.sub("<[^>]*>", "", queues)
+    assert text.count("Return how many jobs are in each state, or in these") == 2
+    assert "blocking(" not in text
+
+
 def options(command: click.Command, context: click.Context) -> list[str]:
     """Return the name of every option of a command and of those below it."""
     found = [
