@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sandboxq.integrations.pytest.testing import SandboxqTesting
     from sandboxq.integrations.pytest.worker import WorkerOfTest
-    from sandboxq.queue.sync import SyncQueue
+    from sandboxq.queue.queue import SyncQueue
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,15 @@ from sandboxq.integrations.pytest.worker import DRAIN_SECONDS, Drained, WorkerOf
 from sandboxq.model.clock import SYSTEM_CLOCK
 from sandboxq.model.validation import seconds_from
 from sandboxq.queue.base import Connected
-from sandboxq.queue.portal import portal
-from sandboxq.queue.sync import SyncQueue
+from sandboxq.queue.blocking import portal
+from sandboxq.queue.queue import SyncQueue
 
 if TYPE_CHECKING:
     import os
     from datetime import timedelta
 
     from sandboxq.config import WorkerOptions
-    from sandboxq.queue.sync_job import SyncJob
+    from sandboxq.queue.job import SyncJob
 
 
 class SandboxqTesting:
