@@ -102,7 +102,16 @@ def test_failure_and_progress(bench: Bench) -> None:
     assert told(run_async(body()))[2:] == [
         ("progress", "1", {"data": {"p": [50]}}),
         ("active", "1", {"prev": "waiting"}),
-        ("failed", "1", {"failedReason": '{"a":1}', "prev": "active"}),
+        (
+            "failed",
+            "1",
+            {
+                "failedReason": '{"a":1}',
+                "prev": "active",
+                "sq:attempt": "1",
+                "sq:cause": "",
+            },
+        ),
         ("retries-exhausted", "1", {"attemptsMade": 1}),
     ]
 
