@@ -7,6 +7,8 @@ the processor: ``armed`` is set while that runs, and taken back by whoever is fi
 
 from __future__ import annotations
 
+# What the standard library wraps, to make members of enumerations of what it takes and returns.
+import _signal  # type: ignore[import-not-found]  # has no stubs
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -46,7 +48,7 @@ class Interrupts:
     def install(self, link: Link) -> None:
         """Hear the signal, now or when ``link`` is done with what may not be interrupted."""
         link.resume = self.resume
-        signal.signal(SOFT_SIGNAL, self._on_signal)
+        _signal.signal(SOFT_SIGNAL, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number
@@ -75,7 +77,7 @@ class Interrupts:
 
 def ignore() -> None:
     """Be deaf to the signal: an event loop hears of cancelled calls by their pipe."""
-    signal.signal(SOFT_SIGNAL, signal.SIG_IGN)
+    _signal.signal(SOFT_SIGNAL, _signal.SIG_IGN)
 
 
 def _is_in_whole(frame: FrameType | None) -> bool:

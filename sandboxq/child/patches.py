@@ -11,7 +11,12 @@ import signal
 import sys
 import sysconfig
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.child.seen import Seen, changes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")} | {"/dist-packages/"}
@@ -41,26 +46,38 @@ class Names:
     """The names above, of those modules that were there before the first job, and themselves."""
 
     def __init__(self) -> None:
-        """Remember what they mean now."""
-        self._dicts = {name: vars(sys.modules[name]) for name in _NAMES if name in sys.modules}
-        # With two at least, itemgetter returns a tuple.
-        self._readers = [(itemgetter(*_NAMES[name]), each) for name, each in self._dicts.items()]
-        self._modules = itemgetter("sys", "builtins", *self._dicts)
-        self.was = self.read()
+        """Find those modules."""
+        there = [name for name in _NAMES if name in sys.modules]
+        # Of each dictionary, names that are in it: the modules, and what is in them.
+        self._dicts = [(sys.modules, ("sys", "builtins", *there))]
+        self._dicts += [(vars(sys.modules[name]), _NAMES[name]) for name in there]
+        self._readers = [reader_of(each, names) for each, names in self._dicts]
 
     def read(self) -> list[tuple[Any, ...]]:
-        """Return what is there now; nothing where something has gone."""
-        try:
-            return [self._modules(sys.modules), *(read(each) for read, each in self._readers)]
-        except KeyError:
-            return []
+        """Return what they mean now; nothing where one has gone."""
+        return [read() for read in self._readers]
 
     def restore(self, was: list[tuple[Any, ...]]) -> None:
         """Put back what no library has put there."""
-        modules, *values = was
-        _put_back(sys.modules, dict(zip(("sys", "builtins", *self._dicts), modules, strict=True)))
-        for (name, each), then in zip(self._dicts.items(), values, strict=True):
-            _put_back(each, dict(zip(_NAMES[name], then, strict=True)))
+        for (each, names), then in zip(self._dicts, was, strict=True):
+            _put_back(each, dict(zip(names, then, strict=False)))  # nothing: never whole
+
+
+def reader_of(values: dict[str, Any], names: Sequence[str]) -> Seen:
+    """Return what returns the values of some names, or nothing when one has gone."""
+    get = itemgetter(*names)  # of two names at least: then it returns a tuple
+
+    def read() -> Any:
+        try:
+            return get(values)
+        except KeyError:
+            return ()
+
+    return Seen(read, changes_of(values))
+
+
+# Made in the fork server, and good for a child unless its setup() has imported more.
+names_there = Seen(Names, changes_of(sys.modules))
 
 
 def _put_back(now: dict[str, Any], was: dict[str, Any]) -> None:

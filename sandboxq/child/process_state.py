@@ -19,12 +19,12 @@ import socket
 import sys
 import threading
 import time
-from functools import partial
-from operator import itemgetter
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import leftover_kinds, patches
 from sandboxq.child.random_state import loaded
+from sandboxq.child.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ _LIMITS = [number for name, number in vars(resource).items() if name.startswith(
 _STANDARD = (0, 1, 2)
 # What programs find everywhere. Names that a job adds stay: libraries have some of their own.
 _BUILTINS = tuple(vars(builtins))
-_read_builtins = itemgetter(*_BUILTINS)
+_read_builtins = patches.reader_of(vars(builtins), _BUILTINS)
 
 
 class CannotRestore(Exception):
@@ -91,7 +91,7 @@ class SharedState(State):
 def states_now() -> list[State]:
     """Return everything that is looked at after jobs, as it is now."""
     _fill_standard()
-    names = patches.Names()
+    names = patches.names_there()
     states = [
         SharedState(leftover_kinds.SETTINGS, names.read, names.restore),  # what is below uses them
         State(leftover_kinds.HANDLERS, _handlers, _restore_handlers),
@@ -106,7 +106,7 @@ def states_now() -> list[State]:
         State(leftover_kinds.STREAMS, _streams, _cannot),
         State(leftover_kinds.STREAMS, _waiting, _restore_waiting),
         State(leftover_kinds.LIMITS, _priority, _restore_priority),
-        State(leftover_kinds.SETTINGS, _builtins, _restore_builtins),
+        State(leftover_kinds.SETTINGS, _read_builtins, _restore_builtins),
         State(leftover_kinds.SETTINGS, _ids, _cannot),
         State(leftover_kinds.SETTINGS, _interpreter, _restore_interpreter),
         State(leftover_kinds.SETTINGS, lambda: list(sys.path), _restore_path),
@@ -127,7 +127,8 @@ def states_now() -> list[State]:
     if loaded("decimal", "getcontext"):
         states.append(State(leftover_kinds.SETTINGS, _decimal, _restore_decimal))
     if numpy := loaded("numpy", "geterr"):
-        states.append(State(leftover_kinds.SETTINGS, numpy.geterr, lambda was: numpy.seterr(**was)))
+        read = _reader_of_errors(numpy)
+        states.append(State(leftover_kinds.SETTINGS, read, lambda was: numpy.seterr(**was)))
     return states
 
 
@@ -343,13 +344,6 @@ def _restore_zone(_: tuple[Any, ...]) -> None:
     time.tzset()
 
 
-def _builtins() -> tuple[Any, ...]:
-    try:
-        return tuple(_read_builtins(vars(builtins)))
-    except KeyError:
-        return ()  # one was removed
-
-
 def _restore_builtins(was: tuple[Any, ...]) -> None:
     vars(builtins).update(zip(_BUILTINS, was, strict=True))
 
@@ -390,6 +384,14 @@ def _locale() -> str:
 
 def _restore_locale(was: str) -> None:
     _locale_module.setlocale(_locale_module.LC_ALL, was)
+
+
+@cache
+def _reader_of_errors(numpy: Any) -> Seen:
+    """Return what tells what numpy does about a division by zero, and the like."""
+    core = getattr(getattr(numpy, "_core", None), "umath", None)
+    variable = getattr(core, "_extobj_contextvar", None)  # since numpy 2 it is kept there
+    return Seen(numpy.geterr, object if variable is None else variable.get)
 
 
 def _decimal() -> tuple[Any, ...]:

@@ -22,11 +22,13 @@ def note_generators() -> None:
     kinds: list[type] = [random.Random] if random is not None else []
     if numpy_random is not None:
         kinds += [numpy_random.BitGenerator, numpy_random.RandomState]
+    random_of_kernel = getattr(random, "SystemRandom", None)  # has no state of its own
     wanted = tuple(kinds)
     if not kinds:
         return  # what the processor did not import, it has none of
     # By their types: isinstance() asks objects too, and lazy ones load what they stand for.
-    _noted[:] = [each for each in gc.get_objects() if issubclass(type(each), wanted)]
+    found = [each for each in gc.get_objects() if issubclass(type(each), wanted)]
+    _noted[:] = [each for each in found if type(each) is not random_of_kernel]
 
 
 def reseed() -> None:

@@ -8,19 +8,21 @@ are merely used (their counts of references). A start meets some two hundred suc
 
 from __future__ import annotations
 
+# What the standard library wraps, to make members of enumerations of what it takes and returns.
+import _signal  # type: ignore[import-not-found]  # has no stubs
 import contextlib
 import gc
 import json
 import os
 import signal
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxq.child import output, random_state, stacks
-from sandboxq.child.activity_page import ActivityPage, open_mark
+from sandboxq.child.activity_page import ActivityPage
 from sandboxq.child.arena import ChildArena
-from sandboxq.child.cancels import Cancels, open_cancels
+from sandboxq.child.cancels import Cancels
 from sandboxq.child.frames import READY
 from sandboxq.child.interrupts import Interrupts
 from sandboxq.child.link import Link
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _us = 0
-_ORDER = json.dumps({"op": "spawn", "steps": [["scratch", "/"], ["data", 1]], "memory": None})
+_ORDER = json.dumps({"op": "spawn", "steps": [["scratch", "/"], ["data", 1]]}).encode()
+_OF_NO_FILE = -1  # pages that nobody shares (mmap(2), MAP_ANONYMOUS)
 
 
 def be_born(parent: int) -> None:
@@ -48,9 +51,9 @@ def be_born(parent: int) -> None:
     prctl.adopt_orphans()
     prctl.be_ended_first()
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    for number in (_signal.SIGINT, _signal.SIGTERM):
+        _signal.signal(number, _ignore)
     global _us  # noqa: PLW0603 - set once, at birth
     _us = os.getpid()
     random_state.reseed()
@@ -92,27 +95,24 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def rehearse() -> None:
-    """Make what a child makes, say what it says, to nobody, and leave nothing of it."""
-    with suppress(OSError), ExitStack() as opened:  # out of descriptors: the start will tell
+    """Make what a child makes, say what it says, to nobody, and leave nothing of it.
+
+    Plainly, with as little as is possible of what a start has not: that is memory of each child.
+    """
+    with suppress(OSError):  # out of descriptors: the start will tell
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        opened.enter_context(near)
-        opened.enter_context(far)
-        mark_fd, (cancels, other_end) = open_mark(), open_cancels()
-        for fd in (mark_fd, cancels, other_end):
-            opened.callback(os.close, fd)
-        socket.send_fds(near, [_ORDER.encode()], [mark_fd])
-        raw, fds, _, _ = socket.recv_fds(far, 1 << 16, 1)
-        json.loads(raw)
-        mark = ActivityPage(fds[0])
-        opened.callback(os.close, fds[0])
-        opened.callback(mark.close)
-        meter = Meter()
-        opened.callback(meter.close)
-        link = Link(near, mark, Cancels(cancels), far, ChildArena(-1), meter=meter)
-        stacks.listen(other_end)
-        stacks.stop_listening()
-        output.stand_ins(output.Capture(link))
-        Interrupts(link.cancels)
-        for look in (states_now, limits_now, Threads, Processes):
-            look()
-        link.send(READY, 0, usage=link.meter.read())
+        with near, far:
+            near.send(_ORDER)
+            raw, _, _, _ = socket.recv_fds(far, 1 << 16, 1)
+            json.loads(raw)
+            mark, meter = ActivityPage(_OF_NO_FILE), Meter()
+            link = Link(near, mark, Cancels(-1), far, ChildArena(-1), meter=meter)
+            stacks.listen(near.fileno())
+            stacks.stop_listening()
+            output.stand_ins(output.Capture(link))
+            Interrupts(link.cancels)
+            for look in (states_now, limits_now, Threads, Processes):
+                look()
+            link.send(READY, 0, usage=meter.read())
+            meter.close()
+            mark.close()

@@ -35,7 +35,8 @@ class Processes:
 
     def __init__(self) -> None:
         """Keep what setup() has started."""
-        self._kept = set(descendants.children_of(os.getpid()))
+        there = descendants.has_children()  # one system call, and nearly always all
+        self._kept = set(descendants.children_of(os.getpid())) if there else set()
 
     def are_there(self) -> bool:
         """Tell whether a job has started anything that was not waited for."""

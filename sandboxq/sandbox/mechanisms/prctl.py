@@ -16,6 +16,7 @@ _SET_CHILD_SUBREAPER = 36
 _SET_NO_NEW_PRIVS = 38
 
 _SCORE_OF_CHILDREN, _HIGHEST_SCORE = 500, 1000
+_LINE = 64  # more than a number in a file of the kernel has
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,9 +49,14 @@ def be_ended_first() -> None:
 
     A job can be tried again; the coordinator holds the locks of all (man 5 proc_pid_oom_score_adj).
     """
-    with suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+b", 0) as file:  # noqa: PTH123 - pathlib is not worth its import here
-        score = min(_HIGHEST_SCORE, int(file.read()) + _SCORE_OF_CHILDREN)
-        file.write(b"%d" % score)
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    with suppress(OSError):
+        score = min(_HIGHEST_SCORE, int(os.read(fd, _LINE)) + _SCORE_OF_CHILDREN)
+        os.pwrite(fd, b"%d" % score, 0)
+    os.close(fd)
 
 
 def adopt_orphans() -> None:

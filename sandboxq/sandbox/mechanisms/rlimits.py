@@ -9,6 +9,7 @@ from sandboxq.errors import MechanismMissing
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MB = 1 << 20
+_LINE = 256  # more than its seven numbers have
 
 
 def no_core_dumps() -> None:
@@ -42,8 +43,11 @@ def limit_file_size(limit: int) -> None:
 
 
 def _data_now() -> int:
-    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - pathlib is not worth its import here
-        return int(statm.read().split()[5]) * _PAGE
+    statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(statm, _LINE).split()[5]) * _PAGE
+    finally:
+        os.close(statm)
 
 
 def _lower(kind: int, limit: int) -> None:
