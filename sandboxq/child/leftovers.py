@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import leftover_kinds
 from sandboxq.child.frames import LEFT, encode_left
+from sandboxq.child.patches import KernelView
 from sandboxq.child.process_state import CannotRestore, kernel_now, limits_now, states_now
 from sandboxq.child.strays import Processes, Threads
 from sandboxq.sandbox.scratch import empty_scratch
@@ -103,16 +104,29 @@ class Leftovers:
         self._memory = memory
         self._states = states_now()
         self._limits = limits_now()
-        self._kernel = kernel_now()
+        view = KernelView()
+        self._kernel = kernel_now(view)
         self._reaches_c = False  # once a job has, all may: a function of C is found only once
         self._threads = Threads()
         self._processes = None if may_leave_processes else Processes()
         self._scratch = _Scratch(scratch)
         self._descriptors = _Descriptors()
         self._held = _Memory(memory)
-        # A method of C, called with an event and its arguments: there are events for all that code
-        # does, two for each job of ours among them, and a function of Python costs ten times that.
+        self._opened = self._descriptors.fd, self._held.fd, *view.fds
+
+    def listen(self) -> None:
+        """Hear of events from now on, for good.
+
+        By a method of C, called with an event and its arguments: there are events for all that code
+        does, two for each job of ours among them, and a function of Python costs ten times that.
+        """
         sys.addaudithook(self.unheard.pop)
+
+    def close(self) -> None:
+        """Give back what this reads by: it was for practice."""
+        for fd in self._opened:
+            if fd >= 0:
+                os.close(fd)
 
     def heed(self, seq: int) -> None:
         """Look, before a job is answered, for what it may have left by what it did."""
@@ -294,7 +308,7 @@ class _Descriptors:
     """Which are open, and whether the new ones are harmless."""
 
     def __init__(self) -> None:
-        self._fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._known = set(self._open())
         spare = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - len(self._known)) // 4
         self._most, self._most_files = max(1, spare), max(1, min(_KEPT_DESCRIPTORS, spare))
@@ -302,10 +316,10 @@ class _Descriptors:
 
     def _size(self) -> int:
         """Return how many there are; kernels before 6.2 say 0."""
-        return os.fstat(self._fd).st_size
+        return os.fstat(self.fd).st_size
 
     def _open(self) -> list[int]:
-        return [int(name) for name in os.listdir(self._fd)]  # noqa: PTH208 - by descriptor
+        return [int(name) for name in os.listdir(self.fd)]  # noqa: PTH208 - by descriptor
 
     def too_many(self) -> int:
         """Return how many jobs have left, when they must not stay; 0 while they may."""
@@ -373,24 +387,24 @@ class _Memory:
         self.is_leaking = False
         self._memory = memory
         self._step = (memory or 0) // _SHARE
-        self._fd = -1
+        self.fd = -1
         if memory is not None:
             with suppress(OSError):
-                self._fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+                self.fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._first = self._told = self._data()
         self._times = 0
 
     def _data(self) -> int:
-        if self._fd < 0:
+        if self.fd < 0:
             return 0
-        return int(os.pread(self._fd, 256, 0).split()[_DATA_FIELD]) * _PAGE
+        return int(os.pread(self.fd, 256, 0).split()[_DATA_FIELD]) * _PAGE
 
     def grown(self) -> int:
         """Return how many bytes jobs have left, when that is news: another step of the grant.
 
         Once is a cache, perhaps; when it grows on to half of the grant, it is a leak.
         """
-        if self._fd < 0 or self._data() < self._told + self._step:
+        if self.fd < 0 or self._data() < self._told + self._step:
             return 0
         gc.collect()
         data = self._data()

@@ -82,12 +82,14 @@ def serve(link: Link, processor: Processor, settings: Settings, capture: output.
 
 def leftovers_of(link: Link, settings: Settings) -> Leftovers:
     """Return who looks after jobs, now that setup() has run."""
-    return Leftovers(
+    leftovers = Leftovers(
         link,
         memory=settings.memory,
         scratch=settings.scratch,
         may_leave_processes=settings.may_leave_processes,
     )
+    leftovers.listen()
+    return leftovers
 
 
 def start(link: Link, setup: Any) -> bool:

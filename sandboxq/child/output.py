@@ -257,12 +257,14 @@ class LineWriter(io.TextIOBase):
         self._capture = capture
         self._stream = stream
         self._underneath = underneath
-        self._bytes = ByteWriter(self)
+        self._bytes: ByteWriter | None = None
         self.name = f"<{STREAMS[stream]}>"
 
     @property
     def buffer(self) -> Any:
-        """The stream of bytes: UTF-8 of the same lines."""
+        """The stream of bytes: UTF-8 of the same lines; made when somebody wants it."""
+        if self._bytes is None:
+            self._bytes = ByteWriter(self)
         return self._bytes
 
     @property
@@ -280,7 +282,7 @@ class LineWriter(io.TextIOBase):
 
     def detach(self) -> Any:
         """Return the stream of bytes; this one goes on to work."""
-        return self._bytes
+        return self.buffer
 
     def writable(self) -> bool:
         """Say yes."""
@@ -356,6 +358,9 @@ class ByteWriter(io.BufferedIOBase):
         """Stay open, also when what was put around this is closed."""
 
 
+_FORMAT = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+
+
 class LogLines(logging.Handler):
     """Sends log records as lines, where the user has set up no handler."""
 
@@ -363,7 +368,7 @@ class LogLines(logging.Handler):
         """Write to ``capture``, with level and logger name."""
         super().__init__()
         self._capture = capture
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_FORMAT)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""

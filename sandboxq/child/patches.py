@@ -13,7 +13,7 @@ import sysconfig
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.child.seen import Seen, changes_of
+from sandboxq.child.seen import Seen, SeenList, changes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,12 +87,12 @@ def _put_back(now: dict[str, Any], was: dict[str, Any]) -> None:
             now[name] = value
 
 
-def hooks() -> list[tuple[Any, ...]]:
+def hooks() -> list[list[Any]]:
     """Return the hooks that may be added to by anybody."""
-    return [tuple(each) for each in _lists()]
+    return [_callbacks(), _finders(), _path_hooks()]
 
 
-def restore_hooks(was: list[tuple[Any, ...]]) -> None:
+def restore_hooks(was: list[list[Any]]) -> None:
     """Put back those that are missing, in their order, and remove what no library has added."""
     for each, then in zip(_lists(), was, strict=True):
         added = [hook for hook in each if hook not in then and is_of_library(hook)]
@@ -106,6 +106,11 @@ def restore_hooks(was: list[tuple[Any, ...]]) -> None:
 
 def _lists() -> tuple[list[Any], ...]:
     return gc.callbacks, sys.meta_path, sys.path_hooks
+
+
+_callbacks = SeenList(lambda: gc.callbacks)
+_finders = SeenList(lambda: sys.meta_path)
+_path_hooks = SeenList(lambda: sys.path_hooks)
 
 
 def is_of_library(value: object) -> bool:
@@ -135,7 +140,7 @@ class KernelView:
 
     def __init__(self) -> None:
         """Open what tells."""
-        self._status, self._timers = map(_opened, ("status", "timers"))
+        self.fds = self._status, self._timers = [_opened(each) for each in ("status", "timers")]
 
     def read(self) -> tuple[bytes, int]:
         """Return the masks of signals and the number of timers, in about 20 µs."""

@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import leftover_kinds, patches
 from sandboxq.child.random_state import loaded
-from sandboxq.child.seen import Seen
+from sandboxq.child.seen import Seen, SeenList
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SIGNALS = [int(number) for number in signal.valid_signals()]
+_ALL_SIGNALS = [int(number) for number in signal.valid_signals()]
+# By eight: a list that grows leaves a piece behind of each size that it has had.
+_SIGNALS = [_ALL_SIGNALS[at : at + 8] for at in range(0, len(_ALL_SIGNALS), 8)]
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = [number for name, number in vars(resource).items() if name.startswith("RLIMIT_")]
 _STANDARD = (0, 1, 2)
@@ -109,7 +111,7 @@ def states_now() -> list[State]:
         State(leftover_kinds.SETTINGS, _read_builtins, _restore_builtins),
         State(leftover_kinds.SETTINGS, _ids, _cannot),
         State(leftover_kinds.SETTINGS, _interpreter, _restore_interpreter),
-        State(leftover_kinds.SETTINGS, lambda: list(sys.path), _restore_path),
+        State(leftover_kinds.SETTINGS, _path, _restore_path),
         State(leftover_kinds.SETTINGS, _locale, _restore_locale),
         State(leftover_kinds.HANDLERS, patches.wakeup_fd, signal.set_wakeup_fd),
         SharedState(leftover_kinds.SETTINGS, patches.hooks, patches.restore_hooks),
@@ -132,9 +134,9 @@ def states_now() -> list[State]:
     return states
 
 
-def kernel_now() -> State:
+def kernel_now(view: patches.KernelView) -> State:
     """Return what C code may have set past Python: dearer to read, and not put back."""
-    return State(leftover_kinds.HANDLERS, patches.KernelView().read, _cannot)
+    return State(leftover_kinds.HANDLERS, view.read, _cannot)
 
 
 def limits_now() -> State:
@@ -157,14 +159,15 @@ def _cannot(was: Any) -> None:
 # ── signals and timers ──
 
 
-def _handlers() -> list[Any]:
-    return list(map(_signal.getsignal, _SIGNALS))
+def _handlers() -> list[list[Any]]:
+    return [list(map(_signal.getsignal, eight)) for eight in _SIGNALS]
 
 
-def _restore_handlers(was: list[Any]) -> None:
-    for number, handler in zip(_SIGNALS, was, strict=True):
-        if _signal.getsignal(number) is not handler:
-            signal.signal(number, handler)
+def _restore_handlers(was: list[list[Any]]) -> None:
+    for eight, handlers in zip(_SIGNALS, was, strict=True):
+        for number, handler in zip(eight, handlers, strict=True):
+            if _signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _blocked() -> set[Any]:
@@ -364,14 +367,17 @@ def _silence() -> int:
     return int(sys.modules["logging"].root.manager.disable)
 
 
-def _fatal_warnings() -> list[Any]:
-    """Return for which warnings code fails; other filters stay, as libraries add theirs."""
-    return [rule for rule in sys.modules["warnings"].filters if rule[0] == "error"]
+_rules = SeenList(lambda: sys.modules["warnings"].filters)
+# For which warnings code fails; other filters stay, as libraries add theirs.
+_fatal_warnings = Seen(lambda: [rule for rule in _rules() if rule[0] == "error"], _rules)
 
 
 def _restore_warnings(was: list[Any]) -> None:
     filters = sys.modules["warnings"].filters
     filters[:] = [rule for rule in filters if rule[0] != "error" or rule in was]
+
+
+_path = SeenList(lambda: sys.path)
 
 
 def _restore_path(was: list[str]) -> None:

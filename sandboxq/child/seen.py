@@ -37,6 +37,24 @@ class Seen:
         return self._value
 
 
+class SeenList:
+    """Returns a copy of a list, the same one as long as the list has the same in it."""
+
+    __slots__ = ("_copy", "_find")
+
+    def __init__(self, find: Callable[[], list[Any]]) -> None:
+        """Copy nothing yet; ``find`` returns the list."""
+        self._find = find
+        self._copy: list[Any] = []
+
+    def __call__(self) -> list[Any]:
+        """Return what is in it: what is in both is compared by its address, and not touched."""
+        now = self._find()
+        if now != self._copy:
+            self._copy = list(now)
+        return self._copy
+
+
 def changes_of(names: dict[str, Any]) -> Mark:
     """Return a mark of a dictionary: the number of its last change, or always something new."""
     return _number_of(names) if _ARE_NUMBERED else object

@@ -8,6 +8,7 @@ import sys
 
 # On this signal the stacks are written to a descriptor that the coordinator reads them from.
 STACKS_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)  # Macs have none
+_is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
 
 
 def listen(fd: int) -> None:
@@ -15,7 +16,7 @@ def listen(fd: int) -> None:
 
     Without a GIL only that of the main thread: others would change theirs meanwhile.
     """
-    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    has_gil = _is_gil_enabled is None or _is_gil_enabled()
     faulthandler.register(STACKS_SIGNAL, file=fd, all_threads=has_gil)
     # Calls that the signal came into go on; sleeps and polls in C are the kernel's exception.
     signal.siginterrupt(STACKS_SIGNAL, False)  # noqa: FBT003 - its signature

@@ -38,7 +38,7 @@ from sandboxq.child.activity_page import ActivityPage
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
-from sandboxq.child.setup import be_born, rehearse, take_place
+from sandboxq.child.setup import be_born, practise, rehearse, take_place
 from sandboxq.pool.children.orders import PACKET, decode_order
 from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
 from sandboxq.pool.children.sweeper import Sweeper
@@ -55,9 +55,6 @@ if TYPE_CHECKING:
 # seen one of that size come and go (mallopt(3), M_MMAP_THRESHOLD). Freed once here, a block like
 # this, whose pages nobody touches, lets children keep up to twice as much of what jobs have freed.
 _FAMILIAR_SIZE = 16 << 20
-# Code is written to while it is new: CPython notes in it what it finds at each place (PEP 659), and
-# in the cache of methods. What the fork server has done so often, children do without that.
-_PRACTICES = 10
 # Exit code after an import that failed: what the import has started may still run.
 REFUSED = 3
 # A trace longer than this does not fit a control packet.
@@ -142,8 +139,7 @@ class _Zygote:
             signal.signal(number, _do_nothing)  # the coordinator alone ends us
         signal.signal(signal.SIGCHLD, _do_nothing)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
-        for _ in range(_PRACTICES):
-            rehearse()
+        practise()
         gc.collect()
         random_state.note_generators()
         bytearray(_FAMILIAR_SIZE)
