@@ -1,0 +1,1 @@
+"""A shop whose reports are built by sandboxq."""

@@ -1,0 +1,210 @@
+"""A task backend whose tasks are jobs: added here, run by ``manage.py sandboxq run``.
+
+task.enqueue(…) ─► job `{"task": path, "args": […], "kwargs": {…}, "backend": alias}` ─► queue
+get_result(id)  ◄─ the job as it stands
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core import checks
+from django.db import transaction
+from django.utils import timezone
+
+from sandboxq.broker.keys import DEFAULT_PREFIX, checked_queue_name
+from sandboxq.errors import UsageError
+from sandboxq.integrations.django.current import current_job
+from sandboxq.integrations.django.packages import part
+from sandboxq.integrations.django.results import job_priority, new_result, result_of_job
+from sandboxq.model.job import JobState
+from sandboxq.queue.options import checked_options
+from sandboxq.queue.sync import SyncQueue
+
+APP = "sandboxq.integrations.django"
+# What each task says itself, or what is not said of a task at all.
+_OF_TASKS = ("delay", "priority", "job_id", "parent", "deduplication", "timestamp_ms")
+_OF_BACKEND = ("url", "prefix", "on_commit")
+
+
+@cache
+def queue_at(name: str, url: str | None, prefix: str) -> SyncQueue:
+    """Return a queue; all threads share it."""
+    return SyncQueue(name, url, prefix=prefix)
+
+
+def new_backend(name: str, package: str) -> type[Any]:
+    """Return a backend class for the tasks of ``package``."""
+    base = part(package, "backends.base").BaseTaskBackend
+    members = {"package": package, "__module__": APP, "__doc__": QueueBackend.__doc__}
+    return type(name, (QueueBackend, base), members)
+
+
+class QueueBackend:
+    """Adds tasks to BullMQ queues.
+
+    ``OPTIONS`` may have ``url`` and ``prefix`` of the Redis, ``on_commit`` (True, or the alias of a
+    database: tasks are added when its transaction is committed), and defaults of jobs, by the names
+    of ``Queue.add``: attempts, backoff, timeout, remove_on_complete, …
+    """
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+    package: str
+
+    # As the base class, which is of one package or the other, sets them.
+    alias: str
+    queues: set[str]
+    options: dict[str, Any]
+
+    def queue(self, name: str) -> SyncQueue:
+        """Return the queue of that name."""
+        return queue_at(name, self.url, self.options.get("prefix", DEFAULT_PREFIX))
+
+    @property
+    def url(self) -> str | None:
+        """Where its Redis is; None: as the environment says."""
+        url: str | None = self.options.get("url") or getattr(settings, "SANDBOXQ_URL", None)
+        return url
+
+    # ── adding ──────────────────────────────────────────────────────────────
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Add a job for the task; return its result, which is still to come."""
+        result = self._new_result(task, args, kwargs)
+        on_commit = self.options.get("on_commit", False)
+        if on_commit:
+            using = None if on_commit is True else on_commit
+            transaction.on_commit(lambda: self._add_and_tell(result), using=using)
+        else:
+            self._add_and_tell(result)
+        return result
+
+    async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Do as ``enqueue``; the event loop goes on meanwhile."""
+        result = self._new_result(task, args, kwargs)
+        await sync_to_async(self._add, thread_sensitive=False)(result)
+        await part(self.package, "signals").task_enqueued.asend(type(self), task_result=result)
+        return result
+
+    def _new_result(self, task: Any, args: Any, kwargs: Any) -> Any:
+        self.validate_task(task)  # type: ignore[attr-defined]  # of the base class
+        result_id = f"{task.queue_name}.{uuid.uuid4().hex}"
+        return new_result(
+            self.package,
+            task=task,
+            id=result_id,
+            args=args,
+            kwargs=kwargs,
+            backend=self.alias,
+            enqueued_at=datetime.now(UTC),
+        )
+
+    def _add_and_tell(self, result: Any) -> None:
+        self._add(result)
+        part(self.package, "signals").task_enqueued.send(type(self), task_result=result)
+
+    def _add(self, result: Any) -> None:
+        task = result.task
+        data = {
+            "task": task.module_path,
+            "args": result.args,
+            "kwargs": result.kwargs,
+            "backend": self.alias,
+        }
+        options = {
+            **self._job_defaults(),
+            "job_id": _parts(result.id)[1],
+            "priority": job_priority(task.priority),
+            "delay": _seconds_until(task.run_after),
+        }
+        job = current_job()
+        if job is not None:
+            # A task adds through its worker: it needs no way to Redis, which a policy may deny.
+            job.queue(task.queue_name).add(task.module_path, data, **options)
+        else:
+            self.queue(task.queue_name).add(task.module_path, data, **options)
+
+    def _job_defaults(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name not in _OF_BACKEND}
+
+    # ── results ─────────────────────────────────────────────────────────────
+
+    def get_result(self, result_id: str) -> Any:
+        """Return what has become of a task. Raises: TaskResultDoesNotExist."""
+        queue_name, job_id = _parts(result_id)
+        job, state = None, JobState.UNKNOWN
+        if queue_name and job_id and (not self.queues or queue_name in self.queues):
+            queue = self.queue(queue_name)
+            # In this order: the value of a job that has completed is there when it is read.
+            state, job = queue.job_state(job_id), queue.get_job(job_id)
+        if job is None or not isinstance(job.data, dict) or job.data.get("task") != job.name:
+            raise part(self.package, "exceptions").TaskResultDoesNotExist(result_id)
+        return result_of_job(self.package, job, state, result_id)
+
+    async def aget_result(self, result_id: str) -> Any:
+        """Do as ``get_result``; the event loop goes on meanwhile."""
+        return await sync_to_async(self.get_result, thread_sensitive=False)(result_id)
+
+    # ── checks ──────────────────────────────────────────────────────────────
+
+    def check(self, **_: Any) -> list[checks.CheckMessage]:
+        """Say what is wrong with the settings; nothing is connected to."""
+        where = f"TASKS[{self.alias!r}]"
+        found: list[checks.CheckMessage] = [
+            checks.Error(f"{where}: {problem}", id="sandboxq.E001") for problem in self._problems()
+        ]
+        if APP not in settings.INSTALLED_APPS:
+            found.append(
+                checks.Warning(
+                    f"{where} adds jobs, and this project has no `manage.py sandboxq`.",
+                    hint=f"Add {APP!r} to INSTALLED_APPS.",
+                    id="sandboxq.W001",
+                )
+            )
+        return found
+
+    def _problems(self) -> list[str]:
+        problems = []
+        try:
+            for name in self.queues:
+                checked_queue_name(name)
+        except UsageError as error:
+            problems.append(f"QUEUES: {error}")
+        defaults = self._job_defaults()
+        of_tasks = sorted(defaults.keys() & set(_OF_TASKS))
+        if of_tasks:
+            problems.append(f"OPTIONS: {of_tasks[0]!r} is said by each task, not here")
+        try:
+            checked_options(defaults, prefix=DEFAULT_PREFIX)
+            queue_at("default", self.url, self.options.get("prefix", DEFAULT_PREFIX))
+        except UsageError as error:
+            problems.append(f"OPTIONS: {error}")
+        if not isinstance(self.options.get("on_commit", False), bool | str):
+            problems.append("OPTIONS: on_commit must be a bool or the alias of a database")
+        return problems
+
+
+def _parts(result_id: str) -> tuple[str, str]:
+    """Return queue and job id; the queue is empty where the id is none of ours."""
+    queue, _, job_id = str(result_id).rpartition(".")
+    return queue, job_id
+
+
+def _seconds_until(moment: datetime | None) -> float:
+    if moment is None:
+        return 0.0
+    if timezone.is_naive(moment):
+        moment = timezone.make_aware(moment)
+    return max(0.0, (moment - timezone.now()).total_seconds() if settings.USE_TZ else _left(moment))
+
+
+def _left(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()

@@ -1,0 +1,1 @@
+"""The queues of the admin have no table: what is kept is their permission."""
