@@ -24,7 +24,7 @@ from sandboxq.integrations.django.packages import part
 from sandboxq.integrations.django.results import job_priority, new_result, result_of_job
 from sandboxq.model.job import JobState
 from sandboxq.queue.options import checked_options
-from sandboxq.queue.sync import SyncQueue
+from sandboxq.queue.queue import SyncQueue
 
 APP = "sandboxq.integrations.django"
 # What each task says itself, or what is not said of a task at all.

@@ -12,7 +12,7 @@ from sandboxq.integrations.django.packages import part
 from sandboxq.model.job import JobState
 
 if TYPE_CHECKING:
-    from sandboxq.queue.sync_job import SyncJob
+    from sandboxq.queue.job import SyncJob
 
 # What the processor keeps in the data of a job whose attempt raised (see processor.py).
 ERRORS = "errors"
