@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.broker.commands.settings import Metrics, QueueMeta
     from sandboxq.child.job import Job
+    from sandboxq.child.tasks import current_job
     from sandboxq.child.values import AddedJob, JobQueue
     from sandboxq.config import RateLimit
     from sandboxq.errors import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         ChildError,
         ChildStartFailed,
         DelayedError,
+        InvalidArguments,
         JobBelongsToScheduler,
         JobBlockedLoop,
         JobCancelled,
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
         SchedulerSlotTaken,
         SignatureRefused,
         TooLarge,
+        UnexpectedResult,
+        UnknownTask,
         UnrecoverableError,
         UsageError,
         WaitingChildrenError,
@@ -87,6 +91,8 @@ if TYPE_CHECKING:
     from sandboxq.queue.queue import Queue, SyncQueue
     from sandboxq.queue.schedulers import Repeat, TemplateOptions
     from sandboxq.sandbox.policy import Policy
+    from sandboxq.tasks.enqueued import AsyncTaskJob, TaskJob, close_tasks, connect_tasks
+    from sandboxq.tasks.task import AsyncTask, Task, task
     from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.worker import Worker
 
@@ -94,6 +100,17 @@ __version__ = "0.1.0"
 
 # Loaded on first use: a child that imports one error must not pay for asyncio and Redis.
 _HOMES = {
+    "current_job": "sandboxq.child.tasks",
+    "AsyncTaskJob": "sandboxq.tasks.enqueued",
+    "TaskJob": "sandboxq.tasks.enqueued",
+    "close_tasks": "sandboxq.tasks.enqueued",
+    "connect_tasks": "sandboxq.tasks.enqueued",
+    "AsyncTask": "sandboxq.tasks.task",
+    "Task": "sandboxq.tasks.task",
+    "task": "sandboxq.tasks.task",
+    "InvalidArguments": "sandboxq.errors",
+    "UnexpectedResult": "sandboxq.errors",
+    "UnknownTask": "sandboxq.errors",
     "AddOptions": "sandboxq.queue.options",
     "Backoff": "sandboxq.model.backoff",
     "BinaryMissing": "sandboxq.errors",
@@ -187,6 +204,8 @@ __all__ = [
     "AddInterrupted",
     "AddOptions",
     "AddedJob",
+    "AsyncTask",
+    "AsyncTaskJob",
     "Backoff",
     "BinaryMissing",
     "BrokerUnavailable",
@@ -202,6 +221,7 @@ __all__ = [
     "FlowNode",
     "FlowProducer",
     "HeldJob",
+    "InvalidArguments",
     "Job",
     "JobBelongsToScheduler",
     "JobBlockedLoop",
@@ -263,15 +283,23 @@ __all__ = [
     "SyncJob",
     "SyncQueue",
     "SyncQueueEvents",
+    "Task",
+    "TaskJob",
     "TemplateOptions",
     "TooLarge",
     "Tracing",
+    "UnexpectedResult",
+    "UnknownTask",
     "UnrecoverableError",
     "UsageError",
     "WaitingChildrenError",
     "WaitingError",
     "Worker",
     "__version__",
+    "close_tasks",
+    "connect_tasks",
+    "current_job",
+    "task",
 ]
 
 

@@ -31,6 +31,10 @@ class ProcessorNotLoaded(UsageError):
     """The processor file is missing, cannot be imported, or defines no ``process``."""
 
 
+class UnknownTask(UsageError):
+    """A job names a task that the module of its worker does not have: only that job fails."""
+
+
 # ── Redis, or what is stored there ──────────────────────────────────────────
 
 
@@ -216,6 +220,10 @@ class RemoteError(JobFailed):
         super().__init__(f"{type_name}: {message}" if type_name else message)
 
 
+class UnexpectedResult(QueueError):
+    """A job of a task completed, and its value is not what the task's annotation says."""
+
+
 class ResultTimeout(QueueError, TimeoutError):
     """The job did not finish within the time that its caller wanted to wait."""
 
@@ -300,6 +308,13 @@ class SandboxViolation(SandboxError, ChildError):
 
 class UnrecoverableError(SandboxqError):
     """Raised by a processor: fail the job now, whatever attempts remain."""
+
+
+class InvalidArguments(UnrecoverableError, UsageError):
+    """Arguments do not fit the function of a task; the text names the argument.
+
+    Raised where a job is enqueued, and nothing is added; else it fails the job for good.
+    """
 
 
 class DelayedError(SandboxqError):

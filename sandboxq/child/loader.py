@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.child import random_state, sources
 from sandboxq.child.failure import stack_of
+from sandboxq.child.tasks import Clash, is_task, names_by_queue, runner_of, tasks_in, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sandboxq.child.tasks import Runs
 
 DEFAULT_ATTRIBUTE = "process"
 # As in inspect, which costs 8 ms to import.
@@ -42,15 +45,53 @@ class LoadFailed(Exception):
         self.trace = trace
 
 
-def load_processor(spec: str) -> Processor:
-    """Import the processor.
+def load_processor(spec: str, queue: str = "") -> Processor:
+    """Import the processor: a function, or the tasks of a module for ``queue`` (``prefix:queue``).
 
     Raises:
         LoadFailed: missing, does not import, has no such function.
     """
     place, _, attribute = spec.partition(":")
-    attribute = attribute or DEFAULT_ATTRIBUTE
     module = _module_at(place)
+    found = _tasks_of(module, attribute, place)
+    if found:
+        function, is_async = runner_of(_of_queue(found, queue, place), place)
+    else:
+        function = _function_of(module, attribute or DEFAULT_ATTRIBUTE, place)
+        is_async = is_coroutine_function(function)
+    setup, teardown = (_hook(module, name, is_async=is_async) for name in ("setup", "teardown"))
+    return Processor(function, setup, teardown, is_async)
+
+
+def tasks_of(spec: str) -> list[Runs]:
+    """Import a module and return its tasks; none when it has a processor. Raises: LoadFailed."""
+    place, _, attribute = spec.partition(":")
+    return _tasks_of(_module_at(place), attribute, place)
+
+
+def _tasks_of(module: ModuleType, attribute: str, place: str) -> list[Runs]:
+    """Return the task of that name; without one all tasks, unless there is a processor."""
+    named = getattr(module, attribute or DEFAULT_ATTRIBUTE, None)
+    if attribute or not (named is None or is_task(named)):
+        return [named] if is_task(named) else []
+    try:
+        return tasks_in(vars(module))
+    except Clash as error:
+        message = f"{place}: {error}"
+        raise LoadFailed(message) from None
+
+
+def _of_queue(tasks: list[Runs], queue: str, place: str) -> list[Runs]:
+    """Return the tasks of one queue, that of the worker or the only one. Raises: LoadFailed."""
+    names = names_by_queue(tasks)
+    queue = queue.rpartition(":")[2] or next(iter(names))
+    if queue not in names:
+        message = f"{place} has no task of queue {queue!r}; it has tasks of {told(names)}"
+        raise LoadFailed(message)
+    return [each for each in tasks if each.queue == queue]
+
+
+def _function_of(module: ModuleType, attribute: str, place: str) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if function is None:
         raise LoadFailed(_undefined(module, place, attribute))
@@ -58,12 +99,10 @@ def load_processor(spec: str) -> Processor:
         message = f"{attribute!r} in {place} is {type(function).__name__}, not a function"
         raise LoadFailed(message)
     _refuse_misfits(function, f"{attribute!r} in {place}")
-    is_async = is_coroutine_function(function)
-    setup, teardown = (_hook(module, name, is_async=is_async) for name in ("setup", "teardown"))
-    return Processor(function, setup, teardown, is_async)
+    return function  # type: ignore[no-any-return]  # callable
 
 
-def load_alone(spec: str) -> Processor:
+def load_alone(spec: str, queue: str = "") -> Processor:
     """Import the processor where no other child has its copy: one child, one interpreter.
 
     What the import seeds (``default_rng(42)``) would be the same in each of them.
@@ -71,7 +110,7 @@ def load_alone(spec: str) -> Processor:
     Raises:
         LoadFailed: as ``load_processor``.
     """
-    processor = load_processor(spec)
+    processor = load_processor(spec, queue)
     random_state.note_generators()
     random_state.reseed()
     return processor
@@ -140,7 +179,10 @@ def _is_missing(place: str, error: BaseException) -> bool:
 
 
 def _undefined(module: ModuleType, place: str, attribute: str) -> str:
-    message = f"{place} defines no {attribute!r}: write `def {attribute}(job): ...`"
+    message = (
+        f"{place} defines no {attribute!r}: write `def {attribute}(job): ...`, or make functions "
+        "tasks by `@task(queue=…)`"
+    )
     file = os.path.abspath(f"{place}.py")  # noqa: PTH100 - pathlib is not worth its import here
     if os.path.isfile(file) and file != module.__file__:  # noqa: PTH113 - as above
         message += f"; or did you mean {place}.py?"

@@ -149,7 +149,7 @@ def live_alone(fds: Sequence[int], spec: str, settings: Sequence[Any]) -> None:
         capture = output.Capture(link)
         output.install(capture)
         try:
-            processor = loader.load_alone(spec)
+            processor = loader.load_alone(spec, settings[0])
         except loader.LoadFailed as error:
             loop.report_failed_start(link, "starting an interpreter", error)
             return
@@ -160,10 +160,10 @@ def live_alone(fds: Sequence[int], spec: str, settings: Sequence[Any]) -> None:
         link.close()
 
 
-def try_alone(spec: str) -> str:
+def try_alone(spec: str, queue: str) -> str:
     """Load the processor into this interpreter; return JSON of whether it is async, or why not."""
     try:
-        processor = loader.load_processor(spec)
+        processor = loader.load_processor(spec, queue)
     except loader.LoadFailed as error:
         return json.dumps({"reason": error.reason, "trace": error.trace})
     return json.dumps({"is_async": processor.is_async})

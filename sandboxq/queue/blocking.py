@@ -61,6 +61,10 @@ class Portal:
             future.cancel()
             raise
 
+    async def run_for_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on this loop while another one goes on; cancelled there, it is here."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
 
 class HasTwin(Protocol[A_co]):
     """What has an object of asynchronous code behind it."""

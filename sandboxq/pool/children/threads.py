@@ -269,7 +269,9 @@ class ThreadSupervisor:
         with warnings.catch_warnings(record=True) as caught:
             warnings.filterwarnings("always", message=_GIL_WARNING)
             try:
-                self._processor = loader.load_processor(self._terms.processor)
+                self._processor = loader.load_processor(
+                    self._terms.processor, self._terms.queue_name
+                )
             except loader.LoadFailed as error:
                 text = f"{error.reason}\n{error.trace}".rstrip()
                 raise ProcessorNotLoaded(text) from error
@@ -290,9 +292,12 @@ class ThreadSupervisor:
         interpreter = interpreters.create()
         try:
             interpreter.prepare_main(
-                path=tuple(sys.path), answers=answers, spec=self._terms.processor
+                path=tuple(sys.path),
+                answers=answers,
+                spec=self._terms.processor,
+                queue=self._terms.queue_name,
             )
-            interpreter.exec(f"{_SEE}\n{_PREPARED}\nanswers.put(try_alone(spec))")
+            interpreter.exec(f"{_SEE}\n{_PREPARED}\nanswers.put(try_alone(spec, queue))")
             found = json.loads(answers.get_nowait())  # it does not outlive its interpreter
         finally:
             interpreter.close()

@@ -93,7 +93,7 @@ def _load(control: socket.socket, order: dict[str, Any]) -> loader.Processor | N
         return None
     started = time.perf_counter()
     try:
-        processor = loader.load_processor(order["processor"])
+        processor = loader.load_processor(order["processor"], order["queue"])
     except loader.LoadFailed as error:
         _tell(control, _refusal(error))
         os._exit(REFUSED)
@@ -277,7 +277,9 @@ class _Zygote:
             if self._processor is None:
                 loader.see_sources(self._order["processor"])  # or the policy would hide them
             plan.follow(order["steps"])
-            processor = self._processor or loader.load_alone(self._order["processor"])
+            processor = self._processor or loader.load_alone(
+                self._order["processor"], self._order["queue"]
+            )
         except BaseException as error:  # noqa: BLE001 - whatever it is, the coordinator hears it
             loop.report_failed_start(link, "starting a child", error)
             return

@@ -1,0 +1,165 @@
+"""Jobs of tasks, and the connections over which they are added: one set for a process.
+
+Both ways of adding use the process's background event loop, so that any thread and any event loop
+may add, one after the other or together. Inside a job they ask its worker, without Redis.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from sandboxq.broker.keys import DEFAULT_PREFIX
+from sandboxq.child.tasks import current_job
+from sandboxq.errors import UsageError
+from sandboxq.queue.blocking import portal
+from sandboxq.queue.queue import Queue
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from sandboxq.child.job import Job
+    from sandboxq.model.job import JobState
+    from sandboxq.observe.tracing import Tracing
+    from sandboxq.tasks.task import Enqueuing
+
+R = TypeVar("R")
+
+
+class _Where(NamedTuple):
+    url: str | None = None
+    prefix: str = DEFAULT_PREFIX
+    tracing: Tracing | None = None
+
+
+_where = _Where()
+_queues: dict[str, Queue] = {}
+
+
+def connect_tasks(
+    url: str | None = None, *, prefix: str = DEFAULT_PREFIX, tracing: Tracing | None = None
+) -> None:
+    """Say to which Redis this process enqueues its tasks; else it is that of the environment.
+
+    Connections that it had are closed; new ones are made with the first job.
+    """
+    global _where  # noqa: PLW0603 - of the process, as its environment is
+    close_tasks()
+    _where = _Where(url, prefix, tracing)
+
+
+def close_tasks() -> None:
+    """Close the connections over which this process enqueues tasks; the next job makes new ones."""
+    while _queues:
+        portal().run(_queues.popitem()[1].close())
+
+
+def _queue(name: str) -> Queue:
+    queue = _queues.get(name)
+    if queue is None:
+        made = Queue(name, _where.url, prefix=_where.prefix, tracing=_where.tracing)
+        queue = _queues.setdefault(name, made)  # another thread may have made it meanwhile
+    return queue
+
+
+class Enqueued(Generic[R]):
+    """A job of a task, as it was added."""
+
+    def __init__(self, task: Enqueuing[..., R], job_id: str, queue: Queue | None) -> None:
+        """Name it; ``queue`` is None when a job has added it."""
+        self._task = task
+        self.id = job_id
+        self._queue = queue
+
+    def __repr__(self) -> str:
+        """Say which job it is."""
+        return f"<{type(self).__name__} {self.id} {self.name!r} of {self.queue_name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return self._task.name
+
+    @property
+    def queue_name(self) -> str:
+        """The queue that it was added to."""
+        return self._task.queue
+
+    def _reached(self) -> Queue:
+        if self._queue is None:
+            message = (
+                f"job {self.id} was added by a job, which cannot wait for it or ask about it: add "
+                "both as a flow, where the parent gets the values of its children"
+            )
+            raise UsageError(message)
+        return self._queue
+
+
+class TaskJob(Enqueued[R]):
+    """A job of a task, for code without an event loop."""
+
+    def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait for the job, and return what the function returned.
+
+        Raises: JobFailed, or the ChildError that ended it; ResultTimeout after ``timeout`` seconds;
+        UnexpectedResult when the value is not what the function's annotation says.
+        """
+        return self._task.value_from(portal().run(self._reached().result(self.id, timeout)))
+
+    def state(self) -> JobState:
+        """Return the state that holds the job."""
+        return portal().run(self._reached().job_state(self.id))
+
+    def cancel(self, reason: str | None = None) -> str | None:
+        """End the job wherever it is; see Queue.cancel."""
+        return portal().run(self._reached().cancel(self.id, reason))
+
+
+class AsyncTaskJob(Enqueued[R]):
+    """A job of a task, for asynchronous code."""
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait for the job, and return what the function returned; see TaskJob.result."""
+        found = await portal().run_for_loop(self._reached().result(self.id, timeout))
+        return self._task.value_from(found)
+
+    async def state(self) -> JobState:
+        """Return the state that holds the job."""
+        return await portal().run_for_loop(self._reached().job_state(self.id))
+
+    async def cancel(self, reason: str | None = None) -> str | None:
+        """End the job wherever it is; see Queue.cancel."""
+        return await portal().run_for_loop(self._reached().cancel(self.id, reason))
+
+
+def enqueue(task: Enqueuing[..., R], data: dict[str, Any]) -> TaskJob[R]:
+    """Add a job and wait until it is added."""
+    job = current_job()
+    if job is not None:
+        return TaskJob(task, _by_worker(job, task, data).id, None)
+    queue = _queue(task.queue)
+    added = portal().run(queue.add(task.name, data, **task.options))
+    return TaskJob(task, added.id, queue)
+
+
+async def aenqueue(task: Enqueuing[..., R], data: dict[str, Any]) -> AsyncTaskJob[R]:
+    """Add a job from asynchronous code."""
+    job = current_job()
+    if job is not None:
+        asked = job.queue(task.queue).add(task.name, data, **task.options)
+        return AsyncTaskJob(task, (await asked if inspect.isawaitable(asked) else asked).id, None)
+    queue = _queue(task.queue)
+    added = await portal().run_for_loop(queue.add(task.name, data, **task.options))
+    return AsyncTaskJob(task, added.id, queue)
+
+
+def _by_worker(job: Job, task: Enqueuing[..., Any], data: dict[str, Any]) -> Any:
+    asked = job.queue(task.queue).add(task.name, data, **task.options)
+    if inspect.iscoroutine(asked):
+        asked.close()
+        message = (
+            f"job {job.id} runs on an event loop: write `await {task.name}.aenqueue(…)` in an "
+            "`async def` task"
+        )
+        raise UsageError(message)
+    return asked
