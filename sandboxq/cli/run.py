@@ -31,6 +31,7 @@ from sandboxq.cli.output import Output
 from sandboxq.cli.process import collect_rarely, stay_behind_as_init
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.sandbox_options import policy_options, take_policy
+from sandboxq.cli.task_queues import queue_from_tasks
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.model.budgets import DEFAULT_BUDGETS
 from sandboxq.model.outcome import MAX_CRASHES
@@ -66,7 +67,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
 
 @click.command()
 @click.argument("processor")
-@setting("--queue", help="The queue. Default: the stem of the processor's file.")
+@setting("--queue", help="The queue. Default: that of the tasks, else the stem of the file's name.")
 @setting("--procs", type=Procs(), default="auto", show_default=True, help="Children.")
 @setting(
     "--concurrency",
@@ -238,14 +239,17 @@ def command(
     processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
     log_format: str, tracing: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Run PROCESSOR, a file path or package.module:function, on the jobs of its queue."""
+    """Run PROCESSOR on the jobs of its queue.
+
+    It is a file path, package.module:function, or a module of tasks (@task).
+    """
     refuse_unknown_settings(click.get_current_context())
     stay_behind_as_init()
     output = Output(log_format)
     telemetry = Telemetry()
     telemetry.subscribe(output.tell, *logs.SHOWN)
     worker = Worker(
-        queue or queue_from_processor(processor),
+        queue or queue_from_tasks(processor) or queue_from_processor(processor),
         processor,
         url=url,
         prefix=prefix,

@@ -65,7 +65,8 @@ class Arguments:
         """Return positional and named arguments for the function. Raises: InvalidArguments."""
         if not isinstance(data, Mapping):
             message = (
-                f"{self._task}: the job's data must be an object of arguments, not {data!r:.80}"
+                f"{self._task}: the job's data must be an object of arguments, not "
+                f"{type(data).__name__}"
             )
             raise InvalidArguments(message)
         self._refuse_names(data)

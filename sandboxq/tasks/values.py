@@ -16,7 +16,7 @@ import sys
 import types
 import typing
 import uuid
-from typing import Any
+from typing import Any, NotRequired, Required
 
 # Of a long value, in a message.
 _SHOWN = 80
@@ -83,6 +83,8 @@ def fitted(annotation: Any, value: Any, place: str) -> Any:
 
 def _of_form(annotation: Any, value: Any, place: str) -> Any:  # noqa: PLR0911 - one for each form
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Required, NotRequired):
+        return fitted(parts[0], value, place)
     if origin is typing.Annotated:
         if any(_is_of_pydantic(each) for each in parts[1:]):
             return _by_pydantic(annotation, value, place)
@@ -253,8 +255,10 @@ def _made(kind: Any, fields: dict[str, Any], place: str) -> Any:
 
 def _of_typed_dict(kind: Any, value: Any, place: str) -> dict[str, Any]:
     _exactly(isinstance(value, cabc.Mapping), value, f"an object ({kind.__name__})", place)
-    hints = typing.get_type_hints(kind)
-    _refuse_names(value, sorted(kind.__required_keys__), hints, place)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    # The class itself cannot tell where its annotations are texts.
+    optional = {name for name, hint in hints.items() if typing.get_origin(hint) is NotRequired}
+    _refuse_names(value, sorted(kind.__required_keys__ - optional), hints, place)
     return {name: fitted(hints[name], each, f"{place}.{name}") for name, each in value.items()}
 
 

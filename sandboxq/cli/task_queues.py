@@ -1,0 +1,117 @@
+"""Which queues the tasks of a module are of.
+
+A process of its own imports the module to say so: this one, which keeps the locks, runs no code of
+users. A module with a processor is not imported for it, its text shows that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sandboxq.child.loader import LoadFailed, tasks_of
+from sandboxq.child.tasks import names_by_queue, told
+from sandboxq.errors import UsageError
+
+_PROCESSOR = re.compile(
+    r"^(?:async )?def process\b|^process\b.*=|^from .* import .*\bprocess\b", re.MULTILINE
+)
+_TASK = re.compile(r"\btask\b")
+# An import that takes longer is left to the worker, which says what is wrong with it.
+_IMPORT_SECONDS = 60.0
+
+
+def queue_from_tasks(processor: str) -> str | None:
+    """Return the queue of a module's tasks, None when it has none or cannot be imported.
+
+    Raises: UsageError when they are of several queues: a worker has one.
+    """
+    if not _may_have_tasks(processor):
+        return None
+    names = _names_by_queue(processor)
+    if len(names) > 1:
+        message = (
+            f"the tasks of {processor} are of several queues, and a worker has one: say --queue "
+            f"and start one worker for each of {told(names)}"
+        )
+        raise UsageError(message)
+    return next(iter(names), None)
+
+
+def _may_have_tasks(processor: str) -> bool:
+    place, _, attribute = processor.partition(":")
+    source = _source_of(place)
+    if source is None:
+        return True
+    if attribute:
+        return _TASK.search(source) is not None
+    return _PROCESSOR.search(source) is None
+
+
+def _source_of(place: str) -> str | None:
+    """Return the text of a file or module, found without an import; None when it is not found."""
+    if place.endswith(".py") or os.sep in place:
+        candidates = [Path(place)]
+    else:
+        parts = Path(*place.split("."))
+        folders = [Path(folder) / parts for folder in sys.path]
+        candidates = [
+            each for at in folders for each in (at / "__init__.py", at.with_suffix(".py"))
+        ]
+    for each in candidates:
+        try:
+            return each.read_text("utf-8", "replace")
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _names_by_queue(processor: str) -> dict[str, list[str]]:
+    reader, writer = os.pipe()
+    with open(reader, encoding="utf-8") as answer:  # noqa: PTH123 - a descriptor
+        order = json.dumps({"path": sys.path, "processor": processor, "answer": writer})
+        command = [sys.executable, "-m", __name__, order]
+        with subprocess.Popen(  # noqa: S603 - this module
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[writer],
+        ) as process:
+            os.close(writer)
+            try:
+                process.wait(_IMPORT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return {}
+        # What it started may hold the pipe open: only what is there is read.
+        os.set_blocking(reader, False)
+        return _checked(answer.readline())
+
+
+def _checked(text: str) -> dict[str, list[str]]:
+    try:
+        names: dict[str, list[str]] = json.loads(text)
+    except ValueError:
+        return {}
+    return names
+
+
+def main() -> None:
+    """Import what the order names, and answer with the names of its tasks by their queue."""
+    order = json.loads(sys.argv[1])
+    sys.path[:] = order["path"]
+    try:
+        names = names_by_queue(tasks_of(order["processor"]))
+    except LoadFailed:
+        names = {}
+    os.write(order["answer"], json.dumps(names).encode() + b"\n")
+    os._exit(0)  # threads that the import has started do not keep it
+
+
+if __name__ == "__main__":
+    main()
