@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq import close_tasks
 from sandboxq.errors import MechanismMissing
 from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.support import require
@@ -87,11 +88,15 @@ def test_blocks_do_what_the_page_says(
         except MechanismMissing as missing:
             pytest.skip(str(missing))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     for name in ("SANDBOXQ_URL", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     if name_of(page) in BESIDE:
         BESIDE[name_of(page)](tmp_path)
-    run_async(PageRunner(tmp_path, monkeypatch.setenv, node).run(found))
+    try:
+        run_async(PageRunner(tmp_path, monkeypatch.setenv, node).run(found))
+    finally:
+        close_tasks()
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
