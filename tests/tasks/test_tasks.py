@@ -208,10 +208,10 @@ def test_a_bad_job_fails_alone_and_names_its_argument(
         serve(queue_name, path, server_url)
 
         for text, job in jobs.items():
-            assert reason_of(job) == text
+            assert text in reason_of(job)
             assert job.refresh().attempts_made == 1
             assert "sandboxq/tasks" not in "".join(job.refresh().stacktrace)
-        assert reason_of(unknown).endswith("; it has add, blob, chain-link, grow")
+        assert "; it has add, blob, chain-link, grow" in reason_of(unknown)
         assert "'shrink'" in reason_of(unknown)
         assert good.result(5) == 3
 
