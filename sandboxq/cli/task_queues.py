@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from sandboxq.child.loader import LoadFailed, tasks_of
+from sandboxq.child.sources import is_path
 from sandboxq.child.tasks import names_by_queue, told
 from sandboxq.errors import UsageError
 
@@ -54,7 +55,7 @@ def _may_have_tasks(processor: str) -> bool:
 
 def _source_of(place: str) -> str | None:
     """Return the text of a file or module, found without an import; None when it is not found."""
-    if place.endswith(".py") or os.sep in place:
+    if is_path(place):
         candidates = [Path(place)]
     else:
         parts = Path(*place.split("."))
