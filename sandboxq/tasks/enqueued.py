@@ -7,7 +7,7 @@ may add, one after the other or together. Inside a job they ask its worker, with
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.child.tasks import current_job
@@ -16,14 +16,26 @@ from sandboxq.queue.blocking import portal
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from sandboxq.child.job import Job
     from sandboxq.model.job import JobState
     from sandboxq.observe.tracing import Tracing
-    from sandboxq.tasks.task import Enqueuing
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Enqueues(Protocol[R_co]):
+    """What is known here of a task."""
+
+    name: str
+    queue: str
+    options: Mapping[str, Any]
+
+    def value_from(self, result: Any) -> R_co:
+        """Return what the function returned, from JSON. Raises: UnexpectedResult."""
 
 
 class _Where(NamedTuple):
@@ -65,7 +77,7 @@ def _queue(name: str) -> Queue:
 class Enqueued(Generic[R]):
     """A job of a task, as it was added."""
 
-    def __init__(self, task: Enqueuing[..., R], job_id: str, queue: Queue | None) -> None:
+    def __init__(self, task: Enqueues[R], job_id: str, queue: Queue | None) -> None:
         """Name it; ``queue`` is None when a job has added it."""
         self._task = task
         self.id = job_id
@@ -132,7 +144,7 @@ class AsyncTaskJob(Enqueued[R]):
         return await portal().run_for_loop(self._reached().cancel(self.id, reason))
 
 
-def enqueue(task: Enqueuing[..., R], data: dict[str, Any]) -> TaskJob[R]:
+def enqueue(task: Enqueues[R], data: dict[str, Any]) -> TaskJob[R]:
     """Add a job and wait until it is added."""
     job = current_job()
     if job is not None:
@@ -142,7 +154,7 @@ def enqueue(task: Enqueuing[..., R], data: dict[str, Any]) -> TaskJob[R]:
     return TaskJob(task, added.id, queue)
 
 
-async def aenqueue(task: Enqueuing[..., R], data: dict[str, Any]) -> AsyncTaskJob[R]:
+async def aenqueue(task: Enqueues[R], data: dict[str, Any]) -> AsyncTaskJob[R]:
     """Add a job from asynchronous code."""
     job = current_job()
     if job is not None:
@@ -153,7 +165,7 @@ async def aenqueue(task: Enqueuing[..., R], data: dict[str, Any]) -> AsyncTaskJo
     return AsyncTaskJob(task, added.id, queue)
 
 
-def _by_worker(job: Job, task: Enqueuing[..., Any], data: dict[str, Any]) -> Any:
+def _by_worker(job: Job, task: Enqueues[Any], data: dict[str, Any]) -> Any:
     asked = job.queue(task.queue).add(task.name, data, **task.options)
     if inspect.iscoroutine(asked):
         asked.close()
