@@ -11,7 +11,7 @@ import click
 from sandboxq.cli.messages import end_with_exit_code, show_notes
 from sandboxq.config import project_settings
 
-# name → (file, one line for --help). Files are imported on use, so that each command starts fast.
+# name → one line for --help. Files are imported on use, so that each command starts fast.
 _COMMANDS = {
     "run": "Run a processor: claim jobs from its queue and execute them in sandboxed children.",
     "add": "Add a job to a queue.",
@@ -31,7 +31,11 @@ _COMMANDS = {
     "demo": "The main job on real photographs, nothing to set up.",
     "server": "The embedded server of this directory: start, stop, status.",
 }
-
+# name → file, where several commands share one.
+_FILES = {
+    **dict.fromkeys(("pause", "resume", "retry", "promote", "cancel", "scale"), "operating"),
+    **dict.fromkeys(("clean", "drain", "obliterate"), "removing"),
+}
 
 # These write a log of their own.
 _WITH_A_LOG = frozenset({"run", "demo"})
@@ -48,7 +52,8 @@ class _LazyGroup(click.Group):
         """Import the command's file; None when there is no such command."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"sandboxq.cli.{cmd_name}").command
+        file = import_module(f"sandboxq.cli.{_FILES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(file, cmd_name if cmd_name in _FILES else "command")
         return command
 
     def main(self, *args: Any, **extra: Any) -> Any:

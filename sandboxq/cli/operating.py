@@ -1,0 +1,187 @@
+"""Commands that change what a queue, a job or a running worker does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sandboxq.broker.commands.control import ask_to_scale
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.keys import QueueKeys
+from sandboxq.cli import process
+from sandboxq.cli.messages import echo, echo_json
+from sandboxq.cli.on_queue import check_exists, counting, jobs_text, run_on_queue
+from sandboxq.cli.options import json_option, prefix_option, url_option
+from sandboxq.errors import QueueError, UsageError
+from sandboxq.queue.bulk import FINISHED_STATES
+
+if TYPE_CHECKING:
+    from sandboxq.queue.queue import Queue
+
+
+@click.command()
+@click.argument("queue")
+@url_option
+@prefix_option
+def pause(queue: str, *, url: str | None, prefix: str) -> None:
+    """Let no worker claim jobs of QUEUE any more; what runs goes on, and jobs can be added."""
+
+    async def act(jobs: Queue) -> int:
+        await jobs.pause()
+        return (await jobs.counts("active"))["active"]
+
+    active = run_on_queue(queue, act, url=url, prefix=prefix)
+    still = f"; {jobs_text(active, 'active')} will still finish" if active else ""
+    echo(f"queue {queue!r} is paused{still}")
+
+
+@click.command()
+@click.argument("queue")
+@url_option
+@prefix_option
+def resume(queue: str, *, url: str | None, prefix: str) -> None:
+    """Let workers claim jobs of QUEUE again."""
+
+    async def act(jobs: Queue) -> int:
+        await jobs.resume()
+        return sum((await jobs.counts(["waiting", "prioritized"])).values())
+
+    waiting = run_on_queue(queue, act, url=url, prefix=prefix)
+    echo(f"queue {queue!r} runs again; {jobs_text(waiting)} to claim")
+
+
+@click.command()
+@click.argument("queue")
+@click.option("--id", "job_ids", multiple=True, help="Only this job; may be given several times.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in FINISHED_STATES]),
+    default="failed",
+    show_default=True,
+)
+@click.option("--limit", type=int, help="How many at most, the oldest first.")
+@click.option("--reset-attempts", is_flag=True, help="Give them all their attempts again.")
+@url_option
+@prefix_option
+@json_option
+def retry(
+    queue: str, *, job_ids: tuple[str, ...], state: str, limit: int | None, reset_attempts: bool,
+    url: str | None, prefix: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Let the failed jobs of QUEUE run again; they keep their priority.
+
+    Without --reset-attempts each has one attempt more.
+    """
+    if job_ids and limit is not None:
+        message = "--limit is for all jobs of a state; leave it out with --id"
+        raise UsageError(message)
+
+    async def act(jobs: Queue) -> int:
+        await check_exists(jobs)
+        for job_id in job_ids:
+            await jobs.retry(job_id, state, reset_attempts_made=reset_attempts)
+        if job_ids:
+            return len(job_ids)
+        with counting("retrying") as show:
+            return await jobs.retry_jobs(
+                state, limit=limit, reset_attempts_made=reset_attempts, progress=show
+            )
+
+    retried = run_on_queue(queue, act, url=url, prefix=prefix)
+    if as_json:
+        echo_json({"retried": retried})
+    else:
+        echo(f"{jobs_text(retried, state)} of queue {queue!r} will run again")
+
+
+@click.command()
+@click.argument("queue")
+@click.option("--id", "job_ids", multiple=True, help="Only this job; may be given several times.")
+@click.option("--limit", type=int, help="How many at most, the earliest first.")
+@url_option
+@prefix_option
+@json_option
+def promote(
+    queue: str, *, job_ids: tuple[str, ...], limit: int | None, url: str | None, prefix: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Let the delayed jobs of QUEUE run now; they keep their priority."""
+    if job_ids and limit is not None:
+        message = "--limit is for all delayed jobs; leave it out with --id"
+        raise UsageError(message)
+
+    async def act(jobs: Queue) -> int:
+        await check_exists(jobs)
+        for job_id in job_ids:
+            await jobs.promote(job_id)
+        if job_ids:
+            return len(job_ids)
+        with counting("promoting") as show:
+            return await jobs.promote_jobs(limit=limit, progress=show)
+
+    promoted = run_on_queue(queue, act, url=url, prefix=prefix)
+    if as_json:
+        echo_json({"promoted": promoted})
+    else:
+        echo(f"{jobs_text(promoted, 'delayed')} of queue {queue!r} can run now")
+
+
+@click.command()
+@click.argument("queue")
+@click.argument("job_id")
+@click.option("--reason", help="Why, for those who read the failed job.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="Seconds that its code has to end by itself.",
+)
+@url_option
+@prefix_option
+@json_option
+def cancel(
+    queue: str, job_id: str, *, reason: str | None, grace: float, url: str | None, prefix: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """End job JOB_ID of QUEUE: if it waits it fails now, if it runs it is told, then killed."""
+
+    async def act(jobs: Queue) -> str | None:
+        await check_exists(jobs)
+        return await jobs.cancel(job_id, reason, grace=grace)
+
+    worker = run_on_queue(queue, act, url=url, prefix=prefix)
+    if as_json:
+        echo_json({"job_id": job_id, "worker": worker})
+    elif worker is None:
+        echo(f"job {job_id} of queue {queue!r} had not begun, and has failed as cancelled")
+    else:
+        echo(f"worker {worker} ends job {job_id} of queue {queue!r}")
+
+
+@click.command()
+@click.argument("queue")
+@click.argument("procs", type=click.IntRange(1, 1024))
+@url_option
+@prefix_option
+@json_option
+def scale(queue: str, procs: int, *, url: str | None, prefix: str, as_json: bool) -> None:
+    """Have PROCS children in each running worker of QUEUE."""
+    answers = process.run(_scale(QueueKeys(queue, prefix), procs, url=url))
+    if not answers:
+        message = f"no running worker of queue {queue!r} answered; start one with 'run'"
+        raise QueueError(message)
+    if as_json:
+        echo_json(answers)
+        return
+    for answer in answers:
+        echo(f"{answer['worker']}: {answer['procs']} children")
+
+
+async def _scale(keys: QueueKeys, procs: int, *, url: str | None) -> list[dict[str, Any]]:
+    broker = await Broker.connect(url)
+    try:
+        return await ask_to_scale(broker, keys, procs)
+    finally:
+        await broker.close()
