@@ -180,7 +180,7 @@ class _Demo:
             ) as worker,
             self._progress(worker),
         ):  # fmt: skip
-            await worker.run(burst=True)
+            await worker.run(burst=True, handle_signals=False)
         run.longest_gap = worker.counters.longest_gap
         if run.failures:
             message = f"{len(run.failures)} of {len(jobs)} jobs failed: {run.failures[0]}"

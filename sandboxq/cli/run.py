@@ -6,14 +6,12 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from sandboxq import __version__
 from sandboxq.child.sources import is_path, missing_text
 from sandboxq.cli import logs, process
 from sandboxq.cli.messages import end_with_exit_code
@@ -39,28 +37,16 @@ from sandboxq.observe.telemetry import Telemetry
 from sandboxq.observe.tracing import Tracing
 from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
-from sandboxq.sandbox.environment import has_password, oversubscription
+from sandboxq.sandbox.environment import has_password
+from sandboxq.worker.banner import banner, summary
+from sandboxq.worker.signals import end_by_signal
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from sandboxq.config import WorkerSettings
 
 _log = logging.getLogger("sandboxq.cli")
-
-# What the signals of one worker do, first to third.
-_STEPS = (
-    "no new jobs; running jobs ({running}) have {timeout:g} s to finish. Again: hand them back now",
-    "handing back running jobs ({running}) now. Again: kill",
-    "killed; its jobs come back as stalled",
-)
-
-_PLURALS = {
-    kinds.Kind.PROCESS: "processes",
-    kinds.Kind.THREAD: "threads",
-    kinds.Kind.INTERPRETER: "interpreters",
-}
 
 _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or both: 1000,7d)."
 
@@ -294,67 +280,21 @@ async def _run(worker: Worker, *, burst: bool, output: Output) -> None:
     try:
         await starting
         collect_rarely()
-        for line in banner(worker):
-            _log.info("%s", line)
+        _say(banner(worker))
         async with progress:
-            await worker.run(burst=burst)
+            await worker.run(burst=burst, handle_signals=False)
     except asyncio.CancelledError:
         if not starting.cancelled():
             raise
         return
     finally:
         await worker.close()
-    counters = worker.counters
-    _log.info(
-        "%d completed, %d failed, %d retried, %d handed back; %.1f s of CPU, longest heartbeat gap "
-        "%.2f s",
-        counters.completed,
-        counters.failed,
-        counters.retried,
-        counters.handed_back,
-        counters.usage.cpu_user + counters.usage.cpu_system,
-        counters.longest_gap,
-    )
+    _say(summary(worker))
 
 
-def banner(worker: Worker) -> list[str]:
-    """Return what runs, line by line."""
-    settings, cores = worker.settings, worker.cores
-    children = f"{worker.procs} {_PLURALS[worker.kind]} x {settings.concurrency} job at once"
-    return [
-        f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
-        f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
-        f"processor  {worker.processor}",
-        f"children   {children}, policy {worker.policy.name}",
-        *(f"kind       {note}" for note in worker.kind_notes),
-        *worker.pool.notes,
-        *_on_time(settings),
-        f"cores      {cores.number} ({cores.source})",
-        *(
-            f"cores      {note}"
-            for note in oversubscription(worker.procs, cores.number, os.environ)
-        ),
-        f"broker     {worker.broker.endpoint.safe}",
-        f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
-    ]
-
-
-def _on_time(settings: WorkerSettings) -> list[str]:
-    """Return what ends jobs and what replaces children, where that was asked for."""
-    times = []
-    if settings.timeout is not None:
-        times.append(f"{settings.timeout:g} s a job, killed {settings.timeout_grace:g} s later")
-    if settings.max_block is not None:
-        times.append(f"{settings.max_block:g} s of a blocked loop")
-    ages = []
-    if settings.max_jobs_per_child:
-        ages.append(f"after {settings.max_jobs_per_child} jobs")
-    if settings.max_rss_per_child:
-        ages.append(f"above {settings.max_rss_per_child >> 20} MB")
-    if settings.max_child_age:
-        ages.append(f"after {settings.max_child_age:g} s")
-    lines = [("timeout", times), ("recycling", ages)]
-    return [f"{label:<10} {', '.join(texts)}" for label, texts in lines if texts]
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        _log.info("%s", line)
 
 
 def _listen_to_signals(worker: Worker, starting: Future[None], output: Output) -> None:
@@ -377,15 +317,6 @@ def _on_signal(
     if not starting.done():
         _log.warning("%s: stopped before the children were ready", number.name)
         starting.cancel()
-        return
-    step = min(len(received), len(_STEPS))
-    message = _STEPS[step - 1].format(
-        running=worker.running, timeout=worker.settings.shutdown_timeout
-    )
-    _log.warning("%s: %s", number.name, message)
-    if step < len(_STEPS):
-        worker.stop()
-    else:
-        worker.kill()
+    elif end_by_signal(worker, number, len(received)):
         output.flush()
         os._exit(128 + number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import logging
 import os
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
@@ -17,6 +18,7 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
+from sandboxq.observe.event_text import log_events
 from sandboxq.observe.log_queue import defer_logging
 from sandboxq.observe.telemetry import (
     Telemetry,
@@ -29,6 +31,7 @@ from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.support import usable_cores
 from sandboxq.worker.assembly import VITAL, ChildrenOptions, parts_of
+from sandboxq.worker.banner import banner, summary
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import HeldJobs, WorkerContext
 from sandboxq.worker.control import Control, Dump
@@ -38,6 +41,7 @@ from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
 from sandboxq.worker.service import Service
 from sandboxq.worker.shutdown import LAST_WORDS
+from sandboxq.worker.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sandboxq.worker.assembly import Assembly
+
+_log = logging.getLogger("sandboxq.worker")
 
 
 class WorkerState(enum.Enum):
@@ -113,6 +119,7 @@ class Worker(Operating):
         self._ended = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: Exception | None = None
+        self._is_logged = False
         self._services: list[Service] = []
         self._claiming: Service | None = None
         self._winding = asyncio.Lock()
@@ -161,6 +168,7 @@ class Worker(Operating):
             message = "the worker was started before, or closed: a worker lives once, make another"
             raise UsageError(message)
         self._state = WorkerState.STARTING
+        self._is_logged = log_events(self.telemetry)
         defer_logging()
         self._starting = asyncio.create_task(self._connect_and_start(), name="sandboxq start")
         try:
@@ -208,8 +216,13 @@ class Worker(Operating):
         service.start()
         self._services.append(service)
 
-    async def run(self, *, burst: bool = False) -> None:
+    async def run(self, *, burst: bool = False, handle_signals: bool = True) -> None:
         """Run jobs until stopped; in a burst, until nothing is waiting, prioritized or active.
+
+        SIGTERM and SIGINT stop it as ``stop`` does, in the main thread, unless the program has
+        handlers of its own; the second hands back at once, the third kills. With
+        ``handle_signals=False`` signals are left alone. What happens is logged, by ``logging``, as
+        the command does: "sandboxq.worker", on level INFO all of it.
 
         Raises:
             SandboxqError: a part of the worker failed for good; all jobs were handed back.
@@ -233,14 +246,22 @@ class Worker(Operating):
             "claimer", lambda: self._claim(burst=burst), self._fail, may_wait=not burst
         )
         self._claiming.start()
-        try:
-            await self._ended.wait()
-        finally:
-            await self._claiming.stop()
-            await self._wind_down()
+        self._log(banner)
+        with ended_by_signals(self) if handle_signals else contextlib.nullcontext():
+            try:
+                await self._ended.wait()
+            finally:
+                await self._claiming.stop()
+                await self._wind_down()
+        self._log(summary)
         if self._failure is not None:
             raise self._failure
         self.parts.winding_down.check()
+
+    def _log(self, lines_of: Callable[[Self], list[str]]) -> None:
+        if self._is_logged:
+            for line in lines_of(self):
+                _log.info("%s", line)
 
     @property
     def is_paused(self) -> bool:

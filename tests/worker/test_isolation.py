@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq import JobFailed, JobTimeout, UsageError, Worker
-from sandboxq.cli.run import banner
+from sandboxq.worker.banner import banner
 from tests.worker.test_worker import with_worker
 
 if TYPE_CHECKING:

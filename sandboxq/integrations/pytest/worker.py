@@ -153,4 +153,4 @@ class _Run:
     async def _life(self) -> None:
         async with self._worker as worker:
             self._ready.set()
-            await worker.run(burst=self._burst)
+            await worker.run(burst=self._burst, handle_signals=False)

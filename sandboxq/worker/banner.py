@@ -1,0 +1,73 @@
+"""What a worker says of itself when it begins and when it has ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from sandboxq import __version__
+from sandboxq.pool import kinds
+from sandboxq.sandbox.environment import oversubscription
+
+if TYPE_CHECKING:
+    from sandboxq.config import WorkerSettings
+    from sandboxq.worker.worker import Worker
+
+_PLURALS = {
+    kinds.Kind.PROCESS: "processes",
+    kinds.Kind.THREAD: "threads",
+    kinds.Kind.INTERPRETER: "interpreters",
+}
+
+
+def banner(worker: Worker) -> list[str]:
+    """Return what runs, line by line."""
+    settings, cores = worker.settings, worker.cores
+    children = f"{worker.procs} {_PLURALS[worker.kind]} x {settings.concurrency} job at once"
+    return [
+        f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
+        f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
+        f"processor  {worker.processor}",
+        f"children   {children}, policy {worker.policy.name}",
+        *(f"kind       {note}" for note in worker.kind_notes),
+        *worker.pool.notes,
+        *_on_time(settings),
+        f"cores      {cores.number} ({cores.source})",
+        *(
+            f"cores      {note}"
+            for note in oversubscription(worker.procs, cores.number, os.environ)
+        ),
+        f"broker     {worker.broker.endpoint.safe}",
+        f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
+    ]
+
+
+def _on_time(settings: WorkerSettings) -> list[str]:
+    """Return what ends jobs and what replaces children, where that was asked for."""
+    times = []
+    if settings.timeout is not None:
+        times.append(f"{settings.timeout:g} s a job, killed {settings.timeout_grace:g} s later")
+    if settings.max_block is not None:
+        times.append(f"{settings.max_block:g} s of a blocked loop")
+    ages = []
+    if settings.max_jobs_per_child:
+        ages.append(f"after {settings.max_jobs_per_child} jobs")
+    if settings.max_rss_per_child:
+        ages.append(f"above {settings.max_rss_per_child >> 20} MB")
+    if settings.max_child_age:
+        ages.append(f"after {settings.max_child_age:g} s")
+    lines = [("timeout", times), ("recycling", ages)]
+    return [f"{label:<10} {', '.join(texts)}" for label, texts in lines if texts]
+
+
+def summary(worker: Worker) -> list[str]:
+    """Return what became of its jobs, in one line."""
+    counters = worker.counters
+    cpu = counters.usage.cpu_user + counters.usage.cpu_system
+    line = (
+        f"{counters.completed} completed, {counters.failed} failed, {counters.retried} retried, "
+        f"{counters.handed_back} handed back; {cpu:.1f} s of CPU, longest heartbeat gap "
+        f"{counters.longest_gap:.2f} s"
+    )
+    return [line]
