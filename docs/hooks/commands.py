@@ -1,4 +1,4 @@
-"""Writes every command with its options into reference/commands.md, from the parser itself."""
+"""Writes every command with its options into pages, and the worker's, from the parser itself."""
 
 from __future__ import annotations
 
@@ -8,17 +8,37 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sandboxq.cli.main import cli
+from sandboxq.config import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = "<!-- commands -->"
+WORKER_MARK = "<!-- options of Worker -->"
 _PROGRAM = "python -m sandboxq"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the commands where a page has the mark."""
-    return markdown.replace(MARK, "\n".join(_commands())) if MARK in markdown else markdown
+    """Put what there is where a page has a mark."""
+    for mark, lines in ((MARK, _commands), (WORKER_MARK, _worker_options)):
+        if mark in markdown:
+            markdown = markdown.replace(mark, "\n".join(lines()))
+    return markdown
+
+
+def _worker_options() -> Iterator[str]:
+    """Yield those that are also flags of ``run``: their texts and defaults are the same."""
+    context = click.Context(cli)
+    command = cli.get_command(context, "run")
+    assert command is not None
+    flags = {each.name: each for each in command.params if isinstance(each, click.Option)}
+    yield "| argument | type | what it does | default |\n|---|---|---|---|"
+    for name, kind in WorkerOptions.__annotations__.items():
+        if name in flags:
+            default = flags[name].get_help_extra(context).get("default", "")
+            told = _text(flags[name].help)
+            written = kind.__forward_arg__.replace("dt.", "")
+            yield f"| `{name}` | {_code(written)} | {told} | {_code(default)} |"
 
 
 def _commands() -> Iterator[str]:

@@ -67,22 +67,39 @@ class AddOptions(TypedDict, total=False):
     """
 
     delay: Duration | None
+    """Run no earlier than this long from now. Default: at once."""
     priority: int | None
+    """1 to 2097151, the lowest first. Default: none, which goes before all others."""
     attempts: int | None
+    """How often the job is tried. Default: once."""
     backoff: Backoff | Duration | None
+    """How long to wait before the next attempt; a duration is fixed. Default: no wait."""
     lifo: bool | None
+    """Go in front of the jobs that wait. Default: behind them."""
     job_id: str | None
+    """An id of your own: a job that exists is not added again. Default: the next number."""
     timeout: Duration | None
+    """How long one attempt may run. Default: the worker's ``timeout``."""
     remove_on_complete: bool | int | Keep | None
+    """Remove the completed job, or how many of the newest stay. Default: the worker's."""
     remove_on_fail: bool | int | Keep | None
+    """The same for a failed job."""
     keep_logs: int | None
+    """How many of the newest log rows stay. Default: all."""
     stack_trace_limit: int | None
+    """How many of the newest stack traces stay. Default: all."""
     size_limit: int | None
+    """Refuse data of more bytes. Default: no limit."""
     timestamp_ms: int | None
+    """When the job was made, in ms since 1970. Default: now."""
     trace_context: Mapping[str, str] | str | None
+    """The OpenTelemetry context to continue. Default: the current one, with ``tracing``."""
     omit_trace_context: bool | None
+    """Store no trace context with the job."""
     deduplication: Deduplication | None
+    """Add nothing while a job with the same deduplication id exists."""
     parent: Parent | None
+    """The job that waits for this one."""
 
 
 # What ``add_bulk`` takes for one job.

@@ -58,6 +58,7 @@ class TemplateOptions(AddOptions, total=False):
     """
 
     on_failure: OnFailure | None
+    """What a failure means to the job's parent."""
 
 
 class Template:

@@ -15,6 +15,7 @@ import pytest
 
 import sandboxq
 from sandboxq.cli.main import cli
+from sandboxq.config import WorkerOptions
 from tests.docs.pages import DOCS, ROOT
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ def test_blocking_methods_are_shown_as_methods(site: Path) -> None:
     text = re.sub("<[^>]*>", "", queues)
     assert text.count("Return how many jobs are in each state, or in these") == 2
     assert "blocking(" not in text
+
+
+@pytest.mark.timeout(300)
+def test_every_option_of_a_worker_is_shown(site: Path) -> None:
+    """They are typed apart from ``Worker``, whose signature shows none of them."""
+    shown = (site / "reference" / "api" / "workers.html").read_text()
+    assert [
+        name for name in WorkerOptions.__annotations__ if f"<code>{name}</code>" not in shown
+    ] == []
 
 
 def options(command: click.Command, context: click.Context) -> list[str]:
