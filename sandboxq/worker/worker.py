@@ -67,8 +67,8 @@ class Worker(Operating):
     """Runs the jobs of a queue in sandboxed children.
 
     ``async with Worker("images", "processors/resize.py", procs="auto") as worker:
-    await worker.run()``. The keyword arguments are the fields of ``WorkerSettings``; durations are
-    seconds or timedelta.
+    await worker.run()``. The keyword arguments are those of ``WorkerOptions``, listed below;
+    durations are seconds or timedelta.
     """
 
     def __init__(
