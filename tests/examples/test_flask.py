@@ -1,0 +1,83 @@
+"""examples/flask: ordered by the application's test client, written by `flask sandboxq run`."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxq import UsageError
+from tests.conftest import wait_until
+from tests.examples.programs import environment, program
+
+pytest.importorskip("flask")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flask"
+
+
+def example_app() -> Any:
+    """Import the example's module, under a name of its own."""
+    spec = importlib.util.spec_from_file_location("example_flask_app", EXAMPLE / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.create_app()
+
+
+@pytest.mark.timeout(120)
+def test_a_letter(tmp_path: Path, server_url: str, queue_name: str) -> None:
+    """The job has the application's context, and the worker the application's Redis."""
+    app = example_app()
+    app.config.update(SANDBOXQ_URL=server_url, SANDBOXQ_PREFIX=queue_name)
+    client = app.test_client()
+    job = client.post("/letters", data={"to": "Ann"}).get_json()["job"]
+    variables = {
+        "FLASK_APP": str(EXAMPLE / "app.py"),
+        "FLASK_SANDBOXQ_URL": server_url,
+        "FLASK_SANDBOXQ_PREFIX": queue_name,
+        "FLASK_SIGNATURE": "The baker",
+    }
+
+    arguments = ("sandboxq", "run", str(EXAMPLE / "letters.py"), "--procs", "1")
+    with program(tmp_path, "flask", *arguments, variables=variables):
+        wait_until(lambda: client.get(f"/letters/{job}").get_json()["state"] == "completed")
+
+    assert client.get(f"/letters/{job}").get_json()["text"] == "Dear Ann,\nyours, The baker"
+    assert client.get("/letters/999").status_code == 404
+    stats = run_flask(tmp_path, "stats", "letters", "--json", **variables)
+    assert '"completed": 1' in stats.stdout, stats.stderr
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    """A command without a processor says what to write."""
+    done = run_flask(tmp_path, "run", "--procs", "1", FLASK_APP=str(EXAMPLE / "app.py"))
+
+    assert done.returncode == 2
+    assert "name the processor first" in done.stderr
+
+
+def test_fastapi_outside_of_its_lifespan() -> None:
+    """A queue that is asked for too early says what to write."""
+    pytest.importorskip("fastapi")
+    from sandboxq.integrations.fastapi import Sandboxq
+
+    with pytest.raises(UsageError, match=r"FastAPI\(lifespan=sandboxq.lifespan\)"):
+        Sandboxq().open_queue("mail")
+
+
+def run_flask(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``flask sandboxq …``."""
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "sandboxq", *arguments],
+        cwd=folder,
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
