@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from sandboxq.cli import process as event_loop
+from sandboxq.observe import log_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -23,8 +25,11 @@ T = TypeVar("T")
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Run one coroutine on a fresh loop, as the commands do."""
-    return event_loop.run(main)
+    """Run one coroutine on a fresh loop, as the commands do; what it logs is seen after it."""
+    try:
+        return event_loop.run(main)
+    finally:
+        log_queue.flush()
 
 
 def wait_until(condition: Callable[[], Any], *, timeout: float = WAIT_SECONDS) -> Any:
@@ -45,6 +50,37 @@ async def wait_until_async(
         assert time.monotonic() < deadline, f"still not true after {timeout} s: {condition}"
         await asyncio.sleep(0.01)
     return value
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_as_it_was() -> Iterator[None]:
+    """Fail the test that leaves logging changed, not the next one, which sees no line."""
+    before = _logging_state()
+    yield
+    after = _logging_state()
+    if after != before:
+        _restore_logging(before)
+        pytest.fail(f"logging was {before}, and is left as {after}")
+
+
+def _loggers() -> list[logging.Logger]:
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("sandboxq")]
+    return [logging.root, *map(logging.getLogger, sorted(names))]
+
+
+def _logging_state() -> dict[str, tuple[bool, bool, int, int]]:
+    """Return what keeps lines from being seen, of those loggers where something does."""
+    disabled = logging.root.manager.disable
+    states = {it.name: (it.disabled, it.propagate, it.level, disabled) for it in _loggers()}
+    return {name: state for name, state in states.items() if state != (False, True, 0, 0)}
+
+
+def _restore_logging(states: dict[str, tuple[bool, bool, int, int]]) -> None:
+    for logger in _loggers():
+        state = states.get(logger.name, (False, True, 0, 0))
+        logger.disabled, logger.propagate = state[:2]
+        logger.setLevel(state[2])
+        logging.disable(state[3])
 
 
 @pytest.fixture(scope="session")

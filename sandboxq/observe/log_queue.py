@@ -198,10 +198,16 @@ def defer_logging() -> None:
         return
     if _deferral is None:
         _deferral = _Deferral()
-        atexit.register(_deferral.flush)
+        atexit.register(flush)
     for name in list(logging.root.manager.loggerDict):
         if name == "sandboxq" or name.startswith("sandboxq."):
             logging.getLogger(name).addFilter(_deferral)
+
+
+def flush() -> None:
+    """Wait a moment until the program's handlers have what was deferred."""
+    if _deferral is not None:
+        _deferral.flush()
 
 
 def _forget() -> None:

@@ -85,7 +85,9 @@ SINGLE = (
     Campaign("half-open", (_HALF_OPEN,), _LONG, **_PROXIED),
     Campaign("half-open, idle", (_HALF_OPEN,), ("noop", "once"), rate=8, **_STRICTLY),
     Campaign("disk full", (Fault(8, f.fill_disk),), (*_SIMPLE, "long"), backend="small disk"),
-    Campaign("embedded", (Fault(10, f.kill_embedded),), _SIMPLE, backend="embedded"),
+    # Killed while its disk is full, it has lost what it could not write.
+    Campaign("embedded", (Fault(10, f.kill_embedded),), _SIMPLE, backend="embedded", window=1.0,
+             may_stall=True),
     Campaign("log blocked", (Fault(10, f.block_log),), (*_LONG, "talk")),
     Campaign("deploys", (_DEPLOY,), _LONG, may_hand_back=True,
              options=(*_PATIENT, "--shutdown-timeout", "1")),

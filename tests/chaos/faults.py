@@ -157,6 +157,8 @@ def kill_embedded(scene: Scene, rng: random.Random) -> str:
     filler = backend.folder / "filler"
     if is_full := rng.random() < 0.5:
         _fill(filler)
+        # What it had confirmed and could not write is lost with it.
+        scene.windows.append((time.time() - 2, time.time() + scene.campaign.window))
     backend.kill()
     scene.pause(rng.choice([1, LOCK_SECONDS + 2]))
     filler.unlink(missing_ok=True)
