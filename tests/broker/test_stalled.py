@@ -176,6 +176,18 @@ def test_what_was_claimed_ahead_counts_no_stall(case: Case) -> None:
     assert sorted(case.items("wait")) == ["a", "b", "c"]
 
 
+def test_what_others_take_back_is_no_longer_ahead(case: Case) -> None:
+    """A check of a worker in Node knows nothing of it; the next one of ours does."""
+    case.active("a", "here")
+    case.redis.sadd(case.keys.ahead, "a", "here")
+    case.redis.lrem(case.keys["active"], 1, "a")
+    case.recover()
+    assert case.redis.smembers(case.keys.ahead) == {"here"}
+    case.redis.lrem(case.keys["active"], 1, "here")
+    case.recover()
+    assert not case.redis.exists(case.keys.ahead)
+
+
 def test_what_ends_is_no_longer_ahead(case: Case) -> None:
     """Else its next run would count as one that never began."""
     case.waiting("a", "b", "c")

@@ -310,6 +310,8 @@ def _judge_keys(scene: Scene, verdict: Verdict, stored: _Stored) -> None:
             if key not in binaries and not scene.faults:
                 verdict.note("arrays that no job has", key)
         elif ":sandboxq:ahead:" in key:
+            if scene.campaign.node_workers:
+                continue  # they take back what we claimed; our next look for stalled jobs forgets it
             verdict.note("claimed ahead, and nobody holds it", key)
         elif key.startswith(scene.base) and not _is_known(key.removeprefix(scene.base), stored):
             verdict.note("left-over key", key)

@@ -100,4 +100,6 @@ else
   mark_room(queue)
 end
 in_chunks('SADD', stalled, call('LRANGE', queue.active, 0, -1))
+-- Workers of others take back what we claimed ahead, and do not know of it.
+try('SINTERSTORE', ahead, ahead, stalled)
 return recovered
