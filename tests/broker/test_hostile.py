@@ -347,6 +347,7 @@ def test_no_job_comes_to_wait_for_itself(case: Case) -> None:
     assert "parentKey" not in case.hash("a")
 
 
+@pytest.mark.timeout(240)
 def test_rings_and_deep_flows_are_removed(case: Case) -> None:
     """Whoever wrote them: a job that is its own child, two that are each other's, 5,000 levels."""
     for job_id, children in {"self": ["self"], "x": ["y"], "y": ["x"]}.items():

@@ -305,14 +305,15 @@ def _judge_keys(scene: Scene, verdict: Verdict, stored: _Stored) -> None:
         for row in stored.hashes.values()
         for name in ("sq:binary", "sq:result")
     }
+    # Node's workers take back what we claimed; our next look for stalled jobs forgets it.
+    may_be_ahead = bool(scene.campaign.node_workers)
     for key in stored.keys:
         if ":sandboxq:binary:" in key:
             if key not in binaries and not scene.faults:
                 verdict.note("arrays that no job has", key)
         elif ":sandboxq:ahead:" in key:
-            if scene.campaign.node_workers:
-                continue  # they take back what we claimed; our next look for stalled jobs forgets it
-            verdict.note("claimed ahead, and nobody holds it", key)
+            if not may_be_ahead:
+                verdict.note("claimed ahead, and nobody holds it", key)
         elif key.startswith(scene.base) and not _is_known(key.removeprefix(scene.base), stored):
             verdict.note("left-over key", key)
 
