@@ -53,7 +53,7 @@ _CANCELS = 100
 _SHUT = "its executor was shut down"
 
 
-class Entry(NamedTuple):
+class SentCall(NamedTuple):
     """A call on its way to its queue."""
 
     future: JobFuture
@@ -99,7 +99,7 @@ class JobFuture(concurrent.futures.Future[Any]):
         return True
 
 
-class Calls:
+class PendingCalls:
     """What an executor has sent and not heard of. Only ``put`` is for other threads."""
 
     def __init__(
@@ -110,7 +110,7 @@ class Calls:
         self._options = options
         self._loop = loop
         self._pending: dict[str, JobFuture] = {}
-        self._buffer: deque[Entry] = deque()
+        self._buffer: deque[SentCall] = deque()
         self._added: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._dispatching: asyncio.Task[None] | None = None
@@ -127,7 +127,7 @@ class Calls:
         self._queue = Queue(self._keys.queue, prefix=self._keys.prefix, broker=self._broker)
         self._is_connected = True
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: SentCall) -> None:
         """Take a call; ``wake`` sends it."""
         self._pending[entry.job_id] = entry.future
         self._buffer.append(entry)
@@ -147,8 +147,8 @@ class Calls:
         while self._buffer:
             await self._add(self._next_batch())
 
-    def _next_batch(self) -> list[Entry]:
-        batch: list[Entry] = []
+    def _next_batch(self) -> list[SentCall]:
+        batch: list[SentCall] = []
         size = 0
         while self._buffer and len(batch) < _BATCH and size < _BATCH_BYTES:
             entry = self._buffer.popleft()
@@ -157,7 +157,7 @@ class Calls:
                 size += len(entry.data[MEMBER])
         return batch
 
-    async def _add(self, batch: list[Entry]) -> None:
+    async def _add(self, batch: list[SentCall]) -> None:
         """Add jobs, again when Redis was away: one whose id there is already is not added twice."""
         while batch:
             try:
@@ -176,7 +176,7 @@ class Calls:
                 self._follow(entry.job_id)
             return
 
-    async def _add_once(self, batch: list[Entry]) -> None:
+    async def _add_once(self, batch: list[SentCall]) -> None:
         rows: Any = [
             (entry.name, entry.data, {**self._options, "job_id": entry.job_id}) for entry in batch
         ]

@@ -1,6 +1,6 @@
 """A ``concurrent.futures.Executor`` whose workers are those of a queue.
 
-caller: submit, map ─► Calls.put ─► (thread of this executor: calls.py) ─► Redis ─► workers
+caller: submit, map ─► PendingCalls.put ─► (thread of this executor: calls.py) ─► Redis ─► workers
 future ◄────────────── value, exception
 """
 
@@ -22,11 +22,11 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.errors import (
     UsageError,
 )
-from sandboxq.executor.calls import Calls, Entry, JobFuture
+from sandboxq.executor.calls import JobFuture, PendingCalls, SentCall
 from sandboxq.model.job import Keep
 from sandboxq.payload.signing import (
     MEMBER,
-    Place,
+    SignedPlace,
     checked_secret,
     signed_text,
 )
@@ -80,12 +80,12 @@ class SandboxExecutor(concurrent.futures.Executor):
         checked_options(self._options, prefix=prefix)
         self._key = checked_secret(secret)
         keys = QueueKeys(queue, prefix)
-        self._place = Place(prefix, keys.queue)
+        self._place = SignedPlace(prefix, keys.queue)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_shut = False
         self._loop = asyncio.new_event_loop()
-        self._calls = Calls(keys, self._options, self._loop)
+        self._calls = PendingCalls(keys, self._options, self._loop)
         self._thread = threading.Thread(target=self._serve, name="sandboxq-executor", daemon=True)
         self._thread.start()
         connecting = asyncio.run_coroutine_threadsafe(self._calls.connect(url), self._loop)
@@ -183,7 +183,7 @@ class SandboxExecutor(concurrent.futures.Executor):
             if self._pid != os.getpid():
                 message = "an executor does not survive a fork: make one in the new process"
                 raise UsageError(message)
-            self._calls.put(Entry(future, job_id, name, data))
+            self._calls.put(SentCall(future, job_id, name, data))
         self._call(self._calls.wake)
         return future
 

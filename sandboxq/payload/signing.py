@@ -35,7 +35,7 @@ _TAIL = b'"}'
 _TEXT_LIMIT = PAYLOAD_LIMIT * 4 // 3 + 256
 
 
-class Place(NamedTuple):
+class SignedPlace(NamedTuple):
     """Where a call may run: the queue with its prefix."""
 
     prefix: str
@@ -61,7 +61,7 @@ def checked_secret(secret: str | bytes | None) -> bytes:
     return key
 
 
-def signed_text(payload: bytes, key: bytes, place: Place, job_id: str) -> str:
+def signed_text(payload: bytes, key: bytes, place: SignedPlace, job_id: str) -> str:
     """Return what stands under ``signed`` in the data of this job.
 
     Raises: PayloadTooLarge.
@@ -77,7 +77,7 @@ def signed_text(payload: bytes, key: bytes, place: Place, job_id: str) -> str:
     return f"{_code(body, key, place, job_id.encode())}.{body.decode()}"
 
 
-def is_signed(data: bytes, key: bytes, place: Place, job_id: bytes) -> bool:
+def is_signed(data: bytes, key: bytes, place: SignedPlace, job_id: bytes) -> bool:
     """Tell whether a job's raw data is a call that a holder of ``key`` made for this very job."""
     if len(data) > _TEXT_LIMIT or not (data.startswith(_HEAD) and data.endswith(_TAIL)):
         return False
@@ -102,7 +102,7 @@ def payload_in(text: str) -> bytes:
     return base64.b64decode(payload)
 
 
-def _code(body: bytes, key: bytes, place: Place, job_id: bytes) -> str:
+def _code(body: bytes, key: bytes, place: SignedPlace, job_id: bytes) -> str:
     parts = [b"sandboxq.call.1", place.prefix.encode(), place.queue.encode(), job_id, body]
     # Lengths in front: the parts of one message are never those of another.
     framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)

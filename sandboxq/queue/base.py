@@ -1,7 +1,4 @@
-"""What queues and flow producers share: keys, and a connection that opens when it is needed.
-
-What all parts of a queue share: its keys, its connection, and jobs that know their queue.
-"""
+"""What queues, flow producers and events share: a connection that opens when it is needed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Parents and children of a queue's jobs, and lists of children one kind at a time.
-
-Lists the children of a job, one kind at a time.
-"""
+"""Parents and children of a queue's jobs, and lists of children one kind at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.keys import QueueKeys
 
 
-class Family(QueueBase):
+class QueueDependencies(QueueBase):
     """What can be asked and changed between parents and children."""
 
     async def children_values(self, job_id: str) -> dict[str, Any]:

@@ -174,9 +174,9 @@ class FlowProducer(Connected):
             return []
         broker = await self._connected()
         now_ms = await broker.now_ms()
-        wanted = [(draft.keys, draft.job, draft.parts) for draft in plan]
+        wanted = [(planned.keys, planned.job, planned.parts) for planned in plan]
         new, stored = await with_stored_parts(broker, wanted)
-        nodes = [draft._replace(job=job).node() for draft, job in zip(plan, new, strict=True)]
+        nodes = [planned._replace(job=job).node() for planned, job in zip(plan, new, strict=True)]
         try:
             ids = await add_flow(broker, nodes, now_ms=now_ms)
         except (ParentNotFound, ParentCannotBeReplaced):
@@ -186,14 +186,14 @@ class FlowProducer(Connected):
             await Connected.after_add()
         jobs = [
             job_from_add(
-                self._queue(broker, draft.keys),
+                self._queue(broker, planned.keys),
                 job_id,
-                name=draft.job.name,
-                data=draft.data,
-                options=draft.options,
+                name=planned.job.name,
+                data=planned.data,
+                options=planned.options,
                 now_ms=now_ms,
             )
-            for draft, job_id in zip(plan, ids, strict=True)
+            for planned, job_id in zip(plan, ids, strict=True)
         ]
         return _grown(plan, jobs)
 

@@ -89,7 +89,7 @@ def plan_of(
     Raises: UsageError that says which node is wrong; ``what`` is the word for a root there.
     """
     defaults = _checked_defaults(queue_defaults)
-    drafts: list[PlannedJob] = []
+    plan: list[PlannedJob] = []
     places: dict[str, str] = {}
     waiting = deque(
         _Waiting(root, f"{what} {i}", None) for i, root in enumerate(checked_many("flows", roots))
@@ -97,13 +97,13 @@ def plan_of(
     while waiting:
         each = waiting.popleft()
         try:
-            draft = _draft(each, drafts, prefix, defaults)
-            _note_place(draft, each.where, places)
+            job = _planned(each, plan, prefix, defaults)
+            _note_place(job, each.where, places)
         except UsageError as error:
             message = f"{each.where}: {error}"
             raise UsageError(message) from error
-        drafts.append(draft)
-        parent = len(drafts) - 1
+        plan.append(job)
+        parent = len(plan) - 1
         if each.level > MAX_NESTING:
             message = f"a flow may have {MAX_NESTING} levels of jobs below each other, not more"
             raise UsageError(message)
@@ -111,12 +111,12 @@ def plan_of(
             _Waiting(child, f"{each.where}.children[{i}]", parent, each.level + 1)
             for i, child in enumerate(each.node.get("children") or ())
         )
-        _check_number(len(drafts) + len(waiting))
-    return drafts
+        _check_number(len(plan) + len(waiting))
+    return plan
 
 
-def _draft(
-    each: _Waiting, drafts: list[PlannedJob], prefix: str, defaults: Mapping[str, AddOptions]
+def _planned(
+    each: _Waiting, plan: list[PlannedJob], prefix: str, defaults: Mapping[str, AddOptions]
 ) -> PlannedJob:
     node = each.node
     _check_members(node)
@@ -131,7 +131,7 @@ def _draft(
         options = checked_options(given, prefix=keys.prefix)
         refuse_own_parent(options, keys)
     else:
-        options = _options_of_child(node, given, drafts[each.parent])
+        options = _options_of_child(node, given, plan[each.parent])
     data: Any = node.get("data", {})
     text, parts = text_and_parts(data, "data")
     checked_size(text, name, options.size_limit)
@@ -177,10 +177,10 @@ def _check_deduplication(options: Mapping[str, Any], *, has_children: bool) -> N
         raise UsageError(message)
 
 
-def _note_place(draft: PlannedJob, where: str, places: dict[str, str]) -> None:
-    key = draft.keys[draft.id]
+def _note_place(job: PlannedJob, where: str, places: dict[str, str]) -> None:
+    key = job.keys[job.id]
     if key in places:
-        message = f"job_id {draft.id!r} is also that of {places[key]}"
+        message = f"job_id {job.id!r} is also that of {places[key]}"
         raise UsageError(message)
     places[key] = where
 

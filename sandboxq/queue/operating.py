@@ -1,9 +1,4 @@
-"""The operating half of a queue: its limits, and what is done to one job or to many.
-
-The limits of all workers of a queue together.
-
-What is done to one job of a queue, whoever runs it.
-"""
+"""The operating half of a queue: its limits, and what is done to one job or to many."""
 
 from __future__ import annotations
 
@@ -35,7 +30,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.bulk import Progress
 
 
-class Operating(QueueBase):
+class QueueOperating(QueueBase):
     """What operators do to a queue."""
 
     async def pause(self) -> None:
@@ -126,7 +121,7 @@ class Operating(QueueBase):
         checked_text("scheduler id", scheduler_id)
         return await schedulers.remove(await self._connected(), self._keys, scheduler_id)
 
-    # ── all jobs of a state ─────────────────────────────────────────────────
+    # ── all jobs of a state ──────────────────────────────────────────────────
     # ``progress`` is called with the number of jobs done so far, after each hundred.
 
     async def drain(self, *, delayed: bool = False, progress: Progress | None = None) -> int:
@@ -209,9 +204,7 @@ class Operating(QueueBase):
         broker = await self._connected()
         return await bulk.remove_orphaned_jobs(broker, self._keys, limit=limit, progress=progress)
 
-
-class Limiting(QueueBase):
-    """How many jobs may be active at once, and how many may be claimed in a time."""
+    # ── limits of all workers together ───────────────────────────────────────
 
     async def set_global_concurrency(self, concurrency: int) -> None:
         """Let at most so many jobs of the queue be active at once."""
@@ -267,9 +260,7 @@ class Limiting(QueueBase):
         """Begin a new rate limit window now; False when there was none."""
         return await settings.open_window(await self._connected(), self._keys)
 
-
-class Changing(QueueBase):
-    """Changes to single jobs and to what keeps jobs from being added."""
+    # ── what is done to one job ──────────────────────────────────────────────
 
     async def promote(self, job_id: str) -> None:
         """Let a delayed job wait from now on. Raises: JobNotFound, JobNotInState."""
@@ -347,7 +338,7 @@ class Changing(QueueBase):
         broker = await self._connected()
         await change_job.update(broker, self._keys, job_id, kind, payload, keep_logs=keep_logs)
 
-    # ── deduplication ───────────────────────────────────────────────────────
+    # ── deduplication ────────────────────────────────────────────────────────
 
     async def deduplication_job_id(self, deduplication_id: str) -> str | None:
         """Return the id of the job because of which such jobs are not added, None when none is."""

@@ -16,9 +16,9 @@ from sandboxq.queue.base import Connected
 from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_parts
 from sandboxq.queue.blocking import Blocking, blocking, portal
 from sandboxq.queue.custom_events import FieldValue, publish_event
-from sandboxq.queue.dependencies import Family
+from sandboxq.queue.dependencies import QueueDependencies
 from sandboxq.queue.job import QueuedJob, SyncJob, job_from_add, members_of
-from sandboxq.queue.operating import Changing, Limiting, Operating
+from sandboxq.queue.operating import QueueOperating
 from sandboxq.queue.options import (
     AddOptions,
     BulkEntry,
@@ -28,7 +28,7 @@ from sandboxq.queue.options import (
     checked_size,
     refuse_own_parent,
 )
-from sandboxq.queue.reading import Getters
+from sandboxq.queue.reading import QueueReading
 from sandboxq.queue.schedulers import (
     Template,
     TemplateOptions,
@@ -57,7 +57,7 @@ class CheckedJob(NamedTuple):
     parts: list[Part]
 
 
-class Queue(Getters, Family, Operating, Changing, Limiting):
+class Queue(QueueReading, QueueDependencies, QueueOperating):
     """A queue by name. Nothing is sent before the first method is awaited.
 
     Durations are seconds or ``timedelta``. Every method raises BrokerUnavailable when Redis cannot
@@ -136,16 +136,16 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
         return added
 
     async def _add(self, entries: Iterable[BulkEntry]) -> list[QueuedJob | QueueError]:
-        drafts = [self._draft(*entry) for entry in entries]
+        checked = [self._checked(*entry) for entry in entries]
         broker = await self._connected()
         now_ms = await broker.now_ms()
-        wanted = [(self._keys, draft.new, draft.parts) for draft in drafts]
+        wanted = [(self._keys, job.new, job.parts) for job in checked]
         new, _ = await with_stored_parts(broker, wanted)
 
         def jobs_of(results: Sequence[Any]) -> list[QueuedJob | QueueError]:
             return [
-                result if isinstance(result, QueueError) else self._added(result, draft, now_ms)
-                for result, draft in zip(results, drafts, strict=False)
+                result if isinstance(result, QueueError) else self._added(result, job, now_ms)
+                for result, job in zip(results, checked, strict=False)
             ]
 
         try:
@@ -157,7 +157,9 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             await Connected.after_add()
         return added
 
-    def _draft(self, name: str, data: Any, options: Mapping[str, Any] | None = None) -> CheckedJob:
+    def _checked(
+        self, name: str, data: Any, options: Mapping[str, Any] | None = None
+    ) -> CheckedJob:
         checked = checked_options(self._with_defaults(options), prefix=self._keys.prefix)
         refuse_own_parent(checked, self._keys)
         text, parts = text_and_parts(data, "data")
@@ -171,8 +173,8 @@ class Queue(Getters, Family, Operating, Changing, Limiting):
             return {} if options is None else options
         return {**self._defaults, **(options or {})}
 
-    def _added(self, job_id: str, draft: CheckedJob, now_ms: int) -> QueuedJob:
-        new, data, options, _ = draft
+    def _added(self, job_id: str, job: CheckedJob, now_ms: int) -> QueuedJob:
+        new, data, options, _ = job
         return job_from_add(self, job_id, name=new.name, data=data, options=options, now_ms=now_ms)
 
     # ── schedulers ──────────────────────────────────────────────────────────

@@ -1,7 +1,4 @@
-"""The reading half of a queue: its jobs by state, its counts, its workers and its settings.
-
-The jobs of a queue by state, one method for each.
-"""
+"""The reading half of a queue: its jobs by state, its counts, its workers and its settings."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ _PENDING = (
 _LABEL_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class Reading(QueueBase):
+class QueueReading(QueueBase):
     """What can be asked of a queue."""
 
     _results: Results | None = None
@@ -220,30 +217,8 @@ class Reading(QueueBase):
         """Return how many schedulers there are."""
         return await schedulers.count_schedulers(await self._connected(), self._keys)
 
-
-def _names(states: str | Iterable[str]) -> list[str]:
-    return [states] if isinstance(states, str) else list(states)
-
-
-def _check_places(start: int, end: int) -> None:
-    checked_place("start", start)
-    checked_place("end", end)
-
-
-def _checked_states(names: Iterable[str]) -> list[JobState]:
-    wanted = list(names)
-    for name in wanted:
-        if name not in jobs.STATES:
-            message = f"a state must be one of {', '.join(jobs.STATES)}, not {name!r}"
-            raise UsageError(message)
-    return [JobState(name) for name in wanted]
-
-
-class Getters(Reading):
-    """Getters of one state each: jobs ``start`` to ``end`` (inclusive; -1 is the last).
-
-    As in BullMQ, finished jobs come newest first, all others oldest first.
-    """
+    # ── jobs of one state ───────────────────────────────────────────────────
+    # As in BullMQ, finished jobs come newest first, all others oldest first.
 
     async def get_waiting(
         self, start: int = 0, end: int = -1, *, ascending: bool = True
@@ -314,6 +289,24 @@ class Getters(Reading):
     async def get_failed_count(self) -> int:
         """Return how many jobs there are that failed."""
         return (await self.counts(JobState.FAILED))[JobState.FAILED]
+
+
+def _names(states: str | Iterable[str]) -> list[str]:
+    return [states] if isinstance(states, str) else list(states)
+
+
+def _check_places(start: int, end: int) -> None:
+    checked_place("start", start)
+    checked_place("end", end)
+
+
+def _checked_states(names: Iterable[str]) -> list[JobState]:
+    wanted = list(names)
+    for name in wanted:
+        if name not in jobs.STATES:
+            message = f"a state must be one of {', '.join(jobs.STATES)}, not {name!r}"
+            raise UsageError(message)
+    return [JobState(name) for name in wanted]
 
 
 # ── Prometheus' text format, with the names that Node's export uses ─────────

@@ -16,7 +16,7 @@ from sandboxq.observe.telemetry import (
     LocksLost,
     QueueDrained,
 )
-from sandboxq.payload.signing import Place, is_signed
+from sandboxq.payload.signing import SignedPlace, is_signed
 from sandboxq.worker.attempt import CLAIMED, RUNNING, begin_span, call_from_attempt, not_taken
 from sandboxq.worker.claims import Claims
 
@@ -84,7 +84,7 @@ class Claimer:
         self._max_started = settings.max_started_attempts
         self._timeout, self._grace = settings.timeout, settings.timeout_grace
         self._tracing = settings.tracing
-        self._place = Place(context.keys.prefix, context.keys.queue)
+        self._place = SignedPlace(context.keys.prefix, context.keys.queue)
         self._claims = Claims(
             context, settler=settler, start=self._start_all, on_taken_over=self._end_former
         )

@@ -17,7 +17,7 @@ import pytest
 
 from sandboxq import Queue, RemoteError, SandboxExecutor, SignatureRefused, UsageError
 from sandboxq.errors import JobCancelled, JobExited, JobFailed, PayloadTooLarge
-from sandboxq.payload.signing import PAYLOAD_LIMIT, Place, signed_text
+from sandboxq.payload.signing import PAYLOAD_LIMIT, SignedPlace, signed_text
 from tests.broker.servers import StoppableServer
 from tests.conftest import wait_until
 from tests.pool.desk import open_descriptors
@@ -156,13 +156,13 @@ def test_what_is_not_signed_is_never_loaded(
     """Unsigned, signed by others, tampered with, replayed in another queue or under another id."""
     mark = tmp_path / "mark"
     bomb = pickle.dumps(Bomb(mark))
-    key, here = SECRET.encode(), Place("bull", queue_name)
+    key, here = SECRET.encode(), SignedPlace("bull", queue_name)
     good = signed_text(bomb, key, here, "a")
     attacks: dict[str, Any] = {
         "unsigned": {"signed": good[64:]},
         "other": {"signed": signed_text(bomb, b"x" * 32, here, "other")},
         "tampered": {"signed": signed_text(bomb, key, here, "tampered")[:-4] + "AAA="},
-        "queue": {"signed": signed_text(bomb, key, Place("bull", "elsewhere"), "queue")},
+        "queue": {"signed": signed_text(bomb, key, SignedPlace("bull", "elsewhere"), "queue")},
         "renamed": {"signed": good},
         "shape": [good],
     }
