@@ -27,7 +27,7 @@ from sandboxq.model.validation import (
     shown,
     whole_from_wire,
 )
-from sandboxq.payload.scalars import plain_scalar
+from sandboxq.payload.numpy_values import plain_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

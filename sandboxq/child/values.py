@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.errors import ResultTooLarge, TooLarge, UsageError
-from sandboxq.payload.scalars import is_scalar, plain_scalar, with_plain_keys
+from sandboxq.payload.numpy_values import is_scalar, plain_scalar, with_plain_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

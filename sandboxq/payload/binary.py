@@ -12,12 +12,16 @@ The standard library alone at import: children load this.
 from __future__ import annotations
 
 import json
-import math
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.errors import TooLarge, UsageError
-from sandboxq.payload.scalars import are_same
+from sandboxq.payload.numpy_values import (
+    are_same,
+    array_bytes,
+    array_from,
+    is_array,
+    is_plain_dtype,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,14 +37,6 @@ MOST_PARTS = 10_000
 # What vector instructions like best.
 ALIGNMENT = 64
 
-# Booleans, integers, floats, complex numbers, times, bytes and text of a fixed width.
-_DTYPE = re.compile(
-    r"[<>|=]?(b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SU][0-9]{1,9})"
-    r"|[<>|=]?([mM]8)(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?"
-)
-# What numpy takes, and what fits its sizes.
-_MOST_DIMENSIONS = 64
-_LONGEST_DIMENSION = 2**63 - 1
 _ZEROS = bytes(ALIGNMENT)
 _BUFFERS = (bytes, bytearray, memoryview)
 
@@ -154,18 +150,6 @@ class _Taker:
         return name
 
 
-def is_array(value: Any) -> bool:
-    """Tell a numpy array, without importing numpy."""
-    return any(
-        kind.__name__ == "ndarray" and kind.__module__ == "numpy" for kind in type(value).__mro__
-    )
-
-
-def is_plain_dtype(dtype: str) -> bool:
-    """Tell whether arrays of this dtype are nothing but their bytes."""
-    return _DTYPE.fullmatch(dtype) is not None
-
-
 # ── the blob ────────────────────────────────────────────────────────────────
 
 
@@ -232,35 +216,6 @@ def _checked_entry(row: Any) -> Entry:
     return Entry(name, dtype, shape, size)
 
 
-def array_bytes(dtype: Any, shape: Any) -> int:
-    """Return how many bytes an array has. Raises: ValueError when there can be no such array.
-
-    Asked before anything is allocated, whoever says what the shape is.
-    """
-    match = _DTYPE.fullmatch(dtype) if isinstance(dtype, str) else None
-    if match is None:
-        message = f"dtype {dtype!r:.50} is not plain"
-        raise ValueError(message)
-    if not _is_shape(shape):
-        message = f"{shape!r:.100} is no shape"
-        raise ValueError(message)
-    kind = match[1] or match[2]
-    width = int(kind[1:]) * (4 if kind[0] == "U" else 1)
-    count = math.prod(shape)
-    if count and not width:
-        message = f"dtype {dtype!r:.50} has no width"
-        raise ValueError(message)
-    return int(count * width)
-
-
-def _is_shape(shape: Any) -> bool:
-    return (
-        isinstance(shape, list)
-        and len(shape) <= _MOST_DIMENSIONS
-        and all(type(each) is int and 0 <= each <= _LONGEST_DIMENSION for each in shape)
-    )
-
-
 def place_named(places: dict[str, Place], name: str) -> Place:
     """Return the place of a part. Raises: KeyError that says which there are."""
     if name in places:
@@ -287,26 +242,6 @@ def value_at(place: Place, blob: memoryview) -> Any:
     if place.entry.dtype is None:
         return raw
     return array_from(place.entry.dtype, place.entry.shape, raw)
-
-
-def array_from(dtype: Any, shape: Any, raw: Any) -> Any:
-    """Return an array that is a view of ``raw``.
-
-    Raises: ValueError when dtype, shape and bytes do not fit; ImportError without numpy.
-    """
-    if array_bytes(dtype, shape) != memoryview(raw).nbytes:
-        message = f"{memoryview(raw).nbytes} bytes are no array of {dtype} and shape {shape!r:.100}"
-        raise ValueError(message)
-    import numpy as np  # noqa: PLC0415 - only whoever is sent arrays needs it
-
-    try:
-        kind = np.dtype(dtype)
-        if not len(raw):
-            return np.empty(tuple(shape), kind)
-        return np.frombuffer(raw, kind).reshape(shape)
-    except (TypeError, OverflowError) as error:  # not on this machine, or of no unit
-        message = f"numpy has no array of {dtype} and shape {shape!r:.100}: {error}"
-        raise ValueError(message) from error
 
 
 def node_buffer(value: Any, name: str) -> bytes | None:

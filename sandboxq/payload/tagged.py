@@ -24,8 +24,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.errors import UsageError
-from sandboxq.payload.binary import array_from, is_array, is_plain_dtype
-from sandboxq.payload.scalars import is_scalar
+from sandboxq.payload.numpy_values import array_from, is_array, is_plain_dtype, is_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
