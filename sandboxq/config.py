@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sandboxq.errors import UsageError
 from sandboxq.model.backoff import BUILT_IN, BackoffStrategy
-from sandboxq.model.budgets import DEFAULT_BUDGETS, Budgets
 from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
+from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
 from sandboxq.model.outcome import MAX_CRASHES
 from sandboxq.model.validation import (
     checked_client_part,
@@ -114,7 +114,7 @@ class WorkerSettings:
     max_rss_per_child: int | None = None  # bytes
     max_child_age: float | None = None
     max_result: int = MOST_BYTES  # of a job's value, JSON and arrays together, in bytes
-    # What one job may say: see sandboxq.model.budgets.
+    # What one job may say: see sandboxq.model.job_limits.
     max_reports: int = DEFAULT_BUDGETS.reports
     max_report_bytes: int = DEFAULT_BUDGETS.report_bytes
     max_lines: int = DEFAULT_BUDGETS.lines

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
 from sandboxq.errors import ResultTooLarge, SandboxViolation
-from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.model.job_limits import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from types import TracebackType

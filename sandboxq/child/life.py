@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.child import interrupts, output
 from sandboxq.child.loop import serve
-from sandboxq.model.budgets import Budgets
+from sandboxq.model.job_limits import Budgets
 
 if TYPE_CHECKING:
     from sandboxq.child.link import Link

@@ -22,7 +22,7 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.requests import Questions, Reports
 from sandboxq.child.usage import Meter, ThreadMeter
-from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.model.job_limits import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -40,7 +40,7 @@ from sandboxq.child.move import move_from
 from sandboxq.child.packets import Held, run_calls
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
-from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.model.job_limits import DEFAULT_BUDGETS
 from sandboxq.payload.binary import blob_size, pieces_of, table_text
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sandboxq.child.frames import (
 from sandboxq.errors import DelayedError, RateLimitError, UsageError
 
 if TYPE_CHECKING:
-    from sandboxq.model.budgets import Budgets
+    from sandboxq.model.job_limits import Budgets
 
 # By the names of classes: a processor may define its own, so that it needs no sandboxq.
 _TARGETS = {

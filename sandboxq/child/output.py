@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child.frames import LINE, LOGGING, MARK, STDERR, STDOUT, STREAMS, TEXT
-from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.model.job_limits import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from contextvars import Token

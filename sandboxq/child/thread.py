@@ -37,8 +37,7 @@ from sandboxq.child.frames import (
 from sandboxq.child.link import Link
 from sandboxq.child.output import LineWriter, LogLines
 from sandboxq.child.usage import ThreadMeter
-from sandboxq.model.budgets import Budgets
-from sandboxq.model.withheld import withhold_redis
+from sandboxq.model.job_limits import Budgets, withhold_redis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

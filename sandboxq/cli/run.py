@@ -31,7 +31,7 @@ from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.sandbox_options import policy_options, take_policy
 from sandboxq.cli.task_queues import queue_from_tasks
 from sandboxq.errors import ProcessorNotLoaded
-from sandboxq.model.budgets import DEFAULT_BUDGETS
+from sandboxq.model.job_limits import DEFAULT_BUDGETS
 from sandboxq.model.outcome import MAX_CRASHES
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.observe.tracing import Tracing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sandboxq.errors import UsageError
-from sandboxq.model.budgets import DEFAULT_BUDGETS, Budgets
+from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
 from sandboxq.payload.binary import MOST_BYTES
 from sandboxq.pool.kinds import Kind
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildError, ChildStartFailed, UsageError
-from sandboxq.model.budgets import DEFAULT_BUDGETS, Budgets
+from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
 from sandboxq.model.outcome import Completed, Failed, HandedBack
 from sandboxq.payload.binary import MOST_BYTES
 from sandboxq.pool.blame import Blame

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.model.budgets import Budgets
+from sandboxq.model.job_limits import Budgets
 from sandboxq.model.outcome import Completed
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file

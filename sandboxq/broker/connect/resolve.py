@@ -27,7 +27,7 @@ from sandboxq.broker.connect.endpoint import (
     names_many_hosts,
 )
 from sandboxq.errors import BrokerUnavailable, UsageError
-from sandboxq.model.withheld import is_redis_withheld
+from sandboxq.model.job_limits import is_redis_withheld
 
 if TYPE_CHECKING:
     from sandboxq.broker.embedded.server import EmbeddedUse

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import sandboxq
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.errors import ProcessorNotLoaded
-from sandboxq.model.withheld import REDIS_WITHHELD
+from sandboxq.model.job_limits import REDIS_WITHHELD
 from sandboxq.pool import stacks as signals
 from sandboxq.pool.children.orders import PACKET
 from sandboxq.pool.children.outbox import Outbox
