@@ -60,7 +60,8 @@ class State:
 
     def is_changed(self) -> bool:
         """Tell whether it is not what it was."""
-        return bool(self._read() != self.was)
+        now = self._read()
+        return now is not self.was and bool(now != self.was)
 
     def restore(self) -> None:
         """Put it back. Raises: CannotRestore."""
@@ -80,7 +81,7 @@ class SharedState(State):
     def is_changed(self) -> bool:
         """Put back what is not a library's; tell whether there was any."""
         now = self._read()
-        if now == self.was:
+        if now is self.was or now == self.was:
             return False
         self._restore(self.was)
         self.was = self._read()

@@ -15,6 +15,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,14 @@ from sandboxq.child.usage import Meter
 from sandboxq.sandbox.mechanisms import prctl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 _us = 0
-_PRACTICES = 10  # the eighth call of a function is the first to be noted
+PRACTICES = 10  # the eighth call of a function is the first to be noted
 _ORDER = b"{}"
+_OF_LOGGING = "_after_at_fork_child_reinit_locks"
+_MUCH = 1 << 40
 _OF_NO_FILE = -1  # pages that nobody shares (mmap(2), MAP_ANONYMOUS)
 
 
@@ -94,21 +98,35 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def practise() -> None:
-    """Do in the fork server what each child does, so often that it is no news to CPython.
+    """Do in the fork server what each child does; PRACTICES times it is no news to CPython.
 
     It notes in the code, and in its cache of methods, what it finds at each place (PEP 659). A
     child that does what was noted before the fork writes to fewer pages.
     """
-    for _ in range(_PRACTICES):
-        prctl.adopt_orphans()
-        random_state.reseed()
-        rehearse()
+    prctl.adopt_orphans()
+    prctl.be_ended_first(more=0)
+    _renew_locks()
+    random_state.reseed()
+    rehearse(_look)
 
 
-def rehearse() -> None:
+def _renew_locks() -> None:
+    """Do what Python does after a fork, where that changes nothing: in a process of one thread."""
+    if len(sys._current_frames()) == 1:  # noqa: SLF001 - documented, for debuggers
+        for module, name in (("threading", "_after_fork"), ("logging", _OF_LOGGING)):
+            with suppress(Exception):  # named otherwise: then it is not practised
+                getattr(sys.modules[module], name)()
+
+
+def _look(leftovers: Leftovers) -> None:
+    leftovers.look()
+
+
+def rehearse(last: Callable[[Leftovers], object] = id) -> None:
     """Make what a child makes, say what it says, to nobody, and leave nothing of it.
 
-    Plainly, with as little as is possible of what a start has not: that is memory of each child.
+    ``last`` is called with who looks after jobs. Plainly, and with as little as is possible that a
+    start has not: what is met here is memory of each child.
     """
     with suppress(OSError):  # out of descriptors: the start will tell
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -122,6 +140,9 @@ def rehearse() -> None:
             output.stand_ins(output.Capture(link))
             Interrupts(link.cancels)
             link.send(READY, 0, usage=meter.read())
-            Leftovers(link, memory=1, scratch="", may_leave_processes=False).close()
+            # What runs already is none of its business.
+            leftovers = Leftovers(link, memory=_MUCH, scratch="", may_leave_processes=True)
+            last(leftovers)
+            leftovers.close()
             meter.close()
             mark.close()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import json
 import os
 import select
@@ -38,23 +37,20 @@ from sandboxq.child.activity_page import ActivityPage
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
-from sandboxq.child.setup import be_born, practise, rehearse, take_place
+from sandboxq.child.setup import PRACTICES, be_born, practise, rehearse, take_place
+from sandboxq.pool.children import fork_memory
 from sandboxq.pool.children.orders import PACKET, decode_order
 from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
 from sandboxq.pool.children.sweeper import Sweeper
 from sandboxq.sandbox import descendants, plan, scratch
 from sandboxq.sandbox.mechanisms import cgroup, prctl
-from sandboxq.sandbox.mechanisms.cgroup import new_child_group
+from sandboxq.sandbox.mechanisms.cgroup import child_group, new_child_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sandboxq.sandbox.mechanisms.cgroup import ChildGroup
 
-# glibc gives large blocks back to the kernel, to fault them in again for the next job, until it has
-# seen one of that size come and go (mallopt(3), M_MMAP_THRESHOLD). Freed once here, a block like
-# this, whose pages nobody touches, lets children keep up to twice as much of what jobs have freed.
-_FAMILIAR_SIZE = 16 << 20
 # Exit code after an import that failed: what the import has started may still run.
 REFUSED = 3
 # A trace longer than this does not fit a control packet.
@@ -139,12 +135,9 @@ class _Zygote:
             signal.signal(number, _do_nothing)  # the coordinator alone ends us
         signal.signal(signal.SIGCHLD, _do_nothing)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
-        practise()
-        gc.collect()
         random_state.note_generators()
-        bytearray(_FAMILIAR_SIZE)
-        gc.disable()
-        gc.freeze()
+        _practise()
+        fork_memory.settle()
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
@@ -368,6 +361,15 @@ class _Zygote:
             scratch.remove_scratch(self._order["scratch"])
         cgroup.leave(list(self._order["groups"]))
         os._exit(0)
+
+
+def _practise() -> None:
+    """Do what children do, before the first one is forked: see setup.practise."""
+    nowhere = child_group({os.devnull: {"memory": "none"}}, "none")
+    for _ in range(PRACTICES):
+        nowhere.enter()
+        nowhere.limit({"memory": 1})
+        practise()
 
 
 def _order_for_spare(

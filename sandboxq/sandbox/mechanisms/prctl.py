@@ -44,17 +44,18 @@ def show_memory() -> None:
     _prctl(_SET_DUMPABLE, 1, "PR_SET_DUMPABLE")
 
 
-def be_ended_first() -> None:
+def be_ended_first(*, more: int = _SCORE_OF_CHILDREN) -> None:
     """Have the kernel, when it is out of memory, choose this process before its parent.
 
-    A job can be tried again; the coordinator holds the locks of all (man 5 proc_pid_oom_score_adj).
+    A job can be tried again; the coordinator holds the locks of all. ``more`` is added to the score
+    (man 5 proc_pid_oom_score_adj); 0 changes nothing.
     """
     try:
         fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return
     with suppress(OSError):
-        score = min(_HIGHEST_SCORE, int(os.read(fd, _LINE)) + _SCORE_OF_CHILDREN)
+        score = min(_HIGHEST_SCORE, int(os.read(fd, _LINE)) + more)
         os.pwrite(fd, b"%d" % score, 0)
     os.close(fd)
 
