@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 # The part of a lock's time for which the answer to a renewal is waited for, but not less seconds.
 _SILENCE = 0.25
+# At most so long after a beat that has failed comes the next one, though Redis seem away.
+_RETRY_SECONDS = 0.25
 _LEAST_SILENCE = 1.0
 # What is in the pool for so many beats has begun: what only waits there goes back sooner.
 _BEGUN_BEATS = 5
@@ -85,9 +87,13 @@ class LockKeeper:
             next_beat = max(next_beat + interval, clock())
 
     async def _wait_until_back(self) -> None:
-        """Wait for Redis, but not for long: others may miss it for longer than it is away."""
+        """Wait for Redis, but not for long: others may miss it for longer than it is away.
+
+        Where connections are cut again and again all others wait longer each time; a beat is one
+        small command, and has to come through within the duration of a lock.
+        """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._silence):
+            async with asyncio.timeout(min(self._silence, _RETRY_SECONDS)):
                 await self._broker.wait_until_back(self._telemetry)
 
     async def _beat(self, now: float) -> None:
