@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -108,3 +109,20 @@ def test_search_needs_no_server(site: Path) -> None:
     assert {"index.html", "reference/deaths.html", "reference/api/queues.html"} <= found
     assert (site / "search" / "search_index.js").exists()
     assert "iframe-worker.js" in (site / "index.html").read_text()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.timeout(300)
+def test_a_browser_finds_words_without_a_server(site: Path, tmp_path: Path) -> None:
+    """It starts no worker script from a file: page; ours runs in a frame there."""
+    page = f"{(site / 'index.html').as_uri()}?q=stalled"
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+    ]
+    command += ["--virtual-time-budget=20000", "--dump-dom", page]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"[1-9]\d* matching documents", done.stdout)
