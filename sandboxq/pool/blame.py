@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sandboxq.model.outcome import Outcome
     from sandboxq.pool.calls import Call
     from sandboxq.pool.children.child import Child
+    from sandboxq.pool.core import PoolCore
     from sandboxq.pool.outcomes import Death
-    from sandboxq.pool.pool import Pool
 
 # A child can write its mark as it likes: a job that denies having begun counts at the third death.
 _UNBEGUN_LIMIT = 2
@@ -43,7 +43,7 @@ _HINTS = {
 class Blame:
     """Settles deaths for one pool."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PoolCore) -> None:
         """Tell ``pool`` the outcomes."""
         self._pool = pool
 

@@ -9,7 +9,7 @@ that is merely wrong; what does not pass was not sent by our code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from sandboxq.child.frames import (
     BLOB_HEAD_SIZE,
@@ -38,7 +38,9 @@ from sandboxq.child.values import MOST_BYTES
 from sandboxq.pool.breach import COMMON, Breach, Flooded, NotJson, check_json
 
 if TYPE_CHECKING:
-    from sandboxq.pool.children.child import Child
+    from collections.abc import Mapping
+
+    from sandboxq.pool.calls import Call
     from sandboxq.pool.options import ChildOwner, PoolOptions
     from sandboxq.pool.transport.channel import Spent
 
@@ -61,7 +63,21 @@ _ANSWERS_TO_ONE = (DONE, FAILED, MOVE)
 _REPORTS = (PROGRESS, LOG, DATA)
 
 
-class Boundary:
+class Speaker(Protocol):
+    """A child, as far as what it says is checked by it."""
+
+    flying: Mapping[int, Call]
+    is_async: bool
+    answered: int
+
+    def unread_answers(self) -> int:
+        """Return how many answers to its questions it has not read."""
+
+
+S = TypeVar("S", bound=Speaker)
+
+
+class Boundary(Generic[S]):
     """Stands between one child and who hears it."""
 
     __slots__ = (
@@ -80,7 +96,7 @@ class Boundary:
         "_terms",
     )
 
-    def __init__(self, child: Child, owner: ChildOwner, terms: PoolOptions) -> None:
+    def __init__(self, child: S, owner: ChildOwner[S], terms: PoolOptions) -> None:
         """Check what ``child`` says, and pass it on to ``owner``."""
         self._child = child
         self._owner = owner

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from sandboxq.errors import ChildError
     from sandboxq.model.outcome import Outcome
-    from sandboxq.pool.children.child import Child
 
 
 # Seconds: the whole tree is gone 0.3 s after the deadline, also on a busy machine.
@@ -109,6 +108,23 @@ class PoolListener(Protocol):
         """Hear that ``Pool.room`` may have grown."""
 
 
+class Holder(Protocol):
+    """What has calls: a child, as far as ``Calls`` needs to know it."""
+
+    flight: dict[int, Call]
+
+    @property
+    def arena(self) -> Frees:
+        """Where the blobs of its calls are."""
+
+
+class Frees(Protocol):
+    """Memory with the blobs of calls."""
+
+    def free(self, call: Call) -> None:
+        """Give back the place of a call's blob."""
+
+
 class Asking(Protocol):
     """The child that asked."""
 
@@ -177,7 +193,7 @@ class Calls:
             self.held += number - self._number
             self._number = number
 
-    def send(self, child: Child, count: int, now: float) -> Sequence[Call]:
+    def send(self, child: Holder, count: int, now: float) -> Sequence[Call]:
         """Give the first ``count`` calls to a child, under numbers one after the other."""
         take, flying, seq, is_packed = self._reserve.popleft, child.flight, self._seq, count > 1
         sent = [take() for _ in range(count)]
@@ -198,7 +214,7 @@ class Calls:
         call.state = _BEGUN
         call.begun_at = when
 
-    def answer(self, child: Child, seq: int) -> Call | None:
+    def answer(self, child: Holder, seq: int) -> Call | None:
         """End the call that a child has answered; None when it has no such call."""
         call = child.flight.pop(seq, None)
         if call is not None:  # what a child has has not ended
@@ -208,7 +224,7 @@ class Calls:
                 child.arena.free(call)
         return call
 
-    def take_back(self, child: Child, calls: Iterable[Call]) -> None:
+    def take_back(self, child: Holder, calls: Iterable[Call]) -> None:
         """Put calls that a child does not run back into the reserve, each in its place."""
         back = []
         for call in calls:
@@ -222,7 +238,7 @@ class Calls:
         if back:
             self._keep(sorted([*back, *self._reserve], key=_by_number))
 
-    def drop(self, child: Child) -> list[Call]:
+    def drop(self, child: Holder) -> list[Call]:
         """End and return what a child has that is no more."""
         calls = list(child.flight.values())
         child.flight.clear()

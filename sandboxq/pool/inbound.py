@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from sandboxq.model.outcome import Outcome
     from sandboxq.pool.calls import Call, PoolListener
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.pool import Pool
+    from sandboxq.pool.core import PoolCore
     from sandboxq.pool.transport.channel import Spent
 
 # A child that reports faster than Redis takes it waits so long before it is read again.
@@ -70,7 +70,7 @@ _KNOWN = {value: Completed(value) for value in COMMON}
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 
 
-def _dismiss(pool: Pool, child: Child, why: str) -> None:
+def _dismiss(pool: PoolCore, child: Child, why: str) -> None:
     """Replace a child; asked when there is a crew."""
     pool.supervisor.dismiss(child, why)
 
@@ -78,7 +78,7 @@ def _dismiss(pool: Pool, child: Child, why: str) -> None:
 class Inbound:
     """Hears the children of one pool."""
 
-    def __init__(self, pool: Pool, listener: PoolListener) -> None:
+    def __init__(self, pool: PoolCore, listener: PoolListener) -> None:
         """Act on ``pool``; pass on to ``listener`` what is for the worker."""
         self._pool = pool
         self._listener = listener

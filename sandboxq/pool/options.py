@@ -6,7 +6,7 @@ these say what was too much, and the kernel does not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from sandboxq.errors import UsageError
 from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
@@ -15,8 +15,6 @@ from sandboxq.pool.kinds import Kind
 
 if TYPE_CHECKING:
     from sandboxq.pool.calls import Call
-    from sandboxq.pool.children.child import Child
-    from sandboxq.pool.outcomes import Death
     from sandboxq.pool.transport.channel import Spent
     from sandboxq.sandbox.policy import Policy
 
@@ -29,6 +27,10 @@ _TASKS_OF_A_PROCESS = 4  # the kernel counts threads
 _TASKS_OF_A_CHILD = 256
 # Of one child: libraries, files that it reads and writes, what the kernel has for it.
 _MEMORY_BESIDE = 256 << 20
+
+Child_contra = TypeVar(
+    "Child_contra", contravariant=True
+)  # a child: its parts do not know the whole
 
 
 class PoolOptions(NamedTuple):
@@ -58,31 +60,12 @@ class PoolOptions(NamedTuple):
         return self.policy.name == "strict"
 
 
-class SupervisorOwner(Protocol):
-    """Who hears of births and deaths."""
-
-    def on_child_ready(self, child: Child) -> None:
-        """Hear that a child can take calls."""
-
-    def on_failed_start(self, reason: str) -> None:
-        """Hear that a child could not start, and that none is there."""
-
-    def on_child_dead(self, child: Child, death: Death) -> None:
-        """Settle the calls of a dead child; afterwards its descriptors are closed."""
-
-    def on_import_line(self, pid: int, stream: str, line: str) -> None:
-        """Take a line that was printed while the processor was imported."""
-
-    def on_child_leaving(self, child: Child) -> None:
-        """Take back what a child has not read: it is about to be retired."""
-
-
-class ChildOwner(Protocol):
+class ChildOwner(Protocol[Child_contra]):
     """Who hears a child."""
 
     def on_message(
         self,
-        child: Child,
+        child: Child_contra,
         kind: int,
         flags: int,
         detail: int,
@@ -92,19 +75,21 @@ class ChildOwner(Protocol):
     ) -> None:
         """Take a message."""
 
-    def on_answers(self, child: Child, packet: bytes) -> None:
+    def on_answers(self, child: Child_contra, packet: bytes) -> None:
         """Take several answers."""
 
-    def on_readable(self, child: Child) -> None:
+    def on_readable(self, child: Child_contra) -> None:
         """Read the child's channel."""
 
-    def on_last_words(self, child: Child) -> None:
+    def on_last_words(self, child: Child_contra) -> None:
         """Take what a child that is dead had sent and written."""
 
-    def on_shut(self, child: Child) -> None:
+    def on_shut(self, child: Child_contra) -> None:
         """Hear that the child takes nothing any more."""
 
-    def on_lines(self, child: Child, call: Call | None, stream: str, lines: list[str]) -> None:
+    def on_lines(
+        self, child: Child_contra, call: Call | None, stream: str, lines: list[str]
+    ) -> None:
         """Take lines that the child wrote."""
 
 

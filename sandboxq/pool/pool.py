@@ -19,30 +19,27 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildError, ChildStartFailed, UsageError
 from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
-from sandboxq.model.outcome import Completed, Failed, HandedBack
+from sandboxq.model.outcome import Failed, HandedBack
 from sandboxq.payload.binary import MOST_BYTES
 from sandboxq.pool.blame import Blame
-from sandboxq.pool.breach import error_from_breach
-from sandboxq.pool.calls import Call, Calls, PoolListener
+from sandboxq.pool.calls import Call, PoolListener
 from sandboxq.pool.children.circuit import Circuit
 from sandboxq.pool.children.supervisor import Supervisor
+from sandboxq.pool.core import PoolCore
 from sandboxq.pool.inbound import Inbound
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.options import PoolOptions
-from sandboxq.pool.outcomes import failure_from_ending, failure_from_error
+from sandboxq.pool.outcomes import failure_from_error
 from sandboxq.pool.placement import USUAL, Ahead, Placement
-from sandboxq.pool.transport.packets import PacketWatch
 from sandboxq.pool.watch.deadlines import Deadlines
 from sandboxq.pool.watch.recycler import NO_RECYCLING, Recycler, Recycling
-from sandboxq.pool.watch.watches import Watches
+from sandboxq.pool.watch.watches import PacketWatch, Watches
 from sandboxq.sandbox import support
 from sandboxq.sandbox.mechanisms.prctl import hide_memory
 from sandboxq.sandbox.policy import Policy, policy_from
 
 if TYPE_CHECKING:
-    from sandboxq.model.outcome import Outcome
     from sandboxq.observe.telemetry import Telemetry
-    from sandboxq.pool.breach import Breach
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.outcomes import Death
 
@@ -52,7 +49,7 @@ _MB = 1 << 20
 _log = logging.getLogger("sandboxq.pool")
 
 
-class Pool:
+class Pool(PoolCore):
     """A number of children that run one processor under one policy."""
 
     def __init__(  # noqa: PLR0913 - what a worker says of its children, each with a default
@@ -87,28 +84,21 @@ class Pool:
         self._ahead = ahead
         granted = policy_from(policy)
         support.require(granted)
-        self._terms = PoolOptions(
+        terms = PoolOptions(
             processor, queue_name, concurrency, granted, max_result, kind, budgets, withholds_redis
         )
-        self._terms.check()
-        self.max_result = max_result
+        terms.check()
+        super().__init__(terms, listener)
         self._max_block = max_block
         self._first_size = size
-        self._listener = listener
         self._telemetry = telemetry
-        self._recycling = replace(recycling, max_jobs=1) if self._terms.policy.fresh else recycling
-        self.calls = Calls()
-        self.is_ending = False
-        self._supervisor: Supervisor | None = None
+        self._recycling = replace(recycling, max_jobs=1) if terms.policy.fresh else recycling
         self._loop: asyncio.AbstractEventLoop
         self._watches: Watches
         self._inbound: Inbound
         self._deadlines: Deadlines
         self._packet_watch: PacketWatch
         self._blame = Blame(self)
-        self.placement: Placement
-        self.circuit: Circuit
-        self.recycler: Recycler
 
     # ── what the worker calls ──
 
@@ -154,6 +144,7 @@ class Pool:
             telemetry=self._telemetry,
             max_block=self._max_block,
             on_held=self._inbound.on_held,
+            end_soon=self._end_soon,
         )
         try:
             await self._supervisor.start(self._first_size, timeout)
@@ -316,28 +307,7 @@ class Pool:
             self._supervisor.kill()
             self._stop_looking()
 
-    @property
-    def supervisor(self) -> Supervisor:
-        """The children; only after ``start``."""
-        assert self._supervisor is not None, "the pool was not started"  # noqa: S101 - a caller's slip
-        return self._supervisor
-
-    # ── for the reception ──
-
-    def tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
-        """Tell the end of a call to who listens."""
-        if call.ending is not None and not isinstance(outcome, Completed):
-            outcome = failure_from_ending(call.ending, outcome)
-        self._listener.on_outcome(call, outcome, seconds)
-
     # ── births and deaths ──
-
-    def unsend(self, child: Child) -> None:
-        """Take back what a child has not read; at the end it goes to the worker at once."""
-        self.placement.unsend(child)
-        if self.is_ending:
-            for call in self.placement.empty():
-                self.tell(call, HandedBack())
 
     def on_child_ready(self, child: Child) -> None:
         """Give a new child something to do."""
@@ -378,27 +348,7 @@ class Pool:
         for call in self.placement.take(self._loop.time()):
             self.tell(call, HandedBack())
 
-    def doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
-        """Kill a child for ``error``, which is about ``victim`` if about one call."""
-        if child.doom is None:
-            child.doom, child.victim = error, victim
-        if child in self.supervisor.ready:
-            self.unsend(child)
-        self.supervisor.leave(child)
-        child.kill()
-
-    def end_breach(self, child: Child, breach: Breach) -> None:
-        """Kill a child that said or did what none does that runs our code."""
-        child.is_silenced = True
-        if child.doom is not None:
-            return
-        error = error_from_breach(breach, child.pid, is_strict=self._terms.is_strict)
-        victim = child.running_call() or child.call_on_loop()
-        if victim is None:
-            _log.error("%s", error)
-        self.doom(child, error, victim)
-
-    def end_soon(self, child: Child, call: Call, error: ChildError) -> None:
+    def _end_soon(self, child: Child, call: Call, error: ChildError) -> None:
         """Tell a running call that it is to end, and kill its child after the call's grace."""
         self._deadlines.ask_to_end(child, call, error, call.grace)
 

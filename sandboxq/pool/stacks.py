@@ -4,14 +4,13 @@ event loop ──STACKS, one a job──► (async def, while it is not blocked)
 process ────STACKS_SIGNAL───────► faulthandler, in C, writes to the child's StackPage
 py-spy ─────────────────────────► reads the memory of what answers neither
 
-The StackPage is memory that the child writes and the coordinator reads. Whether the handler runs,
-/proc/PID/status says (man 5 proc).
+The StackPage (transport/arena.py) is memory that the child writes and the coordinator reads.
+Whether the handler runs, /proc/PID/status says (man 5 proc).
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
 import subprocess
@@ -35,8 +34,6 @@ _LOOK_SECONDS = 0.002
 # What calls the processor.
 _FOLDER = Path(sandboxq.__file__).parent / "child"
 _CALLERS = tuple(f'  File "{_FOLDER / name}"' for name in ("loop.py", "async_loop.py", "steps.py"))
-# The stacks of a hundred threads; what does not fit is cut off.
-_PAGE_SIZE = 64 * 1024
 _PY_SPY_SECONDS = 1.0
 
 
@@ -162,37 +159,6 @@ def _without_ours(text: str) -> str:
             lines.append(line)
     is_alone = sum(not line.startswith("  ") for line in lines) == 1
     return "\n".join(lines[1:] if is_alone else lines)
-
-
-class StackPage:
-    """A memfd of one size; both sides share its position, which says how much was written."""
-
-    __slots__ = ("fd", "turn")
-
-    def __init__(self) -> None:
-        """Make it; ``turn`` is held by who reads stacks."""
-        self.turn = asyncio.Lock()
-        self.fd = os.memfd_create("sandboxq-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, _PAGE_SIZE)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-
-    def restart(self) -> None:
-        """Have the next stacks stand where the last ones did."""
-        os.lseek(self.fd, 0, os.SEEK_SET)
-
-    def size(self) -> int:
-        """Return how many bytes were written since."""
-        return min(os.lseek(self.fd, 0, os.SEEK_CUR), _PAGE_SIZE)
-
-    def text(self) -> str:
-        """Return what was written since."""
-        return os.pread(self.fd, self.size(), 0).decode("utf-8", "replace")
-
-    def close(self) -> None:
-        """Give it back; twice is harmless."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 def is_caught(pid: int, number: int) -> bool:

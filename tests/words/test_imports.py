@@ -12,7 +12,7 @@ MUTUAL = {
     ("sandboxq.worker.banner", "sandboxq.worker.worker"),
 }
 # Where types still go in circles.
-UNSORTED = ("sandboxq.child", "sandboxq.pool")
+UNSORTED = ("sandboxq.child",)
 
 Arrows = dict[str, set[str]]
 

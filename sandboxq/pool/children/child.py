@@ -27,8 +27,7 @@ from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.boundary import Boundary
 from sandboxq.pool.children.child_state import TRANSITIONS, ChildState
-from sandboxq.pool.stacks import StackPage
-from sandboxq.pool.transport.arena import Arena
+from sandboxq.pool.transport.arena import Arena, StackPage
 from sandboxq.pool.transport.channel import PACKETS_A_TURN, Channel
 from sandboxq.pool.transport.output import Lines
 from sandboxq.pool.transport.packets import Packets
@@ -107,7 +106,7 @@ class Child:
         number: int,
         loop: asyncio.AbstractEventLoop,
         *,
-        owner: ChildOwner,
+        owner: ChildOwner[Child],
         terms: PoolOptions,
         memory: int | None,
     ) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.children.zygote_client import ZygoteClient
     from sandboxq.pool.options import ChildOwner
+    from sandboxq.pool.outcomes import Death
     from sandboxq.sandbox.plan import Plan
 
 
@@ -49,7 +50,7 @@ class Keeper(Protocol):
             UsageError: it does not fit the concurrency.
         """
 
-    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Child:
+    def child(self, number: int, *, owner: ChildOwner[Child], memory: int | None) -> Child:
         """Return the coordinator's side of a child that is to be born."""
 
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
@@ -66,6 +67,25 @@ class Keeper(Protocol):
 
     def kill(self) -> None:
         """End all now."""
+
+
+class SupervisorOwner(Protocol):
+    """Who hears of births and deaths."""
+
+    def on_child_ready(self, child: Child) -> None:
+        """Hear that a child can take calls."""
+
+    def on_failed_start(self, reason: str) -> None:
+        """Hear that a child could not start, and that none is there."""
+
+    def on_child_dead(self, child: Child, death: Death) -> None:
+        """Settle the calls of a dead child; afterwards its descriptors are closed."""
+
+    def on_import_line(self, pid: int, stream: str, line: str) -> None:
+        """Take a line that was printed while the processor was imported."""
+
+    def on_child_leaving(self, child: Child) -> None:
+        """Take back what a child has not read: it is about to be retired."""
 
 
 def refuse_concurrency(concurrency: int, *, is_async: bool) -> None:

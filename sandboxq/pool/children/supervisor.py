@@ -29,8 +29,8 @@ from sandboxq.sandbox.support import require_descriptors, usable_memory
 if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.children.source import Keeper, Source
-    from sandboxq.pool.options import ChildOwner, PoolOptions, SupervisorOwner
+    from sandboxq.pool.children.source import Keeper, Source, SupervisorOwner
+    from sandboxq.pool.options import ChildOwner, PoolOptions
 
 _STARTING, _READY = ChildState.STARTING, ChildState.READY
 
@@ -44,7 +44,11 @@ class Supervisor:
     """The children of one pool and their fork server."""
 
     def __init__(
-        self, terms: PoolOptions, owner: SupervisorOwner, inbound: ChildOwner, telemetry: Telemetry
+        self,
+        terms: PoolOptions,
+        owner: SupervisorOwner,
+        inbound: ChildOwner[Child],
+        telemetry: Telemetry,
     ) -> None:
         """Prepare; ``start`` does it. ``reception`` hears what children say."""
         self._terms = terms

@@ -68,7 +68,7 @@ class ThreadChild(Child):
         loop: asyncio.AbstractEventLoop,
         *,
         keeper: ThreadSupervisor,
-        owner: ChildOwner,
+        owner: ChildOwner[Child],
         terms: PoolOptions,
     ) -> None:
         """Open the sockets; ``keeper`` starts the thread."""
@@ -142,7 +142,7 @@ class ThreadSupervisor:
         if self._kind is Kind.THREAD:
             seat.install_streams()
 
-    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> ThreadChild:
+    def child(self, number: int, *, owner: ChildOwner[Child], memory: int | None) -> ThreadChild:
         """Return the coordinator's side of a thread; nothing limits its memory."""
         del memory
         return ThreadChild(number, self._loop, keeper=self, owner=owner, terms=self._terms)

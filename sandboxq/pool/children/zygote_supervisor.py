@@ -70,7 +70,7 @@ class ZygoteSupervisor:
         texts += [f"{limits['pids']} tasks"] if "pids" in limits else []
         return f"{', '.join(texts)} for all children together" if texts else ""
 
-    def child(self, number: int, *, owner: ChildOwner, memory: int | None) -> Child:
+    def child(self, number: int, *, owner: ChildOwner[Child], memory: int | None) -> Child:
         """Return the coordinator's side of a process."""
         return Child(number, self._loop, owner=owner, terms=self._terms, memory=memory)
 

@@ -1,7 +1,9 @@
-"""The coordinator's side of the memory that it shares with a child (child/arena.py)."""
+"""The coordinator's side of what it shares with a child: arena (child/arena.py) and stacks."""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import mmap
 import os
 import time
@@ -18,6 +20,9 @@ _KEPT = 64 << 20
 _IDLE_SECONDS = 5.0
 # A value may be a little larger than the grant: libraries and files are mapped beside it.
 _LIBRARIES = 64 << 20
+
+# The stacks of a hundred threads; what does not fit is cut off.
+_PAGE_SIZE = 64 * 1024
 
 
 class Arena:
@@ -145,3 +150,34 @@ class ResultBlob:
     def __del__(self) -> None:
         """Free the place, whatever became of the outcome that this belonged to."""
         self._arena.end_result(self._number)
+
+
+class StackPage:
+    """A memfd of one size; both sides share its position, which says how much was written."""
+
+    __slots__ = ("fd", "turn")
+
+    def __init__(self) -> None:
+        """Make it; ``turn`` is held by who reads stacks."""
+        self.turn = asyncio.Lock()
+        self.fd = os.memfd_create("sandboxq-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, _PAGE_SIZE)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+
+    def restart(self) -> None:
+        """Have the next stacks stand where the last ones did."""
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def size(self) -> int:
+        """Return how many bytes were written since."""
+        return min(os.lseek(self.fd, 0, os.SEEK_CUR), _PAGE_SIZE)
+
+    def text(self) -> str:
+        """Return what was written since."""
+        return os.pread(self.fd, self.size(), 0).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Give it back; twice is harmless."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from sandboxq.child.cancels import open_socket_pipe
 from sandboxq.child.frames import MARK, STREAMS, TEXT
@@ -16,10 +16,11 @@ from sandboxq.child.output import LINE_SIZE, too_many_lines
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from sandboxq.pool.calls import Call
-    from sandboxq.pool.children.child import Child
     from sandboxq.pool.options import ChildOwner, PoolOptions
+    from sandboxq.pool.transport.packets import Packets
 
 # Enough for the stacks that faulthandler writes at a crash.
 _STDERR_TAIL = 64
@@ -46,13 +47,36 @@ _PIECES_AT_ONCE = 8
 _LONGEST = 4 * LINE_SIZE + 64
 
 
-class Lines:
+class Printer(Protocol):
+    """A child, as far as whose text is what it prints."""
+
+    flying: Mapping[int, Call]
+    is_async: bool
+    packets: Packets
+
+    def latest(self) -> int:
+        """Return the number of the call that it began last."""
+
+    def read(self) -> None:
+        """Read what it has sent."""
+
+    def running_call(self) -> Call | None:
+        """Return the call that it runs."""
+
+    def has_begun(self, call: Call) -> bool:
+        """Tell whether it has begun a call."""
+
+
+P = TypeVar("P", bound=Printer)
+
+
+class Lines(Generic[P]):
     """The two pipes of a child, and the counts of lines."""
 
     __slots__ = ("_child", "_most", "_owner", "_stderr", "_stdout", "_tail", "_writer", "unclaimed")
 
     def __init__(
-        self, child: Child, owner: ChildOwner, loop: asyncio.AbstractEventLoop, terms: PoolOptions
+        self, child: P, owner: ChildOwner[P], loop: asyncio.AbstractEventLoop, terms: PoolOptions
     ) -> None:
         """Open the pipes; ``owner`` hears the lines."""
         self._child = child

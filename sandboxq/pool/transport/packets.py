@@ -13,14 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable
-
     from sandboxq.child.activity_page import ActivityPage
-    from sandboxq.pool.children.child import Child
 
-# An answer that is held back while the next job takes long is here after two looks at most.
-_LOOK_SECONDS = 0.001
 _COUNT = struct.Struct("<Q")
 # preadv2(2): read where the file is. RWF_NOWAIT and not O_NONBLOCK, which a child can clear.
 _HERE = -1
@@ -83,40 +77,3 @@ class Packets:
         if self.tokens >= 0:
             os.close(self.tokens)
             self.tokens = -1
-
-
-class PacketWatch:
-    """Looks for answers that are held back for too long, while there are any packets."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        children: Callable[[], Iterable[Child]],
-        on_answers: Callable[[Child, bytes], None],
-    ) -> None:
-        """Look at ``children``; pass on what they held back."""
-        self._loop = loop
-        self._children = children
-        self._on_answers = on_answers
-        self._timer: asyncio.TimerHandle | None = None
-
-    def expect(self) -> None:
-        """Hear that calls were sent in one packet."""
-        if self._timer is None:
-            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
-
-    def stop(self) -> None:
-        """Look no more; twice is harmless."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        for child in self._children():
-            if child.packets.last and child.flying:
-                answers = child.packets.take_stale()
-                if answers:
-                    self._on_answers(child, answers)
-                if child.packets.have_answers():
-                    self.expect()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.calls import Call
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.pool import Pool
+    from sandboxq.pool.core import PoolCore
 
 # The loop rounds its timers to milliseconds, and must not go off too early.
 _SLACK = 0.001
@@ -48,7 +48,7 @@ BLOCKED_SECONDS = 1.0
 class Deadlines:
     """Watches what the children of one pool run."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: PoolCore) -> None:
         """End calls of ``pool``."""
         self._loop = loop
         self._pool = pool
@@ -201,7 +201,7 @@ class LoopWatch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        pool: Pool,
+        pool: PoolCore,
         telemetry: Telemetry,
         *,
         limit: float | None,

@@ -28,19 +28,23 @@ from sandboxq.sandbox.descendants import descendants_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sandboxq.errors import ChildError
     from sandboxq.observe.telemetry import Telemetry
+    from sandboxq.pool.calls import Call
     from sandboxq.pool.children.child import Child
+    from sandboxq.pool.core import PoolCore
     from sandboxq.pool.options import PoolOptions
-    from sandboxq.pool.pool import Pool
 
 _INTERVAL = 1.0
 # So many looks without a sign: an idle child on a loaded machine answers in milliseconds.
 _LOOKS = 5
 _CPU_INTERVAL = 0.1
 _TICK = os.sysconf("SC_CLK_TCK")
+
+# An answer that is held back while the next job takes long is here after two looks at most.
+_LOOK_SECONDS = 0.001
 
 
 class Watches:
@@ -49,14 +53,18 @@ class Watches:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        pool: Pool,
+        pool: PoolCore,
         terms: PoolOptions,
         *,
         telemetry: Telemetry,
         max_block: float | None,
         on_held: Callable[[Child, bytes], None],
+        end_soon: Callable[[Child, Call, ChildError], None],
     ) -> None:
-        """Watch the children of ``pool``; ``max_block`` and ``on_held``: see LoopWatch."""
+        """Watch the children of ``pool``; ``max_block`` and ``on_held``: see LoopWatch.
+
+        ``end_soon`` tells a call that it is to end.
+        """
         self._pool = pool
         supervisor, policy = pool.supervisor, terms.policy
         tree = TreeWatch(loop, supervisor, self._end, policy=policy)
@@ -67,7 +75,7 @@ class Watches:
         if policy.name != "none":
             self._watches.append(ScratchWatch(loop, supervisor, self._end, policy))
         if policy.cpu_seconds is not None:
-            self._watches.append(CpuWatch(loop, pool, policy.cpu_seconds))
+            self._watches.append(CpuWatch(loop, pool, policy.cpu_seconds, end_soon))
         if terms.concurrency > 1:
             watch = LoopWatch(loop, pool, telemetry, limit=max_block, on_held=on_held)
             self._watches.append(watch)
@@ -89,7 +97,7 @@ class Watches:
 class UnresponsiveWatch:
     """Looks at the children of one pool once a second."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: PoolCore) -> None:
         """End children of ``pool``."""
         self._loop = loop
         self._pool = pool
@@ -127,11 +135,18 @@ class UnresponsiveWatch:
 class CpuWatch:
     """Ends calls that have used up their budget: told first, killed after the call's grace."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool, limit: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: PoolCore,
+        limit: float,
+        end_soon: Callable[[Child, Call, ChildError], None],
+    ) -> None:
         """Grant each call of ``pool`` so many seconds of CPU, with all that it starts."""
         self._loop = loop
         self._pool = pool
         self._limit = limit
+        self._end_soon = end_soon
         self._seen: dict[int, tuple[int, float]] = {}  # by child: the call, and CPU at first sight
         self._timer: asyncio.TimerHandle | None = None
 
@@ -166,7 +181,7 @@ class CpuWatch:
                 "limit": f"{self._limit:g}",
                 "used": f"{used - base:.2f}",
             }
-            self._pool.end_soon(child, call, error)
+            self._end_soon(child, call, error)
 
 
 def cpu_of_tree(pid: int) -> float:
@@ -181,3 +196,40 @@ def _cpu_of(pid: int) -> float:
     except OSError:
         return 0.0
     return sum(int(ticks) for ticks in fields[11:15]) / _TICK
+
+
+class PacketWatch:
+    """Looks for answers that are held back for too long, while there are any packets."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        children: Callable[[], Iterable[Child]],
+        on_answers: Callable[[Child, bytes], None],
+    ) -> None:
+        """Look at ``children``; pass on what they held back."""
+        self._loop = loop
+        self._children = children
+        self._on_answers = on_answers
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expect(self) -> None:
+        """Hear that calls were sent in one packet."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def stop(self) -> None:
+        """Look no more; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        for child in self._children():
+            if child.packets.last and child.flying:
+                answers = child.packets.take_stale()
+                if answers:
+                    self._on_answers(child, answers)
+                if child.packets.have_answers():
+                    self.expect()
