@@ -23,10 +23,12 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sandboxq.broker.connect.abandoned import WHO, client_from_reply, tell_once
-from sandboxq.broker.connect.idle_timeout import Pulse, hear
+from sandboxq.broker.connect.idle_timeout import Pulse
 from sandboxq.broker.connect.large_values import LargeValueReceiver, large_message
+from sandboxq.broker.connect.reply_stream import ReplyStream
 from sandboxq.broker.connect.resp import packer
 from sandboxq.errors import BrokerUnavailable, QueueError
 
@@ -99,7 +101,8 @@ class BrokerLoading(BrokerUnavailable):
 class Connection:
     """One connection. A deadline that passes or a cancelled caller closes it: a reply is due.
 
-    Deadlines are on silence: whatever comes, or is taken by the peer, starts them anew.
+    Deadlines are on silence: whatever comes, or is taken by the peer, starts them anew. redis-py
+    connects and greets the server; then replies are read by a ReplyStream.
     """
 
     def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
@@ -107,9 +110,12 @@ class Connection:
         self._endpoint = endpoint
         self._connection = endpoint.new_connection(client_name)
         self._binding = LoopBinding()
-        self._used_at = 0.0
+        self._time = asyncio.get_running_loop().time
+        # Opened, and not dropped since.
+        self.is_open = False
         self._transport: Any = None
         self._pulse: Pulse
+        self._stream: ReplyStream
         self._poll: select.poll | None = None
         self._tells_client = True
         # By which its server knows it, once something was exchanged; None where it may not ask.
@@ -135,11 +141,6 @@ class Connection:
         """How many bytes have come of the exchange that is under way, or was the last."""
         return self._pulse.received
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the connection was opened and not dropped since."""
-        return bool(self._connection.is_connected)
-
     async def open(self) -> None:
         """Connect, authenticate, select the database, set the client name.
 
@@ -150,17 +151,25 @@ class Connection:
         try:
             async with asyncio.timeout(timeout):
                 await self._connection.connect()
+            await self._take_over()
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, timeout)
         except BaseException:
             await self.drop()
             raise
-        self._transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
-        self._pulse = Pulse(self._transport)
-        self._poll = _poll_of(self._transport.get_extra_info("socket"))
-        hear(self._connection._reader, self._pulse)  # noqa: SLF001 - there is no public way to it
-        self._touch()
+
+    async def _take_over(self) -> None:
+        """Read replies ourselves, once redis-py has greeted the server."""
+        transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
+        if transport.is_closing() or await self._connection.can_read():
+            message = "the connection was closed by the server, or it says what nobody asked"
+            raise RedisConnectionError(message)
+        self._transport = transport
+        self._pulse = Pulse(transport)
+        self._poll = _poll_of(transport.get_extra_info("socket"))
+        self._stream = ReplyStream(transport, self._pulse, self._connection._parser.parse_error)  # noqa: SLF001 - as above
+        self.is_open = True
 
     async def exchange(self, message: bytes, *, replies: int, timeout: float) -> list[Any]:
         """Send packed commands and return their replies; an error reply is returned, not raised.
@@ -168,15 +177,11 @@ class Connection:
         ``timeout`` is how many seconds of silence are allowed.
         Raises: BrokerUnavailable when the connection is lost; whether Redis ran it is unknown.
         """
-        is_first, self._tells_client = self._tells_client, False
-        if is_first:
-            message = WHO + message
         self._pulse.begin(timeout, len(message))
         try:
-            await self._connection.send_packed_command([message], check_health=False)
-            if is_first:
-                self._note_client(await self._reply())
-            answers = [await self._reply() for _ in range(replies)]
+            if self._tells_client:
+                return await self._exchange_first(message, replies)
+            return await self._stream.ask(message, replies)
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, timeout)
@@ -185,8 +190,15 @@ class Connection:
             raise
         finally:
             self._pulse.end()
-        self._touch()
-        return answers
+
+    async def _exchange_first(self, message: bytes, replies: int) -> list[Any]:
+        """Do so the first time: in the same round trip the server says how it knows us."""
+        self._tells_client = False
+        (who,) = await self._stream.ask(WHO + message, 1)
+        self.client = client_from_reply(self.url, who)
+        if isinstance(who, ResponseError):
+            tell_once(self.safe, str(who))
+        return await self._stream.next_replies(replies)
 
     async def send_large(
         self, command: Sequence[Argument], parts: Sequence[Buffer], *, timeout: float
@@ -198,8 +210,7 @@ class Connection:
         message = large_message(command, parts)
         self._pulse.begin(timeout, sum(map(len, message)))
         try:
-            await self._connection.send_packed_command(message, check_health=False)
-            return await self._reply()
+            (reply,) = await self._stream.ask_large(message)
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, timeout)
@@ -208,6 +219,7 @@ class Connection:
             raise
         finally:
             self._pulse.end()
+        return reply
 
     async def receive_large(
         self, command: Sequence[Argument], allocate: Callable[[int], memoryview], *, timeout: float
@@ -236,15 +248,18 @@ class Connection:
     async def next_push(self) -> Any:
         """Return the next Pub/Sub message. May be cancelled without harm to the connection."""
         try:
-            return await self._connection.read_response(disconnect_on_error=False)
+            (push,) = await self._stream.next_replies(1)
+            if isinstance(push, ResponseError):
+                raise push
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, 0)
+        return push
 
     async def send(self, *arguments: Argument) -> None:
         """Send a command whose reply comes as a push."""
         try:
-            await self._connection.send_packed_command([packed(arguments)], check_health=False)
+            self._stream.send(packed(arguments))
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, 0)
@@ -253,14 +268,11 @@ class Connection:
         """Whether an idle connection can take a command: open, and nothing to read on it."""
         if not self.is_open:
             return False
-        if asyncio.get_running_loop().time() - self._used_at > _IDLE_SECONDS and self._has_news():
+        if self._time() - self._pulse.at > _IDLE_SECONDS and self._has_news():
             for _ in range(_POLL_PASSES):
                 await asyncio.sleep(0)
-        try:
-            # Something to read is either the end or a reply that nobody waits for.
-            return not await self._connection.can_read()
-        except (RedisError, OSError):
-            return False
+        # Something to read is either the end or a reply that nobody waits for.
+        return self._stream.is_clean
 
     def _has_news(self) -> bool:
         """Tell whether the kernel has something of the server that the loop has not read.
@@ -271,10 +283,12 @@ class Connection:
 
     async def drop(self) -> None:
         """Close at once, whatever is under way."""
+        self.is_open = False
         if not self._binding.is_here:
             self._abandon()
             return
         if self._transport is not None:
+            self._pulse.stop()
             # Closed politely, it would go on sending what nobody wants any more.
             self._transport.abort()
         try:
@@ -292,20 +306,6 @@ class Connection:
             # TypeError: uvloop's, which has closed the descriptor with the loop.
             with contextlib.suppress(OSError, TypeError):
                 connected.shutdown(socket.SHUT_RDWR)
-
-    async def _reply(self) -> Any:
-        try:
-            return await self._connection.read_response()
-        except ResponseError as error:
-            return error
-
-    def _note_client(self, reply: Any) -> None:
-        self.client = client_from_reply(self.url, reply)
-        if isinstance(reply, ResponseError):
-            tell_once(self.safe, str(reply))
-
-    def _touch(self) -> None:
-        self._used_at = asyncio.get_running_loop().time()
 
     def _raise_unavailable(self, error: Exception, timeout: float) -> NoReturn:
         cause = _first_cause(error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import array
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import fcntl
@@ -16,10 +16,6 @@ except ImportError:  # pragma: no cover - Windows has neither
     _UNSENT_REQUEST = None
 else:
     _UNSENT_REQUEST = getattr(termios, "TIOCOUTQ", None)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import SupportsIndex
 
 # What is sent moves unseen inside the kernel: it is looked at so often within the time.
 _LOOKS = 4
@@ -31,8 +27,8 @@ class Pulse:
     """When something last moved on a connection, and its end when nothing has for too long."""
 
     __slots__ = (
-        "_loop", "_seconds", "_timer", "_transport", "_unsent", "at", "is_over", "is_silent",
-        "received", "size",
+        "_is_due", "_looks_at", "_loop", "_seconds", "_timer", "_transport", "_unsent", "at",
+        "is_over", "is_silent", "received", "size",
     )  # fmt: skip
 
     def __init__(self, transport: Any) -> None:
@@ -42,24 +38,31 @@ class Pulse:
         self._timer: asyncio.TimerHandle | None = None
         self.size = self._unsent = 0  # of the message that is sent
         self.received = 0
-        self.is_over = self.is_silent = False
-        self.at = 0.0
+        self.is_over = self.is_silent = self._is_due = False
+        self._seconds = self._looks_at = 0.0
+        self.at = self._loop.time()
 
     def begin(self, seconds: float, size: int) -> None:
         """Abort the connection after ``seconds`` of silence; ``size`` bytes are about to be sent.
 
         ``is_silent`` tells of it then; ``end`` is to be called in any case.
         """
-        loop = self._loop
         self.size = self._unsent = size
         self.received = 0
         self.is_over = False
+        self._is_due = True
         self._seconds = seconds
-        self.at = loop.time()
-        self._timer = loop.call_later(seconds / _LOOKS, self._look)
+        self.at = now = self._loop.time()
+        # The timer of the exchange before does as well, unless it comes too late.
+        if self._timer is None or self._looks_at > now + seconds / _LOOKS:
+            self._look_in(seconds / _LOOKS)
 
     def end(self) -> None:
         """Take note that all has come that was waited for."""
+        self._is_due = False
+
+    def stop(self) -> None:
+        """Look no more: the connection is closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -69,19 +72,25 @@ class Pulse:
         self.received += size
         self.at = self._loop.time()
 
+    def _look_in(self, seconds: float) -> None:
+        self.stop()
+        self._looks_at = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._look)
+
     def _look(self) -> None:
+        self._timer = None
+        if not self._is_due:
+            return
         self._look_at_sending()
-        now = self._loop.time()
-        left = self.at + self._seconds - now
+        left = self.at + self._seconds - self._loop.time()
         if left > 0:
             self.is_over = False
-            self._timer = self._loop.call_later(min(left, self._seconds / _LOOKS), self._look)
+            self._look_in(min(left, self._seconds / _LOOKS))
         elif not self.is_over:
             # A loop that was held up has perhaps not looked yet at what has come meanwhile.
             self.is_over = True
-            self._timer = self._loop.call_later(_LAST_LOOK, self._look)
+            self._look_in(_LAST_LOOK)
         else:
-            self._timer = None
             self.is_silent = True
             # Whoever waits for the connection hears it.
             self._transport.abort()
@@ -95,26 +104,6 @@ class Pulse:
         if 0 < unsent < self._unsent:
             self.at = self._loop.time()
         self._unsent = unsent
-
-
-class HeardStream(asyncio.StreamReader):
-    """A StreamReader that notes when something comes: see ``hear``."""
-
-    pulse: Pulse
-
-    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
-        """Take what came."""
-        pulse = self.pulse
-        pulse.received += len(data)  # type: ignore[arg-type]  # it is bytes
-        pulse.at = self._loop.time()  # type: ignore[attr-defined]  # of its base class
-        super().feed_data(data)
-
-
-def hear(stream: Any, pulse: Pulse) -> None:
-    """Have an open StreamReader note in ``pulse`` when something comes."""
-    # redis-py makes its streams itself, and of this very class.
-    stream.__class__ = HeardStream
-    stream.pulse = pulse
 
 
 def _in_kernel(transport: Any) -> int:
