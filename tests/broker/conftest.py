@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.case import Case
+from tests.broker.servers import StoppableServer
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[StoppableServer]:
+    """Run a server that this test may stop."""
+    with StoppableServer(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(params=["server_url", "redis_url"], ids=["valkey", "redis"])

@@ -30,18 +30,10 @@ from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import run_async, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SECRET = "S3cr3t/#?"  # noqa: S105 - an example
 QUOTED = "S3cr3t%2F%23%3F"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[StoppableServer]:
-    """Run a server that this test may stop."""
-    with StoppableServer(tmp_path) as running:
-        yield running
 
 
 def script_of(text: str) -> Script:

@@ -14,21 +14,12 @@ from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import BrokerUnavailable
 from tests.broker.proxy import Proxy
-from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.broker.servers import StoppableServer
 
 MB = 1 << 20
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[StoppableServer]:
-    """Run a server that this test may stop."""
-    with StoppableServer(tmp_path) as running:
-        yield running
 
 
 async def blocked(broker: Broker) -> int:

@@ -10,6 +10,7 @@ Checked are the commands and scripts that workers live by; the rest is read by w
 from __future__ import annotations
 
 import functools
+import reprlib
 from itertools import chain
 from operator import itemgetter
 from types import NoneType
@@ -41,7 +42,9 @@ _FRESH, _WHOLE = 7, 21
 _FRESH_ONLY = frozenset({_FRESH})
 _PAIRS_ONLY = frozenset({2})
 _LISTS = frozenset({list})
-_SHOWN = 100
+# Neither a reply of megabytes nor one of a thousand lists in lists is shown whole.
+_shown = reprlib.Repr()
+_shown.maxother = 100
 
 
 def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]) -> None:
@@ -59,8 +62,7 @@ def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]
 
 def no_answer(what: str, reply: Any) -> BrokerUnavailable:
     """Return the error of a reply that cannot be one to ``what``."""
-    shown = repr(reply)[:_SHOWN]
-    message = f"Redis answered {what} with what is no answer to it: {shown}"
+    message = f"Redis answered {what} with what is no answer to it: {_shown.repr(reply)}"
     return BrokerUnavailable(message)
 
 

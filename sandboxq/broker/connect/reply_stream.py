@@ -65,7 +65,8 @@ class ReplyStream(asyncio.Protocol):
     @property
     def is_clean(self) -> bool:
         """Whether it can take a command: not lost, and nothing has come that nobody waits for."""
-        return self._lost is None and not self._replies and not self._reader.has_data()
+        has_come = self._unasked or self._replies or self._reader.has_data()
+        return self._lost is None and not has_come
 
     def ask(self, message: bytes, replies: int) -> asyncio.Future[list[Any]]:
         """Send commands as ``send`` does; the result is so many replies.

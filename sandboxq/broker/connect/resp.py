@@ -38,7 +38,7 @@ class ReplyReader(Protocol):
         """Return the next reply, or INCOMPLETE. Raises: ValueError for what is no reply."""
 
     def has_data(self) -> bool:
-        """Whether there are bytes of which no reply was made."""
+        """Whether there are bytes of which no reply was made; hiredis tells only of lists."""
 
 
 def keep_hiredis_out() -> None:
