@@ -219,6 +219,16 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     show_default=True,
     help="How log lines look.",
 )
+@setting(
+    "--reload",
+    is_flag=True,
+    help="For development: changed code is loaded without losing jobs; needs sandboxq[reload].",
+)
+@setting(
+    "--reload-dir",
+    multiple=True,
+    help="A folder to watch for --reload. Default: that of the processor's file or package.",
+)
 @url_option
 @prefix_option
 def command(
@@ -232,22 +242,28 @@ def command(
     refuse_unknown_settings(click.get_current_context())
     stay_behind_as_init()
     output = Output(log_format)
-    telemetry = Telemetry()
-    telemetry.subscribe(output.tell, *logs.SHOWN)
-    worker = Worker(
-        queue or queue_from_tasks(processor) or queue_from_processor(processor),
-        processor,
-        url=url,
-        prefix=prefix,
-        telemetry=telemetry,
-        tracing=Tracing() if tracing else None,
-        policy=take_policy(options),
-        **options,
-    )
+    name = queue or queue_from_tasks(processor) or queue_from_processor(processor)
+    has_reload, folders = options.pop("reload"), options.pop("reload_dir")
+    options.update(policy=take_policy(options), tracing=Tracing() if tracing else None)
+
+    def new_worker() -> Worker:
+        telemetry = Telemetry()
+        telemetry.subscribe(output.tell, *logs.SHOWN)
+        return Worker(name, processor, url=url, prefix=prefix, telemetry=telemetry, **options)
+
+    if has_reload:
+        if burst:
+            message = "--reload runs until it is stopped: leave out --burst"
+            raise click.UsageError(message)
+        from sandboxq.cli.reload import Reloader, watched_folders  # noqa: PLC0415 - for development
+
+        running = Reloader(new_worker, watched_folders(processor, folders)).run()
+    else:
+        running = _run(new_worker(), burst=burst, output=output)
     with output.in_charge(), end_with_exit_code():
         if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
-        process.run(_run(worker, burst=burst, output=output))
+        process.run(running)
 
 
 def _warn_of_password(url: str) -> None:

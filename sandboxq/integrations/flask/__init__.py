@@ -14,6 +14,7 @@ import click
 from flask import current_app
 
 from sandboxq.broker.keys import DEFAULT_PREFIX
+from sandboxq.integrations.arguments import arguments_of_run
 from sandboxq.queue.queue import SyncQueue
 
 if TYPE_CHECKING:
@@ -81,7 +82,4 @@ def _arguments_of_run(context: click.Context, arguments: list[str]) -> list[str]
     info = context.find_root().obj
     if info is not None and info.app_import_path:
         os.environ.setdefault("FLASK_APP", info.app_import_path)
-    is_named = any(each == "--queue" or each.startswith("--queue=") for each in rest)
-    if not is_named and "SANDBOXQ_QUEUE" not in os.environ:
-        rest = ["--queue", queue_from_processor(processor), *rest]
-    return [PROCESSOR, *rest]
+    return [PROCESSOR, *arguments_of_run(rest, lambda: queue_from_processor(processor))]

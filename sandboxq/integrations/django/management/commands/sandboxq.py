@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError
 
+from sandboxq.integrations.arguments import arguments_of_run
 from sandboxq.integrations.django.processor_name import PROCESSOR, PROCESSOR_VARIABLE
 from sandboxq.integrations.django.project import backends_of_project
 
@@ -46,16 +47,13 @@ class Command(BaseCommand):
                 os.environ.setdefault("SANDBOXQ_PREFIX", backend.options["prefix"])
 
     def _arguments_of_run(self, arguments: list[str]) -> list[str]:
-        if arguments and not arguments[0].startswith("-"):
-            processor, *arguments = arguments
-            os.environ[PROCESSOR_VARIABLE] = processor
-            if not _names_queue(arguments):
-                from sandboxq.cli.run import queue_from_processor  # noqa: PLC0415 - as above
+        from sandboxq.cli.run import queue_from_processor  # noqa: PLC0415 - as above
 
-                arguments = ["--queue", queue_from_processor(processor), *arguments]
-        elif not _names_queue(arguments):
-            arguments = ["--queue", self._only_queue(), *arguments]
-        return [PROCESSOR, *arguments]
+        if not arguments or arguments[0].startswith("-"):
+            return [PROCESSOR, *arguments_of_run(arguments, self._only_queue)]
+        processor, *rest = arguments
+        os.environ[PROCESSOR_VARIABLE] = processor
+        return [PROCESSOR, *arguments_of_run(rest, lambda: queue_from_processor(processor))]
 
     def _only_queue(self) -> str:
         names: list[str] = sorted(
@@ -68,9 +66,3 @@ class Command(BaseCommand):
         else:
             message = "TASKS has no backend of sandboxq with QUEUES: name a queue with --queue"
         raise CommandError(message)
-
-
-def _names_queue(arguments: list[str]) -> bool:
-    return "SANDBOXQ_QUEUE" in os.environ or any(
-        each == "--queue" or each.startswith("--queue=") for each in arguments
-    )
