@@ -3,6 +3,8 @@
 The names of an exception's classes, whatever their metaclass makes of names.
 
 What a policy has to do with an error of a job, said to whoever reads it.
+
+A processor may also raise to have its job moved, instead of ending it: that is told here too.
 """
 
 from __future__ import annotations
@@ -15,12 +17,29 @@ import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.child.frames import OUT_OF_MEMORY, TOO_LARGE, UNRECOVERABLE
-from sandboxq.errors import ResultTooLarge, SandboxViolation
+from sandboxq.child.frames import (
+    LONGEST_MS,
+    OUT_OF_MEMORY,
+    TO_DELAYED,
+    TO_RATE_LIMIT,
+    TO_WAIT,
+    TO_WAITING_CHILDREN,
+    TOO_LARGE,
+    UNRECOVERABLE,
+)
+from sandboxq.errors import (
+    DelayedError,
+    RateLimitError,
+    ResultTooLarge,
+    SandboxViolation,
+    UsageError,
+)
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from sandboxq.model.job_limits import Budgets
 
 # Redis keeps these with the job, and dashboards show them whole: of a reason a part of this.
 _REASON_SHARE = 4
@@ -31,6 +50,18 @@ _IMPORT_FRAMES = ("<frozen importlib", str(importlib.__file__))
 _mro_of = type.__dict__["__mro__"].__get__
 _name_of = type.__dict__["__name__"].__get__
 _MB = 1 << 20
+
+# By the names of classes: a processor may define its own, so that it needs no sandboxq.
+_TARGETS = {
+    "DelayedError": TO_DELAYED,
+    "WaitingError": TO_WAIT,
+    "WaitingChildrenError": TO_WAITING_CHILDREN,
+    "RateLimitError": TO_RATE_LIMIT,
+}
+_TIMED: dict[int, type[DelayedError | RateLimitError]] = {
+    TO_DELAYED: DelayedError,
+    TO_RATE_LIMIT: RateLimitError,
+}
 
 
 class Failure(NamedTuple):
@@ -192,3 +223,43 @@ def _forbidden(error: OSError) -> Violation | None:
 
 def _limit(kind: int) -> int:
     return resource.getrlimit(kind)[0]
+
+
+class Move(NamedTuple):
+    """Where a job goes (detail of a MOVE frame), and for how long."""
+
+    target: int
+    duration_ms: int = 0
+
+    def is_within(self, budgets: Budgets) -> bool:
+        """Tell whether a job may ask for that; how long it waits itself is its own affair."""
+        limited = self.target == TO_RATE_LIMIT
+        return not limited or self.duration_ms <= budgets.rate_limit * 1000
+
+    def refusal(self, budgets: Budgets) -> UsageError:
+        """Return why it may not."""
+        return UsageError(
+            f"RateLimitError({self.duration_ms / 1000:g}) is more than the {budgets.rate_limit:g} s"
+            " that a job may have its queue rest (max_rate_limit of the worker)"
+        )
+
+
+def move_from(error: BaseException) -> Move | None:
+    """Return the move that an exception asks for; None when it is a failure.
+
+    Many a client library has a ``RateLimitError``: where a duration belongs to the move, a class
+    counts only if it has a number of ``seconds``.
+    """
+    for name in class_names(error):
+        target = _TARGETS.get(name)
+        if target is not None:
+            return _timed(target, error) if target in _TIMED else Move(target)
+    return None
+
+
+def _timed(target: int, error: BaseException) -> Move | None:
+    try:
+        seconds = _TIMED[target](getattr(error, "seconds", None)).seconds  # type: ignore[arg-type]  # checked there
+        return Move(target, min(round(seconds * 1000), LONGEST_MS))
+    except BaseException:  # noqa: BLE001 - UsageError, or whatever the code of the exception raises
+        return None

@@ -1,4 +1,9 @@
-"""The child's end of its socket: whole messages in, whole messages out."""
+"""The child's end of its socket: whole messages in, whole messages out.
+
+Over it running jobs report, within their budgets (new data above them is refused, as it would be
+missed), and ask the coordinator, which has Redis: a REQUEST goes out, a RESPONSE comes in. Answers
+have a socket of their own, so that a job that waits for one reads no calls.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,27 @@ import socket
 import struct
 import threading
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from sandboxq.child.frames import (
     CHUNK_SIZE,
+    DATA,
     HEADER,
     HEADER_SIZE,
+    LOG,
+    MESSAGE_LIMIT,
     MORE,
     NOT_MEASURED,
     PACKET_SIZE,
     REPLY,
+    REQUEST,
     Usage,
+    decode_response,
+    encode_request,
+    response_number,
 )
-from sandboxq.child.requests import Questions, Reports
 from sandboxq.child.usage import Meter, ThreadMeter
+from sandboxq.errors import QueueError, ResultTooLarge, UsageError
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
@@ -30,15 +42,14 @@ if TYPE_CHECKING:
     from sandboxq.child.activity_page import ActivityPage
     from sandboxq.child.arena import ChildArena
     from sandboxq.child.cancels import Cancels
-    from sandboxq.child.leftovers import Leftovers
-    from sandboxq.child.packets import Held
-    from sandboxq.child.steps import AsyncQuestions
     from sandboxq.child.usage import TurnMeter
 
 Message = tuple[int, int, bytes]  # kind, sequence number, payload
 
 _DONT_WAIT = socket.MSG_DONTWAIT
 _TIMEOUT = struct.Struct("@ll")  # struct timeval
+
+T = TypeVar("T")
 
 
 class Inbox:
@@ -100,6 +111,51 @@ class Inbox:
         return kind, seq, payload
 
 
+class Batch(Protocol):
+    """Answers that are gathered, to be sent together (packets.py)."""
+
+    def takes(self, payload: bytes) -> bool:
+        """Tell whether a value may wait."""
+
+    def add(
+        self, seq: int, payload: bytes, usage: Usage, *, microseconds: int, began: int, ended: int
+    ) -> None:
+        """Hold a value."""
+
+    def flush(self) -> None:
+        """Send what there is."""
+
+    def close(self) -> None:
+        """Give up its memory."""
+
+
+class LooksAfter(Protocol):
+    """Who looks for what jobs leave behind (leftovers.py)."""
+
+    due: int
+    is_behind: bool
+    unheard: dict[str, Any]
+
+    def look_after(self, seq: int = 0) -> None:
+        """Look now: a job has ended."""
+
+    def fall_behind(self) -> None:
+        """Look later."""
+
+    def catch_up(self) -> None:
+        """Look for all that have ended since the last look."""
+
+    def heed(self, seq: int) -> None:
+        """Note that a job has ended that may have left something."""
+
+
+class Asking(Protocol):
+    """Who asks the coordinator for jobs: ``Questions``, or that of an event loop (steps.py)."""
+
+    def ask(self, seq: int, question: int, argument: bytes, decode: Callable[[Any], Any]) -> Any:
+        """Return the answer, or what to await for it."""
+
+
 class Link(Inbox):
     """Reads calls and writes replies. Any thread of the job may write."""
 
@@ -127,7 +183,7 @@ class Link(Inbox):
         self.cancels = cancels
         self.arena = arena
         # While a packet of several calls is worked off: where their answers are gathered.
-        self.held: Held | None = None
+        self.held: Batch | None = None
         self.tokens = -1  # an eventfd: which of those calls may begin
         # Set by whatever is sent: what a call has said must not be overtaken by its answer.
         self.has_spoken = False
@@ -140,8 +196,8 @@ class Link(Inbox):
         self.answers = Inbox(answers)
         self.budgets = DEFAULT_BUDGETS
         self.reports = Reports(self)
-        self.questions: Questions | AsyncQuestions = Questions(self, self.answers)
-        self.leftovers: Leftovers | None = None  # who looks after jobs, where somebody does
+        self.questions: Asking = Questions(self, self.answers)
+        self.leftovers: LooksAfter | None = None  # who looks after jobs, where somebody does
 
     def is_ours(self) -> bool:
         """Tell whether this is the child: what a job forked shares the socket, not the calls."""
@@ -217,3 +273,112 @@ class Link(Inbox):
 
 def _do_nothing() -> None:
     """Nothing was postponed."""
+
+
+class Reports:
+    """Sends the reports of all jobs of one child."""
+
+    __slots__ = ("_link", "runs", "said")
+
+    def __init__(self, link: Link) -> None:
+        """Send over ``link``, within its budgets."""
+        self._link = link
+        self.runs: Callable[[int], bool] = bool  # which calls run: Capture knows
+        self.said: dict[int, list[int]] = {}  # by call: reports, their bytes, those dropped
+
+    def send(self, kind: int, seq: int, payload: bytes) -> None:
+        """Send progress, a row or new data, unless the job has said too much, or is over.
+
+        Raises:
+            ResultTooLarge: it is longer than a message may be, or new data above the budget.
+        """
+        size = len(payload)
+        if size > MESSAGE_LIMIT:
+            message = f"{size} bytes are more than the {MESSAGE_LIMIT} that a message may have"
+            raise ResultTooLarge(message)
+        if not self.runs(seq):
+            return  # a thread that the job has left
+        budgets = self._link.budgets
+        said = self.said.setdefault(seq, [0, 0, 0])
+        if said[0] >= budgets.reports or said[1] + size > budgets.report_bytes:
+            said[2] += 1
+            if kind == DATA:
+                raise ResultTooLarge(self._refusal(said, size))
+            return
+        said[0] += 1
+        said[1] += size
+        if kind == LOG:
+            self._link.logged.add(seq)
+        self._link.send(kind, seq, payload)
+
+    def _refusal(self, said: list[int], size: int) -> str:
+        budgets = self._link.budgets
+        return (
+            f"the job's reports may be {budgets.reports} with {budgets.report_bytes} bytes "
+            f"together; there were {said[0]} with {said[1]}, and this has {size}: report "
+            "less, or raise max_reports and max_report_bytes of the worker"
+        )
+
+    def end(self, seq: int) -> None:
+        """Forget a job, and say in its log how much was dropped."""
+        _, _, dropped = self.said.pop(seq, (0, 0, 0))
+        if dropped:
+            budgets = self._link.budgets
+            row = (
+                f"… {dropped} more reports of this job were dropped: it may make {budgets.reports} "
+                f"with {budgets.report_bytes} bytes together (max_reports, max_report_bytes)"
+            )
+            self._link.send(LOG, seq, row.encode())
+
+
+class Questions:
+    """For processors that are plain functions: who asks is held up until the answer is there."""
+
+    def __init__(self, link: Link, inbox: Inbox) -> None:
+        """Ask over ``link``, read answers from ``inbox``."""
+        self._inbox = inbox
+        self._link = link
+        self._number = 0
+        # Threads of the job take turns: there is one socket to read from.
+        self._lock = threading.Lock()
+
+    def ask(self, seq: int, question: int, argument: bytes, decode: Callable[[Any], T]) -> T:
+        """Return the answer, decoded.
+
+        Raises:
+            QueueError: Redis, or the coordinator, refused.
+            UsageError: a process that the job forked cannot ask.
+        """
+        refuse_fork(self._link)
+        with self._lock:
+            self._number += 1
+            number = self._number
+            request = encode_request(number, argument)
+            self._link.send(REQUEST, seq, request, detail=question)
+            payload = self._answer_to(number)
+        return decode(replies_from(payload))
+
+    def _answer_to(self, number: int) -> bytes:
+        while True:
+            message = self._inbox.receive()
+            if message is None:
+                self._link.leave()
+            payload = message[2]
+            # One that was interrupted while it waited has left its answer behind.
+            if response_number(payload) == number:
+                return payload
+
+
+def refuse_fork(link: Link) -> None:
+    """Raise UsageError in a process that the job forked: it would take the answers of the job."""
+    if not link.is_ours():
+        message = "a process that the job forked cannot ask the worker anything: ask before"
+        raise UsageError(message)
+
+
+def replies_from(payload: bytes) -> Any:
+    """Return the replies of Redis in a RESPONSE. Raises: QueueError with the text of a refusal."""
+    replies, refusal = decode_response(payload)
+    if refusal is not None:
+        raise QueueError(refusal)
+    return replies

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.child import interrupts, output
-from sandboxq.child.failure import failure_from
+from sandboxq.child.failure import failure_from, move_from
 from sandboxq.child.frames import (
     CALL,
     CALLS,
@@ -36,7 +36,6 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.job import Job
 from sandboxq.child.leftovers import HEARD_NOTHING, Leaving, Leftovers
-from sandboxq.child.move import move_from
 from sandboxq.child.packets import Held, run_calls
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge

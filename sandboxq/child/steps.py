@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from sandboxq.child.activity_page import RUNNING
 from sandboxq.child.failure import class_name
 from sandboxq.child.frames import REQUEST, STACKS_WANTED, encode_request, response_number
+from sandboxq.child.link import refuse_fork, replies_from
 from sandboxq.child.output import enter_call, leave_call, running_call
-from sandboxq.child.requests import refuse_fork, replies_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sandboxq import DelayedError, RateLimitError, UsageError, WaitingChildrenError, WaitingError
+from sandboxq.child.failure import Move, move_from
 from sandboxq.child.frames import (
     LONGEST_MS,
     TO_DELAYED,
@@ -17,7 +18,6 @@ from sandboxq.child.frames import (
     decode_move,
     encode_move,
 )
-from sandboxq.child.move import Move, move_from
 
 
 def named(name: str, **attributes: Any) -> Exception:
