@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sandboxq.cli.grouped import GroupedCommand
 from sandboxq.cli.main import cli
 from sandboxq.config import WorkerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MARK = "<!-- commands -->"
 WORKER_MARK = "<!-- options of Worker -->"
@@ -63,16 +64,20 @@ def _section(command: click.Command, context: click.Context, level: int) -> Iter
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     """Yield a table for each group of options, in the order of ``--help``."""
-    title: object = None
-    for option in (each for each in command.params if isinstance(each, click.Option)):
+    if isinstance(command, GroupedCommand):
+        for title, options in command.groups(context):
+            yield f"\n**{title}**\n"
+            yield from _table(options, context)
+    else:
+        yield from _table(command.params, context)
+
+
+def _table(options: Sequence[click.Parameter], context: click.Context) -> Iterator[str]:
+    yield "| option | what it does | default |\n|---|---|---|"
+    for option in options:
         record = option.get_help_record(context)
-        if record is None:
+        if not isinstance(option, click.Option) or record is None:
             continue
-        group = getattr(option, "group", "")
-        if group != title:
-            title = group
-            yield f"\n**{group}**\n" if group else ""
-            yield "| option | what it does | default |\n|---|---|---|"
         extra = option.get_help_extra(context)
         names = "<br>".join(
             [_code(record[0]), *(_code(f"${name}") for name in extra.get("envvars", ()))]

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from sandboxq.child.sources import is_path, missing_text
 from sandboxq.cli import logs, process
+from sandboxq.cli.grouped import GroupedCommand
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import (
     KeepJobs,
@@ -51,10 +52,16 @@ _log = logging.getLogger("sandboxq.cli")
 _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or both: 1000,7d)."
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("processor")
 @setting("--queue", help="The queue. Default: that of the tasks, else the stem of the file's name.")
-@setting("--procs", type=Procs(), default="auto", show_default=True, help="Children.")
+@setting(
+    "--procs",
+    type=Procs(),
+    default="auto",
+    show_default=True,
+    help="Number of children; auto: one for each core that this process may use.",
+)
 @setting(
     "--concurrency",
     type=click.IntRange(1),
@@ -62,7 +69,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     show_default=True,
     help="Jobs that one child runs at once: more than 1 for 'async def process'.",
 )
-@click.option("--burst", is_flag=True, help="Leave when nothing waits and nothing is active.")
+@click.option("--burst", is_flag=True, help="Exit when no job waits and none is active.")
 @setting(
     "--isolation",
     type=click.Choice(kinds.NAMES),
@@ -71,8 +78,20 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     help="What a child is; all but processes need --policy none.",
 )
 @policy_options
-@setting("--lock-duration", type=float, default=30.0, show_default=True, help="Seconds.")
-@setting("--stalled-interval", type=float, default=30.0, show_default=True, help="Seconds.")
+@setting(
+    "--lock-duration",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds after which a job is taken from a worker that no longer renews its lock.",
+)
+@setting(
+    "--stalled-interval",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds from one look for jobs of workers that are gone to the next.",
+)
 @setting(
     "--max-stalled-count",
     type=click.IntRange(0),
@@ -80,8 +99,10 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     show_default=True,
     help="Fail a job whose worker was lost more often.",
 )
-@setting("--skip-stalled-check", is_flag=True, help="Another worker of the queue sees to it.")
-@setting("--skip-lock-renewal", is_flag=True, help="Somebody else extends the locks.")
+@setting(
+    "--skip-stalled-check", is_flag=True, help="Look for no stalled jobs: another worker does."
+)
+@setting("--skip-lock-renewal", is_flag=True, help="Renew no locks: other code extends them.")
 @setting(
     "--drain-delay",
     type=float,
@@ -103,13 +124,17 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     show_default=True,
     help="Seconds that running jobs have to finish.",
 )
-@setting("--timeout", type=float, help="Seconds a job may run that does not say it itself.")
+@setting(
+    "--timeout",
+    type=float,
+    help="Seconds that an attempt may run, of jobs without a timeout of their own.",
+)
 @setting(
     "--timeout-grace",
     type=float,
     default=TIMEOUT_GRACE,
     show_default=True,
-    help="Seconds from being told to being killed.",
+    help="Seconds from telling a job to end to killing it.",
 )
 @setting(
     "--max-block",

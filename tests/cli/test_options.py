@@ -6,6 +6,8 @@ import click
 import pytest
 
 from sandboxq import RateLimit
+from sandboxq.cli.grouped import GROUPS, OTHERS, GroupedCommand
+from sandboxq.cli.main import cli
 from sandboxq.cli.options import Limiter, Size
 
 
@@ -45,3 +47,12 @@ def test_no_size_is_a_usage_error(text: str) -> None:
     """A limit that is not understood must not be none."""
     with pytest.raises(click.BadParameter):
         Size().convert(text, None, None)
+
+
+def test_every_option_of_run_is_in_a_group() -> None:
+    """A new one would stand among the others at the end of a long page."""
+    run = cli.get_command(click.Context(cli), "run")
+    assert isinstance(run, GroupedCommand)
+    groups = dict(run.groups(click.Context(run, help_option_names=["--help"])))
+    assert [each.opts for each in groups.pop(OTHERS)] == [["--help"]]
+    assert list(groups) == list(GROUPS)
