@@ -100,6 +100,11 @@ class Job:
         return self._opts  # type: ignore[no-any-return]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The same as ``opts``."""
+        return self.opts
+
+    @property
     def trace_context(self) -> dict[str, str] | None:
         """What OpenTelemetry's ``extract`` takes, to span what belongs to this attempt.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from sandboxq.cli import process
-from sandboxq.cli.messages import echo, echo_json
+from sandboxq.cli.messages import echo, echo_error, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
-from sandboxq.errors import UsageError
+from sandboxq.errors import QueueError, UsageError
 from sandboxq.model.backoff import Backoff
 from sandboxq.model.validation import shown, waiting_seconds
 from sandboxq.queue.queue import Queue
@@ -41,17 +44,35 @@ def backoff_from_text(text: str | None) -> Backoff | None:
 
 
 def data_from_text(text: str) -> Any:
-    """Return the job data given as JSON.
+    """Return the job data given as JSON: itself, ``@FILE``, or ``-`` for what comes on stdin.
 
     Raises:
-        UsageError: the text is not JSON.
+        UsageError: the text is not JSON, or the file cannot be read.
 
     """
     try:
-        return json.loads(text)
+        return json.loads(_text_from(text))
+    except OSError as error:
+        message = f"the data cannot be read from {text.removeprefix('@')}: {error.strerror}"
+        raise UsageError(message) from error
     except (ValueError, RecursionError) as error:
         message = f"the data must be JSON, such as '{{\"width\": 320}}': {error}"
         raise UsageError(message) from error
+
+
+def _text_from(text: str) -> str | bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    return Path(text[1:]).read_bytes() if text.startswith("@") else text
+
+
+async def _say_what_is_missing(queue: Queue) -> None:
+    """Say that nothing will run the job for now; nothing where this user may not ask."""
+    with contextlib.suppress(QueueError):
+        if await queue.is_paused():
+            echo_error(f"sandboxq: queue {queue.name!r} is paused: waiting until it is resumed")
+        if not await queue.get_workers():
+            echo_error(f"sandboxq: no worker serves queue {queue.name!r}: waiting for one")
 
 
 @click.command()
@@ -74,7 +95,7 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
     queue: str, name: str, data: str, *, backoff: str | None, wait: bool,
     wait_timeout: float | None, url: str | None, prefix: str, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Add a job NAME with DATA (JSON) to QUEUE."""
+    """Add a job NAME with DATA to QUEUE: JSON, @FILE that has it, or - for stdin."""
     options["backoff"] = backoff_from_text(backoff)
     job_data = data_from_text(data)
     if wait_timeout is not None:
@@ -83,7 +104,10 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
     async def add() -> tuple[str, Any]:
         async with Queue(queue, url=url, prefix=prefix) as jobs:
             job = await jobs.add(name, job_data, **options)
-            return job.id, await job.result(timeout=wait_timeout) if wait else None
+            if not wait:
+                return job.id, None
+            await _say_what_is_missing(jobs)
+            return job.id, await job.result(timeout=wait_timeout)
 
     job_id, value = process.run(add())
     if as_json:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
     "doctor": "What this machine and this Redis can do, and what is missing.",
     "demo": "The main job on real photographs, nothing to set up.",
+    "completion": "Print what completes the commands in bash, zsh or fish.",
     "server": "The embedded server of this directory: start, stop, status.",
 }
 # name → file, where several commands share one.

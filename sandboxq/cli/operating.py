@@ -43,12 +43,17 @@ def pause(queue: str, *, url: str | None, prefix: str) -> None:
 def resume(queue: str, *, url: str | None, prefix: str) -> None:
     """Let workers claim jobs of QUEUE again."""
 
-    async def act(jobs: Queue) -> int:
+    async def act(jobs: Queue) -> tuple[bool, int]:
+        await check_exists(jobs)
+        # Before: workers claim at once.
+        waiting = sum((await jobs.counts(["waiting", "prioritized"])).values())
+        was_paused = await jobs.is_paused()
         await jobs.resume()
-        return sum((await jobs.counts(["waiting", "prioritized"])).values())
+        return was_paused, waiting
 
-    waiting = run_on_queue(queue, act, url=url, prefix=prefix)
-    echo(f"queue {queue!r} runs again; {jobs_text(waiting)} to claim")
+    was_paused, waiting = run_on_queue(queue, act, url=url, prefix=prefix)
+    how = "runs again" if was_paused else "was not paused"
+    echo(f"queue {queue!r} {how}; {jobs_text(waiting)} to claim")
 
 
 @click.command()

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from sandboxq.broker.commands.discovery import worker_counts
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_error, echo_json
+from sandboxq.cli.on_queue import check_exists
 from sandboxq.cli.options import json_option, prefix_option, url_option
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.payload.printable import printable_line
@@ -32,7 +34,8 @@ def command(queue: str | None, *, usage: bool, url: str | None, prefix: str, as_
     elif not rows:
         echo(f"no queues under the prefix {prefix!r}")
     else:
-        echo(_table({name: _readable(row) for name, row in rows.items()} if usage else rows))
+        shown = _readable if usage else _with_notes
+        echo(_table({name: shown(row) for name, row in rows.items()}))
 
 
 async def _rows(
@@ -42,19 +45,50 @@ async def _rows(
     rows: dict[str, dict[str, Any]] = {}
     broker = await Broker.connect(url)
     try:
-        for name in [queue] if queue else await queue_names(broker, prefix):
-            one = Queue(name, broker=broker, prefix=prefix)
+        names = [queue] if queue else await queue_names(broker, prefix)
+        queues = [Queue(name, broker=broker, prefix=prefix) for name in names]
+        workers = {} if usage else await _workers(broker, queues)
+        for one in queues:
             try:
-                rows[name] = asdict(await one.usage()) if usage else dict(await one.counts())
+                if queue:
+                    await check_exists(one)
+                rows[one.name] = await (_usage(one) if usage else _counts(one, workers))
             except BrokerUnavailable:
                 raise
             except QueueError as error:
                 if queue:
                     raise
-                echo_error(f"sandboxq: queue {name!r} is left out: {error}")
+                echo_error(f"sandboxq: queue {one.name!r} is left out: {error}")
     finally:
         await broker.close()
     return rows
+
+
+async def _workers(broker: Broker, queues: list[Queue]) -> dict[str, int]:
+    """Return how many workers each queue has; nothing where this user may not ask."""
+    try:
+        return await worker_counts(broker, [queue.keys for queue in queues])
+    except BrokerUnavailable:
+        raise
+    except QueueError:
+        return {}
+
+
+async def _usage(queue: Queue) -> dict[str, Any]:
+    return asdict(await queue.usage())
+
+
+async def _counts(queue: Queue, workers: dict[str, int]) -> dict[str, Any]:
+    counts = dict(await queue.counts())
+    return {**counts, "paused": await queue.is_paused(), "workers": workers.get(queue.name)}
+
+
+def _with_notes(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a person is to be told of a queue instead of two more numbers."""
+    notes = ["paused"] if row["paused"] else []
+    notes += ["no worker"] if row["workers"] == 0 else []
+    counts = {name: row[name] for name in row if name not in {"paused", "workers"}}
+    return {**counts, "": ", ".join(notes)}
 
 
 def _readable(row: dict[str, Any]) -> dict[str, str]:
@@ -70,10 +104,15 @@ def _readable(row: dict[str, Any]) -> dict[str, str]:
 
 def _table(counts: dict[str, dict[str, Any]]) -> str:
     """Return rows of queues and columns, as wide as they are: for eyes and for `awk`."""
-    rows = [["queue", *next(iter(counts.values()))]]
+    rows: list[list[str]] = [["queue", *next(iter(counts.values()))]]
     rows += [[printable_line(name), *map(str, row.values())] for name, row in counts.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
+    columns = [str.ljust if not name else str.rjust for name in rows[0][1:]]
+    lines = []
+    for name, *cells in rows:
+        aligned = [
+            align(cell, width)
+            for align, cell, width in zip(columns, cells, widths[1:], strict=True)
+        ]
+        lines.append("  ".join([name.ljust(widths[0]), *aligned]).rstrip())
     return "\n".join(lines)

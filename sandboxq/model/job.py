@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from html import escape
+from reprlib import Repr
 from typing import Any
 
 from sandboxq.model.backoff import Backoff  # noqa: TC001 - dataclass fields are read at run time
@@ -108,7 +110,7 @@ def usage_from_measure(measure: tuple[int, int, int, int]) -> Usage:
     return Usage(wall / 1e6, user / 1e6, system / 1e6, peak)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StoredJob:
     """One job as it stood in Redis when it was read. Times are milliseconds since the epoch."""
 
@@ -143,3 +145,39 @@ class StoredJob:
     crash_history: tuple[str, ...] = ()
     usage: Usage | None = None  # of the last attempt that was measured
     extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def options(self) -> JobOptions:
+        """The same as ``opts``."""
+        return self.opts
+
+    def __repr__(self) -> str:
+        """Return one line: which job, and what is most worth knowing of it."""
+        told = "".join(f", {name}={_short(value)}" for name, value in self._told().items())
+        return f"<{type(self).__name__} {self.id} of queue {self.queue_name!r}{told}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table, for notebooks."""
+        rows = {"id": self.id, "queue": self.queue_name, **self._told()}
+        cells = "".join(
+            f"<tr><th>{name}</th><td>{escape(_short(value))}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table>{cells}</table>"
+
+    def _told(self) -> dict[str, Any]:
+        told = {"name": self.name, "data": self.data, "attempts_made": self.attempts_made or None}
+        told |= {"progress": self.progress or None, "returnvalue": self.returnvalue}
+        told |= {"cause": self.cause, "failed_reason": self.failed_reason}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+def _short(value: Any) -> str:
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+
+
+# Of one value, so that a job stays on a line whatever its data.
+_MOST_SHOWN = 100
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80

@@ -42,7 +42,8 @@ class FlowNode(TypedDict, total=False):
     name: Required[str]
     queue: Required[str]
     data: Any
-    opts: AddOptions
+    options: AddOptions
+    opts: AddOptions  # the same, by Node's word
     on_failure: OnFailure
     children: Sequence[FlowNode]
     prefix: str
@@ -124,7 +125,11 @@ def _planned(
     own_prefix = checked_text("prefix", node.get("prefix", prefix))
     keys = QueueKeys(checked_text("queue", node.get("queue")), own_prefix)
     has_children = bool(node.get("children"))
-    given: dict[str, Any] = {**defaults.get(keys.queue, {}), **(node.get("opts") or {})}
+    given: dict[str, Any] = {
+        **defaults.get(keys.queue, {}),
+        **(node.get("opts") or {}),
+        **(node.get("options") or {}),
+    }
     _check_deduplication(given, has_children=has_children)
     if each.parent is None:
         _refuse_policy(node)
@@ -164,7 +169,7 @@ def _check_members(node: object) -> None:
             allowed = ", ".join(sorted(_MEMBERS))
             message = f"a job of a flow has no {member!r}; it has {allowed}"
             raise UsageError(message)
-    for member, kind in (("children", Sequence), ("opts", Mapping)):
+    for member, kind in (("children", Sequence), ("opts", Mapping), ("options", Mapping)):
         value = node.get(member)
         if value is not None and (isinstance(value, str) or not isinstance(value, kind)):
             message = f"{member} must be a {kind.__name__.lower()}, not {value!r}"

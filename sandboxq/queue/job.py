@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sandboxq.queue.queue import Queue, SyncQueue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class QueuedJob(StoredJob):
     """A job as it stood when it was added or read, and what can be done with it.
 

@@ -99,6 +99,8 @@ class AddOptions(TypedDict, total=False):
     deduplication: Deduplication | None
     """Add nothing while a job with the same deduplication id exists."""
     parent: Parent | None
+    options: Mapping[str, Any] | None  # all of these in one dict; opts, Node's word, is the same
+    opts: Mapping[str, Any] | None
     """The job that waits for this one."""
 
 
@@ -117,6 +119,11 @@ def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
         if name in _CHECKS:
             if value is not None:
                 known[name] = _CHECKS[name](name, value)
+        elif name in _NESTED:
+            if value is not None:
+                _refuse_unless_mapping(value)
+                others = {each: options[each] for each in options if each != name}
+                return checked_options({**others, **value}, prefix=prefix)
         elif name not in _RELATIONS:
             allowed = ", ".join([*_CHECKS, *_RELATIONS])
             message = f"add has no option {name!r}; it has {allowed}"
@@ -226,6 +233,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
 # ── relations to other jobs ─────────────────────────────────────────────────
 
 _RELATIONS = ("deduplication", "parent")
+_NESTED = ("options", "opts")
 
 
 def _check_relations(deduplication: object, parent: object) -> None:

@@ -48,6 +48,7 @@ _MOST_SLOTS = 32
 # Such an id would make the scheduler's record the job of another one.
 _JOB_LIKE = re.compile(".*:[0-9]+", re.DOTALL)
 _SEEDS_TRIED = 16
+_FIELDS = (5, 6)
 
 
 class TemplateOptions(AddOptions, total=False):
@@ -299,7 +300,16 @@ def _check_pace(repeat: Repeat) -> None:
 
 
 def _check_pattern(pattern: str) -> None:
-    """Refuse what no seed makes a pattern: by one, H may stand for a value that is there twice."""
+    """Refuse what no seed makes a pattern: by one, H may stand for a value that is there twice.
+
+    Fewer fields than 5 are a slip, though Node fills them up with ``*``.
+    """
+    if pattern not in cron.MACROS and len(pattern.split()) not in _FIELDS:
+        message = (
+            "cron must have 5 fields (minute hour day month weekday), or 6 with seconds first, "
+            f"not {len(pattern.split())}: {pattern!r}"
+        )
+        raise UsageError(message)
     for seed in range(_SEEDS_TRIED - 1):
         with contextlib.suppress(UsageError):
             cron.parse(pattern, seed=str(seed))

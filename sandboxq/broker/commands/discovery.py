@@ -6,6 +6,7 @@ Finds jobs that no state holds, and removes them (protocol.md 3.21, gotcha G7).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.commands.batches import BATCH
@@ -14,7 +15,7 @@ from sandboxq.broker.keys import checked_queue_name
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
@@ -64,6 +65,17 @@ async def workers_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
     """
     own = keys.client_name
     return await _clients(broker, keys, lambda name: name == own or name.startswith(f"{own}:w:"))
+
+
+async def worker_counts(broker: Broker, queues: Iterable[QueueKeys]) -> dict[str, int]:
+    """Return how many workers are connected for each of these queues, by its name."""
+    names = {keys.client_name: keys.queue for keys in queues}
+    counts = dict.fromkeys(names.values(), 0)
+    for reply in await broker.command_to_each("CLIENT", "LIST"):
+        found = Counter(_row(line).get("name", "").partition(":w:")[0] for line in _lines(reply))
+        for name, queue in names.items():
+            counts[queue] = max(counts[queue], found[name])
+    return counts
 
 
 async def listeners_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
