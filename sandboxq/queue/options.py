@@ -122,6 +122,9 @@ def checked_options(options: Mapping[str, Any], *, prefix: str) -> JobOptions:
         elif name in _NESTED:
             if value is not None:
                 _refuse_unless_mapping(value)
+                if not _NESTED_NAMES.isdisjoint(value):
+                    message = f"{name} has options of a job, and not another {name}"
+                    raise UsageError(message)
                 others = {each: options[each] for each in options if each != name}
                 return checked_options({**others, **value}, prefix=prefix)
         elif name not in _RELATIONS:
@@ -234,6 +237,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
 
 _RELATIONS = ("deduplication", "parent")
 _NESTED = ("options", "opts")
+_NESTED_NAMES = frozenset(_NESTED)
 
 
 def _check_relations(deduplication: object, parent: object) -> None:
