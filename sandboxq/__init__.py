@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.worker import Worker
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Loaded on first use: a child that imports one error must not pay for asyncio and Redis.
 _HOMES = {

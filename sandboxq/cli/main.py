@@ -13,6 +13,7 @@ from sandboxq.config import project_settings
 
 # name → one line for --help. Files are imported on use, so that each command starts fast.
 _COMMANDS = {
+    "init": "Write a processor, a test and settings to begin with.",
     "run": "Run a processor: claim jobs from its queue and execute them in sandboxed children.",
     "add": "Add a job to a queue.",
     "stats": "Show counts by state, of every queue or one.",

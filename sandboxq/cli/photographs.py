@@ -53,9 +53,7 @@ def _require_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401, PLC0415 - an extra: only the demo needs it
     except ImportError as error:
-        message = (
-            "the demo makes and resizes photographs with Pillow: pip install 'sandboxq[images]'"
-        )
+        message = "the demo makes and resizes photographs with Pillow: pip install pillow"
         raise UsageError(message) from error
 
 

@@ -236,7 +236,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     help="Minutes of metrics to keep, as Node's maxDataPoints.",
 )
 @setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
-@setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs sandboxq[otel].")
+@setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs opentelemetry-api.")
 @setting(
     "--log-format",
     type=click.Choice([logs.TEXT, logs.JSON]),

@@ -37,7 +37,7 @@ class Metering:
     """Metrics of queues and workers; give it to ``Worker`` or to a queue's counts.
 
     They go to ``meter_provider``, the global one when it is left out.
-    Raises: UsageError when opentelemetry-api is not installed (``pip install sandboxq[otel]``).
+    Raises: UsageError when opentelemetry-api is not installed (``pip install opentelemetry-api``).
     """
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
@@ -45,7 +45,7 @@ class Metering:
         try:
             from opentelemetry import metrics  # noqa: PLC0415 - only where it is used
         except ImportError as error:
-            message = "metering needs opentelemetry-api: pip install 'sandboxq[otel]'"
+            message = "metering needs opentelemetry-api: pip install opentelemetry-api"
             raise UsageError(message) from error
         meter = metrics.get_meter(METER_NAME, meter_provider=meter_provider)
         self._counters = {

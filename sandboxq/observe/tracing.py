@@ -33,7 +33,7 @@ class Tracing:
 
     They go to ``tracer_provider``, the global one when it is left out. Contexts travel as the
     global propagator writes them: W3C trace context, unless it was changed.
-    Raises: UsageError when opentelemetry-api is not installed (``pip install sandboxq[otel]``).
+    Raises: UsageError when opentelemetry-api is not installed (``pip install opentelemetry-api``).
     """
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
@@ -41,7 +41,7 @@ class Tracing:
         try:
             from opentelemetry import propagate, trace  # noqa: PLC0415 - only where it is used
         except ImportError as error:
-            message = "tracing needs opentelemetry-api: pip install 'sandboxq[otel]'"
+            message = "tracing needs opentelemetry-api: pip install opentelemetry-api"
             raise UsageError(message) from error
         self._trace = trace
         self._propagate = propagate

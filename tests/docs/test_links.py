@@ -49,3 +49,15 @@ def test_the_index_names_every_page() -> None:
     """A page that is not in the index is not found."""
     indexed = {path for path, _ in links(DOCS / "index.md")}
     assert {page for page in DOCS.rglob("*.md") if page.name != "index.md"} <= indexed
+
+
+def test_nobody_is_told_to_install_a_name_that_is_not_ours() -> None:
+    """Until sandboxq is on an index, that name there is anybody's."""
+    told = re.compile(r"pip install (?:-\S+ )*['\"]?sandboxq(?! @)|['\"]sandboxq\[\w+\]['\"]")
+    found = [
+        str(path.relative_to(ROOT))
+        for path, text in texts().items()
+        if path != Path(__file__) and path.name not in ("pyproject.toml", "CHANGELOG.md")
+        if told.search(text)
+    ]
+    assert found == []

@@ -217,7 +217,7 @@ sys.modules["opentelemetry"] = None
 try:
     sandboxq.Tracing()
 except sandboxq.UsageError as error:
-    assert "sandboxq[otel]" in str(error)
+    assert "pip install opentelemetry-api" in str(error)
 else:
     raise AssertionError
 """
