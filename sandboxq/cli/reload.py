@@ -38,7 +38,7 @@ def watched_folders(processor: str, named: Sequence[str]) -> list[Path]:
     Raises: UsageError when one is not there, or watchfiles is not installed.
     """
     if importlib.util.find_spec("watchfiles") is None:
-        message = "--reload needs the package watchfiles: pip install 'sandboxq[reload]'"
+        message = "--reload needs the package watchfiles: pip install watchfiles"
         raise UsageError(message)
     folders = [Path(each) for each in named] or [_folder_of(processor.partition(":")[0])]
     for folder in folders:
