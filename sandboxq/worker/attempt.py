@@ -242,19 +242,21 @@ class Announcer:
     def tell_settled(self, endings: Sequence[Ending]) -> None:
         """Tell what Redis has taken, together."""
         counts = JobsSettled()
-        tells_moves = self._telemetry.wants(JobMoved)
-        tells_completions = self._telemetry.wants(JobCompleted)
-        for attempt, transition in endings:
-            if isinstance(transition, Complete):
-                counts.completed += 1
-                if tells_completions:
-                    self._tell_completion(attempt, transition.value)
-            else:
-                self._count(attempt, transition, counts)
-            if tells_moves:
-                self._tell_move(attempt, transition)
+        others = [ending for ending in endings if not isinstance(ending[1], Complete)]
+        counts.completed = len(endings) - len(others)
+        for attempt, transition in others:
+            self._count(attempt, transition, counts)
+        if self._telemetry.wants(JobMoved) or self._telemetry.wants(JobCompleted):
+            self._tell_each(endings)
         counts.usage = _total(endings, counts.crashes)
         self._telemetry.emit(counts)
+
+    def _tell_each(self, endings: Sequence[Ending]) -> None:
+        for attempt, transition in endings:
+            if isinstance(transition, Complete) and self._telemetry.wants(JobCompleted):
+                self._tell_completion(attempt, transition.value)
+            if self._telemetry.wants(JobMoved):
+                self._tell_move(attempt, transition)
 
     def tell_dropped(self, dropped: Mapping[str, Sequence[Attempt]]) -> None:
         """Tell what Redis has not taken, by the reason."""

@@ -169,20 +169,22 @@ class Settler:
         # The call knows its attempt: left as a ring, both would wait for the garbage collector.
         attempt.call = None
         transition: Transition
-        is_light = False
         if isinstance(outcome, Completed):  # nearly always, so in few steps
             transition = complete(outcome, attempt.options, self._retention)
-            is_light = len(transition.value) <= LIGHT and not self.large_runs
+            if len(transition.value) <= LIGHT and not self.large_runs:
+                self._endings.append((attempt, transition))
+                self._work.set()
+            else:
+                self._take_weighed(attempt, transition)
         else:
             transition = self._decided(attempt, outcome)
-        if is_light:
-            self._endings.append((attempt, transition))
-            self._work.set()
-        else:
-            settler = self._settler_of(attempt, weight_of(transition))
-            settler.take_heavy((attempt, transition))
+            self._take_weighed(attempt, transition)
         if attempt.span is not None:
             end_span(attempt, transition)
+
+    def _take_weighed(self, attempt: Attempt, transition: Transition) -> None:
+        settler = self._settler_of(attempt, weight_of(transition))
+        settler.take_heavy((attempt, transition))
 
     def take_heavy(self, ending: Ending) -> None:
         """Take how an attempt ends, to be weighed before it is sent."""
