@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 MARK = "<!-- commands -->"
 WORKER_MARK = "<!-- options of Worker -->"
 _PROGRAM = "python -m sandboxq"
+# In the title of a group: the page is beside that of the commands.
+_PAGE = re.compile(r"docs/reference/([\w-]+\.md)")
+_LINK = r"[\1](\1)"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -53,7 +58,7 @@ def _commands() -> Iterator[str]:
 def _section(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
     yield f"\n{'#' * level} {context.info_name}\n"
     yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
-    yield f"{_text(command.help)}\n"
+    yield f"{_text(inspect.cleandoc(command.help or ''))}\n"
     yield from _options(command, context)
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
@@ -66,7 +71,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     """Yield a table for each group of options, in the order of ``--help``."""
     if isinstance(command, GroupedCommand):
         for title, options in command.groups(context):
-            yield f"\n**{title}**\n"
+            yield f"\n**{_PAGE.sub(_LINK, title)}**\n"
             yield from _table(options, context)
     else:
         yield from _table(command.params, context)
