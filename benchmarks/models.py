@@ -23,7 +23,7 @@ QUESTION = Question(
         Column("memory", "memory of all, MB"),
     ),
     (),
-    "Memory is the PSS of fork server and children after all children have read the array, from "
+    "Memory is the PSS of zygote and children after all children have read the array, from "
     "smaps_rollup; pages that several of them share count once.",
     ("ready", "memory"),
 )

@@ -1,6 +1,6 @@
 """What does each policy cost: a new child, a job, and memory.
 
-A fork server with numpy and Pillow imported forks children under each policy. Measured are the time
+A zygote with numpy and Pillow imported forks children under each policy. Measured are the time
 from the request to READY, the round trip of a job that does nothing, and the memory that only one
 child has (USS) after such a job.
 """
@@ -58,7 +58,7 @@ QUESTION = Question(
         Target("job under limits to none", _job_of_limits_to_none, 1.05, is_at_most=True),
         Target("unique memory, MB", _most_unique, 8, is_at_most=True),
     ),
-    "A start is from the request to READY, out of a fork server with numpy and Pillow imported.",
+    "A start is from the request to READY, out of a zygote with numpy and Pillow imported.",
 )
 
 

@@ -1,4 +1,4 @@
-"""A model that the module loads: once, in the fork server."""
+"""A model that the module loads: once, in the zygote."""
 
 from __future__ import annotations
 

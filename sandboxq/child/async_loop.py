@@ -36,9 +36,9 @@ from sandboxq.child.loop import (
     tell_failure,
     tell_value,
 )
-from sandboxq.child.packets import Granted, HeldInTurn
+from sandboxq.child.packets import Granted, TurnBuffer
 from sandboxq.child.steps import (
-    OF_DESK,
+    OF_LOOP,
     OF_SETUP,
     AsyncQuestions,
     JobTask,
@@ -72,17 +72,17 @@ def live_async(
     with asyncio.Runner(loop_factory=job_loop.loop_class()) as runner:
         loop: Any = runner.get_loop()
         asyncio.set_event_loop(loop)
-        desk = _Desk(loop, link, processor, settings, capture)
-        loop.may_cancel, loop.on_exit = desk.may_cancel, desk.on_exit
+        intake = _Intake(loop, link, processor, settings, capture)
+        loop.may_cancel, loop.on_exit = intake.may_cancel, intake.on_exit
         try:
-            job_loop.run_until_done(loop, job_task(desk.serve(), loop, OF_DESK))
+            job_loop.run_until_done(loop, job_task(intake.serve(), loop, OF_LOOP))
         finally:
-            desk.hang_up()
+            intake.hang_up()
             asyncio.set_event_loop(None)
 
 
-class _Desk:
-    """Takes calls in, runs them as tasks, and stops reading while all seats are taken."""
+class _Intake:
+    """Takes calls in, runs them as tasks, and stops reading while all places are taken."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Desk:
     @contextmanager
     def _answering_by_turns(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         """Send the answers of a turn of the loop together; a job alone has no use for it."""
-        link, held = self._link, HeldInTurn(self._link, loop.call_soon)
+        link, held = self._link, TurnBuffer(self._link, loop.call_soon)
         if self._settings.concurrency > 1 and self._settings.policy != "strict":
             link.held, link.meter = held, TurnMeter(link.meter, loop.call_soon)
         try:
@@ -240,7 +240,7 @@ class _Desk:
 
         Raises: LoopIsShared, in the job, when it is another job's.
         """
-        is_job = self._tasks.get(task.call) is task or task.call == OF_DESK
+        is_job = self._tasks.get(task.call) is task or task.call == OF_LOOP
         if caller not in self._tasks:
             return not is_job
         if task.call == OF_SETUP:

@@ -36,7 +36,7 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.job import Job
 from sandboxq.child.leftovers import HEARD_NOTHING, Leaving, Leftovers
-from sandboxq.child.packets import Held, run_calls
+from sandboxq.child.packets import AnswerBuffer, run_calls
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
@@ -74,7 +74,7 @@ def serve(link: Link, processor: Processor, settings: Settings, capture: output.
         return
     if settings.is_tidied:
         link.leftovers = leftovers_of(link, settings)
-    _serve(link, Held(link), _runner(link, processor, settings, capture, soft))
+    _serve(link, AnswerBuffer(link), _runner(link, processor, settings, capture, soft))
     if processor.teardown is not None:
         processor.teardown()
 
@@ -110,7 +110,7 @@ def report_failed_start(link: Link, where: str, error: BaseException) -> None:
     link.send(START_FAILED, 0, encode_failure(reason, failure.stack, failure.cause))
 
 
-def _serve(link: Link, held: Held, run: Callable[[bytes, int], None]) -> None:
+def _serve(link: Link, held: AnswerBuffer, run: Callable[[bytes, int], None]) -> None:
     with suppress(Leaving):
         while True:
             try:

@@ -30,7 +30,7 @@ _MOST_BYTES = 4096 - REPLY_SIZE - _LARGEST
 _TOKEN_SIZE = 8
 
 
-class Held:
+class AnswerBuffer:
     """The answers of a packet of calls that were not sent yet."""
 
     __slots__ = ("_end", "_link", "_packet", "_since", "_start", "_view")
@@ -86,7 +86,7 @@ class Held:
         self._link.mark.hold(packet, 0)
 
 
-class HeldInTurn(Held):
+class TurnBuffer(AnswerBuffer):
     """The answers of jobs that end in one turn of an event loop: sent together after it.
 
     Should a job of that turn block the loop, the coordinator reads them meanwhile.
@@ -138,7 +138,7 @@ class Granted:
 
 
 def run_calls(
-    link: Link, held: Held, calls: list[bytes], seq: int, run: Callable[[bytes, int], None]
+    link: Link, held: AnswerBuffer, calls: list[bytes], seq: int, run: Callable[[bytes, int], None]
 ) -> None:
     """Run those of ``calls``, numbered from ``seq`` on, that the coordinator leaves to us."""
     link.held = held

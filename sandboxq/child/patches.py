@@ -76,7 +76,7 @@ def reader_of(values: dict[str, Any], names: Sequence[str]) -> Seen:
     return Seen(read, changes_of(values))
 
 
-# Made in the fork server, and good for a child unless its setup() has imported more.
+# Made in the zygote, and good for a child unless its setup() has imported more.
 names_there = Seen(Names, changes_of(sys.modules))
 
 

@@ -1,6 +1,6 @@
 """Random numbers of its own for each child: all of them were forked from one state.
 
-fork server: note_generators ─► (fork) ─► child: reseed, in place, what the import has made
+zygote: note_generators ─► (fork) ─► child: reseed, in place, what the import has made
 
 A generator that the processor's module keeps, wherever it keeps it, would give every child the same
 numbers. ``secrets`` and ``uuid`` ask the kernel, and need nothing.

@@ -43,7 +43,7 @@ _OF_NO_FILE = -1  # pages that nobody shares (mmap(2), MAP_ANONYMOUS)
 
 
 def be_born(parent: int) -> None:
-    """Leave the fork server's session and handlers, and die when it does.
+    """Leave the zygote's session and handlers, and die when it does.
 
     All that this process starts stays below it, however deep, and whoever ends in between: whose a
     process is, is the kernel's word and no job's.
@@ -57,7 +57,7 @@ def be_born(parent: int) -> None:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     for number in (_signal.SIGINT, _signal.SIGTERM):
         _signal.signal(number, _ignore)
-    global _us  # noqa: PLW0603 - set once, at birth
+    global _us  # noqa: PLW0603 - set once, at the start
     _us = os.getpid()
     random_state.reseed()
     gc.enable()
@@ -98,7 +98,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def practise() -> None:
-    """Do in the fork server what each child does; PRACTICES times it is no news to CPython.
+    """Do in the zygote what each child does; PRACTICES times it is no news to CPython.
 
     It notes in the code, and in its cache of methods, what it finds at each place (PEP 659). A
     child that does what was noted before the fork writes to fewer pages.

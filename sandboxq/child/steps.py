@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sandboxq.child.link import Inbox, Link
 
 # Of tasks that setup() has started, and of the one that reads calls.
-OF_SETUP, OF_DESK = 0, -1
+OF_SETUP, OF_LOOP = 0, -1
 # A job with more tasks than this has them alike.
 _MOST_TASKS = 20
 _MOST_FRAMES = 100

@@ -1,6 +1,6 @@
 """``run --reload``, for development: changed code is loaded by a new worker, the old one leaves.
 
-    files change ─► new worker: fork server, import ─┬─ it loads ──► runs; the old one finishes
+    files change ─► new worker: zygote, import ─┬─ it loads ──► runs; the old one finishes
                                                      └─ it does not ─► said; the old one goes on
 
 Both have the queue for a moment. No job is lost and no attempt used: the old worker finishes what

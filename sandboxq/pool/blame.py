@@ -70,7 +70,7 @@ class Blame:
         A call that shared a packet with the one before it can have written no mark.
         """
         for index, call in enumerate(list(child.flying.values())):
-            is_wanted = (child.doom is None or child.victim is not call) and not call.ending
+            is_wanted = (child.kill_reason is None or child.victim is not call) and not call.ending
             is_behind = call.is_packed and index > 0
             if not is_wanted or child.has_begun(call):
                 continue
@@ -79,20 +79,20 @@ class Blame:
                 self._pool.calls.take_back(child, [call])
 
     def _outcome(self, child: Child, call: Call, death: Death, culprit: Call | None) -> Outcome:
-        if self._pool.is_ending and child.doom is None:
+        if self._pool.is_ending and child.kill_reason is None:
             return HandedBack(was_started=True)
         if death.is_abandoned:
             call.ending = None  # told in this failure, which is final
             is_mine = child.victim in (None, call)
-            return failure_from_abandoned(child.doom if is_mine else None, pid=child.pid)
-        if child.left and isinstance(child.doom, JobMemoryExceeded) and culprit is call:
+            return failure_from_abandoned(child.kill_reason if is_mine else None, pid=child.pid)
+        if child.left and isinstance(child.kill_reason, JobMemoryExceeded) and culprit is call:
             return HandedBack(was_started=True, is_neighbour=True)  # jobs before it have left some
-        is_outside = bool(death.note) and child.doom is None
+        is_outside = bool(death.note) and child.kill_reason is None
         if culprit is not None and culprit is not call and not is_outside:
-            is_fault = not isinstance(child.doom, _FAULTLESS)
+            is_fault = not isinstance(child.kill_reason, _FAULTLESS)
             return HandedBack(was_started=True, is_neighbour=is_fault)
         tail = child.lines.stderr_tail()
-        failure = failure_from_death(death, pid=child.pid, error=child.doom, stderr=tail)
+        failure = failure_from_death(death, pid=child.pid, error=child.kill_reason, stderr=tail)
         if not is_outside and culprit is not None:
             return failure
         failure.is_crash = True  # without a limit it would go back for ever

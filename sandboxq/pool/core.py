@@ -64,10 +64,10 @@ class PoolCore:
             for call in self.placement.empty():
                 self.tell(call, HandedBack())
 
-    def doom(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
+    def kill_child(self, child: Child, error: ChildError, victim: Call | None = None) -> None:
         """Kill a child for ``error``, which is about ``victim`` if about one call."""
-        if child.doom is None:
-            child.doom, child.victim = error, victim
+        if child.kill_reason is None:
+            child.kill_reason, child.victim = error, victim
         if child in self.supervisor.ready:
             self.unsend(child)
         self.supervisor.leave(child)
@@ -75,11 +75,11 @@ class PoolCore:
 
     def end_breach(self, child: Child, breach: Breach) -> None:
         """Kill a child that said or did what none does that runs our code."""
-        child.is_silenced = True
-        if child.doom is not None:
+        child.is_ignored = True
+        if child.kill_reason is not None:
             return
         error = error_from_breach(breach, child.pid, is_strict=self._terms.is_strict)
         victim = child.running_call() or child.call_on_loop()
         if victim is None:
             _log.error("%s", error)
-        self.doom(child, error, victim)
+        self.kill_child(child, error, victim)

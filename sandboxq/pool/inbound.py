@@ -71,7 +71,7 @@ _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
 
 
 def _dismiss(pool: PoolCore, child: Child, why: str) -> None:
-    """Replace a child; asked when there is a crew."""
+    """Replace a child; asked when there is a supervisor."""
     pool.supervisor.dismiss(child, why)
 
 
@@ -93,7 +93,7 @@ class Inbound:
 
     def on_held(self, child: Child, packet: bytes) -> None:
         """Take answers that a child holds back while the next job takes long."""
-        if not (child.is_paused or child.is_silenced):
+        if not (child.is_paused or child.is_ignored):
             child.read()  # what it has sent goes first
             self._hear(child, partial(self.on_answers, child, packet))
 
@@ -118,7 +118,7 @@ class Inbound:
             return
         child.lines.forget()
         child.progress_at = self._loop.time()
-        self._pool.supervisor.see_off(child)
+        self._pool.supervisor.retire_if_idle(child)
         self._pool.recycler.answered(child)
         self._go_on(child)
 
@@ -131,7 +131,7 @@ class Inbound:
     def on_last_words(self, child: Child) -> None:
         """Take what a child that is dead had sent and written; nothing of it can do harm."""
         held = partial(self.on_answers, child, child.packets.take_all())
-        for receive in () if child.is_silenced else (child.channel.receive_last, held):
+        for receive in () if child.is_ignored else (child.channel.receive_last, held):
             try:
                 receive()
             except (Breach, struct.error):
@@ -147,7 +147,7 @@ class Inbound:
 
     def _read_on(self, child: Child) -> None:
         """Read a child again, unless reports still wait for Redis; until then its code waits."""
-        if child.channel.fileno() < 0 or child.doom is not None:
+        if child.channel.fileno() < 0 or child.kill_reason is not None:
             return
         if self._listener.wants_reports():
             child.is_paused = False
@@ -197,7 +197,7 @@ class Inbound:
             child.lines.take(child.flying.get(seq), stream, [payload.decode("utf-8", "replace")])
         else:
             if kind == READY:
-                child.user_us, child.system_us = spent[1:3]  # of its birth and setup()
+                child.user_us, child.system_us = spent[1:3]  # of its start and setup()
             self._on_rare(child, kind, detail, seq, payload)
 
     def _with_blob(self, child: Child, payload: bytes) -> Completed | None:
@@ -207,7 +207,7 @@ class Inbound:
         """End a child that sends what an honest one would not have sent."""
         limit = self._pool.max_result
         error = ResultTooLarge(f"child {child.pid} sent a value beyond the limit of {limit} bytes")
-        self._pool.doom(child, error, child.flying.get(seq))
+        self._pool.kill_child(child, error, child.flying.get(seq))
 
     def _on_rare(self, child: Child, kind: int, detail: int, seq: int, payload: bytes) -> None:
         if kind == REQUEST:

@@ -34,7 +34,7 @@ Child_contra = TypeVar(
 
 
 class PoolOptions(NamedTuple):
-    """What all children of a crew have in common."""
+    """What all children of one pool have in common."""
 
     processor: str
     queue_name: str

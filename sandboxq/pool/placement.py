@@ -32,7 +32,7 @@ _LARGEST_RESERVE = 400
 # Jobs of which so many are sent ahead are so short that a system call for each is what they cost:
 # they share packets. More than this in one gives little, and a quarter of what is ahead flows best.
 _PACKET = 8
-# Calls that become the tasks of an event loop: as many as it has seats for, up to so many.
+# Calls that become the tasks of an event loop: as many as it has places for, up to so many.
 TASKS_PACKET = 16
 # The newest run time's weight: a change of load is believed after about ten jobs.
 _WEIGHT = 0.2
@@ -205,7 +205,7 @@ class Placement:
         """Return how many calls share a packet, and the load from which a child gets no more.
 
         A child that still has plenty to do is left alone until there is room for a whole packet; a
-        seat in an event loop is not left empty for that.
+        place in an event loop is not left empty for that.
         """
         if not self._ready or not self._ready[0].can_pack:
             return 1, self._each
@@ -295,7 +295,7 @@ class Placement:
     def _next_for(self, child: Child) -> int:
         """Return how many of the reserve go to a child in one packet.
 
-        An event loop begins all that it has read: what it has no seat for goes by itself, and is
+        An event loop begins all that it has read: what it has no place for goes by itself, and is
         not read before.
         """
         load = len(child.flying)

@@ -180,7 +180,7 @@ class Pool(PoolCore):
     @property
     def is_preloaded(self) -> bool:
         """Whether children inherit the imported processor; False when each imports it itself."""
-        return self._supervisor is not None and self._supervisor.keeper.is_preloaded
+        return self._supervisor is not None and self._supervisor.source_supervisor.is_preloaded
 
     @property
     def memory(self) -> int | None:
@@ -197,7 +197,9 @@ class Pool(PoolCore):
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
         notes += [f"limits     {text}" for text in (self._terms.policy.limits(),) if text]
         notes += [f"sandbox    {text}" for text in self._terms.policy.in_force()]
-        return notes + (self._supervisor.keeper.notes if self._supervisor is not None else [])
+        return notes + (
+            self._supervisor.source_supervisor.notes if self._supervisor is not None else []
+        )
 
     @property
     def pids(self) -> list[int]:
@@ -251,7 +253,7 @@ class Pool(PoolCore):
         if self.placement.remove(call):
             self.tell(call, failure_from_error(error))
         elif child is not None:
-            self.doom(child, error, victim=call)
+            self.kill_child(child, error, victim=call)
         self.placement.pump()
 
     def cancel_call(self, call: Call, error: ChildError, *, grace: float) -> None:
@@ -307,7 +309,7 @@ class Pool(PoolCore):
             self._supervisor.kill()
             self._stop_looking()
 
-    # ── births and deaths ──
+    # ── starts and deaths ──
 
     def on_child_ready(self, child: Child) -> None:
         """Give a new child something to do."""

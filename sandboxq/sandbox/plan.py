@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sandboxq.sandbox.policy import Policy
 
-# The rest is for the coordinator, the fork server, Redis and the page cache.
+# The rest is for the coordinator, the zygote, Redis and the page cache.
 _SHARE_OF_MEMORY = 0.8
 
 
@@ -76,7 +76,7 @@ def _restrict_files(read: list[str], write: list[str], options: dict[str, bool])
 
 
 def prepare(steps: Sequence[Sequence[Any]]) -> None:
-    """Have ready, in the fork server, what is the same for every child of these steps."""
+    """Have ready, in the zygote, what is the same for every child of these steps."""
     for name, *values in steps:
         if name == "files_of":
             _ahead.prepare(values[-1])

@@ -3,7 +3,7 @@
 Redis ──claim──► Claimer ──call──► Pool ──► children
   ▲                                 │ outcome, progress, log
   ├──────settle, report────── Settler ◄
-  └──────extend────── LockKeeper   (for as long as a job is held)
+  └──────extend────── LockRenewer   (for as long as a job is held)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sandboxq.worker.claimer import Claimer
 from sandboxq.worker.counters import UsageRecorder
 from sandboxq.worker.job_adds import JobAdds, allowed_queues
 from sandboxq.worker.listener import Answers, WorkerListener
-from sandboxq.worker.locks import LockKeeper, StalledChecker
+from sandboxq.worker.locks import LockRenewer, StalledChecker
 from sandboxq.worker.settler import LARGE_ONES, Settler
 from sandboxq.worker.shutdown import Shutdown
 
@@ -48,7 +48,7 @@ class ChildrenOptions(NamedTuple):
 
 # Without these nothing can be done: jobs that are claimed would never end, or run twice. So is the
 # claimer, which the worker starts.
-VITAL = frozenset({"settler", LARGE_ONES, "lock keeper"})
+VITAL = frozenset({"settler", LARGE_ONES, "lock renewer"})
 
 
 class Assembly(NamedTuple):
@@ -60,8 +60,8 @@ class Assembly(NamedTuple):
     adds: JobAdds
     blobs: BlobTransfer
     claimer: Claimer
-    winding_down: Shutdown
-    lock_keeper: LockKeeper
+    stopping: Shutdown
+    lock_renewer: LockRenewer
     stalled_checker: StalledChecker
     usage_recorder: UsageRecorder
 
@@ -71,22 +71,22 @@ class Assembly(NamedTuple):
             **self.settler.loops(),
             "answers": self.answers.run,
             "adds of jobs": self.adds.run,
-            "porter": self.blobs.run,
-            "lock keeper": self.lock_keeper.run,
+            "blob transfer": self.blobs.run,
+            "lock renewer": self.lock_renewer.run,
             "lost claims": self.claimer.claims.lost.run,
             "stalled checker": self.stalled_checker.run,
-            "ledger": self.usage_recorder.run,
+            "usage totals": self.usage_recorder.run,
         }
         if settings.skip_lock_renewal:
-            del loops["lock keeper"]
+            del loops["lock renewer"]
         if settings.skip_stalled_check:
             del loops["stalled checker"]
         return loops
 
 
-def parts_of(
+def assemble(
     context: WorkerContext,
-    crewing: ChildrenOptions,
+    options: ChildrenOptions,
     *,
     room: asyncio.Event,
     secret: bytes | None,
@@ -98,9 +98,9 @@ def parts_of(
     """
     settler = Settler(context)
     answers = Answers(context)
-    adds = JobAdds(context, allowed_queues(crewing.policy.name, crewing.policy.add_to))
+    adds = JobAdds(context, allowed_queues(options.policy.name, options.policy.add_to))
     listener = WorkerListener(context, settler=settler, answers=answers, adds=adds, room=room)
-    pool = _pool(context, crewing, listener)
+    pool = _pool(context, options, listener)
     settler.is_rushed, listener.is_stocked = pool.is_rushed, pool.is_stocked
     on_lost = partial(_give_up_lost, pool, context.held)
     listener.blobs = blobs = BlobTransfer(context, settler, deliver=pool.submit)
@@ -121,21 +121,21 @@ def parts_of(
         blobs,
         claimer,
         Shutdown(pool, settler, context.held, room=room),
-        LockKeeper(context, on_lost=on_lost, in_transit=claimer.claims.in_transit),
+        LockRenewer(context, on_lost=on_lost, in_transit=claimer.claims.in_transit),
         StalledChecker(context),
         UsageRecorder(context),
     )
 
 
-def _pool(context: WorkerContext, crewing: ChildrenOptions, listener: WorkerListener) -> Pool:
+def _pool(context: WorkerContext, options: ChildrenOptions, listener: WorkerListener) -> Pool:
     settings = context.settings
     return Pool(
-        crewing.processor,
-        size=crewing.procs,
+        options.processor,
+        size=options.procs,
         listener=listener,
         queue_name=context.keys.qualified_name,
         concurrency=settings.concurrency,
-        policy=crewing.policy,
+        policy=options.policy,
         telemetry=context.telemetry,
         recycling=Recycling(
             settings.max_jobs_per_child, settings.max_rss_per_child, settings.max_child_age
@@ -145,8 +145,8 @@ def _pool(context: WorkerContext, crewing: ChildrenOptions, listener: WorkerList
         budgets=settings.budgets,
         max_block=settings.max_block,
         ahead=Ahead(settings.claim_ahead_jobs, settings.claim_ahead_ms / 1000),
-        kind=crewing.kind,
-        withholds_redis=crewing.withholds_redis,
+        kind=options.kind,
+        withholds_redis=options.withholds_redis,
     )
 
 

@@ -241,14 +241,14 @@ class BlobTransfer:
         while True:
             block = self._memory.take(max(reference.size, 1))
             self._held += reference.size
-            cargo = Blob(block, reference.size, reference.table.encode(), self._on_end)
+            fetched = Blob(block, reference.size, reference.table.encode(), self._on_end)
             try:
-                await fetch(self._broker, reference, into(cargo.view))
+                await fetch(self._broker, reference, into(fetched.view))
             except BrokerUnavailable:
-                del cargo
+                del fetched
                 await self._broker.wait_until_back(self._telemetry)
             else:
-                return cargo
+                return fetched
 
     def _on_end(self, block: mmap.mmap, size: int) -> None:
         self._held -= size

@@ -25,7 +25,7 @@ from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.outcome import HandBack
 from sandboxq.worker.attempt import AttemptState
-from sandboxq.worker.scheduler import SchedulerKeeper
+from sandboxq.worker.scheduler import SchedulerAdvancer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -180,7 +180,7 @@ class Claims:
             claimant=self._claimant,
             client_name=f"{name}:w:{settings.name}" if settings.name else name,
         )
-        self._scheduler_keeper = SchedulerKeeper(context)
+        self._scheduler_advancer = SchedulerAdvancer(context)
         self._time = asyncio.get_running_loop().time
         self._worker_id = str(uuid.uuid4())
         self.number = 0
@@ -329,7 +329,7 @@ class Claims:
                 self._start(attempts)
                 return
             self._start([attempt for attempt in attempts if not attempt.job.scheduler_id])
-            await self._scheduler_keeper.advance([attempt.job for attempt in scheduled])
+            await self._scheduler_advancer.advance([attempt.job for attempt in scheduled])
             self._start(scheduled)
         except BaseException:
             # Unstarted: whoever claims them next keeps their schedulers going.

@@ -38,7 +38,7 @@ _BEGUN_BEATS = 5
 _MOST_TIMES = 10
 
 
-class LockKeeper:
+class LockRenewer:
     """Sends one renewal for all held jobs per heartbeat.
 
     The time of a renewal counts only once Redis has answered; a renewal that failed is repeated as

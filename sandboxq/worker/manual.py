@@ -42,7 +42,7 @@ from sandboxq.worker.attempt import Announcer, Attempt
 from sandboxq.worker.claimer import LONGEST_DELAY_WAIT, refusal_of
 from sandboxq.worker.claims import claimed_under, give_back
 from sandboxq.worker.manual_job import HeldJob
-from sandboxq.worker.scheduler import SchedulerKeeper
+from sandboxq.worker.scheduler import SchedulerAdvancer
 
 if TYPE_CHECKING:
     from sandboxq.broker.commands.claim import Claim, ClaimedJob
@@ -80,7 +80,7 @@ class ManualJobs:
         self._announcer = Announcer(context.telemetry, context.keys.queue)
         self._retention = Retention(settings.remove_on_complete, settings.remove_on_fail)
         self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
-        self._scheduler_keeper = SchedulerKeeper(context)
+        self._scheduler_advancer = SchedulerAdvancer(context)
         self._reader: BlockingReader | None = None
         # What was claimed for callers who were cancelled, on its way back.
         self._giving_back: set[asyncio.Task[None]] = set()
@@ -263,7 +263,7 @@ class ManualJobs:
         attempt = Attempt(claimed, token.encode())
         if claimed.scheduler_id:
             # When that cannot be, whoever claims it next keeps its scheduler going.
-            await self._scheduler_keeper.advance([claimed])
+            await self._scheduler_advancer.advance([claimed])
         refusal = refusal_of(claimed, self._settings.max_started_attempts) or _read(attempt)
         if refusal:
             await self._settled(attempt, Failed(refusal, is_unrecoverable=True))

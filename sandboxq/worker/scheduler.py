@@ -30,7 +30,7 @@ MOST_SLOTS = 32
 _parse = functools.lru_cache(maxsize=256)(cron.parse)
 
 
-class SchedulerKeeper:
+class SchedulerAdvancer:
     """Keeps the schedulers of one queue going, by the jobs that this worker claims."""
 
     def __init__(self, context: WorkerContext) -> None:

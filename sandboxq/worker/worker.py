@@ -30,7 +30,7 @@ from sandboxq.payload import signing
 from sandboxq.pool.kinds import Wanted, decide, this_interpreter
 from sandboxq.sandbox.policy import policy_from
 from sandboxq.sandbox.support import usable_cores
-from sandboxq.worker.assembly import VITAL, ChildrenOptions, parts_of
+from sandboxq.worker.assembly import VITAL, ChildrenOptions, assemble
 from sandboxq.worker.banner import banner, summary
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import HeldJobs, WorkerContext
@@ -196,7 +196,7 @@ class Worker(Operating):
             if not self.settings.skip_stalled_check:
                 self._start_service("stalled checker", StalledChecker(context).run)
             return
-        parts = self._parts = parts_of(
+        parts = self._parts = assemble(
             context,
             ChildrenOptions(
                 self.processor, self.procs, self.policy, self.kind, self._url is not None
@@ -256,7 +256,7 @@ class Worker(Operating):
         self._log(summary)
         if self._failure is not None:
             raise self._failure
-        self.parts.winding_down.check()
+        self.parts.stopping.check()
 
     def _log(self, lines_of: Callable[[Self], list[str]]) -> None:
         if self._is_logged:
@@ -348,7 +348,7 @@ class Worker(Operating):
         self._state = WorkerState.CLOSED
         if self._parts is not None:
             await self._parts.pool.stop(timeout=LAST_WORDS)
-            if not self._parts.winding_down.is_over:
+            if not self._parts.stopping.is_over:
                 await self._held.wait_until_idle(LAST_WORDS)
 
     async def _claim(self, *, burst: bool) -> None:
@@ -378,7 +378,7 @@ class Worker(Operating):
             parts = self.parts
             for attempt in parts.blobs.take_back():
                 parts.settler.hand_back(attempt)
-            await parts.winding_down.run(self.settings.shutdown_timeout, self._hurry)
+            await parts.stopping.run(self.settings.shutdown_timeout, self._hurry)
 
 
 def _checked_processor(processor: object) -> str:

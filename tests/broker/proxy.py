@@ -24,7 +24,7 @@ class Passage:
         self.asked = bytearray()  # what came last from the client
         self.sent = 0  # how many bytes have come from the client
         self.answered = 0  # how many bytes have come from the server
-        self.is_deaf = False  # nothing goes to the server any more
+        self.is_unresponsive = False  # nothing goes to the server any more
         self.is_mute = False  # nothing comes from it any more
         self.answers_pass = asyncio.Event()  # cleared, what comes from the server waits here
         self.answers_pass.set()
@@ -117,7 +117,9 @@ class Proxy:
                 passage.abort()
 
         await asyncio.gather(
-            self._pass_on(reader, to_server, on_question, lambda: passage.is_deaf, gate=_open),
+            self._pass_on(
+                reader, to_server, on_question, lambda: passage.is_unresponsive, gate=_open
+            ),
             self._pass_on(
                 from_server, writer, on_answer, lambda: passage.is_mute, gate=passage.gate
             ),

@@ -71,7 +71,7 @@ SINGLE = (
     Campaign("child -9", (_CHILD,)),
     Campaign("child stopped", (_STOP_CHILD,)),
     Campaign("child -9 in loops", (_CHILD,), ("nap", "noop", "retry"), is_async=True),
-    Campaign("fork server -9", (_FORK_SERVER,)),
+    Campaign("zygote -9", (_FORK_SERVER,)),
     Campaign("worker -9", (_WORKER,), _LONG, **_GONE),
     Campaign("worker -9, one stall", (Fault(8, f.kill_worker),), _LONG, **_ONE_STALL),
     Campaign("worker stopped", (Fault(2, f.stop_worker_briefly),), _LONG),
@@ -108,7 +108,7 @@ BACKLOG = tuple(
     for name, fault, more in (
         ("child -9", Fault(0.08, f.kill_child), _NOTHING),
         ("child stopped", Fault(0.15, f.abort_or_stop_child), _NOTHING),
-        ("fork server -9", _FORK_SERVER, _NOTHING),
+        ("zygote -9", _FORK_SERVER, _NOTHING),
         ("worker -9", _WORKER, _GONE),
         ("worker -9, one stall", _WORKER, _ONE_STALL),
         ("worker stopped for long", _LONG_STOP, _GONE),

@@ -58,10 +58,10 @@ def abort_or_stop_child(scene: Scene, rng: random.Random) -> str:
 
 
 def kill_fork_server(scene: Scene, rng: random.Random) -> str:
-    """Kill -9 one fork server."""
+    """Kill -9 one zygote."""
     worker = scene.a_worker(rng)
     zygotes = worker.zygotes() if worker else []
-    return "fork server -9" if zygotes and _send(zygotes[0], signal.SIGKILL) else ""
+    return "zygote -9" if zygotes and _send(zygotes[0], signal.SIGKILL) else ""
 
 
 def kill_worker(scene: Scene, rng: random.Random) -> str:

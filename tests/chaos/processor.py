@@ -1,6 +1,6 @@
 """What jobs of a campaign do, each by its name; each start, raise and end is a line of the ledger.
 
-Standard library alone: it is imported by the fork server. A line is one write to a file opened with
+Standard library alone: it is imported by the zygote. A line is one write to a file opened with
 O_APPEND, so lines of many processes never mix, and what a killed child has written stays.
 """
 
@@ -20,7 +20,7 @@ _ledgers: dict[int, int] = {}
 def write(*words: object) -> None:
     """Add one line to the ledger."""
     pid = os.getpid()
-    if pid not in _ledgers:  # not what the fork server had open: each child has its own
+    if pid not in _ledgers:  # not what the zygote had open: each child has its own
         path = os.environ["CHAOS_LEDGER"]
         _ledgers[pid] = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
     os.write(_ledgers[pid], (" ".join(map(str, words)) + "\n").encode())

@@ -74,11 +74,11 @@ class WorkerProcess:
         return 0
 
     def zygotes(self) -> list[int]:
-        """Return its fork server's pid, if that is there."""
+        """Return its zygote's pid, if that is there."""
         return list(children_of(self.pid))
 
     def children(self) -> list[int]:
-        """Return the pids of children that have calls; not the fork server's spare."""
+        """Return the pids of children that have calls; not the zygote's spare."""
         found = [pid for zygote in self.zygotes() for pid in children_of(zygote)]
         return [pid for pid in found if _is_in_use(pid)]
 

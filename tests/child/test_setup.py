@@ -1,4 +1,4 @@
-"""The start for practice, in the fork server and in a spare."""
+"""The start for practice, in the zygote and in a spare."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _run(started: str = "", ended: str = "") -> str:
 
 
 def test_practice_leaves_nothing() -> None:
-    """The fork server practises in its own process, and all children are forked from that."""
+    """The zygote practises in its own process, and all children are forked from that."""
     assert _run() == "unharmed\n"
 
 

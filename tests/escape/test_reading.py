@@ -52,7 +52,7 @@ def test_hidden_files_beside_the_processor(tmp_path: Path) -> None:
     assert attempt(tmp_path, "strict", _READ, str(sources / "notes.txt")) == ["worked", 4]
 
 
-@pytest.mark.parametrize("whose", ["coordinator", "fork server"])
+@pytest.mark.parametrize("whose", ["coordinator", "zygote"])
 def test_environment_of_the_parents(tmp_path: Path, whose: str) -> None:
     """The coordinator's environment holds the password of Redis."""
     pid = os.getpid() if whose == "coordinator" else 0

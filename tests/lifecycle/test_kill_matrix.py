@@ -1,6 +1,6 @@
 """Whatever is signalled at whatever moment: every job ends once, and none is charged for it.
 
-{child, fork server, coordinator} × {TERM, INT, KILL, STOP and CONT, SEGV, ABRT} × {idle, importing,
+{child, zygote, coordinator} × {TERM, INT, KILL, STOP and CONT, SEGV, ABRT} × {idle, importing,
 running Python, in C with the GIL held, writing the result, result sent and not settled}.
 """
 
@@ -154,7 +154,7 @@ class _Scene:
 
 
 def _born(zygote: int) -> list[int]:
-    """Return the children of a fork server; not its spare, which the next one is made of."""
+    """Return the children of a zygote; not its spare, which the next one is made of."""
     return [pid for pid in children_of(zygote) if _is_in_use(pid)]
 
 

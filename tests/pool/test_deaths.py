@@ -287,7 +287,7 @@ def test_fork_server_that_dies_is_replaced(chores: Path) -> None:
             outcome = await desk.outcome(call)
             assert isinstance(outcome, Interrupted)
             assert outcome.failure.cause == "JobCrashed"
-            assert f"fork server {zygote} was killed by SIGKILL" in outcome.failure.reason
+            assert f"zygote {zygote} was killed by SIGKILL" in outcome.failure.reason
             await desk.value({})
 
             async def is_full() -> bool:

@@ -1,4 +1,4 @@
-"""What happens to a fork server and its orders from outside: stops, ends, lengths, names."""
+"""What happens to a zygote and its orders from outside: stops, ends, lengths, names."""
 
 from __future__ import annotations
 

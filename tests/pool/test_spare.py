@@ -1,4 +1,4 @@
-"""The process that a fork server forks in advance: used once, replaced, and nobody's burden."""
+"""The process that a zygote forks in advance: used once, replaced, and nobody's burden."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _server_of(desk: Desk) -> int:
 
 
 async def _spare_of(desk: Desk) -> int:
-    """Return the one process of the fork server that is no child, once it waits."""
+    """Return the one process of the zygote that is no child, once it waits."""
 
     async def find() -> int | None:
         others = set(children_of(_server_of(desk))) - set(desk.pool.pids)
@@ -103,7 +103,7 @@ def test_spare_survives_the_watch_for_strays(tmp_path: Path) -> None:
 
 
 def test_spare_dies_with_the_fork_server(tmp_path: Path) -> None:
-    """A fork server that was killed cannot end it."""
+    """A zygote that was killed cannot end it."""
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:

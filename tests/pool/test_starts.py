@@ -197,7 +197,7 @@ def test_file_is_loaded_like_a_script(tmp_path: Path) -> None:
 
 
 def test_name_of_a_standard_module_does_no_harm(tmp_path: Path) -> None:
-    """People call files json.py; the fork server must still find the real one."""
+    """People call files json.py; the zygote must still find the real one."""
     text = "def process(job): return job.data\n"
     path = processor_file(tmp_path, text, "json.py")
 

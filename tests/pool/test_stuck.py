@@ -222,9 +222,9 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
     async def main() -> None:
         async with open_pool(path, size=2) as desk:
             slow.touch()
-            keeper = desk.pool.supervisor.keeper
-            assert isinstance(keeper.server, ZygoteClient)
-            first = keeper.server.pid
+            source_supervisor = desk.pool.supervisor.source_supervisor
+            assert isinstance(source_supervisor.server, ZygoteClient)
+            first = source_supervisor.server.pid
             os.kill(first, signal.SIGKILL)
             second = await wait_until_async(lambda: _importing({first}))
             os.kill(second, signal.SIGKILL)

@@ -83,7 +83,7 @@ def _members(folders: list[str]) -> list[set[int]]:
 
 
 def test_children_are_born_in_it(tmp_path: Path) -> None:
-    """The fork server in one, each child in one of its own, the coordinator in none."""
+    """The zygote in one, each child in one of its own, the coordinator in none."""
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES), size=2) as desk:
@@ -187,7 +187,7 @@ def test_a_killed_server_leaves_no_group(tmp_path: Path) -> None:
 
 
 def test_a_killed_coordinator_leaves_no_group(tmp_path: Path) -> None:
-    """The fork server moves out and removes it, the last thing it does."""
+    """The zygote moves out and removes it, the last thing it does."""
     program = f"""
         import asyncio, os, sys
         from tests.pool.desk import open_pool
@@ -208,7 +208,7 @@ def test_a_killed_coordinator_leaves_no_group(tmp_path: Path) -> None:
 
 
 def test_groups_of_the_dead_are_swept() -> None:
-    """When fork server and coordinator die at once, the next start removes what they left."""
+    """When zygote and coordinator die at once, the next start removes what they left."""
     home = Path(_HOMES[0].path)
     left = home / f"sandboxq-pool-left-{os.getpid()}"
     (left / "c-1").mkdir(parents=True)

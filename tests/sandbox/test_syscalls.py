@@ -179,7 +179,7 @@ _EXAMINED = [
     ("socket", (16, 3, 0), 1, 1, 1),  # AF_NETLINK
     ("prctl", (15,), 0, 0, 0),  # PR_SET_NAME
     ("prctl", (1, 9), 0, 0, 0),  # PR_SET_PDEATHSIG, SIGKILL
-    ("prctl", (1, 0), 1, 1, 1),  # the fork server's death would be survived
+    ("prctl", (1, 0), 1, 1, 1),  # the zygote's death would be survived
     ("prctl", (4, 0), 1, 1, 1),  # PR_SET_DUMPABLE: the watches see nothing
     ("prctl", (36, 0), 1, 1, 1),  # PR_SET_CHILD_SUBREAPER
     ("prlimit64", (0, 7), 0, 0, 0),
@@ -192,7 +192,7 @@ _EXAMINED = [
     ("clone", (_CLONE_THREAD,), 0, 0, 0),
     ("clone", (_SIGCHLD,), 1, 1, 0),
     ("clone", (_SIGCHLD | 0x10000000,), 1, 1, 1),  # CLONE_NEWUSER
-    ("clone", (_SIGCHLD | 0x8000,), 1, 1, 1),  # CLONE_PARENT: a child of the fork server
+    ("clone", (_SIGCHLD | 0x8000,), 1, 1, 1),  # CLONE_PARENT: a child of the zygote
     ("mmap", (0, 4096, 3, 0x22), 0, 0, 0),
     ("mmap", (0, 4096, 3, 0x40022), 1, 1, 1),  # MAP_HUGETLB
     ("madvise", (0, 4096, 4), 0, 0, 0),

@@ -112,7 +112,7 @@ def test_a_job_that_kills_the_fork_server_again_and_again_fails(
         ):
             run = asyncio.create_task(worker.run())
             job = await queue.add("m", {})
-            with pytest.raises(JobCrashed, match=r"fork server .* crashed 2 times"):
+            with pytest.raises(JobCrashed, match=r"zygote .* crashed 2 times"):
                 await job.result(timeout=15)
             worker.stop()
             await run

@@ -109,7 +109,7 @@ def test_locks_are_renewed_whatever_goes_along_with_that(
             await run
 
     run_async(main())
-    assert "lock keeper" not in caplog.text
+    assert "lock renewer" not in caplog.text
 
 
 async def _is_busy(worker: Worker) -> bool:

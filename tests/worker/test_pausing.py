@@ -69,7 +69,7 @@ def test_duties_can_be_left_to_others(server_url: str, queue_name: str, skipped:
     async def main() -> None:
         async with running(server_url, queue_name, procs=1, **{skipped: True}) as (_, worker):
             names = {service.name for service in worker._services}
-            duty = {"skip_stalled_check": "stalled checker", "skip_lock_renewal": "lock keeper"}
+            duty = {"skip_stalled_check": "stalled checker", "skip_lock_renewal": "lock renewer"}
             assert duty.pop(skipped) not in names
             assert set(duty.values()) < names
 

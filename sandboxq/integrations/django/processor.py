@@ -1,6 +1,6 @@
 """What children run in a Django project: its tasks, or a processor of its own, with connections.
 
-Imported once by the fork server, which sets Django up. It closes what that opened (an app's
+Imported once by the zygote, which sets Django up. It closes what that opened (an app's
 ``ready()`` may ask the database): children share no connection with it and with each other.
 """
 

@@ -1,6 +1,6 @@
 """What children of ``flask sandboxq run`` run: a processor, in an application context for each job.
 
-Imported once by the fork server: the application is made there.
+Imported once by the zygote: the application is made there.
 """
 
 from __future__ import annotations

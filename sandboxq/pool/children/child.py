@@ -62,21 +62,20 @@ class Child:
         "channel",
         "concurrency",
         "death",
-        "doom",
         "due_at",
         "due_calls",
-        "farewell",
         "files_in_memory",
         "flight",
         "flying",
         "has_ended",
         "is_async",
-        "is_deaf",
         "is_early",
+        "is_ignored",
         "is_paused",
-        "is_silenced",
         "is_strict",
         "is_stuck",
+        "is_unresponsive",
+        "kill_reason",
         "left",
         "lines",
         "memory",
@@ -88,6 +87,7 @@ class Child:
         "pid",
         "pidfd",
         "progress_at",
+        "retire_reason",
         "start_failure",
         "state",
         "system_us",
@@ -120,15 +120,15 @@ class Child:
         self.pidfd = -1
         self.flight: dict[int, Call] = {}  # changed by pool/calls.py alone
         self.flying: Mapping[int, Call] = self.flight
-        self.doom: ChildError | None = None  # why it is being killed, by us
+        self.kill_reason: ChildError | None = None  # why it is being killed, by us
         self.victim: Call | None = None  # the one call that doom is about, if it is about one
         self.death: Death | None = None
-        self.has_ended = False  # its pidfd said so; how, the fork server will say
+        self.has_ended = False  # its pidfd said so; how, the zygote will say
         self.is_early = False
         self.is_async = False
         self.can_pack = False  # told with READY
-        self.is_silenced = False  # it broke the protocol: nothing that it says counts
-        self.is_deaf = False  # it lives, and reads nothing
+        self.is_ignored = False  # it broke the protocol: nothing that it says counts
+        self.is_unresponsive = False  # it lives, and reads nothing
         self.is_paused = False  # not read while its reports wait for Redis
         self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
         self.start_failure = ""
@@ -139,7 +139,7 @@ class Child:
         # When it is to be replaced: see recycler.py.
         self.most_calls = self.due_calls = sys.maxsize
         self.due_at = math.inf
-        self.farewell = ""
+        self.retire_reason = ""
         self.files_in_memory = 0  # bytes of its temporary files that are memory
         self.timer: asyncio.TimerHandle | None = None
         self._asked, self._asked_at = 0, 0.0  # whether its event loop turns
@@ -303,7 +303,7 @@ class Child:
             self.channel.send(PING, 0)
 
     def kill(self) -> None:
-        """End the process now; its group and orphans are ended by the fork server."""
+        """End the process now; its group and orphans are ended by the zygote."""
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
@@ -359,7 +359,7 @@ class Child:
         Where jobs are perhaps hostile, what one of them wrote into the mark counts only against
         its child: when that is ended because it seems to begin nothing.
         """
-        return (self.is_strict and not self.is_deaf) or call.seq <= self._mark.latest()
+        return (self.is_strict and not self.is_unresponsive) or call.seq <= self._mark.latest()
 
     def close(self) -> None:
         """Give back every descriptor."""
@@ -384,7 +384,7 @@ class Child:
 
     def read(self) -> None:
         """Take the messages that are there, unless it is not to be heard now, or any more."""
-        if not (self.is_paused or self.is_silenced) and self.channel.fileno() >= 0:
+        if not (self.is_paused or self.is_ignored) and self.channel.fileno() >= 0:
             self._owner.on_readable(self)
 
     def _on_readable(self) -> None:

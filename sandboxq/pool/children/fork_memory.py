@@ -1,4 +1,4 @@
-"""Memory of the fork server, set in order before the first fork.
+"""Memory of the zygote, set in order before the first fork.
 
 A page is copied when a child first writes to it. What a child makes and frees is to lie in few
 pages, and what was there before is not to be collected by it.

@@ -1,4 +1,4 @@
-"""Orders to a fork server: JSON in one packet, or in memory beside it when there is more to say.
+"""Orders to a zygote: JSON in one packet, or in memory beside it when there is more to say.
 
 A policy may grant thousands of paths, and a packet of a socket holds 64 KB.
 """

@@ -1,4 +1,4 @@
-"""Orders on their way to a fork server: nobody waits for it to read them."""
+"""Orders on their way to a zygote: nobody waits for it to read them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Parcel(NamedTuple):
 
 
 class Outbox:
-    """Sends orders one after the other, as fast as the fork server reads them."""
+    """Sends orders one after the other, as fast as the zygote reads them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
         """Send over ``control``, which does not block."""
@@ -101,6 +101,6 @@ class Outbox:
                 if not self._is_sent(self._waiting[0]):
                     return
             except OSError as error:
-                _log.error("an order to a fork server could not be sent: %s", error)
+                _log.error("an order to a zygote could not be sent: %s", error)
             self._waiting.popleft().close()
         self._loop.remove_writer(self._control.fileno())

@@ -1,4 +1,4 @@
-"""The folder with the private directories of one fork server's children."""
+"""The folder with the private directories of one zygote's children."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ class ScratchFolder:
 
 
 def _sweep(folder: str) -> None:
-    """Remove the files of fork servers that were killed together with their worker."""
+    """Remove the files of zygotes that were killed together with their worker."""
     for path in abandoned(folder, PREFIX):
         remove_scratch(path)

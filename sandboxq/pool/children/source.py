@@ -1,4 +1,4 @@
-"""Who brings children into being: fork servers for processes, ``seats`` for threads."""
+"""Who brings children into being: zygotes for processes, ``threads`` for threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Where children come from; it tells a ServerOwner of births and ends."""
+    """Where children come from; it tells a ServerOwner of starts and ends."""
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Ask for a child that follows ``plan`` and gets copies of these descriptors.
@@ -27,7 +27,7 @@ class Source(Protocol):
         """Return the path of a child's private directory."""
 
 
-class Keeper(Protocol):
+class SourceSupervisor(Protocol):
     """Keeps a source of children at work."""
 
     @property
@@ -70,7 +70,7 @@ class Keeper(Protocol):
 
 
 class SupervisorOwner(Protocol):
-    """Who hears of births and deaths."""
+    """Who hears of starts and deaths."""
 
     def on_child_ready(self, child: Child) -> None:
         """Hear that a child can take calls."""

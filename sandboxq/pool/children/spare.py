@@ -1,10 +1,10 @@
-"""A process that the fork server has forked in advance, and that waits for its order.
+"""A process that the zygote has forked in advance, and that waits for its order.
 
     coordinator ══ order, descriptors ══► zygote ══ the same, passed on ══► spare: becomes the child
                                             └──fork──► the next spare
 
-What a birth has in common with every other is over before anybody waits for it: the fork, leaving
-the fork server's session and handlers, and the copies of the pages that a start writes to.
+What a start has in common with every other is over before anybody waits for it: the fork, leaving
+the zygote's session and handlers, and the copies of the pages that a start writes to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Spare(NamedTuple):
-    """The fork server's side."""
+    """The zygote's side."""
 
     pid: int
     socket: socket.socket
@@ -44,7 +44,7 @@ def has_ended(pid: int) -> bool:
 
 
 def open_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the fork server's end and the spare's."""
+    """Return the zygote's end and the spare's."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 

@@ -29,7 +29,7 @@ from sandboxq.sandbox.support import require_descriptors, usable_memory
 if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.children.source import Keeper, Source, SupervisorOwner
+    from sandboxq.pool.children.source import Source, SourceSupervisor, SupervisorOwner
     from sandboxq.pool.options import ChildOwner, PoolOptions
 
 _STARTING, _READY = ChildState.STARTING, ChildState.READY
@@ -41,7 +41,7 @@ _KILL_SECONDS = 5.0
 
 
 class Supervisor:
-    """The children of one pool and their fork server."""
+    """The children of one pool and their zygote."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Supervisor:
         inbound: ChildOwner[Child],
         telemetry: Telemetry,
     ) -> None:
-        """Prepare; ``start`` does it. ``reception`` hears what children say."""
+        """Prepare; ``start`` does it. ``inbound`` hears what children say."""
         self._terms = terms
         self._owner = owner
         self._inbound = inbound
@@ -61,12 +61,12 @@ class Supervisor:
         self._number = 0  # of the newest child
         self._target = 0
         self.delay = RestartDelay()
-        self.keeper: Keeper = (
+        self.source_supervisor: SourceSupervisor = (
             ZygoteSupervisor(terms, self, self.delay, self._fill)
             if terms.kind is Kind.PROCESS
             else ThreadSupervisor(terms, self)
         )
-        self._timers = Timers(self._loop, self.keeper)
+        self._timers = Timers(self._loop, self.source_supervisor)
         self._outgoing: Child | None = None  # it works on until its successor is ready
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -87,8 +87,8 @@ class Supervisor:
 
     @property
     def server(self) -> ZygoteClient | None:
-        """The fork server, while there is one."""
-        server = self.keeper.server
+        """The zygote, while there is one."""
+        server = self.source_supervisor.server
         return server if isinstance(server, ZygoteClient) else None
 
     @property
@@ -102,7 +102,7 @@ class Supervisor:
         return list(self._children.values())
 
     async def start(self, size: int, timeout: float) -> None:
-        """Start the fork server and ``size`` children, and wait until all of them are ready.
+        """Start the zygote and ``size`` children, and wait until all of them are ready.
 
         Raises:
             ProcessorNotLoaded: the processor cannot be imported.
@@ -110,7 +110,7 @@ class Supervisor:
             UsageError: the processor does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
-        await self.keeper.start(size, timeout)
+        await self.source_supervisor.start(size, timeout)
         await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
 
     async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
@@ -141,7 +141,7 @@ class Supervisor:
         """Start nothing any more; let children finish what they run, for at most ``timeout``."""
         self._end()
         for child in self.children:
-            if child in self.ready:  # else it is dying with its fork server
+            if child in self.ready:  # else it is dying with its zygote
                 self._retire(child)
             elif child.state is ChildState.STARTING:
                 child.move(ChildState.LEAVING)
@@ -149,12 +149,12 @@ class Supervisor:
         await self._until_all_are_gone(timeout)
 
     async def close(self) -> None:
-        """Kill what is left, the fork server last, and wait until all is gone."""
+        """Kill what is left, the zygote last, and wait until all is gone."""
         self._end()
         for child in self.children:
             child.kill()
         await self._until_all_are_gone(_KILL_SECONDS)
-        await self.keeper.close()
+        await self.source_supervisor.close()
         self._bury_all()
 
     def kill(self) -> None:
@@ -162,7 +162,7 @@ class Supervisor:
         self._end()
         for child in self.children:
             child.kill()
-        self.keeper.kill()
+        self.source_supervisor.kill()
         self._bury_all()
 
     def ready_now(self, child: Child) -> None:
@@ -187,7 +187,7 @@ class Supervisor:
         """Retire a child as soon as a successor is ready; one at a time, so ask again."""
         if self._outgoing is not None or child not in self.ready or self._is_ending:
             return
-        self._outgoing, child.farewell = child, why
+        self._outgoing, child.retire_reason = child, why
         self._fill()
 
     def replace_spent(self) -> None:
@@ -200,7 +200,7 @@ class Supervisor:
     def dismiss(self, child: Child, why: str) -> None:
         """Retire a child now."""
         if child in self.ready:
-            child.farewell = why
+            child.retire_reason = why
             self._retire(child)
 
     def _let_go(self) -> None:
@@ -216,14 +216,14 @@ class Supervisor:
         if child in self.ready:
             self.ready.remove(child)
 
-    # ── the fork server ──
+    # ── the zygote ──
 
     def on_server_gone(self, server: ZygoteClient, status: str) -> None:
-        """Kill the children of a dead fork server and have it replaced."""
-        note = f"its fork server {server.pid} {status}"
-        _log.error("the fork server %d %s; starting another", server.pid, status)
-        self._telemetry.emit(ChildDied(server.pid, f"fork server {status}"))
-        self.keeper.replace_lost(server, self._target)
+        """Kill the children of a dead zygote and have it replaced."""
+        note = f"its zygote {server.pid} {status}"
+        _log.error("the zygote %d %s; starting another", server.pid, status)
+        self._telemetry.emit(ChildDied(server.pid, f"zygote {status}"))
+        self.source_supervisor.replace_lost(server, self._target)
         self.ready.clear()  # they are dying: no more calls for them
         for child in self.children:
             child.death = child.death or Death(note=note)
@@ -235,12 +235,12 @@ class Supervisor:
         """Pass on what the import printed."""
         self._owner.on_import_line(pid, stream, line)
 
-    # ── births ──
+    # ── starts ──
 
     def _fill(self) -> None:
         """Start children until there are enough."""
         self._timer = None
-        server = self.keeper.server
+        server = self.source_supervisor.server
         if server is None or self._is_ending:
             return
         wanted = self._target + (self._outgoing is not None)
@@ -261,7 +261,7 @@ class Supervisor:
             scratch_path=server.scratch_of(number),
         )
         try:
-            child = self.keeper.child(number, owner=self._inbound, memory=plan.memory)
+            child = self.source_supervisor.child(number, owner=self._inbound, memory=plan.memory)
         except OSError as error:
             self._start_failure = f"no child can be started: {error}"
             _log.error("%s", self._start_failure)
@@ -291,7 +291,7 @@ class Supervisor:
             self.ready_now(child)
 
     def on_fork_failed(self, number: int, reason: str) -> None:
-        """Take a refused birth as a failed start."""
+        """Take a refused start as a failed start."""
         child = self._children.get(number)
         if child is not None:
             child.start_failure = reason
@@ -307,13 +307,13 @@ class Supervisor:
         self.ready.remove(child)
         if child is self._outgoing:
             self._outgoing = None
-        if child.farewell:
-            self._telemetry.emit(ChildRecycled(child.pid, child.farewell))
+        if child.retire_reason:
+            self._telemetry.emit(ChildRecycled(child.pid, child.retire_reason))
         self._owner.on_child_leaving(child)
         child.retire()
-        self.see_off(child)
+        self.retire_if_idle(child)
 
-    def see_off(self, child: Child) -> None:
+    def retire_if_idle(self, child: Child) -> None:
         """Give a leaving child that has answered everything some time for its teardown()."""
         if child.state is ChildState.LEAVING and not child.flying:
             self._timers.expect_leave(child)
@@ -378,8 +378,8 @@ class Supervisor:
             delay = self.delay.after_failed_start()
         else:
             delay = self.delay.after_death(was_useful=child.answered > 0)
-        if not delay and self.keeper.server is not None:
-            self._spawn(self.keeper.server)
+        if not delay and self.source_supervisor.server is not None:
+            self._spawn(self.source_supervisor.server)
         else:
             self._fill_later(delay)
 
@@ -401,7 +401,7 @@ class Supervisor:
             await self._change(deadline - self._loop.time())
 
     async def _change(self, timeout: float) -> None:
-        """Wait for a birth or a death, for at most ``timeout`` seconds."""
+        """Wait for a start or a death, for at most ``timeout`` seconds."""
         self._changed.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, timeout)):

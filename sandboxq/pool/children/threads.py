@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.child import loader, loop, output
-from sandboxq.child import thread as seat
+from sandboxq.child import thread as child_thread
 from sandboxq.child.frames import RETIRE
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.pool.children.child import Child
@@ -57,7 +57,7 @@ _SEE = "import sys; sys.path[:] = path"
 class ThreadChild(Child):
     """A child that is a thread: its ``pid`` is the thread's number in the kernel."""
 
-    __slots__ = ("_keeper", "is_abandoned")
+    __slots__ = ("_source_supervisor", "is_abandoned")
 
     fate = "was given up"
     packs_calls = False  # several jobs' worth of system calls are not what a thread costs
@@ -67,13 +67,13 @@ class ThreadChild(Child):
         number: int,
         loop: asyncio.AbstractEventLoop,
         *,
-        keeper: ThreadSupervisor,
+        source_supervisor: ThreadSupervisor,
         owner: ChildOwner[Child],
         terms: PoolOptions,
     ) -> None:
-        """Open the sockets; ``keeper`` starts the thread."""
+        """Open the sockets; ``source_supervisor`` starts the thread."""
         super().__init__(number, loop, owner=owner, terms=terms, memory=None)
-        self._keeper = keeper
+        self._source_supervisor = source_supervisor
         self.is_abandoned = False
 
     def has_begun(self, call: Call) -> bool:
@@ -85,14 +85,14 @@ class ThreadChild(Child):
 
     def kill(self) -> None:
         """Have it end, or give it up."""
-        self._keeper.give_up(self)
+        self._source_supervisor.give_up(self)
 
     def signal(self, number: int) -> None:
         """Do nothing: no signal reaches a thread, its job looks for itself."""
 
     def own_stack(self) -> str:
         """Return where the thread is."""
-        return self._keeper.stack_of(self.number)
+        return self._source_supervisor.stack_of(self.number)
 
 
 class ThreadSupervisor:
@@ -140,14 +140,16 @@ class ThreadSupervisor:
         refuse_concurrency(self._terms.concurrency, is_async=loaded.result())
         self._is_started = True
         if self._kind is Kind.THREAD:
-            seat.install_streams()
+            child_thread.install_streams()
 
     def child(self, number: int, *, owner: ChildOwner[Child], memory: int | None) -> ThreadChild:
         """Return the coordinator's side of a thread; nothing limits its memory."""
         del memory
-        return ThreadChild(number, self._loop, keeper=self, owner=owner, terms=self._terms)
+        return ThreadChild(
+            number, self._loop, source_supervisor=self, owner=owner, terms=self._terms
+        )
 
-    # ── births and ends ──
+    # ── starts and ends ──
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Start a thread, unless too many that were given up still run.
@@ -181,7 +183,7 @@ class ThreadSupervisor:
         return ""
 
     def give_up(self, leaver: ThreadChild) -> None:
-        """Tell a seat and its jobs to end; after a second, leave it alone."""
+        """Tell a thread and its jobs to end; after a second, leave it alone."""
         number = leaver.number
         if number not in self._living or number in self._timers or leaver.is_abandoned:
             return
@@ -231,7 +233,7 @@ class ThreadSupervisor:
         else:
             self._owner.on_exit(tid, Death(status=0))
 
-    # ── what crews ask of fork servers ──
+    # ── what supervisors ask of zygotes ──
 
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Do nothing: there is no server to lose."""
@@ -249,7 +251,7 @@ class ThreadSupervisor:
     def kill(self) -> None:
         """Start no more, and wait for nobody."""
         if self._is_started and not self._is_ending and self._kind is Kind.THREAD:
-            seat.remove_streams()
+            child_thread.remove_streams()
         self._is_ending = True
         for each in list(self._seats.values()):
             self._abandon(each)
@@ -326,12 +328,12 @@ class ThreadSupervisor:
 
     def _live_here(self, number: int, fds: list[int]) -> None:
         assert self._processor is not None  # noqa: S101 - it was loaded before
-        link = seat.ThreadLink(fds)
+        link = child_thread.ThreadLink(fds)
         capture = output.Capture(link)
-        seat.route_to(capture)
+        child_thread.route_to(capture)
         try:
-            seat.live(link, self._processor, self._settings, capture)
-        except seat.ThreadEnded:
+            child_thread.live(link, self._processor, self._settings, capture)
+        except child_thread.ThreadEnded:
             pass
         except BaseException:  # noqa: BLE001 - the pool hears of the end, people of the cause
             _log.exception("thread %d of the pool failed", number)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.pool.children.child import Child
-    from sandboxq.pool.children.source import Keeper
+    from sandboxq.pool.children.source import SourceSupervisor
 
 _log = logging.getLogger("sandboxq.pool")
 
 # A child that is not ready by then (setup() hangs) is killed and counts as a failed start.
 START_SECONDS = 60.0
-# The zygote tells of births and deaths within milliseconds. One that does not is perhaps stopped;
+# The zygote tells of starts and deaths within milliseconds. One that does not is perhaps stopped;
 # one that does not for longer is stuck and replaced.
 _LOOK_SECONDS = 0.2
 _REPORT_SECONDS = 3.0
@@ -31,10 +31,12 @@ _TEARDOWN_SECONDS = 10.0
 class Timers:
     """Sets the timer of a child, which has one at most."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
-        """Blame the server of ``keeper`` for what children cannot be blamed for."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, source_supervisor: SourceSupervisor
+    ) -> None:
+        """Blame the server of ``source_supervisor`` for what children cannot be blamed for."""
         self._loop = loop
-        self._keeper = keeper
+        self._source_supervisor = source_supervisor
 
     def expect_start(self, child: Child) -> None:
         """Wait for READY."""
@@ -54,11 +56,11 @@ class Timers:
         child.timer = self._loop.call_later(seconds, then, child)
 
     def _look_for_birth(self, child: Child, left: float = START_SECONDS) -> None:
-        """Let who has been stopped go on: the fork server, or a spare that becomes the child."""
+        """Let who has been stopped go on: the zygote, or a spare that becomes the child."""
         if left <= 0:
             self._give_up_on(child)
         elif child.pidfd < 0:
-            self._keeper.wake_stopped()
+            self._source_supervisor.wake_stopped()
         elif is_stopped(child.pid):
             _log.warning("child %d was stopped before it was ready; it is sent on", child.pid)
             child.signal(signal.SIGCONT)
@@ -70,15 +72,15 @@ class Timers:
     def _give_up_on(self, child: Child) -> None:
         child.start_failure = f"it was not ready within {START_SECONDS:g} s"
         if child.pidfd < 0:
-            self._keeper.kill_stuck()  # it was not even forked
+            self._source_supervisor.kill_stuck()  # it was not even forked
         child.kill()
 
     def _look_for_report(self, child: Child) -> None:
-        self._keeper.wake_stopped()
+        self._source_supervisor.wake_stopped()
         self._set(child, _REPORT_SECONDS - _LOOK_SECONDS, self._kill_stuck)
 
     def _kill_stuck(self, _: Child) -> None:
-        self._keeper.kill_stuck()
+        self._source_supervisor.kill_stuck()
 
 
 def _end_teardown(child: Child) -> None:

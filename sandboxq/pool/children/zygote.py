@@ -1,4 +1,4 @@
-"""The fork server: imports the processor once, then forks children on request.
+"""The zygote: imports the processor once, then forks children on request.
 
     coordinator ══ control (SEQPACKET, JSON and descriptors) ══ zygote ──fork──► children
                                                                   ▲  SIGCHLD       │
@@ -9,7 +9,7 @@
 
 It has one thread, and so may fork at any time: it does so in advance, and most children were a
 spare before (spare.py). Whatever a child starts stays below that child, which adopts its orphans,
-and becomes the fork server's when the child has ended (PR_SET_CHILD_SUBREAPER): so what the fork
+and becomes the zygote's when the child has ended (PR_SET_CHILD_SUBREAPER): so what the fork
 server has besides its own is left by the dead, and is ended.
 """
 
@@ -260,7 +260,7 @@ class _Zygote:
             stacks.listen(page)
             self._run_child(link, order)
             code = 0
-        except BaseException:  # noqa: BLE001 - a child never returns into the fork server's loop
+        except BaseException:  # noqa: BLE001 - a child never returns into the zygote's loop
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)

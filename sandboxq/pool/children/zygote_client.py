@@ -1,4 +1,4 @@
-"""The coordinator's side of one fork server (``zygote.py``): starts it, asks it for children."""
+"""The coordinator's side of one zygote (``zygote.py``): starts it, asks it for children."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Loaded(NamedTuple):
 
 
 class ServerOwner(Protocol):
-    """Who hears a fork server."""
+    """Who hears a zygote."""
 
     def on_forked(self, number: int, pid: int, pidfd: int) -> None:
         """Take the process that was asked for under ``number``; the pidfd is the owner's now."""
@@ -69,7 +69,7 @@ class ServerOwner(Protocol):
         """Hear that a child was reaped."""
 
     def on_server_gone(self, server: ZygoteClient, status: str) -> None:
-        """Hear that the fork server ended although it was not asked to."""
+        """Hear that the zygote ended although it was not asked to."""
 
     def on_server_line(self, pid: int, stream: str, line: str) -> None:
         """Take a line that was printed while the processor was imported."""
@@ -306,7 +306,7 @@ class ZygoteClient:
                 self._obey(json.loads(raw), fds)
             except (ValueError, KeyError, IndexError, TypeError):
                 # Its code is the processor's too: one that writes to whatever is open, say.
-                _log.exception("the fork server %d sent what is no message", self.pid)
+                _log.exception("the zygote %d sent what is no message", self.pid)
 
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         match message["op"]:

@@ -1,4 +1,4 @@
-"""Keeps one fork server alive: the first start, the fall-back for threads, and the restarts."""
+"""Keeps one zygote alive: the first start, the fall-back for threads, and the restarts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MB = 1 << 20
 
 
 class ZygoteSupervisor:
-    """Owns the fork server of one crew."""
+    """Owns the zygote of one pool."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ZygoteSupervisor:
             self._starting = None
         if self._is_ending:
             await server.close()
-            message = "the pool was stopped while its fork server started"
+            message = "the pool was stopped while its zygote started"
             raise ChildStartFailed(message)
         try:
             refuse_concurrency(self._terms.concurrency, is_async=loaded.is_async is not False)
@@ -121,13 +121,13 @@ class ZygoteSupervisor:
     def kill_stuck(self) -> None:
         """Kill a server that does not answer; its death starts another."""
         if self.server is not None:
-            _log.error("the fork server %d does not answer; it is killed", self.server.pid)
+            _log.error("the zygote %d does not answer; it is killed", self.server.pid)
             self.server.kill([])
 
     def wake_stopped(self) -> None:
         """Let a server go on that somebody has stopped: all children are in its care."""
         if self.server is not None and descendants.is_stopped(self.server.pid):
-            _log.warning("the fork server %d was stopped; it is sent on", self.server.pid)
+            _log.warning("the zygote %d was stopped; it is sent on", self.server.pid)
             os.kill(self.server.pid, signal.SIGCONT)
 
     async def close(self) -> None:
@@ -162,7 +162,7 @@ class ZygoteSupervisor:
             try:
                 await self.start(size, _START_SECONDS)
             except (SandboxqError, OSError) as error:
-                _log.error("the fork server could not be restarted: %s", error)
+                _log.error("the zygote could not be restarted: %s", error)
                 continue
             self._on_back()
             return

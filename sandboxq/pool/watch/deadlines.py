@@ -95,7 +95,7 @@ class Deadlines:
         now = self._loop.time()
         for child in self._pool.supervisor.children:
             for call in list(child.flying.values()):
-                if child.doom is None and call.seq in child.flying:
+                if child.kill_reason is None and call.seq in child.flying:
                     self._look_by(self._next_step(child, call, now))
 
     def _next_step(self, child: Child, call: Call, now: float) -> float:
@@ -164,14 +164,16 @@ class Deadlines:
             return now + wait
         if isinstance(call.ending, JobTimeout):
             call.ending, call.asked_at = None, 0.0  # it had no chance: it runs again
-        self._pool.doom(child, blocked_loop(child, "could not end a job in time"), victim=blocker)
+        self._pool.kill_child(
+            child, blocked_loop(child, "could not end a job in time"), victim=blocker
+        )
         return inf
 
     def _kill(self, child: Child, call: Call, now: float) -> None:
         if isinstance(call.ending, JobTimeout):
             call.ending = _late(child, call, now, is_killed=True)
         if call.ending is not None:
-            self._pool.doom(child, call.ending, victim=call)
+            self._pool.kill_child(child, call.ending, victim=call)
 
 
 def _begin_of(child: Child, call: Call, now: float) -> float:
@@ -224,7 +226,7 @@ class LoopWatch:
         """Look now, and again and again."""
         told, self._told = self._told, set()
         for child in self._pool.supervisor.children:
-            if child.flying and child.doom is None:
+            if child.flying and child.kill_reason is None:
                 self._look(child, told)
         self._timer = self._loop.call_later(_INTERVAL, self.start)
 
@@ -252,7 +254,7 @@ class LoopWatch:
             task.add_done_callback(self._telling.discard)
         if self._limit is not None and seconds >= self._limit:
             error = blocked_loop(child, f"may do so for {self._limit:g} s")
-            self._pool.doom(child, error, victim=blocker)
+            self._pool.kill_child(child, error, victim=blocker)
 
     async def _tell(self, child: Child, blocker: Call | None, seconds: float) -> None:
         job_id = "" if blocker is None else blocker.key.decode(errors="replace")

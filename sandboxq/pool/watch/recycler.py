@@ -45,12 +45,12 @@ NO_RECYCLING = Recycling()
 
 
 class Recycler:
-    """Looks at the children of one crew."""
+    """Looks at the children of one pool."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, limits: Recycling
     ) -> None:
-        """Watch ``crew``; nothing happens before ``start``."""
+        """Watch ``supervisor``; nothing happens before ``start``."""
         self._loop = loop
         self._supervisor = supervisor
         self._limits = limits

@@ -37,7 +37,7 @@ _MB = 1 << 20
 
 
 class ScratchWatch:
-    """Goes round the children of one crew."""
+    """Goes round the children of one pool."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ScratchWatch:
 
     def _look_at_all(self) -> Iterator[None]:
         for child in self._supervisor.children:
-            if child.pid and child.doom is None:
+            if child.pid and child.kill_reason is None:
                 yield from self._look(child)
 
     def _look(self, child: Child) -> Iterator[None]:

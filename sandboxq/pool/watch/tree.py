@@ -47,7 +47,7 @@ class TreeWatch:
         *,
         policy: Policy,
     ) -> None:
-        """Look at the children of ``crew``; call ``on_exceeded`` with a child and its error.
+        """Look at the children of ``supervisor``; call ``on_exceeded`` with a child and its error.
 
         What a job was sent in its arena, and a result there, do not count.
         """
@@ -65,7 +65,7 @@ class TreeWatch:
             self._sweep()
         for child in self._supervisor.children:
             child.arena.trim()
-            if child.memory is None or not child.pid or child.doom is not None:
+            if child.memory is None or not child.pid or child.kill_reason is not None:
                 self._weighings.pop(child.number, None)
                 continue
             error = self._look(child, child.memory)

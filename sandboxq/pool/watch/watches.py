@@ -91,7 +91,7 @@ class Watches:
             watch.stop()
 
     def _end(self, child: Child, error: ChildError) -> None:
-        self._pool.doom(child, error, child.running_call())
+        self._pool.kill_child(child, error, child.running_call())
 
 
 class UnresponsiveWatch:
@@ -109,7 +109,7 @@ class UnresponsiveWatch:
         """Look now, and again and again."""
         owed, self._owed = self._owed, {}
         for child in self._pool.supervisor.children:
-            if child.state in (ChildState.READY, ChildState.LEAVING) and child.doom is None:
+            if child.state in (ChildState.READY, ChildState.LEAVING) and child.kill_reason is None:
                 self._look(child, *owed.get(child.number, (None, 0)))
         self._timer = self._loop.call_later(_INTERVAL, self.start)
 
@@ -128,7 +128,7 @@ class UnresponsiveWatch:
         looks = looks + 1 if owes == before else 0
         self._owed[child.number] = owes, looks
         if looks >= _LOOKS:
-            child.is_deaf = True
+            child.is_unresponsive = True
             self._pool.end_breach(child, Breach("does not read what it is sent"))
 
 
@@ -154,7 +154,7 @@ class CpuWatch:
         """Look now, and again and again."""
         before, self._seen = self._seen, {}
         for child in self._pool.supervisor.children:
-            if child.pid and child.doom is None:
+            if child.pid and child.kill_reason is None:
                 self._look(child, before)
         self._timer = self._loop.call_later(_CPU_INTERVAL, self.start)
 

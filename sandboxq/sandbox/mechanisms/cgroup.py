@@ -1,7 +1,7 @@
 """Control groups, where they can be made: what children may use, and a kill that nobody escapes.
 
     <the worker's own>/sandboxq-pool-NAME/   of one pool: limits of all children together
-                          server/            the fork server
+                          server/            the zygote
                           c-NAME/            one child, with all that it starts:
                           sandbox/mechanisms/cgroup.py
 
@@ -11,8 +11,8 @@ Groups lie below the worker's own, whose limits stay in force; nothing needs the
 
 The control groups of one child: what it and all that it starts may use, and who they are.
 
-fork server ─► name ──fork──► child: makes, enters and limits them, ahead of its order
-(it ends) ─► fork server: what did the kernel end it for?  kill what is left, remove
+zygote ─► name ──fork──► child: makes, enters and limits them, ahead of its order
+(it ends) ─► zygote: what did the kernel end it for?  kill what is left, remove
 coordinator ─► what does it hold that no process shows? (memory of files, pipes, sockets)
 """
 
@@ -165,7 +165,7 @@ class Group:
 
 
 def enter(folders: list[str]) -> None:
-    """Move this process, a fork server; a folder that refuses is passed over."""
+    """Move this process, a zygote; a folder that refuses is passed over."""
     for folder in folders:
         enter_folder(f"{folder}/{_SERVER}")
 

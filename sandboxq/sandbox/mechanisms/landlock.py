@@ -2,8 +2,8 @@
 
 The part of a ruleset that is the same for every child is made before it is needed.
 
-    fork server, idle ─► prepare ─► ruleset ──fork──► child: take, add its own paths, enforce
-                            ▲                    └──► fork server: drop
+    zygote, idle ─► prepare ─► ruleset ──fork──► child: take, add its own paths, enforce
+                            ▲                    └──► zygote: drop
                             └────────────────────────────┘
 
 Each ruleset is for one child: what a process adds to it, it adds for all who hold the descriptor.
@@ -41,7 +41,7 @@ _SYSTEM = (
     "/proc/meminfo",
     "/sys/devices/system/cpu",
 )
-# Another place in every process: a fork server cannot open it for its children.
+# Another place in every process: a zygote cannot open it for its children.
 OWN = "/proc/self"
 _NETWORK = (
     "/etc/hosts",

@@ -50,7 +50,7 @@ Instruction = tuple[int, int, int, int]
 # The call succeeds, and nothing was done.
 IGNORED = -1
 WHOLE = 0xFFFF_FFFF
-# clone(2). A sibling (PARENT) would be the fork server's child, and not this process's.
+# clone(2). A sibling (PARENT) would be the zygote's child, and not this process's.
 _CLONE_THREAD = 0x0001_0000
 _CLONE_NAMESPACES = 0x7E02_0000
 _CLONE_PARENT, _CLONE_PTRACE = 0x8000, 0x2000
@@ -136,7 +136,7 @@ def restrict_calls(options: dict[str, bool]) -> None:
 
 @cache
 def prepared(*, network: bool, subprocess: bool) -> bytes:
-    """Return the filter for a process that is not born yet: a fork server makes it once."""
+    """Return the filter for a process that is not born yet: a zygote makes it once."""
     machine = os.uname().machine
     steps = program(_ANY_PROCESS, machine, network=network, subprocess=subprocess)
     return b"".join(struct.pack("<HBBI", *each) for each in steps)
