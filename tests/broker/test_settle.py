@@ -196,7 +196,7 @@ def test_failed(case: Case) -> None:
     assert "defa" not in fields
     assert case.scores("failed") == {"1": THEN}
     assert [list(event.values()) for event in case.events()] == [
-        ["failed", "1", 'böse "x"', "active"],
+        ["failed", "1", 'böse "x"', "active", "2", ""],
         ["retries-exhausted", "1", "2"],
         ["drained"],
     ]
