@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import pathlib
 import sys
 import types
@@ -79,6 +80,12 @@ def fitted(annotation: Any, value: Any, place: str) -> Any:
     if hasattr(annotation, "__value__"):  # type X = …
         return fitted(annotation.__value__, value, place)
     return _of_form(annotation, value, place)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hints_of(kind: Any) -> dict[str, Any]:
+    """Return the annotations of a class; reading them costs more than a job's arguments."""
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _of_form(annotation: Any, value: Any, place: str) -> Any:  # noqa: PLR0911 - one for each form
@@ -185,7 +192,7 @@ def _of_tuple(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]
 def _of_tuple_class(kind: Any, value: Any, place: str) -> Any:
     if not hasattr(kind, "_fields"):
         return tuple(_items(Any, value, place))
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = _hints_of(kind)
     return kind(*_of_tuple(tuple(hints.get(each, Any) for each in kind._fields), value, place))
 
 
@@ -234,7 +241,7 @@ def _of_fields(kind: Any, value: Any, place: str) -> dict[str, Any]:
     """Return the arguments of a dataclass from an object."""
     _exactly(isinstance(value, cabc.Mapping), value, f"an object ({kind.__name__})", place)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = _hints_of(kind)
     needed = [
         name
         for name, field in fields.items()
@@ -255,7 +262,7 @@ def _made(kind: Any, fields: dict[str, Any], place: str) -> Any:
 
 def _of_typed_dict(kind: Any, value: Any, place: str) -> dict[str, Any]:
     _exactly(isinstance(value, cabc.Mapping), value, f"an object ({kind.__name__})", place)
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = _hints_of(kind)
     # The class itself cannot tell where its annotations are texts.
     optional = {name for name, hint in hints.items() if typing.get_origin(hint) is NotRequired}
     _refuse_names(value, sorted(kind.__required_keys__ - optional), hints, place)
