@@ -17,7 +17,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.commands.cancel import cancel_unless_begun
+from sandboxq.broker.commands.change_job import cancel_unless_begun
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.child.functions import RAISED
 from sandboxq.errors import (

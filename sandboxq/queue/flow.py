@@ -6,9 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
+from sandboxq.broker.commands.add import add_flow
 from sandboxq.broker.commands.children import families_of
-from sandboxq.broker.commands.flow import add_flow
-from sandboxq.broker.job_hash import job_from_hash
+from sandboxq.broker.commands.jobs import job_from_hash
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock

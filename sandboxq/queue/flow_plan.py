@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
-from sandboxq.broker.commands.add import NewJob, OnFailure, Parent, new_job
-from sandboxq.broker.commands.flow import NewNode
+from sandboxq.broker.commands.add import NewJob, NewNode, OnFailure, Parent, new_job
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import UsageError
 from sandboxq.model.validation import MAX_NESTING, checked_many, checked_text

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.codec import json_text, ms_from_seconds
-from sandboxq.broker.commands import cancel, change_job, deduplication, remove, schedulers, settings
-from sandboxq.broker.commands.usage import read_usage
+from sandboxq.broker.commands import change_job, schedulers, settings
+from sandboxq.broker.commands.settings import read_usage
 from sandboxq.model.validation import (
     LONGEST_WAIT,
     checked_flag,
@@ -54,7 +54,7 @@ class QueueOperating(QueueBase):
         checked_text("job_id", job_id)
         checked_flag("with_children", with_children)
         broker = await self._connected()
-        return await remove.remove(broker, self._keys, job_id, with_children=with_children)
+        return await change_job.remove(broker, self._keys, job_id, with_children=with_children)
 
     async def cancel(
         self, job_id: str, reason: str | None = None, *, grace: float | timedelta = 5.0
@@ -73,7 +73,7 @@ class QueueOperating(QueueBase):
             checked_text("reason", reason)
         who = f"cancelled by {socket.gethostname()}:{os.getpid()}"
         broker = await self._connected()
-        return await cancel.cancel(
+        return await change_job.cancel(
             broker,
             self._keys,
             job_id,
@@ -90,7 +90,7 @@ class QueueOperating(QueueBase):
         """
         broker = await self._connected()
         await settings.pause(broker, self._keys)
-        await remove.obliterate(broker, self._keys, force=force)
+        await change_job.obliterate(broker, self._keys, force=force)
 
     async def usage(self) -> UsageTotals:
         """Return what sandboxq's workers have used for this queue's jobs; seconds late."""
@@ -343,7 +343,9 @@ class QueueOperating(QueueBase):
     async def deduplication_job_id(self, deduplication_id: str) -> str | None:
         """Return the id of the job because of which such jobs are not added, None when none is."""
         checked_text("deduplication_id", deduplication_id)
-        return await deduplication.job_id_of(await self._connected(), self._keys, deduplication_id)
+        return await change_job.deduplicated_job_id(
+            await self._connected(), self._keys, deduplication_id
+        )
 
     async def remove_deduplication_key(
         self, deduplication_id: str, *, job_id: str | None = None
@@ -353,6 +355,6 @@ class QueueOperating(QueueBase):
         With ``job_id``, only if that is the job because of which it would not.
         """
         checked_text("deduplication_id", deduplication_id)
-        return await deduplication.release(
+        return await change_job.release_deduplication(
             await self._connected(), self._keys, deduplication_id, job_id=job_id
         )

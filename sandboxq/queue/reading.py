@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.commands import discovery, jobs, schedulers, settings
-from sandboxq.broker.commands import jobs as state
 from sandboxq.errors import JobNotFound, UsageError
 from sandboxq.model.job import JobState
 from sandboxq.model.validation import (
@@ -127,7 +126,7 @@ class QueueReading(QueueBase):
     async def job_state(self, job_id: str) -> JobState:
         """Return the state that holds a job, UNKNOWN when there is none."""
         checked_text("job_id", job_id)
-        return await state.state_of(await self._connected(), self._keys, job_id)
+        return await jobs.state_of(await self._connected(), self._keys, job_id)
 
     async def result(self, job_id: str, timeout: float | timedelta | None = None) -> Any:
         """Wait for a job to finish and return its value; see QueuedJob.result."""

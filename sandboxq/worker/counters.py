@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from sandboxq.broker.commands.batches import Mark
-from sandboxq.broker.commands.usage import add_usage
+from sandboxq.broker.commands.settings import add_usage
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.job import UsageTotals
 from sandboxq.observe.telemetry import (

@@ -15,8 +15,7 @@ import logging
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.commands.add import Deduplication, Parent
-from sandboxq.broker.commands.flow import Fence, NewNode, add_flows
+from sandboxq.broker.commands.add import Deduplication, Fence, NewNode, Parent, add_flows
 from sandboxq.child.values import (
     CLASS_MEMBER,
     MOST_BYTES,

@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from sandboxq.broker.commands import change_job, children
-from sandboxq.broker.commands.add import ON_FAILURE, Parent, add, new_job, relation_members
+from sandboxq.broker.commands.add import (
+    ON_FAILURE,
+    Parent,
+    add,
+    add_flow,
+    new_job,
+    relation_members,
+)
+from sandboxq.broker.commands.change_job import remove
 from sandboxq.broker.commands.claim import claim
-from sandboxq.broker.commands.flow import add_flow
-from sandboxq.broker.commands.remove import remove
 from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import ParentNotFound

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from sandboxq.broker.commands import bulk, change_job, remove
+from sandboxq.broker.commands import bulk, change_job
 from sandboxq.errors import JobLocked, JobNotFound, JobNotInState
 from sandboxq.model.job import JobState
 from tests.broker.machine import QueueMachine, ids
@@ -38,7 +38,7 @@ class OperatedQueueMachine(QueueMachine):
         """Remove a job, unless it is locked."""
         job_id = self.pick(number)
         try:
-            removed = self.run(remove.remove(self.broker, self.keys, job_id))
+            removed = self.run(change_job.remove(self.broker, self.keys, job_id))
         except JobLocked:
             assert job_id in self.model.locks
         else:
@@ -49,7 +49,7 @@ class OperatedQueueMachine(QueueMachine):
     @rule()
     def obliterate(self) -> None:
         """Remove everything."""
-        self.run(remove.obliterate(self.broker, self.keys, force=True))
+        self.run(change_job.obliterate(self.broker, self.keys, force=True))
         self.model.obliterate()
         self.last_event = "0"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.cancel import cancel
+from sandboxq.broker.commands.change_job import cancel
 from sandboxq.errors import (
     CancelNotHeard,
     JobBelongsToScheduler,

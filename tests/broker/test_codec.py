@@ -18,7 +18,7 @@ from sandboxq.broker.codec import (
     options_from_wire,
     options_to_wire,
 )
-from sandboxq.broker.job_hash import job_from_hash
+from sandboxq.broker.commands.jobs import job_from_hash
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.model.backoff import Backoff
 from sandboxq.model.job import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.flow import add_flow
+from sandboxq.broker.commands.add import add_flow
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound
 from sandboxq.queue.flow_plan import plan_of

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands import deduplication, settings
+from sandboxq.broker.commands import change_job, settings
 from sandboxq.broker.commands.jobs import counts_per_priority, delayed_count
 from sandboxq.config import RateLimit
 from tests.broker.case import NOW
@@ -208,11 +208,17 @@ def test_deduplication_keys(case: Case) -> None:
 
     def release(job_id: str | None = None) -> bool:
         return bool(
-            case.run(lambda broker: deduplication.release(broker, case.keys, "D", job_id=job_id))
+            case.run(
+                lambda broker: change_job.release_deduplication(
+                    broker, case.keys, "D", job_id=job_id
+                )
+            )
         )
 
     def owner() -> str | None:
-        found: str | None = case.run(lambda broker: deduplication.job_id_of(broker, case.keys, "D"))
+        found: str | None = case.run(
+            lambda broker: change_job.deduplicated_job_id(broker, case.keys, "D")
+        )
         return found
 
     assert (owner(), release(), release("1")) == (None, False, False)

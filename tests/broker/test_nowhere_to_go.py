@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.commands.add import add, new_job
+from sandboxq.broker.commands.add import NewNode, add, add_flow, new_job
 from sandboxq.broker.commands.bulk import clean
-from sandboxq.broker.commands.cancel import cancel
+from sandboxq.broker.commands.change_job import cancel
 from sandboxq.broker.commands.children import families_of
-from sandboxq.broker.commands.flow import NewNode, add_flow
 from sandboxq.broker.commands.jobs import jobs_of_keys
 from sandboxq.broker.commands.schedulers import (
     Iteration,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.commands.remove import obliterate, remove
+from sandboxq.broker.commands.change_job import obliterate, remove
 from sandboxq.broker.commands.settings import pause
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import (

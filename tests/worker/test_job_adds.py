@@ -11,8 +11,7 @@ import pytest
 import redis.asyncio
 
 from sandboxq import Policy, Queue, Worker
-from sandboxq.broker.commands.add import new_job
-from sandboxq.broker.commands.flow import Fence, NewNode, add_flows
+from sandboxq.broker.commands.add import Fence, NewNode, add_flows, new_job
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import JobFailed, LockMissing

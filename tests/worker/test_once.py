@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import Queue, Worker
-from sandboxq.broker.commands.usage import read_usage
+from sandboxq.broker.commands.settings import read_usage
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.connect.script import load
 from sandboxq.observe.telemetry import (

@@ -11,7 +11,7 @@ import redis
 
 from sandboxq import Queue, Worker
 from sandboxq.broker.commands.batches import Mark
-from sandboxq.broker.commands.usage import add_usage, read_usage
+from sandboxq.broker.commands.settings import add_usage, read_usage
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import UsageTotals

@@ -1,8 +1,7 @@
 """What is stored for a queue as a whole: paused or not, limits, settings, metrics.
 
-Pauses and resumes a queue (protocol.md 3.19).
-
-Limits that hold for all workers of a queue: concurrency and rate (protocol.md 1.3, 3.25).
+Pauses and resumes (protocol.md 3.19), limits for all workers (1.3, 3.25), and what the jobs have
+used, written by workers and read by ``stats``.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker.connect.script import load
 from sandboxq.config import RateLimit
+from sandboxq.model.job import UsageTotals
 from sandboxq.model.validation import LONGEST_WAIT, count_from_wire, whole_from_wire
 
 if TYPE_CHECKING:
+    from sandboxq.broker.commands.batches import Mark
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _IDS_PER_CALL = 5000
 # What Node writes into the window's counter to close it: more than any maximum.
 _CLOSED = 2**53 - 1
+
+_MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +180,38 @@ async def is_maxed(broker: Broker, keys: QueueKeys) -> bool:
     )
     most = whole_from_wire(concurrency)
     return most is not None and int(active) >= most
+
+
+async def add_usage(broker: Broker, keys: QueueKeys, totals: UsageTotals, *, mark: Mark) -> None:
+    """Add the totals of one worker since it last did so; under one mark they are added once."""
+    args = (
+        totals.attempts,
+        totals.crashes,
+        round(totals.wall * _MICROSECONDS),
+        round(totals.cpu_user * _MICROSECONDS),
+        round(totals.cpu_system * _MICROSECONDS),
+        totals.peak_rss,
+        mark.key,
+        mark.entry(0),
+    )
+    await broker.script(load("add_usage"), (keys.usage_key,), args)
+
+
+async def read_usage(broker: Broker, keys: QueueKeys) -> UsageTotals:
+    """Return the totals since the queue was made, or obliterated."""
+    names = ("attempts", "crashes", "wall", "user", "system", "peak")
+    values = await broker.command("HMGET", keys.usage_key, *names)
+    attempts, crashes, wall, user, system, peak = map(count_from_wire, values)
+    return UsageTotals(
+        attempts,
+        crashes,
+        wall / _MICROSECONDS,
+        user / _MICROSECONDS,
+        system / _MICROSECONDS,
+        peak,
+    )
+
+
+async def forget_usage(broker: Broker, keys: QueueKeys) -> None:
+    """Start anew."""
+    await broker.command("UNLINK", keys.usage_key)
