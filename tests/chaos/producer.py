@@ -128,7 +128,13 @@ class Producer:
                 queue=queue,
                 data={**data, "children": [child["u"] for _, child, _ in children]},
                 children=[
-                    {"name": name, "queue": queue, "data": child, "opts": opts}  # type: ignore[typeddict-item]
+                    {
+                        "name": name,
+                        "queue": queue,
+                        "data": child,
+                        "opts": opts,  # type: ignore[typeddict-item]
+                        "on_failure": "ignore",  # else a cancelled one keeps its parent for ever
+                    }
                     for name, child, opts in children
                 ],
                 **options,

@@ -303,12 +303,16 @@ def counts_of(client: Any, base: str) -> dict[str, int]:
 
 
 def wait_until_drained(scene: Scene, seconds: float) -> float | None:
-    """Return the seconds until nothing was left to run; None when that does not come."""
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
+    """Return the seconds until nothing was left to run; None when none ends for ``seconds``."""
+    began = ended_at = time.monotonic()
+    ended = -1
+    while time.monotonic() - ended_at < seconds:
         with contextlib.suppress(Exception), scene.client() as client:
             counts = counts_of(client, scene.base)
-            if not sum(counts.values()) - counts["completed"] - counts["failed"]:
+            before, ended = ended, counts["completed"] + counts["failed"]
+            if ended == sum(counts.values()):
                 return time.monotonic() - began
+            if ended != before:
+                ended_at = time.monotonic()
         time.sleep(0.1)
     return None

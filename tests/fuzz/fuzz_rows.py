@@ -25,6 +25,7 @@ from tests.conftest import wait_until
 from tests.fuzz.resp import Mutator
 from tests.fuzz.values import nasty_bytes, nasty_value
 from tests.lifecycle.test_run import RunningWorker
+from tests.log_lines import without_job_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -320,7 +321,7 @@ class _Room:
 
     def _look_at_workers(self) -> None:
         for worker in self._workers:
-            lines = [line for line in worker.lines if _FORBIDDEN.search(line)]
+            lines = [it for it in map(without_job_stack, worker.lines) if _FORBIDDEN.search(it)]
             if worker.process.poll() is not None:
                 lines.append(f"ended with {worker.process.returncode}")
             if lines:
