@@ -17,6 +17,7 @@ import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
+from sandboxq.child import by_path
 from sandboxq.child.frames import (
     LONGEST_MS,
     OUT_OF_MEMORY,
@@ -112,7 +113,7 @@ def stack_of(error: BaseException, most: int = DEFAULT_BUDGETS.failure_text) -> 
         trace = user_frames(error.__traceback__)
         described = traceback.TracebackException(type(error), error, trace)
         _leave_out_our_frames(described)
-        text = "".join(described.format())
+        text = "".join(described.format()).replace(f"{by_path.__name__}.", "")
     except BaseException as broken:  # noqa: BLE001 - an exception's own code may raise anything
         text = f"{class_name(error)} (its text could not be made: {class_name(broken)})"
     if len(text) > most:

@@ -147,6 +147,17 @@ def test_failure_names_message_class_and_the_users_frames_only(chores: Path) -> 
     run_async(main())
 
 
+def test_a_class_of_a_file_with_a_taken_name_is_called_as_in_the_file(tmp_path: Path) -> None:
+    """How we name its module concerns nobody."""
+    text = "class Lost(Exception): pass\ndef process(job): raise Lost('letter')\n"
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, text, "email.py")) as desk:
+            assert (await desk.failure()).stack.endswith("\nemail.Lost: letter\n")
+
+    run_async(main())
+
+
 @pytest.mark.parametrize(
     ("action", "text"),
     [
