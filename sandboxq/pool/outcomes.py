@@ -132,7 +132,7 @@ def text_of_status(status: int | None) -> str:
 
 def text_of_failed_start(death: Death, *, pid: int, reason: str, stderr: str) -> str:
     """Say why a child was never ready: its own ``reason``, or else what it wrote last."""
-    why = reason or f"it {death.note or text_of_status(death.status)}"
+    why = reason or death.note or f"it {text_of_status(death.status)}"
     text = f"child {pid} ended before it was ready: {why}"
     return text if reason or not stderr else f"{text}\n{stderr}"
 

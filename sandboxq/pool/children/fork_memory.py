@@ -7,6 +7,7 @@ pages, and what was there before is not to be collected by it.
 from __future__ import annotations
 
 import gc
+import sysconfig
 
 # glibc gives large blocks back to the kernel, to fault them in again for the next job, until it has
 # seen one of that size come and go (mallopt(3), M_MMAP_THRESHOLD). Freed once here, a block like
@@ -27,8 +28,9 @@ _in_gaps: list[bytes] = []
 def settle() -> None:
     """Collect garbage, fill gaps, and leave all there is alone from now on."""
     gc.collect()
-    for size in _SIZES:
-        _fill_gaps(size)
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):  # that build has another allocator
+        for size in _SIZES:
+            _fill_gaps(size)
     bytearray(_FAMILIAR_SIZE)  # makes glibc sort what was freed, too
     gc.disable()
     gc.freeze()
@@ -39,6 +41,7 @@ def _fill_gaps(size: int) -> None:
 
     That is one page for many objects, where it would be two for each pool. Some 300 KB in all.
     """
+    before = len(_in_gaps)
     row = last = 0
     for _ in range(_MOST):
         block = bytes(size - _OF_BYTES)
@@ -49,3 +52,4 @@ def _fill_gaps(size: int) -> None:
         last = at
         if row == _ROW:
             return
+    del _in_gaps[before:]
