@@ -22,6 +22,10 @@ _PROCESSOR = re.compile(
     r"^(?:async )?def process\b|^process\b.*=|^from .* import .*\bprocess\b", re.MULTILINE
 )
 _TASK = re.compile(r"\btask\b")
+# Not -m: that puts the current folder first, where a json.py is another one's.
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[2]); from sandboxq.cli.task_queues import main; main()"
+)
 # An import that takes longer is left to the worker, which says what is wrong with it.
 _IMPORT_SECONDS = 60.0
 
@@ -75,7 +79,7 @@ def _names_by_queue(processor: str) -> dict[str, list[str]]:
     reader, writer = os.pipe()
     with open(reader, encoding="utf-8") as answer:  # noqa: PTH123 - a descriptor
         order = json.dumps({"path": sys.path, "processor": processor, "answer": writer})
-        command = [sys.executable, "-m", __name__, order]
+        command = [sys.executable, "-P", "-c", _PROGRAM, order, str(Path(__file__).parents[2])]
         with subprocess.Popen(  # noqa: S603 - this module
             command,
             stdin=subprocess.DEVNULL,
@@ -112,7 +116,3 @@ def main() -> None:
         names = {}
     os.write(order["answer"], json.dumps(names).encode() + b"\n")
     os._exit(0)  # threads that the import has started do not keep it
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.errors import InvalidArguments, UnexpectedResult, UsageError
@@ -57,7 +58,16 @@ class Arguments:
             raise InvalidArguments(message) from None
         given = dict(bound.arguments)
         more = given.pop(self._more, {}) if self._more is not None else {}
-        data = {name: plain(value) for name, value in {**given, **more}.items()}
+        twice = given.keys() & more.keys()
+        if twice:
+            message = f"{self._task}: argument {twice.pop()} is given twice, by place and by name"
+            raise InvalidArguments(message)
+        return self._fitting({**given, **more})
+
+    def _fitting(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments as JSON has them, when they fit as they will in a child."""
+        with _told(self._task, InvalidArguments):
+            data: dict[str, Any] = plain(given)
         self._fitted(data)
         return data
 
@@ -93,25 +103,33 @@ class Arguments:
             raise InvalidArguments(message)
 
     def _fitted(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        try:
+        with _told(self._task, InvalidArguments):
             return {
                 name: fitted(self._hint(name), value, f"argument {name}")
                 for name, value in data.items()
             }
-        except Misfit as error:
-            message = f"{self._task}: {error}"
-            raise InvalidArguments(message) from None
-        except RecursionError:
-            message = f"{self._task}: the arguments are nested too deep"
-            raise InvalidArguments(message) from None
 
     def _hint(self, name: str) -> Any:
         return self._hints.get(name if name in self._known else self._more or "", Any)
 
     def value_from(self, result: Any) -> Any:
         """Return what the function returned, from JSON. Raises: UnexpectedResult."""
-        try:
+        with _told(f"the job of {self._task} completed, but", UnexpectedResult, " "):
             return fitted(self._hints.get("return", Any), result, "its value")
-        except Misfit as error:
-            message = f"the job of {self._task} completed, but {error}"
-            raise UnexpectedResult(message) from None
+
+
+@contextmanager
+def _told(
+    what: str, kind: type[InvalidArguments | UnexpectedResult], between: str = ": "
+) -> Iterator[None]:
+    """Raise one kind of error for all that a value may raise which is not as annotated."""
+    try:
+        yield
+    except RecursionError:
+        message = f"{what}{between}the values are nested too deep"
+        raise kind(message) from None
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        # A Misfit says where; others come from classes that are made of the value.
+        where = "" if isinstance(error, Misfit) else f"{type(error).__name__}: "
+        message = f"{what}{between}{where}{error}"
+        raise kind(message) from None

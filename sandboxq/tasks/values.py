@@ -12,6 +12,7 @@ import datetime as dt
 import decimal
 import enum
 import functools
+import json
 import pathlib
 import sys
 import types
@@ -46,7 +47,10 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of value
         case None | bool() | int() | float() | str():
             return value
         case cabc.Mapping():
-            return {key: plain(each) for key, each in value.items()}
+            return {
+                key if type(key) is str else _key_text(key): plain(each)
+                for key, each in value.items()
+            }
         case list() | tuple() | set() | frozenset():
             return [plain(each) for each in value]
         case dt.timedelta():
@@ -62,6 +66,12 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of value
             return {name: plain(getattr(value, name)) for name in names}
         case _:
             return value
+
+
+def _key_text(key: Any) -> Any:
+    """Return a key as JSON has it, always text: what is checked here is what a child gets."""
+    key = plain(key)
+    return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else key
 
 
 def fitted(annotation: Any, value: Any, place: str) -> Any:
@@ -139,9 +149,9 @@ def _of_class(kind: type, value: Any, place: str) -> Any:  # noqa: PLR0911 - one
 def _of_scalar(kind: type, value: Any, place: str) -> Any:  # noqa: PLR0911 - as above
     """Fit what is written as text or a number, or what cannot be written and came as it is."""
     if issubclass(kind, enum.Enum):
-        known = {plain(each): each for each in kind}
-        is_known = isinstance(value, cabc.Hashable) and value in known
-        return known[_exactly(is_known, value, f"one of {_listed(known)}", place)]
+        same = [each for each in kind if plain(each) == value]
+        _exactly(bool(same), value, f"one of {_listed(kind)}", place)
+        return same[0]
     if issubclass(kind, tuple):
         return _of_tuple_class(kind, value, place)
     try:
@@ -205,14 +215,25 @@ def _of_mapping(parts: tuple[Any, ...], value: Any, place: str) -> dict[Any, Any
     }
 
 
-def _key(annotation: Any, key: str, place: str) -> Any:
+def _key(annotation: Any, key: Any, place: str) -> Any:
     """Fit a key, which JSON has as text whatever it was."""
-    if annotation in (int, float) and isinstance(key, str):
-        try:
-            return annotation(key)
-        except ValueError:
-            pass
-    return fitted(annotation, key, f"the key {key!r} of {place}")
+    where = f"the key {key!r} of {place}"
+    try:
+        return fitted(annotation, key, where)
+    except Misfit:
+        read = _from_key_text(key)
+        if read is key:
+            raise
+        return fitted(annotation, read, where)
+
+
+def _from_key_text(key: Any) -> Any:
+    """Return the number, bool or None that a key was; else the key itself."""
+    try:
+        read = json.loads(key)
+    except (TypeError, ValueError):
+        return key
+    return key if isinstance(read, (str, list, dict)) else read
 
 
 def _of_union(parts: tuple[Any, ...], value: Any, place: str) -> Any:
@@ -297,12 +318,19 @@ def _is_of_pydantic(metadata: object) -> bool:
 def _by_pydantic(annotation: Any, value: Any, place: str) -> Any:
     pydantic = sys.modules["pydantic"]
     try:
-        return pydantic.TypeAdapter(annotation).validate_python(value)
+        return pydantic.TypeAdapter(annotation).validate_python(value, **_by_both(pydantic.VERSION))
     except pydantic.ValidationError as error:
         rows = error.errors(include_url=False, include_context=False, include_input=False)
         told = [f"{_path(place, row['loc'])}: {row['msg']}" for row in rows[:_MOST_ERRORS]]
         more = len(rows) - len(told)
         raise Misfit("; ".join([*told, *([f"{more} more"] if more else [])])) from None
+
+
+@functools.cache
+def _by_both(version: str) -> dict[str, bool]:
+    """Return what takes names of fields, which ``plain`` writes, beside aliases (since 2.11)."""
+    is_known = tuple(map(int, version.split(".")[:2])) >= (2, 11)
+    return {"by_alias": True, "by_name": True} if is_known else {}
 
 
 def _path(place: str, parts: tuple[str | int, ...]) -> str:

@@ -62,6 +62,19 @@ def test_the_queue_is_that_of_the_tasks(
         assert job.result(5) == 42
 
 
+def test_the_queue_is_found_beside_files_called_as_modules(
+    tmp_path: Path, server_url: str, queue_name: str
+) -> None:
+    """What tells the queue does not take the user's json.py for Python's."""
+    application(tmp_path, ONE, queue_name)
+    (tmp_path / "json.py").write_text("")
+    with Queue.sync(queue_name, server_url) as queue:
+        job = queue.add("double", {"n": 21})
+        done = run(tmp_path, "app.tasks", "--url", server_url)
+        assert done.returncode == 0, done.stderr
+        assert job.result(5) == 42
+
+
 def test_tasks_of_several_queues_need_a_queue(
     tmp_path: Path, server_url: str, queue_name: str
 ) -> None:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired, Ty
 
 import pytest
 
+from sandboxq.errors import InvalidArguments, UnexpectedResult
+from sandboxq.tasks.arguments import Arguments
 from sandboxq.tasks.values import Misfit, fitted, plain
 
 
@@ -23,6 +25,13 @@ class Colour(enum.Enum):
 
     RED = "red"
     BLUE = "blue"
+
+
+class Place(enum.Enum):
+    """An enumeration by what has no hash as JSON has it."""
+
+    HOME = (0, 0)
+    WORK = (3, 4)
 
 
 class Point(NamedTuple):
@@ -79,6 +88,15 @@ ROUND_TRIPS: list[tuple[Any, Any]] = [
     (frozenset[int], frozenset({1})),
     (dict[str, float], {"a": 1.5}),
     (Mapping[str, int], {"a": 1}),
+    (dict[int, str], {1: "a"}),
+    (dict[UserId, str], {3: "a"}),
+    (dict[bool, str], {True: "a"}),
+    (dict[float | None, str], {1.5: "a", None: "b"}),
+    (dict[Literal[1, 2], str], {1: "a"}),
+    (dict[Annotated[int, "page"], str], {1: "a"}),
+    (dict[Colour, int], {Colour.RED: 1}),
+    (dict[uuid.UUID, int], {uuid.UUID(int=7): 1}),
+    (Place, Place.WORK),
     (int | None, None),
     (int | str, "4"),
     (str | int, 4),
@@ -160,6 +178,61 @@ def test_models_of_pydantic_are_validated_by_it() -> None:
     assert fitted(model, json.loads(json.dumps(plain(model(name="A")))), "a") == model(name="A")
     with pytest.raises(Misfit, match=r"a\[0\]\.age: Input should be a valid integer"):
         fitted(list[model], [{"name": "A", "age": "x"}], "a")
+    aliased: Any = pydantic.create_model(
+        "Aliased", user_id=(int, pydantic.Field(alias="userId")), text=(str, "")
+    )
+    given = aliased(userId=3)
+    assert fitted(aliased, plain(given), "a") == fitted(aliased, {"userId": 3}, "a") == given
     positive = Annotated[int, pydantic.Field(gt=0)]
     with pytest.raises(Misfit, match="a: Input should be greater than 0"):
         fitted(positive, 0, "a")
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _tree(of: Any, sizes: set[Any], far: float) -> float:
+    """Take what can go wrong in more than one way."""
+    del of, sizes
+    return far
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"of": _nested(100_000)}, "nested too deep"),
+        ({"sizes": [[1]]}, "unhashable"),
+        ({"far": 10**400}, "too large"),
+    ],
+    ids=["deep", "set", "float"],
+)
+def test_whatever_a_value_raises_is_told_of_the_arguments(
+    wrong: dict[str, Any], message: str
+) -> None:
+    """Where it is enqueued and in the child: there the job fails for good."""
+    arguments = Arguments(_tree, "tree")
+    data = {"of": 1, "sizes": [1], "far": 1, **wrong}
+    with pytest.raises(InvalidArguments, match=f"task 'tree': .*{message}"):
+        arguments.data_from((), data)
+    if "of" not in wrong:
+        with pytest.raises(InvalidArguments, match=message):
+            arguments.arguments_from(data)
+    if "far" in wrong:
+        with pytest.raises(UnexpectedResult, match=r"completed, but .*too large"):
+            arguments.value_from(data["far"])
+
+
+def test_an_argument_by_place_is_not_replaced_by_one_of_its_name() -> None:
+    """By name in a job's data they would be one."""
+
+    def mixed(a: int, /, **more: int) -> None:
+        """Take both."""
+
+    arguments = Arguments(mixed, "mixed")
+    assert arguments.data_from((1,), {"b": 2}) == {"a": 1, "b": 2}
+    with pytest.raises(InvalidArguments, match="argument a is given twice"):
+        arguments.data_from((1,), {"a": 2})
