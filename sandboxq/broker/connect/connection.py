@@ -247,10 +247,14 @@ class Connection:
 
     async def next_push(self) -> Any:
         """Return the next Pub/Sub message. May be cancelled without harm to the connection."""
+        waiter = self._stream.next_replies(1)
         try:
-            (push,) = await self._stream.next_replies(1)
+            (push,) = await waiter
             if isinstance(push, ResponseError):
                 raise push
+        except asyncio.CancelledError:
+            self._stream.take_back(waiter)
+            raise
         except (RedisError, OSError) as error:
             await self.drop()
             self._raise_unavailable(error, 0)

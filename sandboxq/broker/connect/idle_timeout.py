@@ -114,6 +114,6 @@ def _in_kernel(transport: Any) -> int:
     unsent = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), _UNSENT_REQUEST, unsent)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it is closed
         return 0
     return unsent[0]

@@ -67,7 +67,12 @@ class LargeValueReceiver(asyncio.BufferedProtocol):
         if self.reply.done():
             return
         if self._target is None:
-            self._on_line(bytes(self._small[:nbytes]))
+            try:
+                self._on_line(bytes(self._small[:nbytes]))
+            except ValueError as error:
+                self.reply.set_exception(
+                    ConnectionError(f"Redis answered what is no reply: {error}")
+                )
         elif self._filled < len(self._target):
             self._filled += nbytes
         else:

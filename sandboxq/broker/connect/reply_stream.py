@@ -91,11 +91,17 @@ class ReplyStream(asyncio.Protocol):
         """Return what has the next replies once they are here; when it is cancelled, they stay."""
         self._wanted = number
         self._waiter = waiter = self._loop.create_future()
-        if self._unasked:
+        # Not while there are more: one at a time, they would be fewer than what comes meanwhile.
+        if self._unasked and len(self._replies) <= number:
             self._read_on()
         if self._replies or self._lost is not None or not number:
             self._hand_out()
         return waiter
+
+    def take_back(self, waiter: asyncio.Future[list[Any]]) -> None:
+        """Keep what a waiter has whose caller was cancelled in the same turn of the loop."""
+        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            self._replies[:0] = waiter.result()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and hand it out when it is enough."""
@@ -107,8 +113,8 @@ class ReplyStream(asyncio.Protocol):
             reader.feed(data)
             while (reply := reader.gets()) is not INCOMPLETE:
                 self._replies.append(reply)
-        except ValueError as error:
-            self._lose(InvalidResponse(str(error)))
+        except Exception as error:  # noqa: BLE001 - also a list too long for us, or what hiredis makes no key
+            self._lose(InvalidResponse(str(error) or repr(error)))
             self._transport.abort()
         if self._waiter is not None:
             self._hand_out()

@@ -20,7 +20,7 @@ _SIZES = range(48, 513, 16)
 _OF_BYTES = bytes.__basicsize__
 # So many in a row, from the beginning of a pool on, and it is a new one.
 _ROW = 5
-_MOST = 5000  # of one size: with other allocators no row is ever found
+_MOST = 5000  # of one size: with other allocators no row is ever found, and nothing is kept
 
 _in_gaps: list[bytes] = []
 
@@ -43,6 +43,7 @@ def _fill_gaps(size: int) -> None:
     """
     before = len(_in_gaps)
     row = last = 0
+    before = len(_in_gaps)
     for _ in range(_MOST):
         block = bytes(size - _OF_BYTES)
         _in_gaps.append(block)
