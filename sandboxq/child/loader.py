@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextvars import ContextVar
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,12 +46,27 @@ class LoadFailed(Exception):
         self.trace = trace
 
 
+# For what a processor's module loads in its turn, as those of integrations do.
+_queue_served: ContextVar[str] = ContextVar("sandboxq_queue_served", default="")
+
+
 def load_processor(spec: str, queue: str = "") -> Processor:
     """Import the processor: a function, or the tasks of a module for ``queue`` (``prefix:queue``).
+
+    Without ``queue`` it is that of the processor which is being loaded.
 
     Raises:
         LoadFailed: missing, does not import, has no such function.
     """
+    queue = queue or _queue_served.get()
+    token = _queue_served.set(queue)
+    try:
+        return _loaded(spec, queue)
+    finally:
+        _queue_served.reset(token)
+
+
+def _loaded(spec: str, queue: str) -> Processor:
     place, _, attribute = spec.partition(":")
     module = _module_at(place)
     found = _tasks_of(module, attribute, place)

@@ -267,7 +267,7 @@ def command(
     refuse_unknown_settings(click.get_current_context())
     stay_behind_as_init()
     output = Output(log_format)
-    name = queue or queue_from_tasks(processor) or queue_from_processor(processor)
+    name = queue or queue_served(processor)
     has_reload, folders = options.pop("reload"), options.pop("reload_dir")
     options.update(policy=take_policy(options), tracing=Tracing() if tracing else None)
 
@@ -295,6 +295,14 @@ def _warn_of_password(url: str) -> None:
     """Say that a password among the arguments is no secret."""
     if has_password(url):
         _log.warning("anyone here can read the password in --url (ps); use SANDBOXQ_URL instead")
+
+
+def queue_served(processor: str) -> str:
+    """Return the queue that is served when none is named: of its tasks, or called as it is.
+
+    Raises: UsageError: its tasks are of several; ProcessorNotLoaded.
+    """
+    return queue_from_tasks(processor) or queue_from_processor(processor)
 
 
 def queue_from_processor(processor: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sandboxq import UsageError
+from sandboxq import Queue, UsageError
 from tests.conftest import wait_until
 from tests.examples.programs import environment, program
 
@@ -51,6 +51,39 @@ def test_a_letter(tmp_path: Path, server_url: str, queue_name: str) -> None:
     assert client.get("/letters/999").status_code == 404
     stats = run_flask(tmp_path, "stats", "letters", "--json", **variables)
     assert '"completed": 1' in stats.stdout, stats.stderr
+
+
+TASKS = """
+from flask import current_app
+from sandboxq import task
+
+@task(queue="first")
+def one() -> str:
+    return current_app.name
+
+@task(queue="second")
+def two() -> str:
+    return current_app.name
+"""
+
+
+@pytest.mark.timeout(120)
+def test_tasks_of_a_module(tmp_path: Path, server_url: str, queue_name: str) -> None:
+    """The queue is that of the tasks; of several, those of the one that is named are run."""
+    (tmp_path / "jobs.py").write_text(TASKS)
+    (tmp_path / "single.py").write_text(TASKS.partition('@task(queue="second")')[0])
+    variables = {
+        "FLASK_APP": str(EXAMPLE / "app.py"),
+        "FLASK_SANDBOXQ_URL": server_url,
+        "FLASK_SANDBOXQ_PREFIX": queue_name,
+    }
+    runs = (("first", "one", ["single.py"]), ("second", "two", ["jobs.py", "--queue", "second"]))
+    for queue, name, arguments in runs:
+        with Queue.sync(queue, server_url, prefix=queue_name) as opened:
+            job = opened.add(name, {})
+            done = run_flask(tmp_path, "run", *arguments, "--procs", "1", "--burst", **variables)
+            assert done.returncode == 0, done.stderr
+            assert job.result(5) == "app"
 
 
 def test_what_is_missing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ get_result(id)  ◄─ the job as it stands
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from datetime import UTC, datetime
 from functools import cache
@@ -90,7 +91,9 @@ class QueueBackend:
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Do as ``enqueue``; the event loop goes on meanwhile."""
         result = self._new_result(task, args, kwargs)
-        await sync_to_async(self._add, thread_sensitive=False)(result)
+        added = await sync_to_async(self._add, thread_sensitive=False)(result)
+        if inspect.isawaitable(added):
+            await added
         await part(self.package, "signals").task_enqueued.asend(type(self), task_result=result)
         return result
 
@@ -108,10 +111,18 @@ class QueueBackend:
         )
 
     def _add_and_tell(self, result: Any) -> None:
-        self._add(result)
+        added = self._add(result)
+        if inspect.iscoroutine(added):
+            added.close()
+            message = (
+                f"task {result.task.name!r} was not added: this job runs on an event loop, write "
+                f"`await {result.task.name}.aenqueue(…)`"
+            )
+            raise UsageError(message)
         part(self.package, "signals").task_enqueued.send(type(self), task_result=result)
 
-    def _add(self, result: Any) -> None:
+    def _add(self, result: Any) -> Any:
+        """Add a job; return what is to be awaited where a job on an event loop adds it."""
         task = result.task
         data = {
             "task": task.module_path,
@@ -128,9 +139,8 @@ class QueueBackend:
         job = current_job()
         if job is not None:
             # A task adds through its worker: it needs no way to Redis, which a policy may deny.
-            job.queue(task.queue_name).add(task.module_path, data, **options)
-        else:
-            self.queue(task.queue_name).add(task.module_path, data, **options)
+            return job.queue(task.queue_name).add(task.module_path, data, **options)
+        return self.queue(task.queue_name).add(task.module_path, data, **options)
 
     def _job_defaults(self) -> dict[str, Any]:
         return {name: value for name, value in self.options.items() if name not in _OF_BACKEND}

@@ -64,6 +64,7 @@ def main() -> None:
         worker.terminate()
         assert worker.wait(60) == 0
     a_processor_of_the_project()
+    a_processor_on_an_event_loop()
 
 
 def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
@@ -235,6 +236,30 @@ def a_processor_of_the_project() -> None:
     try:
         with Queue.sync("counting") as queue:
             assert queue.add("count", {}).result(timeout=WAIT_SECONDS) == Report.objects.count()
+    finally:
+        worker.terminate()
+        assert worker.wait(60) == 0
+
+
+def a_processor_on_an_event_loop() -> None:
+    """Add tasks with ``aenqueue``; ``enqueue`` says so, and nothing is lost unsaid."""
+    Path("adding.py").write_text(
+        "import tasks_for_tests as tasks\n"
+        "from asgiref.sync import sync_to_async\n"
+        "async def process(job):\n"
+        "    if job.name == 'blocking':\n"
+        "        return (await sync_to_async(tasks.where.enqueue)()).id\n"
+        "    return (await tasks.where.aenqueue()).id\n"
+    )
+    worker = start_worker("adding.py")
+    try:
+        with Queue.sync("adding") as queue, Queue.sync("reports") as reports:
+            waiting = reports.counts()["prioritized"]
+            result_id = queue.add("async", {}).result(timeout=WAIT_SECONDS)
+            assert tasks.where.get_result(result_id).status == "READY"
+            with pytest.raises(JobFailed, match="aenqueue"):
+                queue.add("blocking", {}).result(timeout=WAIT_SECONDS)
+            assert reports.counts()["prioritized"] == waiting + 1
     finally:
         worker.terminate()
         assert worker.wait(60) == 0

@@ -47,13 +47,13 @@ class Command(BaseCommand):
                 os.environ.setdefault("SANDBOXQ_PREFIX", backend.options["prefix"])
 
     def _arguments_of_run(self, arguments: list[str]) -> list[str]:
-        from sandboxq.cli.run import queue_from_processor  # noqa: PLC0415 - as above
+        from sandboxq.cli.run import queue_served  # noqa: PLC0415 - as above
 
         if not arguments or arguments[0].startswith("-"):
             return [PROCESSOR, *arguments_of_run(arguments, self._only_queue)]
         processor, *rest = arguments
         os.environ[PROCESSOR_VARIABLE] = processor
-        return [PROCESSOR, *arguments_of_run(rest, lambda: queue_from_processor(processor))]
+        return [PROCESSOR, *arguments_of_run(rest, lambda: queue_served(processor))]
 
     def _only_queue(self) -> str:
         names: list[str] = sorted(
