@@ -42,6 +42,8 @@ KEEP_ALIVE_SECONDS = 15.0
 _KEEP_ALIVE = ": keep-alive\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _NAMES = ("progress", "completed", "failed")
+# The events are read no more: a stream ends, and the browser asks again.
+_LOST = "lost"
 
 
 class Sandboxq:
@@ -127,6 +129,7 @@ class Sandboxq:
             raise
         watcher.put(*first)
         stream = _stream(queue, job_id, watch, watcher)
+        await anext(stream)  # begun, it ends the watch also where nobody reads it
         return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
 
     def _watch(self, queue: Queue) -> _Watch:
@@ -167,6 +170,7 @@ class _Watch:
         self._broker = broker
         self._watchers: dict[str, set[_Watcher]] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
         self._is_ready = asyncio.Event()
 
     def add(self, job_id: str) -> _Watcher:
@@ -183,7 +187,11 @@ class _Watch:
         if not of_job:
             self._watchers.pop(job_id, None)
         if not self._watchers and self._reading is not None:
-            self._reading.cancel()
+            # Who comes while it ends gets another.
+            reading, self._reading = self._reading, None
+            self._leaving.add(reading)
+            reading.add_done_callback(self._leaving.discard)
+            reading.cancel()
 
     async def ready(self) -> None:
         """Wait until no event from now on is missed. Raises: BrokerUnavailable."""
@@ -198,7 +206,8 @@ class _Watch:
     async def close(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            self._leaving.add(self._reading)
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _read(self) -> None:
         names = (*_NAMES, "removed")
@@ -209,12 +218,13 @@ class _Watch:
                 self._is_ready.set()
                 async for event in events:
                     if event.name == GAP:
-                        self._tell_all("gap")
+                        self._tell_all(GAP)
                     for watcher in self._watchers.get(event.job_id or "", ()):
                         watcher.put(event.name, _value(event.name, event.fields))
         finally:
-            # Whoever watches looks at the job itself, and ends when Redis cannot be reached.
-            self._tell_all("gap")
+            # Nobody hears anything any more, but who has come since its last watcher left.
+            if self._reading is asyncio.current_task():
+                self._tell_all(_LOST)
 
     def _tell_all(self, name: str) -> None:
         for watchers in self._watchers.values():
@@ -246,19 +256,20 @@ async def _stream(
     queue: Queue, job_id: str, watch: _Watch, watcher: _Watcher
 ) -> AsyncIterator[str]:
     try:
+        yield ""
         while True:
             events = await watcher.get()
             if not events:
                 yield _KEEP_ALIVE
             for name, value in events:
                 known = (name, value)
-                if name in {"gap", "removed"}:
+                if name in {GAP, _LOST, "removed"}:
                     try:
                         known = await _known(queue, job_id)
                     except (HTTPException, BrokerUnavailable):
                         return  # the browser asks again, and is told
                 yield _text(*known)
-                if known[0] in {"completed", "failed"}:
+                if name == _LOST or known[0] in {"completed", "failed"}:
                     return
     finally:
         watch.remove(job_id, watcher)
