@@ -11,7 +11,6 @@ import logging
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +70,8 @@ def ended_by_signals(worker: Stoppable) -> Iterator[None]:
     try:
         yield
     finally:
-        listener.remove(worker)
+        if listener.remove(worker):
+            del _listeners[loop]  # it holds the loop
 
 
 class _Listener:
@@ -88,11 +88,13 @@ class _Listener:
             self._listen()
         self._workers[worker] = 0
 
-    def remove(self, worker: Stoppable) -> None:
-        """Forget one that has ended; after the last one everything is as it was."""
+    def remove(self, worker: Stoppable) -> bool:
+        """Forget one that has ended; after the last one everything is as it was. Tell if it was."""
         del self._workers[worker]
-        if not self._workers:
-            self._leave()
+        if self._workers:
+            return False
+        self._leave()
+        return True
 
     def _listen(self) -> None:
         for number in _NUMBERS:
@@ -118,7 +120,7 @@ class _Listener:
             signal.raise_signal(number)
 
 
-_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, _Listener] = WeakKeyDictionary()
+_listeners: dict[asyncio.AbstractEventLoop, _Listener] = {}
 
 
 def _is_default(handler: Any) -> bool:

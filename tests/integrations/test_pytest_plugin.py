@@ -17,7 +17,7 @@ from tests.integrations.plugin import passed, run_pytest
 pytestmark = pytest.mark.timeout(180)
 
 BASICS = """
-import os
+import os, signal, threading
 from datetime import timedelta
 
 import pytest
@@ -154,6 +154,25 @@ def test_a_job_that_hangs(sandboxq, sandboxq_queue, tmp_path):
     sandboxq_queue("numbers").add("a", {})
     with pytest.raises(TimeoutError, match="still ran"):
         sandboxq.drain("numbers", tmp_path / "hanging.py", within=2)
+
+
+def test_a_start_that_hangs(sandboxq, tmp_path):
+    (tmp_path / "never.py").write_text("import time\\ntime.sleep(600)\\ndef process(job): ...")
+    worker = sandboxq.worker("numbers", tmp_path / "never.py")
+
+    class Alarm(BaseException): ...
+
+    def ring(*_):
+        raise Alarm
+
+    signal.signal(signal.SIGALRM, ring)
+    for begin in (worker.start, worker.drain):
+        signal.setitimer(signal.ITIMER_REAL, 1)
+        with pytest.raises(Alarm):
+            begin()
+    with pytest.raises(TimeoutError):
+        worker.drain(within=1)
+    assert "sandboxq test worker" not in [each.name for each in threading.enumerate()]
 """
 
 OURS = {"sandboxq", "sandboxq.integrations", "sandboxq.integrations.pytest"}

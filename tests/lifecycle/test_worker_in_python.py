@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq import Queue
+from sandboxq import Queue, Worker
 from tests.conftest import run_async, wait_until
 
 if TYPE_CHECKING:
@@ -202,3 +205,20 @@ def test_failures_are_logged(
     wait_until(lambda: "KeyError: 'b'\n  Traceback (most recent call last):\n" in program.text)
     assert head in program.text
     assert "INFO:sandboxq.worker:children   1 processes x 1 job at once" in program.text
+
+
+def test_a_loop_that_had_a_worker_is_kept_by_nobody(
+    tmp_path: Path, server_url: str, queue_name: str
+) -> None:
+    """A program may run many, one after the other."""
+    (tmp_path / "work.py").write_text(_PROCESSOR)
+    loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    async def main() -> None:
+        loops.add(asyncio.get_running_loop())
+        async with Worker(queue_name, tmp_path / "work.py", url=server_url, procs=1) as worker:
+            await worker.run(burst=True)
+
+    asyncio.run(main())
+    gc.collect()
+    assert not loops

@@ -96,6 +96,7 @@ class _Run:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._error: BaseException | None = None
+        self._main: asyncio.Task[None] | None = None
         context = contextvars.Context()  # the test's context variables are not the children's
         self._thread = threading.Thread(
             target=context.run, args=(self._in_thread,), name="sandboxq test worker", daemon=True
@@ -108,7 +109,11 @@ class _Run:
         return Drained(counters.completed, counters.failed, counters.retried)
 
     def wait_until_ready(self) -> None:
-        self._ready.wait()
+        try:
+            self._ready.wait()
+        except BaseException:
+            self._end_now()  # Ctrl-C, or a time limit of the test
+            raise
         if self._error is not None:
             raise self._error
 
@@ -132,8 +137,15 @@ class _Run:
         self.wait(None)
 
     def _end_now(self) -> None:
-        self._call(self._worker.kill)
+        self._call(self._worker.kill if self._ready.is_set() else self._cancel_start)
         self._thread.join()
+
+    def _cancel_start(self) -> None:
+        """Give up an import or a setup() that may take for ever: there is nothing to kill yet."""
+        if self._main is None:
+            self._loop.call_soon(self._cancel_start)
+        else:
+            self._main.cancel()
 
     def _call(self, function: object) -> None:
         try:
@@ -151,6 +163,7 @@ class _Run:
             self._ready.set()
 
     async def _life(self) -> None:
+        self._main = asyncio.current_task()
         async with self._worker as worker:
             self._ready.set()
             await worker.run(burst=self._burst, handle_signals=False)
