@@ -22,7 +22,7 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, checked_queue_name
 from sandboxq.errors import UsageError
 from sandboxq.integrations.django.current import current_job
 from sandboxq.integrations.django.packages import part
-from sandboxq.integrations.django.results import job_priority, new_result, result_of_job
+from sandboxq.integrations.django.results import NotATask, job_priority, new_result, result_of_job
 from sandboxq.model.job import JobState
 from sandboxq.queue.options import checked_options
 from sandboxq.queue.queue import SyncQueue
@@ -157,7 +157,10 @@ class QueueBackend:
             state, job = queue.job_state(job_id), queue.get_job(job_id)
         if job is None or not isinstance(job.data, dict) or job.data.get("task") != job.name:
             raise part(self.package, "exceptions").TaskResultDoesNotExist(result_id)
-        return result_of_job(self.package, job, state, result_id)
+        try:
+            return result_of_job(self.package, job, state, result_id)
+        except (ImportError, NotATask) as error:
+            raise part(self.package, "exceptions").TaskResultDoesNotExist(result_id) from error
 
     async def aget_result(self, result_id: str) -> Any:
         """Do as ``get_result``; the event loop goes on meanwhile."""

@@ -27,6 +27,10 @@ _STATUS = {
 }
 
 
+class NotATask(ValueError):
+    """A job names what is no task: it is another producer's."""
+
+
 def new_result(package: str, **members: Any) -> Any:
     """Return a TaskResult; what is not given has not happened yet."""
     base = part(package, "base")
@@ -77,7 +81,10 @@ def moment(milliseconds: int | None) -> datetime | None:
 
 def _task_of_job(job: SyncJob) -> Any:
     delay = job.delay_ms
-    return import_string(job.name).using(
+    task = import_string(job.name)
+    if not hasattr(task, "get_backend") or not hasattr(task, "using"):
+        raise NotATask(job.name)
+    return task.using(
         queue_name=job.queue_name,
         backend=job.data.get("backend", "default"),
         priority=django_priority(job.priority),

@@ -209,6 +209,11 @@ def jobs_of_others() -> None:
             job = queue.add("x", data)
             with pytest.raises(JobFailed, match=f"job {job.id}"):
                 job.result(timeout=WAIT_SECONDS)
+        for name in ("os.abort", "no.such.task"):
+            job = queue.add(name, {"task": name})
+            with pytest.raises(Exception, match=job.id) as error:  # of one package or the other
+                backends_of_project()[0].get_result(f"reports.{job.id}")
+            assert error.typename == "TaskResultDoesNotExist"
 
 
 def the_admin() -> None:
