@@ -6,7 +6,7 @@ from typing import Any
 
 import command
 
-from sandboxq.cli import event_loop
+from sandboxq.cli import process
 from sandboxq.queue.queue import Queue
 
 NAME = "peers"
@@ -30,4 +30,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    event_loop.run(main())
+    process.run(main())

@@ -111,7 +111,7 @@ def test_what_is_said_of_a_wrong_name(server_url: str, tmp_path: Path, command: 
         "app/": "app/ is a directory: name a file in it, or package.module; there are app/tasks.py",
         "app/tasks.py": "it is part of a package: run app.tasks",
         "nowhere.tasks": "there is no module 'nowhere.tasks' on the path",
-        "email": "email defines no 'process': write `def process(job): ...`; or did you mean email",
+        "email": "by `@task(queue=…)`; or did you mean email",
     }.items():
         done = _run(command, tmp_path, "run", processor, "--procs", "1", "--url", server_url)
         assert done.returncode == 3, (processor, done.stderr)

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import wait_until_async
+from tests.interop.dump import OWN_PREFIX
 
 if TYPE_CHECKING:
     import subprocess
@@ -26,9 +27,12 @@ async def until_started(node: NodeSide, process: subprocess.Popen[bytes]) -> Non
 
 
 async def heard_of(node: NodeSide, job_id: str, last: str) -> list[dict[str, Any]]:
-    """Return the events of one job, without its id, once the one named ``last`` has come."""
+    """Return the events of one job, without its id and our own fields, up to ``last``."""
     events = await node.events_until(job_id, last)
-    return [{key: text for key, text in event.items() if key != "jobId"} for event in events]
+    return [
+        {name: text for name, text in event.items() if name != "jobId" and name[:3] != OWN_PREFIX}
+        for event in events
+    ]
 
 
 async def test_a_job_that_completes(node: NodeSide, ours: OurSide) -> None:
