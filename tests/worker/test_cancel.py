@@ -50,7 +50,7 @@ def test_a_running_job_ends_by_itself(server_url: str, queue_name: str) -> None:
             assert worker in {"one", "two"}
             assert worker == (await job.refresh()).processed_by
             with pytest.raises(
-                JobCancelled, match=rf"^cancelled by \S+:{os.getpid()}: no longer needed$"
+                JobCancelled, match=rf"^cancelled by \S+:{os.getpid()}: no longer needed \("
             ):
                 await job.result(timeout=10)
             stored = await job.refresh()
@@ -68,7 +68,7 @@ def test_a_job_that_does_not_listen_is_killed(server_url: str, queue_name: str) 
         job = await begun(queue, {"do": "stay", "seconds": 60})
         started = time.monotonic()
         await job.cancel(grace=0.2)
-        with pytest.raises(JobCancelled, match=r"^cancelled by \S+:\d+$"):
+        with pytest.raises(JobCancelled, match=r"^cancelled by \S+:\d+ \("):
             await job.result(timeout=10)
         assert 0.2 <= time.monotonic() - started < 3
         assert await neighbour.result(timeout=10) == "slept"
@@ -157,10 +157,10 @@ def test_a_worker_cancels_what_it_has(server_url: str, queue_name: str) -> None:
         jobs = [await begun(queue, UNTIL_CANCELLED) for _ in range(2)]
         assert not worker.cancel("nobody")
         assert worker.cancel(jobs[0].id, "first")
-        with pytest.raises(JobCancelled, match=r"^first$"):
+        with pytest.raises(JobCancelled, match=r"^first \("):
             await jobs[0].result(timeout=10)
         assert worker.cancel_all("the rest") == [jobs[1].id]
-        with pytest.raises(JobCancelled, match=r"^the rest$"):
+        with pytest.raises(JobCancelled, match=r"^the rest \("):
             await jobs[1].result(timeout=10)
 
     with_worker(server_url, queue_name, body)
