@@ -43,7 +43,6 @@ def _fill_gaps(size: int) -> None:
     """
     before = len(_in_gaps)
     row = last = 0
-    before = len(_in_gaps)
     for _ in range(_MOST):
         block = bytes(size - _OF_BYTES)
         _in_gaps.append(block)
