@@ -93,7 +93,7 @@ class LockRenewer:
         small command, and has to come through within the duration of a lock.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(self._silence, _RETRY_SECONDS)):
+            async with asyncio.timeout(_RETRY_SECONDS):
                 await self._broker.wait_until_back(self._telemetry)
 
     async def _beat(self, now: float) -> None:
