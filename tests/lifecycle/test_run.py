@@ -363,6 +363,7 @@ def test_jobs_that_were_only_claimed_ahead_survive_any_number_of_dead_workers(
 ) -> None:
     """About a hundred jobs that nobody had run failed as stalled after the second."""
     options = ["--procs", "2", "--lock-duration", "1", "--stalled-interval", "1"]
+    options += ["--claim-ahead-ms", "60000"]  # A busy machine's 4 ms hold too few.
     with Queue.sync(queue_name, url=server_url) as queue:
         for _ in range(3):
             worker = start(workers, server_url, queue_name, *options)
