@@ -94,6 +94,11 @@ class Desk:
         assert isinstance(outcome, Failed), outcome
         return outcome
 
+    @property
+    def untold(self) -> list[bytes]:
+        """The calls that have no outcome yet."""
+        return [key for key in self._waiting if key not in self.outcomes]
+
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
         """Remember; each call ends once."""
         assert call.key not in self.outcomes, f"a second outcome of {call.key!r}: {outcome}"
