@@ -1,4 +1,4 @@
-"""`poe fuzz`, `poe fuzz rows`, `poe fuzz child`, `poe fuzz kills`: random input until the time is over.
+"""`poe fuzz`, or one of them (`poe fuzz rows`, child, kills): random input until the time is over.
 
 Each fuzzer is a module of this folder with ``fuzz(seconds, seed) -> list[str]``: what was found.
 """

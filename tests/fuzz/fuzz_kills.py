@@ -1,7 +1,7 @@
-"""Whoever is killed or stopped, each call ends exactly once: completed, or as a death that is named.
+"""Whoever is killed or stopped, each call ends exactly once: completed, or as a death with a name.
 
-Calls of 0 to 50 ms go through a pool while its children, its spare and its fork server get SIGKILL,
-SIGSEGV, SIGTERM, SIGSTOP and SIGCONT at random. In the end all go on, and every call must be told.
+Calls of 0 to 50 ms go through a pool while its children, its spare and its fork server get
+SIGKILL, SIGSEGV, SIGTERM, SIGSTOP and SIGCONT at random. In the end all go on, and every call must be told.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def _campaign(rng: random.Random, deadline: float, counts: Counter[str]) -
     """Use one pool until ``deadline``; return what went wrong."""
     policy = rng.choice(("none", "limits", "strict"))
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
+        _readable_by_children(Path(folder))
         async with open_pool(
             processor_file(Path(folder), _PROCESSOR), size=3, policy=policy
         ) as desk:
@@ -79,13 +79,17 @@ async def _campaign(rng: random.Random, deadline: float, counts: Counter[str]) -
     return [f"{policy}: no outcome of {key!r}" for key in untold] + _wrong_values(desk)
 
 
+def _readable_by_children(folder: Path) -> None:
+    folder.chmod(0o755)
+
+
 def _add(desk: Desk, rng: random.Random) -> None:
     if desk.pool.held < _MOST_IN_FLIGHT:
         desk.submit_all([rng.choice(_SECONDS_OF_CALLS) for _ in range(rng.randrange(_MOST_ADDED))])
 
 
 def _hurt(desk: Desk, rng: random.Random, counts: Counter[str]) -> None:
-    """Send a signal to a child in one turn of ten, to the spare or the fork server in one of twenty."""
+    """In one turn of ten signal a child, in one of twenty the spare or the fork server."""
     chance = rng.random()
     server = desk.pool.supervisor.server
     children = desk.pool.pids
