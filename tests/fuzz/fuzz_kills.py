@@ -1,7 +1,8 @@
 """Whoever is killed or stopped, each call ends exactly once: completed, or as a death with a name.
 
 Calls of 0 to 50 ms go through a pool while its children, its spare and its fork server get
-SIGKILL, SIGSEGV, SIGTERM, SIGSTOP and SIGCONT at random. In the end all go on, and every call must be told.
+SIGKILL, SIGSEGV, SIGTERM, SIGSTOP and SIGCONT at random. In the end all are let go on, and every
+call must have been told.
 """
 
 from __future__ import annotations
