@@ -1,14 +1,16 @@
-"""``python -m sandboxq demo``: photographs resized on one core, then on all, and what that gave."""
+"""``python -m sandboxq demo``: pictures resized, one child and all in turn, and what that gave."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import statistics
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,7 +18,7 @@ from sandboxq.cli import process
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.output import STDOUT, Output
-from sandboxq.cli.photographs import SIZE, photographs
+from sandboxq.cli.pictures import SIZE, own_pictures, pictures_in, require_pillow
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.errors import SandboxqError
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
 WIDTHS = (1280, 640, 320)
 # Without a terminal a line comes this often.
 PLAIN_PROGRESS_SECONDS = 2.0
-# One core has done enough by then to know its speed, however many cores the others are.
-ONE_CORE_JOBS = 72
+# One child and all take turns, so that other work on the machine slows both alike.
+ROUNDS = 3
+# Enough to know a speed by, in each round: of one child, and of each of all of them.
+ONE_CHILD_JOBS, JOBS_PER_CHILD = 18, 9
 
 
 @dataclass(slots=True)
@@ -77,13 +81,27 @@ class _Run:
                 pass
 
 
+class _Round(NamedTuple):
+    """One child and all of them, one after the other; with one child in all, only that."""
+
+    one: _Run | None
+    everyone: _Run
+
+
 @click.command()
 @click.option(
-    "--photos",
+    "--pictures",
     type=click.IntRange(1, 999),
-    default=24,
+    default=12,
     show_default=True,
-    help="How many photographs of 12 megapixels.",
+    help="How many pictures. They are generated, of 12 megapixels each.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Take photographs of your own from there instead; they are only read.",
 )
 @setting("--procs", type=Procs(), default="auto", show_default=True, help="Children.")
 @click.option(
@@ -92,19 +110,25 @@ class _Run:
     default=Path(".sandboxq") / "demo",
     show_default=True,
     metavar="DIR",
-    help="Where photographs and thumbnails are kept; those there are used again.",
+    help="Where generated pictures and thumbnails are kept; those there are used again.",
 )
 @url_option
 @prefix_option
 def command(
-    photos: int, *, procs: int | Literal["auto"], keep: Path, url: str | None, prefix: str
+    pictures: int,
+    *,
+    source: Path | None,
+    procs: int | Literal["auto"],
+    keep: Path,
+    url: str | None,
+    prefix: str,
 ) -> None:
-    """Resize large photographs on every core, and say how much faster that is than one."""
+    """Resize large pictures on every core, and say how much faster that is than one."""
     children = usable_cores().number if procs == "auto" else procs
     output = Output(fileno=STDOUT)
     demo = _Demo(output, keep.resolve(), children=children, url=url, prefix=prefix)
     with output.in_charge(), end_with_exit_code():
-        process.run(demo.run(photos))
+        process.run(demo.run(pictures, source and source.resolve()))
 
 
 class _Demo:
@@ -119,35 +143,36 @@ class _Demo:
         self._url = url
         self._prefix = prefix
 
-    async def run(self, photos: int) -> None:
-        processor = ready_made_processor("resize")
-        jobs = self._jobs(await self._photographs(photos))
+    async def run(self, count: int, source: Path | None) -> None:
+        require_pillow()
+        paths = own_pictures(source, count) if source else await self._generated(count)
+        processor, jobs = ready_made_processor("resize"), self._jobs(paths)
         # A name that nobody else has: the Redis may be one that is in use.
         name = f"sandboxq-demo-{uuid.uuid4().hex[:8]}"
         async with Queue(name, url=self._url, prefix=self._prefix) as queue:
             try:
-                runs = await self._runs(queue, processor, jobs)
+                rounds = [await self._round(queue, processor, jobs) for _ in range(ROUNDS)]
             finally:
                 await queue.obliterate(force=True)
-        self._tell(runs, photos)
+        self._tell(rounds, len(paths))
 
-    async def _photographs(self, count: int) -> list[Path]:
-        folder, began = self._folder / "photos", time.monotonic()
+    async def _generated(self, count: int) -> list[Path]:
+        folder, began = self._folder / "pictures", time.monotonic()
         width, height = SIZE
-        text = f"{_count(count, 'photograph', 'photographs')} of {width} x {height} pixels"
-        self._output.show(f"making {text}")
+        text = f"{_count(count, 'picture', 'pictures')} of {width} x {height} pixels"
+        self._output.show(f"generating {text}")
         ready = 0
 
         def on_ready() -> None:
             nonlocal ready
             ready += 1
-            self._output.show(f"making {text}: {ready} ready")
+            self._output.show(f"generating {text}: {ready} ready")
 
-        paths = await photographs(folder, count, on_ready=on_ready)
+        paths = await pictures_in(folder, count, on_ready=on_ready)
         self._output.show("")
         megabytes = sum(path.stat().st_size for path in paths) / 1e6
         seconds = time.monotonic() - began
-        self._say(f"{text}, {megabytes:.0f} MB, ready after {seconds:.1f} s in {folder}")
+        self._say(f"{text}, {megabytes:.0f} MB, generated in {seconds:.1f} s, in {folder}")
         return paths
 
     def _jobs(self, paths: list[Path]) -> list[dict[str, Any]]:
@@ -158,13 +183,13 @@ class _Demo:
             for width in WIDTHS
         ]
 
-    async def _runs(self, queue: Queue, processor: Path, jobs: list[dict[str, Any]]) -> list[_Run]:
-        """Return what one child did, then what all did; with one child in all, only that."""
-        runs = []
+    async def _round(self, queue: Queue, processor: Path, jobs: list[dict[str, Any]]) -> _Round:
+        one = None
         if self._children > 1:
-            runs.append(await self._measured(queue, processor, jobs[:ONE_CORE_JOBS], children=1))
-        runs.append(await self._measured(queue, processor, jobs, children=self._children))
-        return runs
+            one = await self._measured(queue, processor, jobs[:ONE_CHILD_JOBS], children=1)
+        times = math.ceil(JOBS_PER_CHILD * self._children / len(jobs))
+        everyone = await self._measured(queue, processor, jobs * times, children=self._children)
+        return _Round(one, everyone)
 
     async def _measured(
         self, queue: Queue, processor: Path, jobs: list[dict[str, Any]], *, children: int
@@ -207,16 +232,15 @@ class _Demo:
                 f"  {worker.counters.completed} done, {worker.counters.failed} failed, {busy}"
             )
 
-    def _tell(self, runs: list[_Run], photos: int) -> None:
-        last = runs[-1]
+    def _tell(self, rounds: list[_Round], pictures: int) -> None:
+        runs = [each.everyone for each in rounds]
         widths = ", ".join(str(width) for width in WIDTHS)
         rows = [
-            ("photographs", f"{photos}, each to widths {widths}"),
-            ("jobs", f"{last.jobs}"),
-            ("seconds", f"{last.seconds:.2f}"),
-            ("jobs per second", f"{last.per_second:.1f}"),
-            ("speed-up over one core", _speed_up(runs)),
-            ("longest gap between heartbeats", f"{last.longest_gap:.2f} s"),
+            ("pictures", f"{pictures}, each to widths {widths}"),
+            ("jobs", f"{runs[0].jobs} in each of {len(runs)} rounds"),
+            ("jobs per second", f"{statistics.median(run.per_second for run in runs):.1f}"),
+            ("speed-up over one core", _speed_up(rounds)),
+            ("longest gap between heartbeats", f"{max(run.longest_gap for run in runs):.2f} s"),
             ("thumbnails", f"{self._folder / 'thumbnails'}"),
         ]
         self._say("")
@@ -227,14 +251,22 @@ class _Demo:
         self._output.say(f"{printable(text)}\n")
 
 
-def _speed_up(runs: list[_Run]) -> str:
-    last = runs[-1]
-    if len(runs) == 1:
+def _speed_up(rounds: list[_Round]) -> str:
+    ones = [each.one for each in rounds if each.one is not None]
+    if not ones:
         return "not measured: there is one child only"
-    one = runs[0]
-    factor = last.per_second / one.per_second
-    children = _count(last.children, "child", "children")
-    return f"{factor:.2f} with {children} (one child: {one.per_second:.1f} jobs per second)"
+    factors = [
+        each.everyone.per_second / one.per_second for each, one in zip(rounds, ones, strict=True)
+    ]
+    factor, children = statistics.median(factors), rounds[0].everyone.children
+    of_each = ", ".join(f"{each:.2f}" for each in factors)
+    if factor > children:
+        return f"not measured: something else slowed the machine meanwhile (rounds: {of_each})"
+    one = statistics.median(run.per_second for run in ones)
+    return (
+        f"{factor:.2f} with {_count(children, 'child', 'children')} (rounds: {of_each}; "
+        f"one child: {one:.1f} jobs per second)"
+    )
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -29,7 +29,7 @@ _COMMANDS = {
     "scale": "Change the number of children of a running worker.",
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
     "doctor": "What this machine and this Redis can do, and what is missing.",
-    "demo": "The main job on real photographs, nothing to set up.",
+    "demo": "Large pictures on one core and on all, nothing to set up.",
     "completion": "Print what completes the commands in bash, zsh or fish.",
     "server": "The embedded server of this directory: start, stop, status.",
 }

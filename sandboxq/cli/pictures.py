@@ -1,4 +1,4 @@
-"""Makes the demo's photographs: as large as a camera's, and as hard to compress."""
+"""Generates the demo's pictures: as large as a camera's photographs, and as hard to compress."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+# What `--from` takes.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 SIZE = (4000, 3000)
 JPEG_QUALITY = 90
 # Sky and ground before they are enlarged; each cell becomes 250 pixels of soft gradient.
@@ -27,17 +29,12 @@ GRAIN = 24
 GRAIN_TILE = 1000
 
 
-async def photographs(folder: Path, count: int, *, on_ready: Callable[[], None]) -> list[Path]:
-    """Return ``count`` photographs in ``folder``; those that are there are taken as they are.
+async def pictures_in(folder: Path, count: int, *, on_ready: Callable[[], None]) -> list[Path]:
+    """Return ``count`` generated pictures in ``folder``; those that are there are not made anew.
 
     Each is made from its own number, so that another run makes the same ones.
-
-    Raises:
-        UsageError: Pillow is not installed.
-
     """
-    _require_pillow()
-    paths = [folder / f"photo-{number:03}.jpg" for number in range(1, count + 1)]
+    paths = [folder / f"picture-{number:03}.jpg" for number in range(1, count + 1)]
     loop = asyncio.get_running_loop()
 
     async def ready(number: int, path: Path) -> None:
@@ -49,11 +46,26 @@ async def photographs(folder: Path, count: int, *, on_ready: Callable[[], None])
     return paths
 
 
-def _require_pillow() -> None:
+def own_pictures(folder: Path, count: int) -> list[Path]:
+    """Return the first ``count`` pictures of ``folder``, by name.
+
+    Raises:
+        UsageError: there are none.
+
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        message = f"there is no picture in {folder}: wanted are files {', '.join(SUFFIXES)}"
+        raise UsageError(message)
+    return found[:count]
+
+
+def require_pillow() -> None:
+    """Say what the demo needs. Raises: UsageError, Pillow is not installed."""
     try:
         import PIL.Image  # noqa: F401, PLC0415 - an extra: only the demo needs it
     except ImportError as error:
-        message = "the demo makes and resizes photographs with Pillow: pip install pillow"
+        message = "the demo makes and resizes pictures with Pillow: pip install pillow"
         raise UsageError(message) from error
 
 
@@ -82,7 +94,7 @@ def _landscape(rng: random.Random) -> Image.Image:
 
 
 def _with_lamps(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Return the image with discs of any colour: sharp edges, as things in a photograph have."""
+    """Return the image with discs of any colour: sharp edges, as things in photographs have."""
     from PIL import ImageDraw  # noqa: PLC0415 - an extra, see above
 
     draw = ImageDraw.Draw(image)
