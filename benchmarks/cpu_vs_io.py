@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.cpu_vs_io_chart import draw
-from sandboxq.cli.photographs import photographs
+from sandboxq.cli.pictures import pictures_in
 from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.sandbox.support import usable_cores
 
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> None:
 def _workloads(folder: Path) -> list[Workload]:
     cores = usable_cores().number
     burns = min(BURNS_PER_CORE * cores, MOST_BURNS)
-    pictures = asyncio.run(photographs(folder / "photos", PHOTOGRAPHS, on_ready=lambda: None))
+    pictures = asyncio.run(pictures_in(folder / "photos", PHOTOGRAPHS, on_ready=lambda: None))
     resizes = [
         {"src": str(pictures[n % PHOTOGRAPHS]), "dst": f"{folder}/small/{n}.jpg", "width": WIDTH}
         for n in range(min(RESIZES_PER_CORE * cores, MOST_RESIZES))

@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks import noop, program
 from benchmarks.question import Case, Column, Found, Question, Target, answer, at_most, options_from
 from benchmarks.server import private_server
-from sandboxq.cli.photographs import photographs
+from sandboxq.cli.pictures import pictures_in
 from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.queue.queue import Queue
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
 
 def photographs_for(folder: Path, jobs: int) -> list[dict[str, Any]]:
     """Make the photographs in the folder; return the data of so many jobs on them."""
-    originals = asyncio.run(photographs(folder / "large", PHOTOGRAPHS, on_ready=lambda: None))
+    originals = asyncio.run(pictures_in(folder / "large", PHOTOGRAPHS, on_ready=lambda: None))
     for path in originals:
         with Image.open(path) as picture:
             picture.resize(SIZE).save(folder / path.name, quality=90)
