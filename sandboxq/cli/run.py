@@ -40,11 +40,13 @@ from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password
 from sandboxq.worker.banner import banner, summary
+from sandboxq.worker.endpoints import Endpoints
 from sandboxq.worker.signals import end_by_signal
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Coroutine
 
 
 _log = logging.getLogger("sandboxq.cli")
@@ -254,11 +256,16 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     multiple=True,
     help="A folder to watch for --reload. Default: that of the processor's file or package.",
 )
+@setting(
+    "--http",
+    metavar="ADDRESS",
+    help="Answer /livez, /readyz, /metrics and /v1/load there: 9808, 0.0.0.0:9808. Default: no.",
+)
 @url_option
 @prefix_option
 def command(
     processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
-    log_format: str, tracing: bool, **options: Any,
+    log_format: str, tracing: bool, http: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Run PROCESSOR on the jobs of its queue.
 
@@ -270,11 +277,15 @@ def command(
     name = queue or queue_served(processor)
     has_reload, folders = options.pop("reload"), options.pop("reload_dir")
     options.update(policy=take_policy(options), tracing=Tracing() if tracing else None)
+    endpoints = Endpoints(http) if http else None
 
     def new_worker() -> Worker:
         telemetry = Telemetry()
         telemetry.subscribe(output.tell, *logs.SHOWN)
-        return Worker(name, processor, url=url, prefix=prefix, telemetry=telemetry, **options)
+        worker = Worker(name, processor, url=url, prefix=prefix, telemetry=telemetry, **options)
+        if endpoints is not None:
+            endpoints.add(worker)
+        return worker
 
     if has_reload:
         if burst:
@@ -288,7 +299,15 @@ def command(
     with output.in_charge(), end_with_exit_code():
         if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
-        process.run(running)
+        process.run(running if endpoints is None else _while_listening(endpoints, running))
+
+
+async def _while_listening(endpoints: Endpoints, running: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with endpoints:
+            await running
+    finally:
+        running.close()
 
 
 def _warn_of_password(url: str) -> None:

@@ -16,6 +16,7 @@ from sandboxq.model.validation import (
     checked_whole,
     waiting_seconds,
 )
+from sandboxq.observe.exposition import text_of_labels
 from sandboxq.payload.binary import WHOLE
 from sandboxq.queue import bulk
 from sandboxq.queue.base import QueueBase
@@ -340,9 +341,4 @@ def _labels_of(own: Mapping[str, str], labels: Mapping[str, str]) -> str:
         if not _LABEL_NAME.fullmatch(name) or name in own:
             message = f"labels must be named in letters, digits and _, and not {name!r}"
             raise UsageError(message)
-    pairs = {**own, **labels}.items()
-    return "{" + ", ".join(f'{name}="{_escaped(value)}"' for name, value in pairs) + "}"
-
-
-def _escaped(value: object) -> str:
-    return str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return text_of_labels({**own, **labels})

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.context import HeldJobs
     from sandboxq.worker.manual import ManualJobs
     from sandboxq.worker.manual_job import HeldJob
+    from sandboxq.worker.service import Service
 
 # Seconds that cancelled code has to end by itself.
 GRACE = 5.0
@@ -41,6 +42,18 @@ class Operating:
     _broker: Broker | None
     _parts: Assembly | None
     _by_hand: ManualJobs | None
+    _claiming: Service | None
+    _ended: asyncio.Event
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs jobs: ``run`` was called. True also while it stops."""
+        return self._claiming is not None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it claims no more, for good."""
+        return self._ended.is_set()
 
     @property
     def name(self) -> str:
