@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import contextlib
 import logging
+import os
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+import sandboxq
 from sandboxq.cli import process as event_loop
 from sandboxq.observe import log_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
-    from pathlib import Path
 
-# Long enough for a loaded 2-core machine, short enough that a hang is seen.
-WAIT_SECONDS = 30.0
+# Long enough for a loaded 2-core machine; a hang is seen all the same, before pytest's timeout.
+WAIT_SECONDS = 60.0
+# Tests wait for locks, deadlines and processes most of their time: more workers than cores.
+WORKERS_PER_CORE, MOST_WORKERS = 3, 12
 
 T = TypeVar("T")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: a thousand of its processes are started."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(sandboxq.__file__).parent, quiet=2)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts; PYTEST_XDIST_AUTO_NUM_WORKERS says otherwise."""
+    cores = len(os.sched_getaffinity(0))
+    wanted = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return int(wanted) if wanted else max(cores, min(cores * WORKERS_PER_CORE, MOST_WORKERS))
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

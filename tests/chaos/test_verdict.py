@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.chaos.backends import Backend
 from tests.chaos.campaigns import ALL
 from tests.chaos.scene import Scene, wait_until_drained
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.timeout(180)
 def test_what_was_planted_is_found(tmp_path: Path) -> None:
     """Jobs lost, stuck, in two places, run or ended twice; what was left behind."""
     campaign = ALL["peace"]

@@ -13,7 +13,7 @@ from tests.conftest import run_async
 if TYPE_CHECKING:
     from tests.cluster.servers import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 # Redis replicates behind the acknowledgement: what it has not passed on dies with the master.
 MOST_LOST = 50

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.servers import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 # Seconds from the end of the trouble to the first job's end; a node looks at blocked clients each
 # second, and back-off after a dead master goes up to two.

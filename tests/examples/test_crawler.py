@@ -12,8 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from sandboxq import Queue
 from tests.conftest import wait_until
 from tests.examples.programs import environment
@@ -60,7 +58,6 @@ def is_idle(counts: dict[str, int]) -> bool:
     return counts["failed"] == 1 and sum(counts.values()) == counts["completed"] + 1
 
 
-@pytest.mark.timeout(180)
 def test_a_site(tmp_path: Path, server_url: str, queue_name: str) -> None:
     """Every page once, the missing one three times; it takes as long as the limit says."""
     fetched: Counter[str] = Counter()

@@ -29,7 +29,6 @@ def example_app() -> Any:
     return module.create_app()
 
 
-@pytest.mark.timeout(120)
 def test_a_letter(tmp_path: Path, server_url: str, queue_name: str) -> None:
     """The job has the application's context, and the worker the application's Redis."""
     app = example_app()
@@ -67,7 +66,6 @@ def two() -> str:
 """
 
 
-@pytest.mark.timeout(120)
 def test_tasks_of_a_module(tmp_path: Path, server_url: str, queue_name: str) -> None:
     """The queue is that of the tasks; of several, those of the one that is named are run."""
     (tmp_path / "jobs.py").write_text(TASKS)

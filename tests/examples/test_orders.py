@@ -9,8 +9,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import wait_until
 from tests.examples.programs import environment, program
 
@@ -18,7 +16,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "orders"
 PATH = {"PYTHONPATH": str(EXAMPLE)}
 
 
-@pytest.mark.timeout(180)
 def test_orders(tmp_path: Path) -> None:
     """Of four orders of two packets, one beyond the credit: two are paid, nothing else is kept."""
     orders = ("tea", "500", "tea", "90000", "tea", "700", "tea", "800")

@@ -24,7 +24,6 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "uploads"
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

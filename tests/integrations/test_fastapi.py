@@ -16,8 +16,6 @@ from sandboxq.integrations.fastapi import Sandboxq
 if TYPE_CHECKING:
     from fastapi.responses import StreamingResponse
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def next_event(answer: StreamingResponse) -> Any:
     """Return the data of the next event."""

@@ -14,8 +14,6 @@ import pytest
 from tests.conftest import wait_until
 from tests.integrations.plugin import passed, run_pytest
 
-pytestmark = pytest.mark.timeout(180)
-
 BASICS = """
 import os, signal, threading
 from datetime import timedelta

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("watchfiles")
-pytestmark = pytest.mark.timeout(180)
 
 ANSWERS = "def process(job):\n    return {value}\n"
 

@@ -393,7 +393,6 @@ def test_take_back_returns_what_never_started_in_order(chores: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_two_hundred_kills_lose_nothing(chores: Path) -> None:
     """Every call has one outcome, whatever dies when; no zombie and no descriptor is left."""
     import random

@@ -16,7 +16,7 @@ from tests.sentinel.servers import DATA_PASSWORD, SENTINEL_PASSWORD, SentinelSet
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 # Redis replicates behind the acknowledgement: what it has not passed on dies with the master.
 MOST_LOST = 50

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.broker.servers import StoppableServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 # Seconds after the promotion in which adds may still reach the old master: the Sentinel that leads
 # looks at a replica once a second, and tells. Without that it was 11 s.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.broker.servers import StoppableServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 # Seconds from the change to the end of 20 jobs, one after the other.
 SOON = 8.0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.interop.compatibility import our_probes
 from tests.interop.compatibility.room import found
 from tests.interop.compatibility.rows import ROWS
@@ -14,7 +12,6 @@ from tests.interop.compatibility.table import our_marks
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "compatibility.md"
 
 
-@pytest.mark.timeout(180)
 async def test_our_column_is_what_the_probes_find(server_url: str) -> None:
     """A table that nobody checks is an advertisement."""
     texts = {name: text for rows in ROWS.values() for name, text in rows.items()}

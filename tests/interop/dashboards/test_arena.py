@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.interop.dashboards.browser import Browser
     from tests.interop.our_side import OurSide
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 async def until_gone(jobs: Filled, job_id: str) -> None:

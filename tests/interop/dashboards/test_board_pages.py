@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.interop.dashboards.browser import Browser
     from tests.interop.our_side import OurSide
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 async def test_the_pages_of_a_queue(browser: Browser, ours: OurSide) -> None:

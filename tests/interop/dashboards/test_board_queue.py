@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Seconds; bull-board calls clean() with this.
 CLEANED_AGE = 5.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 async def until_count(jobs: Filled, state: str, wanted: int) -> None:
