@@ -116,7 +116,7 @@ def running_server(directory: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _start_server(directory: Path) -> tuple[Any, str]:

@@ -90,12 +90,12 @@ class User:
 
     def leave(self) -> None:
         """Let it end as a program does that forgot to close its queue."""
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.process.kill()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
 
 
 def ask(socket_path: Path, command: str) -> str:
@@ -249,7 +249,7 @@ def test_ctrl_c_in_the_starter_s_terminal_does_not_reach_the_server(directory: P
 
     assert os.getsid(pid) not in {os.getsid(0), os.getsid(starter.process.pid)}
     os.killpg(starter.process.pid, signal.SIGINT)
-    starter.process.communicate(timeout=20)
+    starter.process.communicate(timeout=60)
 
     assert ask(use.socket, "PING") == "+PONG"
     use.release()

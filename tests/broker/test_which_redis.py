@@ -117,7 +117,7 @@ def test_a_job_without_a_url_is_told_what_to_write(
             job = await queue.add("n", {})
             await worker.run(burst=True)
             with pytest.raises(JobFailed) as caught:
-                await job.result(timeout=10)
+                await job.result(timeout=60)
             return str(caught.value)
 
     reason = run_async(main())

@@ -43,7 +43,7 @@ async def main():
         added = await queue.add("x", {"a": 1})
         job = await worker.get_next_job(timeout=10)
         await job.move_to_completed(job.data)
-        print(await added.result(timeout=10))
+        print(await added.result(timeout=60))
 
 asyncio.run(main())
 """

@@ -64,7 +64,7 @@ def test_what_is_not_there_is_said(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, worker: Worker) -> None:
         job = await queue.add("echo", {})
-        await job.result(timeout=10)
+        await job.result(timeout=60)
         only = ("--queue", queue_name)
         assert f"job {job.id} of queue {queue_name!r} is completed" in await dump(
             server_url, job.id, *only, code=1

@@ -61,7 +61,7 @@ class Shell:
                 break
             shown += part
         os.close(ours)
-        process.wait(20)
+        process.wait(60)
         return shown.decode()
 
     def _words(self, command: str, *flags: str) -> list[str]:

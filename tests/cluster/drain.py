@@ -66,7 +66,7 @@ class Drain:
             yield queue
             self._is_enough = True
             await asyncio.wait_for(adding, 30)
-            await wait_until_async(lambda: self._is_empty(queue), timeout=30)
+            await wait_until_async(lambda: self._is_empty(queue))
             self.ended = await _ended(queue)
             assert not running.done()
             worker.stop()
@@ -79,7 +79,7 @@ class Drain:
         async def is_there() -> bool:
             return len(self.added) >= goal
 
-        await wait_until_async(is_there, timeout=60)
+        await wait_until_async(is_there)
 
     @property
     def absences(self) -> tuple[int, int]:
@@ -125,7 +125,7 @@ async def idle_worker(url: str, name: str, queue: Queue) -> AsyncIterator[Worker
     async with Worker(name, str(PROCESSOR), url=url, prefix=PREFIX, **_WORKER) as worker:
         running = asyncio.create_task(worker.run())
         job = await queue.add("n", {"do": "echo", "value": "first"})
-        assert await job.result(20) == "first"
+        assert await job.result(60) == "first"
 
         async def is_waiting() -> bool:
             return bool(await queue.get_workers())

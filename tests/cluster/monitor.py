@@ -37,7 +37,7 @@ class Monitor:
         for node in self._nodes:
             node.ask("ECHO", _END)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
     def keys(self, node: ClusterNode) -> dict[str, set[str]]:
         """Return the keys that were touched, and for each the names of the commands that did."""

@@ -80,11 +80,11 @@ class Cluster:
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in self.nodes[1:]:
             self.nodes[0].meet(node)
-        wait_until(lambda: all(self._knows_all(node) for node in self.nodes), timeout=30)
+        wait_until(lambda: all(self._knows_all(node) for node in self.nodes))
         for i, node in enumerate(replicas):
             node.ask("CLUSTER", "REPLICATE", masters[i % len(masters)].id)
-        wait_until(lambda: all(map(self._is_well, self.nodes)), timeout=30)
-        wait_until(lambda: all(node.ask("ROLE")[3] == "connected" for node in replicas), timeout=30)
+        wait_until(lambda: all(map(self._is_well, self.nodes)))
+        wait_until(lambda: all(node.ask("ROLE")[3] == "connected" for node in replicas))
 
     def stop(self) -> None:
         """End all nodes."""
@@ -104,7 +104,7 @@ class Cluster:
                         return node
             return None
 
-        node = wait_until(find, timeout=30)
+        node = wait_until(find)
         assert isinstance(node, ClusterNode)
         return node
 

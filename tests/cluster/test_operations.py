@@ -137,7 +137,7 @@ def _run(url: str, queue: SyncQueue) -> None:
         _worker(url, queue.name),
     ):
         good = queue.add("n", {"do": "echo", "value": 7})
-        assert good.result(15) == 7
+        assert good.result(60) == 7
         assert events.read(5) is not None
         bad = queue.add("n", {"do": "fail"}, attempts=2)
         wait_until(lambda: bad.state() == "failed")
@@ -190,7 +190,7 @@ def _worker(url: str, name: str) -> Iterator[None]:
         yield
     finally:
         started[0].stop()
-        thread.join(20)
+        thread.join(60)
 
 
 def test_large_values_find_their_node(small_cluster: Cluster, queue_name: str) -> None:
@@ -235,7 +235,7 @@ def test_an_executor_on_a_cluster(small_cluster: Cluster, queue_name: str) -> No
             assert list(executor.map(pow, [2, 3], [5, 2])) == [32, 9]
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 @pytest.mark.parametrize(

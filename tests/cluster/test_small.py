@@ -118,7 +118,7 @@ async def _use(url: str, name: str) -> None:
     ):
         running = asyncio.create_task(worker.run())
         job = await queue.add("n", {"do": "echo", "value": 7})
-        assert await job.result(10) == 7
+        assert await job.result(60) == 7
         assert (await anext(aiter(events))).job_id == job.id
 
         async def is_known() -> bool:

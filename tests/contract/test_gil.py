@@ -47,5 +47,5 @@ def test_the_module_that_switched_the_gil_on_is_named(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-shared", "-fPIC", include, str(source), "-o", target], check=True)
     path = processor_file(tmp_path, "import oldmod\ndef process(job): return 1")
     command = [sys.executable, "-c", _PROGRAM, str(path)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert "the import of oldmod did it" in shown.stdout

@@ -135,7 +135,7 @@ class PageRunner:
                 cwd=self._directory, env=self._environment(), stdout=output, stderr=output,
             )  # fmt: skip
         self._workers.append((process, log))
-        wait_until(lambda: process.poll() is not None or STARTED in log.read_text(), timeout=60)
+        wait_until(lambda: process.poll() is not None or STARTED in log.read_text())
         assert process.poll() is None, log.read_text()
 
     def _end_workers(self) -> None:

@@ -81,7 +81,7 @@ def test_tasks_of_a_module(tmp_path: Path, server_url: str, queue_name: str) -> 
             job = opened.add(name, {})
             done = run_flask(tmp_path, "run", *arguments, "--procs", "1", "--burst", **variables)
             assert done.returncode == 0, done.stderr
-            assert job.result(5) == "app"
+            assert job.result(60) == "app"
 
 
 def test_what_is_missing(tmp_path: Path) -> None:

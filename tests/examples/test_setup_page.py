@@ -53,7 +53,7 @@ def test_the_module_runs_once_and_the_hooks_once_in_each_child(
             timeout=50,
         )
 
-        assert all(job.result(timeout=5) for job in jobs)
+        assert all(job.result(timeout=60) for job in jobs)
     notes = [json.loads(line) for line in (tmp_path / "notes.jsonl").read_text().splitlines()]
     pids: dict[str, list[int]] = {"module": [], "setup": [], "teardown": []}
     for what, pid in notes:

@@ -42,7 +42,7 @@ def worker(url: str, queue: str, secret: str = SECRET) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def slow_square(number: int) -> int:
@@ -75,11 +75,11 @@ def test_functions_of_every_kind(server_url: str, queue_name: str) -> None:
         worker(server_url, queue_name),
         SandboxExecutor(queue_name, server_url, secret=SECRET) as executor,
     ):
-        assert executor.submit(times, 5).result(20) == 15
-        assert executor.submit(lambda *parts: parts[0] * factor, "a").result(20) == "aaa"
-        assert executor.submit(factorial, 10).result(20) == 3628800
-        assert executor.submit(lambda: value).result(20) == value
-        assert executor.submit(lambda: os.environ.get("SANDBOXQ_SECRET")).result(20) is None
+        assert executor.submit(times, 5).result(60) == 15
+        assert executor.submit(lambda *parts: parts[0] * factor, "a").result(60) == "aaa"
+        assert executor.submit(factorial, 10).result(60) == 3628800
+        assert executor.submit(lambda: value).result(60) == value
+        assert executor.submit(lambda: os.environ.get("SANDBOXQ_SECRET")).result(60) is None
         assert list(executor.map(pow, range(50), range(50), chunksize=7)) == [
             number**number for number in range(50)
         ]
@@ -94,19 +94,19 @@ def test_exceptions_come_back(server_url: str, queue_name: str) -> None:
         worker(server_url, queue_name),
         SandboxExecutor(queue_name, server_url, secret=SECRET) as executor,
     ):
-        error = executor.submit(fails, KeyError, "a").exception(20)
+        error = executor.submit(fails, KeyError, "a").exception(60)
         assert (type(error), error.args if error else ()) == (KeyError, ("a",))
         assert "in fails" in str(error.__cause__ if error else "")
-        missing = executor.submit(os.stat, "/nowhere").exception(20)
+        missing = executor.submit(os.stat, "/nowhere").exception(60)
         assert isinstance(missing, FileNotFoundError)
         assert missing.filename == "/nowhere"
-        odd = executor.submit(fails, Odd, "strange").exception(20)
+        odd = executor.submit(fails, Odd, "strange").exception(60)
         assert isinstance(odd, RemoteError)
         assert (odd.type_name, "strange" in str(odd)) == ("Odd", True)
         assert "in fails" in odd.traceback
-        assert isinstance(executor.submit(os._exit, 3).exception(20), JobExited)
-        assert isinstance(executor.submit(fails, SystemExit, 3).exception(20), JobFailed)
-        assert isinstance(executor.submit(object).exception(20), JobFailed)
+        assert isinstance(executor.submit(os._exit, 3).exception(60), JobExited)
+        assert isinstance(executor.submit(fails, SystemExit, 3).exception(60), JobFailed)
+        assert isinstance(executor.submit(object).exception(60), JobFailed)
 
 
 def test_cancel_reaches_the_job(server_url: str, queue_name: str) -> None:
@@ -170,7 +170,7 @@ def test_what_is_not_signed_is_never_loaded(
         for job_id, data in attacks.items():
             job = queue.add("call", data, job_id=job_id, attempts=3)
             with pytest.raises(JobFailed, match="refused"):
-                job.result(20)
+                job.result(60)
             assert job.refresh().cause == SignatureRefused.__name__
         assert not mark.exists()
         queue.add("call", {"signed": signed_text(bomb, key, here, "good")}, job_id="good")
@@ -183,7 +183,7 @@ def test_a_wrong_secret_is_a_typed_error(server_url: str, queue_name: str) -> No
         worker(server_url, queue_name),
         SandboxExecutor(queue_name, server_url, secret=SECRET[::-1]) as executor,
     ):
-        assert isinstance(executor.submit(int).exception(20), SignatureRefused)
+        assert isinstance(executor.submit(int).exception(60), SignatureRefused)
 
 
 def test_limits_are_said_at_once(server_url: str, queue_name: str) -> None:
@@ -198,7 +198,7 @@ def test_limits_are_said_at_once(server_url: str, queue_name: str) -> None:
     with pytest.raises(UsageError, match="secret"):
         SandboxExecutor(queue_name, server_url, secret=SECRET[:15])
     command = [sys.executable, "-m", "sandboxq", "run", "sandboxq.functions", "--url", server_url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, "SANDBOXQ_SECRET" in done.stderr) == (2, True)
 
 
@@ -210,7 +210,7 @@ base = 40
 def add(n): return base + helper(n)
 def helper(n): return n
 with SandboxExecutor({queue_name!r}, {server_url!r}, secret={SECRET!r}) as executor:
-    print(executor.submit(add, 2).result(20))
+    print(executor.submit(add, 2).result(60))
 """
     with worker(server_url, queue_name):
         command = [sys.executable, "-"]
@@ -251,13 +251,13 @@ def test_large_values_travel_beside_the_json(server_url: str, queue_name: str) -
         SandboxExecutor(queue_name, server_url, secret=SECRET) as executor,
     ):
         for count in (10, 1_000_000):
-            value = executor.submit(make, count).result(30)
+            value = executor.submit(make, count).result(60)
             assert (value["array"] == numpy.arange(count)).all()
             value["array"][0] = 7
             assert value["bytes"] == [bytes(count), bytearray(count)]
             assert [type(each) for each in value["bytes"]] == [bytes, bytearray]
             assert (type(value["tuple"]), value["tuple"][1].sum()) == (tuple, count)
-        error = executor.submit(fails, ValueError, bytes(100_000)).exception(20)
+        error = executor.submit(fails, ValueError, bytes(100_000)).exception(60)
         assert isinstance(error, RemoteError)
 
 
@@ -265,7 +265,7 @@ def test_many_calls_leave_nothing_behind(server_url: str, queue_name: str) -> No
     """No task, thread, connection or pending job for any of 5,000 calls."""
     with worker(server_url, queue_name):
         with SandboxExecutor(queue_name, server_url, secret=SECRET) as executor:
-            assert executor.submit(abs, -1).result(20) == 1
+            assert executor.submit(abs, -1).result(60) == 1
         before = open_descriptors()
         with SandboxExecutor(queue_name, server_url, secret=SECRET) as executor:
             values = executor.map(abs, range(-5000, 0))
@@ -293,4 +293,4 @@ def test_redis_goes_away_during_a_map(tmp_path: Path, queue_name: str) -> None:
             time.sleep(1)
             server.start()
             assert list(values) == [number * number for number in range(1, 300)]
-            assert later.result(30) == 1_000_000
+            assert later.result(60) == 1_000_000

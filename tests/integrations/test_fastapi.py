@@ -32,7 +32,7 @@ def test_who_comes_when_the_last_one_leaves_hears_of_the_job(
 
     async def main() -> None:
         sandboxq = Sandboxq(server_url)
-        async with asyncio.timeout(30), sandboxq.lifespan():
+        async with asyncio.timeout(60), sandboxq.lifespan():
             queue = sandboxq.open_queue(queue_name)
             job = await queue.add("x", {})
             first = await sandboxq.events(queue, job.id)
@@ -51,7 +51,7 @@ def test_a_stream_that_nobody_reads_watches_nothing(server_url: str, queue_name:
 
     async def main() -> None:
         sandboxq = Sandboxq(server_url)
-        async with asyncio.timeout(30), sandboxq.lifespan():
+        async with asyncio.timeout(60), sandboxq.lifespan():
             queue = sandboxq.open_queue(queue_name)
             job = await queue.add("x", {})
             answer = await sandboxq.events(queue, job.id)
@@ -68,7 +68,7 @@ def test_a_stream_ends_with_the_application(server_url: str, queue_name: str) ->
 
     async def main() -> None:
         sandboxq = Sandboxq(server_url)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             async with sandboxq.lifespan():
                 queue = sandboxq.open_queue(queue_name)
                 answer = await sandboxq.events(queue, (await queue.add("x", {})).id)

@@ -109,7 +109,7 @@ def node_driver(new_driver: Callable[..., NodeDriver], bullmq_version: str) -> N
 def node(node_driver: NodeDriver, queue_name: str, bullmq_version: str) -> Iterator[NodeSide]:
     """Return Node's side of this test's queue; everything it opened is closed afterwards."""
     yield NodeSide(node_driver, queue_name, bullmq_version)
-    node_driver.ask("leave", queue=queue_name).result(15)
+    node_driver.ask("leave", queue=queue_name).result(60)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def twin(node: NodeSide) -> Iterator[NodeSide]:
     """Return Node's side of a second queue, for what sandboxq does."""
     twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
     yield twin
-    node.driver.ask("leave", queue=twin.queue_name).result(15)
+    node.driver.ask("leave", queue=twin.queue_name).result(60)
 
 
 @pytest.fixture
@@ -138,4 +138,4 @@ def pair(node: NodeSide, twin: NodeSide, server_url: str) -> Iterator[Pair]:
     pair = Pair(node, twin, server_url)
     yield pair
     for side in (node, twin):
-        node.driver.ask("leave", queue=pair.children(side).queue_name).result(15)
+        node.driver.ask("leave", queue=pair.children(side).queue_name).result(60)

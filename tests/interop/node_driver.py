@@ -61,8 +61,8 @@ class NodeDriver:
         """End the process by ending its input."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
-        self._reader.join(10)
+        self._process.wait(60)
+        self._reader.join(60)
 
     def _read(self, lines: IO[str]) -> None:
         with lines:

@@ -57,4 +57,4 @@ class OurSide:
             yield process
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(60)

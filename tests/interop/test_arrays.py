@@ -32,7 +32,7 @@ async def test_node_reads_references(node: NodeSide, ours: OurSide) -> None:
     board = await open_board(node)
     async with ours.queue() as queue, ours.worker():
         job = await queue.add("double", {"pixels": PIXELS, "k": 3})
-        assert ((await job.result(timeout=15))["pixels"] == PIXELS * 2).all()
+        assert ((await job.result(timeout=60))["pixels"] == PIXELS * 2).all()
     value = {"pixels": REFERENCE}
     assert await node.finished(job.id) == {"value": value}
     seen = await node.job(job.id)
@@ -48,7 +48,7 @@ async def test_a_node_worker_runs_the_rest(node: NodeSide, ours: OurSide) -> Non
     await node.start_worker()
     async with ours.queue() as queue:
         job = await queue.add("echo", {"pixels": PIXELS})
-        assert await job.result(timeout=15) == {"pixels": REFERENCE}
+        assert await job.result(timeout=60) == {"pixels": REFERENCE}
     await node.stop_workers()
 
 

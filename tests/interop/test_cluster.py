@@ -44,7 +44,7 @@ def queue_name(queue_name: str) -> str:
 def node(cluster_driver: NodeDriver, queue_name: str, bullmq_version: str) -> Iterator[NodeSide]:
     """Return Node's side of this test's queue."""
     yield NodeSide(cluster_driver, queue_name, bullmq_version)
-    cluster_driver.ask("leave", queue=queue_name).result(15)
+    cluster_driver.ask("leave", queue=queue_name).result(60)
 
 
 @pytest.fixture
@@ -79,4 +79,4 @@ async def test_each_side_gets_the_others_result(node: NodeSide, ours: OurSide) -
     await node.start_worker()
     async with ours.queue() as queue:
         job = await queue.add("sleep", {"ms": 1})
-        assert await job.result(15) == "slept"
+        assert await job.result(60) == "slept"

@@ -125,7 +125,7 @@ def twin(node: NodeSide) -> Iterator[NodeSide]:
     twin = NodeSide(node.driver, f"q-{uuid.uuid4().hex[:12]}", node.version)
     yield twin
     for place in ("", "-c", "-d"):
-        node.driver.ask("leave", queue=twin.queue_name + place).result(15)
+        node.driver.ask("leave", queue=twin.queue_name + place).result(60)
 
 
 def dumps(url: str, queue: str) -> dict[str, Any]:

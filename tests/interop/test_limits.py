@@ -45,7 +45,7 @@ async def test_a_job_of_ours_stops_nodes_worker(node: NodeSide, ours: OurSide) -
             await wait_until_async(is_limited)
         await node.start_worker(limiter={"max": 100, "duration": 1000})
         other = await queue.add("echo", 1)
-        await other.result(timeout=10)
+        await other.result(timeout=60)
         limited, later = await limiting.refresh(), await other.refresh()
 
     assert limited.attempts_made <= 1
@@ -59,7 +59,7 @@ async def test_a_limit_that_node_sets_stops_ours(node: NodeSide, ours: OurSide) 
         limited_ms = time.time() * 1000
         await node.queue("rateLimit", 700)
         job = await queue.add("echo", 1)
-        await job.result(timeout=10)
+        await job.result(timeout=60)
         stored = await job.refresh()
 
     # The server's clock may show the millisecond before.

@@ -50,7 +50,7 @@ def old(pair: Pair, old_driver: tuple[NodeDriver, str]) -> Iterator[list[NodeSid
     names = (pair.node.queue_name, pair.twin.queue_name)
     yield [NodeSide(driver, name, version) for name in names]
     for name in names:
-        driver.ask("leave", queue=name).result(15)
+        driver.ask("leave", queue=name).result(60)
 
 
 async def test_what_an_old_queue_has_added(pair: Pair, old: list[NodeSide]) -> None:

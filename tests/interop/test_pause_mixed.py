@@ -145,7 +145,7 @@ def stage(server_url: str, queue_name: str, both_drivers: dict[str, NodeDriver])
     """Yield an empty queue."""
     yield Stage(server_url, queue_name, both_drivers)
     for driver in both_drivers.values():
-        driver.ask("leave", queue=queue_name).result(15)
+        driver.ask("leave", queue=queue_name).result(60)
 
 
 async def play(scenario: str, older: Side, newer: Side) -> list[str]:

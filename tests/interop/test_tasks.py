@@ -45,6 +45,6 @@ async def test_arguments_are_an_object_to_node(
     by_node = await node.add("resize", {"width": 1, "path": "b.jpg", "tags": []})
     async with Worker(ours.queue_name, path, url=ours.url, procs=1) as worker:
         await worker.run(burst=True)
-    assert await by_python.result(10) == {"a.jpg": 320, "x": 1}
+    assert await by_python.result(60) == {"a.jpg": 320, "x": 1}
     assert (await node.job(by_node))["returnvalue"] == {"b.jpg": 1}
     connect_tasks(None)

@@ -70,7 +70,7 @@ def away(tmp_path: Path, queue_name: str, request: pytest.FixtureRequest) -> Ite
 def test_lost_outcomes_are_exit_5(away: Away) -> None:
     """A deploy that ran while Redis was away must not look as if all were well."""
     away.worker.send(signal.SIGTERM)
-    assert away.worker.wait(30) == 5, away.worker.text
+    assert away.worker.wait(60) == 5, away.worker.text
     assert "1 outcome could not be written to Redis" in away.worker.text
     assert "(jobs: 1)" in away.worker.text
     assert "Traceback" not in away.worker.text
@@ -117,5 +117,5 @@ def _lose_the_server(directory: Path, log: Path, worker: subprocess.Popen[bytes]
     record.write_text('{"socket": "valkey.sock"}')
     wait_until(lambda: "Redis is back" in log.read_text())
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert "Traceback" not in log.read_text()

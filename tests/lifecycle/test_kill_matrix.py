@@ -201,12 +201,12 @@ def test_every_job_ends_once(
         worker.process.send_signal(signal.SIGCONT)
         ids = ids or scene.add_jobs()
         if victim == "coordinator" and name != "STOP":
-            worker.wait(30)
+            worker.wait(60)
             wait_until(lambda: not any(is_alive(each) for each in family))
             worker = scene.start_worker()
 
         jobs = [queue.get_job(each) for each in ids]
-        states = wait_until(lambda: _final_states(queue, ids), timeout=30)
+        states = wait_until(lambda: _final_states(queue, ids))
         assert states == ["completed"] * len(ids), worker.text
         jobs = [queue.get_job(each) for each in ids]
         for job in jobs:
@@ -226,7 +226,7 @@ def test_every_job_ends_once(
         assert Counter(ends) == dict.fromkeys(ids, 1)
         worker.wait_until_ready()
         worker.send(signal.SIGTERM)
-        assert worker.wait(30) == 0, worker.text
+        assert worker.wait(60) == 0, worker.text
         scene.redis.close()
 
 

@@ -86,10 +86,10 @@ def test_a_log_that_nobody_reads_stops_no_heartbeat(
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             ),
         ):  # fmt: skip
-            assert long.result(timeout=30) == 1
-            assert flood.result(timeout=30) == 1
+            assert long.result(timeout=60) == 1
+            assert flood.result(timeout=60) == 1
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0
+            assert worker.wait(60) == 0
         assert begun.read_text() == "begun\n"
 
 
@@ -107,7 +107,7 @@ def test_lines_that_found_no_reader_are_counted(
                 assert job.result(timeout=60) == 1
             worker.send_signal(signal.SIGTERM)
             lines = near.read().decode().splitlines()
-            assert worker.wait(20) == 0
+            assert worker.wait(60) == 0
     dropped = [int(line.split()[2]) for line in lines if "lines were dropped: more came" in line]
     printed = sum("] xxx" in line for line in lines)
     assert dropped
@@ -125,9 +125,9 @@ def test_a_reader_that_leaves_ends_nothing(
             near.read(10)
             near.close()
             for job in queue.add_bulk([("print", {"lines": 5})] * 5):
-                assert job.result(timeout=30) == 1
+                assert job.result(timeout=60) == 1
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0
+            assert worker.wait(60) == 0
         assert queue.counts()["active"] == 0
 
 
@@ -153,12 +153,12 @@ def _fill_and_free(server_url: str, queue_name: str, processor: str, disk: Path)
         log.open("ab") as file,
         running(server_url, queue_name, processor, stdout=file, stderr=file) as worker,
     ):
-        assert queue.add("flood", {"lines": 2000}).result(timeout=30) == 1
+        assert queue.add("flood", {"lines": 2000}).result(timeout=60) == 1
         ballast.unlink()
-        assert queue.add("print", {"lines": 1}).result(timeout=30) == 1
+        assert queue.add("print", {"lines": 1}).result(timeout=60) == 1
         wait_until(lambda: b"could not be written" in log.read_bytes())
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
     lines = log.read_text().splitlines()
     lost = [int(line.split()[2]) for line in lines if "could not be written" in line]
     printed = sum("] xxx" in line and line[-1].isdigit() for line in lines)
@@ -227,14 +227,14 @@ def test_progress_line_stays_below_the_log(
             os.close(far)
             seen = bytearray()
             _read_until(near, seen, b"children busy")
-            assert queue.add("print", {"lines": 3, "text": "hello"}).result(timeout=30) == 1
+            assert queue.add("print", {"lines": 3, "text": "hello"}).result(timeout=60) == 1
             _read_until(near, seen, b"1 done")
             worker.send_signal(signal.SIGTERM)
             _read_until(near, seen, b"longest heartbeat gap")
             with contextlib.suppress(OSError):  # the end of a terminal
                 while piece := os.read(near, 65536):
                     seen += piece
-            assert worker.wait(20) == 0
+            assert worker.wait(60) == 0
     os.close(near)
     assert b"hello 0\r\n" in seen
     assert seen.rstrip().endswith(b" s"), "the summary is last, without a progress line below it"
@@ -262,7 +262,7 @@ async def main(url, queue, processor):
             logging.getLogger("sandboxq.worker").warning("%d %s", number, "x" * 100)
         async with Queue(queue, url=url) as jobs:
             job = await jobs.add("x", {"seconds": 3})
-            assert await job.result(timeout=20) == 1
+            assert await job.result(timeout=60) == 1
         worker.stop()
         await running
     print(worker.counters.longest_gap < 1, flush=True)

@@ -57,11 +57,11 @@ class Container:
     def run(self, script: str) -> None:
         """Run a shell script in it."""
         enter = ["nsenter", "-t", str(self.first), "-p", "-m"]
-        subprocess.run([*enter, "sh", "-c", script], check=True, timeout=20)
+        subprocess.run([*enter, "sh", "-c", script], check=True, timeout=60)
 
     def end(self) -> int:
         """Wait for the end; return the exit code."""
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
         return self._process.returncode
 
     def kill(self) -> None:

@@ -83,8 +83,8 @@ class _Program:
 
     def wait(self) -> int:
         """Wait for its end and return the exit code."""
-        code = self.process.wait(30)
-        self._reader.join(5)
+        code = self.process.wait(60)
+        self._reader.join(60)
         return code
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ def process(job):
             time.sleep(60)
         case {"terminate": _}:
             program = subprocess.Popen(["sleep", "60"]); program.terminate()
-            return program.wait(10)
+            return program.wait(60)
     return os.getpid()
 
 def have_family(path):

@@ -25,7 +25,7 @@ async def _start(path: object, *, timeout: float = 20, **settings: object) -> No
     """Start a pool that is expected to fail, and see that nothing of it is left."""
     known = set(descendants_of(os.getpid()))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             desk = Desk()
             options = {"size": 2, "queue_name": "tests", "policy": "none", **settings}
             pool = Pool(str(path), listener=desk, telemetry=Telemetry(), **options)  # type: ignore[arg-type]

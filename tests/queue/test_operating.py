@@ -159,7 +159,7 @@ def test_a_retried_job_runs_again(bench: Bench) -> None:
         read = await job.refresh()
         assert (read.attempts_made, read.attempts_started, read.cause) == (0, 0, None)
         await finish(bench.url, bench.name, completed(b"2"))
-        assert await job.result(5) == 2
+        assert await job.result(60) == 2
         assert (await job.refresh()).attempts_made == 1
 
     bench.run(body)

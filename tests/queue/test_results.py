@@ -305,7 +305,7 @@ def test_an_entry_that_is_on_its_way_counts_though_the_stream_has_lost_it(
     async def main(server: StoppableServer) -> None:
         async with Proxy(server.port) as proxy, Queue(queue_name, proxy.url) as queue:
             other, job = await queue.add_bulk([("other", 0), ("job", 1)])
-            waiting = asyncio.create_task(other.result(30))
+            waiting = asyncio.create_task(other.result(60))
             await wait_until_async(lambda: _is_read(proxy))
             (reader,) = proxy.living(b"XREAD")
             reader.answers_pass.clear()
@@ -318,7 +318,7 @@ def test_an_entry_that_is_on_its_way_counts_though_the_stream_has_lost_it(
             broker = await queue._connected()
             await broker.command("XTRIM", queue.keys["events"], "MAXLEN", "=", 0)
 
-            result = asyncio.create_task(job.result(30))
+            result = asyncio.create_task(job.result(60))
             await wait_until_async(lambda: _is_polled(proxy))
             assert not result.done()
             reader.is_stepwise = False
@@ -331,7 +331,7 @@ def test_an_entry_that_is_on_its_way_counts_though_the_stream_has_lost_it(
             await gone.remove()
             await broker.command("XTRIM", queue.keys["events"], "MAXLEN", "=", 0)
             with pytest.raises(JobNotFound):
-                await gone.result(30)
+                await gone.result(60)
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))

@@ -43,10 +43,10 @@ class SentinelSet:
         for server in self.servers:
             server.start()
         # Sentinels ask a master for its replicas at once, and then every ten seconds.
-        wait_until(self._are_replicas_there, timeout=30)
+        wait_until(self._are_replicas_there)
         while len(self.ports) < SENTINELS:
             self._start_sentinel(free_port())
-        wait_until(lambda: all(map(self._knows_all, self.ports)), timeout=40)
+        wait_until(lambda: all(map(self._knows_all, self.ports)))
 
     def stop(self) -> None:
         """End all."""
@@ -59,14 +59,14 @@ class SentinelSet:
         while self._sentinels:
             sentinel = self._sentinels.pop()
             sentinel.kill()
-            sentinel.wait(10)
+            sentinel.wait(60)
 
     def fail_over(self) -> None:
         """Make a replica the master, and the master a replica, both alive."""
         old = self.master()
         with redis.Redis(port=self.ports[0], password=SENTINEL_PASSWORD) as client:
             client.execute_command(f"SENTINEL FAILOVER {MASTER}")
-        wait_until(lambda: self.master() is not old, timeout=30)
+        wait_until(lambda: self.master() is not old)
 
     def master(self) -> StoppableServer:
         """Return the server that the Sentinels call the master."""

@@ -66,7 +66,7 @@ def promoted(sentinels: SentinelSet, old: StoppableServer) -> StoppableServer:
                     return server
         return None
 
-    found: StoppableServer = wait_until(look, timeout=40)
+    found: StoppableServer = wait_until(look)
     return found
 
 

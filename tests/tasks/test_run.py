@@ -59,7 +59,7 @@ def test_the_queue_is_that_of_the_tasks(
         job = queue.add("double", {"n": 21})
         done = run(tmp_path, processor, "--url", server_url)
         assert done.returncode == 0, done.stderr
-        assert job.result(5) == 42
+        assert job.result(60) == 42
 
 
 def test_the_queue_is_found_beside_files_called_as_modules(
@@ -72,7 +72,7 @@ def test_the_queue_is_found_beside_files_called_as_modules(
         job = queue.add("double", {"n": 21})
         done = run(tmp_path, "app.tasks", "--url", server_url)
         assert done.returncode == 0, done.stderr
-        assert job.result(5) == 42
+        assert job.result(60) == 42
 
 
 def test_tasks_of_several_queues_need_a_queue(
@@ -92,7 +92,7 @@ def test_tasks_of_several_queues_need_a_queue(
         assert wrong.returncode == 3
         assert f"has no task of queue 'nowhere'; it has tasks of '{queue_name}'" in wrong.stderr
         assert done.returncode == 0, done.stderr
-        assert job.result(5) == 2
+        assert job.result(60) == 2
 
 
 def test_a_module_that_does_not_import_says_so_once(tmp_path: Path, server_url: str) -> None:

@@ -101,7 +101,7 @@ def serve(queue: str, path: Path, url: str, **options: Any) -> None:
 def reason_of(enqueued: Any) -> str:
     """Return why the job of a task failed."""
     with pytest.raises(JobFailed) as failed:
-        enqueued.result(5)
+        enqueued.result(60)
     return str(failed.value)
 
 
@@ -120,9 +120,9 @@ def test_a_call_becomes_a_job_and_its_value_comes_back(
 
     serve(queue_name, path, server_url, **options)
 
-    assert grown.result(5) == module.Size(8, 3)
-    assert added.result(5) == 10
-    assert turned.result(5) == b"cba"
+    assert grown.result(60) == module.Size(8, 3)
+    assert added.result(60) == 10
+    assert turned.result(60) == b"cba"
     with Queue.sync(queue_name, server_url) as queue:
         job = queue.read_job(grown.id)
         assert job.name == "grow"
@@ -156,10 +156,10 @@ def test_async_tasks_run_together_on_an_event_loop(
     serve(queue_name, path, server_url, concurrency=4, **options)
 
     async def results() -> list[str]:
-        return [await nap.result(5) for nap in naps]
+        return [await nap.result(60) for nap in naps]
 
     assert run_async(results()) == [nap.id for nap in naps]
-    assert doubled is None or doubled.result(5) == 8
+    assert doubled is None or doubled.result(60) == 8
 
 
 @pytest.mark.parametrize(("text", "jobs"), [(MODULE, 7), (ASYNC, 4)], ids=["def", "async"])
@@ -213,7 +213,7 @@ def test_a_bad_job_fails_alone_and_names_its_argument(
             assert "sandboxq/tasks" not in "".join(job.refresh().stacktrace)
         assert "; it has add, blob, chain-link, grow" in reason_of(unknown)
         assert "'shrink'" in reason_of(unknown)
-        assert good.result(5) == 3
+        assert good.result(60) == 3
 
 
 def test_bad_arguments_are_refused_where_they_are_enqueued(
@@ -267,7 +267,7 @@ def test_options_of_one_job_change_no_other(
     later.cancel("not needed")
     assert str(later.state()) == "failed"
     serve(queue_name, path, server_url)
-    assert plain.result(5) == 3
+    assert plain.result(60) == 3
 
 
 def test_any_thread_and_any_event_loop_may_enqueue(

@@ -104,7 +104,7 @@ def test_a_server_that_does_not_say_how_long_it_runs(
             run = asyncio.create_task(worker.run())
             await admin.command("ACL", "SETUSER", "u", "-info")
             await admin.command("CLIENT", "KILL", "USER", "u")
-            assert await (await queue.add("echo", {"value": 1})).result(timeout=30) == 1
+            assert await (await queue.add("echo", {"value": 1})).result(timeout=60) == 1
             await wait_until_async(lambda: _is_checked(queue))
             worker.stop()
             await run
@@ -131,7 +131,7 @@ def test_locks_are_renewed_while_others_wait_for_a_silent_probe(
             await asyncio.to_thread(server.freeze)
             await asyncio.sleep(2)  # longer than a renewal may be silent
             await asyncio.to_thread(server.thaw)
-            assert await job.result(timeout=40) == "slept"
+            assert await job.result(timeout=60) == "slept"
             assert worker.counters.heartbeats > 0
             assert worker.counters.longest_gap < 8
             worker.stop()
@@ -165,7 +165,7 @@ def test_a_dead_workers_jobs_are_found_all_the_same(server_url: str, queue_name:
                 # Claimed by somebody who has gone.
                 await broker.command("RPOPLPUSH", queue.keys["wait"], queue.keys["active"])
                 run = asyncio.create_task(worker.run())
-                assert await job.result(timeout=30) == 1
+                assert await job.result(timeout=60) == 1
                 found = await queue.get_job(job.id)
                 assert found is not None
                 assert found.stalled_counter == 1

@@ -58,19 +58,19 @@ def test_there_and_back(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, _: Worker) -> None:
         job = await queue.add("double", DATA)
-        value = await job.result(timeout=20)
+        value = await job.result(timeout=60)
         assert (value["doubled"] == PIXELS * 2).all()
         assert (value["thumb"], value["k"]) == (b"cba", 3)
         stored = await job.refresh()
         assert stored.returnvalue["k"] == 3
         assert stored.returnvalue["doubled"]["shape"] == [3, 4, 5]
-        seen = await (await queue.add("look", DATA)).result(timeout=20)
+        seen = await (await queue.add("look", DATA)).result(timeout=60)
         assert not seen["owns"]
         assert not seen["writeable"]
         assert seen["sum"] == PIXELS.sum()
         assert seen["dtype"] == "<u2"
         with pytest.raises(JobFailed, match="read-only"):
-            await (await queue.add("write", PIXELS)).result(timeout=20)
+            await (await queue.add("write", PIXELS)).result(timeout=60)
 
     with_worker(server_url, queue_name, body)
 
@@ -79,7 +79,7 @@ def test_data_that_is_returned_has_its_arrays(server_url: str, queue_name: str) 
     """And bytes: not references to parts that the result does not have."""
 
     async def body(queue: Queue, _: Worker) -> None:
-        value = await (await queue.add("data", DATA)).result(timeout=20)
+        value = await (await queue.add("data", DATA)).result(timeout=60)
         assert (value["data"]["pixels"] == PIXELS).all()
         assert (value["again"][0] == PIXELS).all()
         assert (value["data"]["thumb"], value["data"]["k"]) == (DATA["thumb"], 3)
@@ -94,7 +94,7 @@ def test_many_of_all_sizes(server_url: str, queue_name: str) -> None:
         sizes = [0, 1, 100, 5000, 70_000, 3 << 20] * 12
         arrays = [np.full(size, i, np.uint8) for i, size in enumerate(sizes)]
         jobs = await queue.add_bulk([("back", array) for array in arrays])
-        values = await asyncio.gather(*(job.result(timeout=40) for job in jobs))
+        values = await asyncio.gather(*(job.result(timeout=60) for job in jobs))
         for value, array in zip(values, arrays, strict=True):
             assert (value == array).all()
             assert value.shape == array.shape
@@ -108,7 +108,7 @@ def test_many_at_once_in_one_child(server_url: str, queue_name: str) -> None:
     async def body(queue: Queue, _: Worker) -> None:
         jobs = await queue.add_bulk([("a", np.full(90_000, i)) for i in range(60)])
         for i, job in enumerate(jobs):
-            assert (await job.result(timeout=30) == i + 1).all()
+            assert (await job.result(timeout=60) == i + 1).all()
 
     processor = str(TESTS / "async_arrays_for_tests.py")
     with_worker(server_url, queue_name, body, processor=processor, procs=1, concurrency=8)
@@ -120,7 +120,7 @@ def test_sync_twin(server_url: str, queue_name: str) -> None:
     async def body(_: Queue, __: Worker) -> None:
         def produce() -> Any:
             with Queue.sync(queue_name, server_url) as queue:
-                return queue.add("back", LARGE).result(timeout=20)
+                return queue.add("back", LARGE).result(timeout=60)
 
         assert (await asyncio.to_thread(produce) == LARGE).all()
 
@@ -132,7 +132,7 @@ def test_a_retry_has_its_arrays_again(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, _: Worker) -> None:
         job = await queue.add("back-twice", LARGE, attempts=2)
-        assert (await job.result(timeout=20) == LARGE).all()
+        assert (await job.result(timeout=60) == LARGE).all()
 
     with_worker(server_url, queue_name, body)
 
@@ -145,7 +145,7 @@ def test_removed_when_it_ends(server_url: str, queue_name: str) -> None:
     async def body(queue: Queue, _: Worker) -> None:
         for keep in (True, 1, Keep(age=100)):
             job = await queue.add("back", LARGE, remove_on_complete=keep)
-            assert (await job.result(timeout=20) == LARGE).all()
+            assert (await job.result(timeout=60) == LARGE).all()
 
     with_worker(server_url, queue_name, body)
     ttls: list[Any] = [client.ttl(key) for key in client.keys("bull::sandboxq:binary:*")]
@@ -160,10 +160,10 @@ def test_too_large_a_result(server_url: str, queue_name: str, name: str) -> None
     async def body(queue: Queue, _: Worker) -> None:
         job = await queue.add(name, {"size": 2 << 20}, attempts=3)
         with pytest.raises(ResultTooLarge, match="the limit is 1048576"):
-            await job.result(timeout=20)
+            await job.result(timeout=60)
         assert (await job.refresh()).attempts_made == 1
         job = await queue.add(name, {"size": 1000})
-        assert len(await job.result(timeout=20)) == 1000
+        assert len(await job.result(timeout=60)) == 1000
 
     with_worker(server_url, queue_name, body, max_result=1 << 20)
 
@@ -173,11 +173,11 @@ def test_what_is_no_data(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, _: Worker) -> None:
         with pytest.raises(JobFailed, match="the return value has an array of dtype object"):
-            await (await queue.add("objects", {})).result(timeout=20)
+            await (await queue.add("objects", {})).result(timeout=60)
         with pytest.raises(JobFailed, match="named 'nothing'; there are: 'pixels', 'thumb'"):
-            await (await queue.add("missing", DATA)).result(timeout=20)
+            await (await queue.add("missing", DATA)).result(timeout=60)
         with pytest.raises(JobFailed, match="there are: none"):
-            await (await queue.add("missing", {})).result(timeout=20)
+            await (await queue.add("missing", {})).result(timeout=60)
 
     with_worker(server_url, queue_name, body)
 
@@ -187,7 +187,7 @@ def test_node_buffers(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, _: Worker) -> None:
         data = {"file": {"type": "Buffer", "data": [0, 1, 255]}}
-        value = await (await queue.add("buffer", data)).result(timeout=20)
+        value = await (await queue.add("buffer", data)).result(timeout=60)
         assert value == {"size": 3, "copy": b"\x00\x01\xff"}
 
     with_worker(server_url, queue_name, body)
@@ -205,8 +205,8 @@ def test_arrays_that_are_gone(server_url: str, queue_name: str) -> None:
         async with running(server_url, queue_name) as (queue, _):
             for each in lost:
                 with pytest.raises(JobFailed, match="it was removed, or for 30 days"):
-                    await queue.result(each.id, timeout=20)
-            assert (await (await queue.add("back", PIXELS)).result(timeout=20) == PIXELS).all()
+                    await queue.result(each.id, timeout=60)
+            assert (await (await queue.add("back", PIXELS)).result(timeout=60) == PIXELS).all()
 
     run_async(main())
 
@@ -218,9 +218,9 @@ def test_a_killed_child(server_url: str, queue_name: str) -> None:
         jobs = [await queue.add("back", LARGE) for _ in range(8)]
         victim = await queue.add("die", LARGE)
         with pytest.raises(JobCrashed):
-            await victim.result(timeout=20)
+            await victim.result(timeout=60)
         for job in jobs:
-            assert (await job.result(timeout=20) == LARGE).all()
+            assert (await job.result(timeout=60) == LARGE).all()
         await wait_until_async(lambda: _has(lambda: arenas(os.getpid()) == len(worker.pool.pids)))
 
     with_worker(server_url, queue_name, body)
@@ -246,12 +246,12 @@ def test_honest_arrays_are_no_memory_bomb(server_url: str, queue_name: str) -> N
     async def body(queue: Queue, worker: Worker) -> None:
         large = np.ones(200 << 20, np.uint8)
         job = await queue.add("hold", large)
-        assert await job.result(timeout=40) == len(large)
+        assert await job.result(timeout=60) == len(large)
         bomb = await queue.add("fill-arena", {})
         with pytest.raises(JobMemoryExceeded):
-            await bomb.result(timeout=50)
+            await bomb.result(timeout=60)
         with pytest.raises(JobFailed, match="Operation not permitted"):
-            await (await queue.add("shrink-arena", {})).result(timeout=20)
+            await (await queue.add("shrink-arena", {})).result(timeout=60)
         assert worker.counters.failed == 2
 
     with_worker(server_url, queue_name, body, policy=small_policy(), procs=1, max_result=1 << 20)
@@ -298,9 +298,9 @@ def test_a_killed_worker_leaves_nothing(server_url: str, queue_name: str, tmp_pa
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     worker = subprocess.Popen([*command, *options], cwd=tmp_path, env=environment)
     run_async(add(*[("big", LARGE)] * 6))
-    wait_until(lambda: client.zcard(f"bull:{queue_name}:completed"), timeout=40)
+    wait_until(lambda: client.zcard(f"bull:{queue_name}:completed"))
     worker.send_signal(signal.SIGKILL)
-    worker.wait(10)
+    worker.wait(60)
     wait_until(lambda: shared_memory() <= before + (8 << 20))
 
     async def finish() -> None:
@@ -309,7 +309,7 @@ def test_a_killed_worker_leaves_nothing(server_url: str, queue_name: str, tmp_pa
             _,
         ):
             done = lambda: _completed(queue)  # noqa: E731 - asked again and again
-            await wait_until_async(done, timeout=40)
+            await wait_until_async(done)
             job_ids = [job.id for job in await queue.get_jobs("completed")]
             for job_id in job_ids:
                 await queue.remove(job_id)

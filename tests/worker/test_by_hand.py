@@ -52,7 +52,7 @@ def test_a_job_from_claim_to_end(server_url: str, queue_name: str) -> None:
             {"ok": True},
         )
         assert await added.logs() == ["half way"]
-        assert await added.result(timeout=5) == {"ok": True}
+        assert await added.result(timeout=60) == {"ok": True}
         assert await worker.get_next_job() is None
 
     by_hand(server_url, queue_name, body)

@@ -35,7 +35,7 @@ def test_jobs_of_a_claim_whose_reply_was_lost_are_run_at_once(
             jobs = await queue.add_bulk([("echo", {"do": "echo", "value": n}) for n in range(3)])
             run = asyncio.create_task(worker.run())
             for number, job in enumerate(jobs):
-                assert await job.result(timeout=10) == number
+                assert await job.result(timeout=60) == number
                 ended = await _fresh(job)
                 assert (ended.attempts_started, ended.stalled_counter) == (1, 0)
             worker.stop()
@@ -96,7 +96,7 @@ def test_processed_on_is_when_the_job_was_claimed(server_url: str, queue_name: s
             await wait_until_async(lambda: _is_waiting(worker))
             await asyncio.sleep(0.6)
             job = await queue.add("echo", {"do": "echo"})
-            await job.result(timeout=10)
+            await job.result(timeout=60)
             processed_on = (await _fresh(job)).processed_on_ms
             assert processed_on is not None
             assert job.timestamp_ms - 5 <= processed_on <= job.timestamp_ms + 500

@@ -63,9 +63,9 @@ def test_a_worker_with_a_wrong_clock_runs_what_is_due_and_nothing_else(
                 "fail", {"do": "fail-until", "times": 1}, attempts=2, backoff=Backoff.fixed(1)
             )
             tick = await queue.upsert_scheduler("s", Repeat(every=600), name="echo")
-            assert await soon.result(timeout=15) == 1
-            await again.result(timeout=15)
-            await tick.result(timeout=15)
+            assert await soon.result(timeout=60) == 1
+            await again.result(timeout=60)
+            await tick.result(timeout=60)
             assert await later.state() == "delayed"
 
             found = await queue.get_job(soon.id)

@@ -35,7 +35,7 @@ def test_the_third_crash_is_the_last_whatever_attempts_remain(
         async with running(server_url, queue_name) as (queue, _):
             job = await queue.add("poison", {"do": "segv"}, attempts=20)
             with pytest.raises(JobCrashed, match="crashed 3 times"):
-                await job.result(timeout=15)
+                await job.result(timeout=60)
             stored = await _stored(job)
             assert (stored.attempts_made, stored.crashes) == (3, 3)
             assert stored.crash_history == ("SIGSEGV", "SIGSEGV", "SIGSEGV")
@@ -51,10 +51,10 @@ def test_a_retry_by_hand_counts_crashes_anew(server_url: str, queue_name: str) -
         async with running(server_url, queue_name, max_crashes=2) as (queue, _):
             job = await queue.add("poison", {"do": "exit", "code": 3}, attempts=9)
             with pytest.raises(Exception, match="crashed 2 times"):
-                await job.result(timeout=15)
+                await job.result(timeout=60)
             await job.update_data({"do": "echo", "value": "mended"})
             await job.retry()
-            assert await job.result(timeout=15) == "mended"
+            assert await job.result(timeout=60) == "mended"
             assert (await _stored(job)).crashes == 0
 
     run_async(main())
@@ -67,7 +67,7 @@ def test_raising_is_no_crash(server_url: str, queue_name: str) -> None:
         async with running(server_url, queue_name, max_crashes=1) as (queue, worker):
             pids = set(worker.pool.pids)
             job = await queue.add("f", {"do": "fail-until", "times": 4}, attempts=5)
-            assert await job.result(timeout=15) == 4
+            assert await job.result(timeout=60) == 4
             assert (await _stored(job)).crashes == 0
             assert set(worker.pool.pids) == pids
 
@@ -87,7 +87,7 @@ def test_death_of_the_fork_server_uses_no_attempt(
             (child,) = worker.pool.pids
             (zygote,) = [pid for pid in children_of(os.getpid()) if child in children_of(pid)]
             os.kill(zygote, signal.SIGKILL)
-            await job.result(timeout=15)
+            await job.result(timeout=60)
             stored = await _stored(job)
             assert (stored.attempts_made, stored.attempts_started, stored.crashes) == (1, 2, 1)
             assert len(marks.read_text().split()) == 2
@@ -113,7 +113,7 @@ def test_a_job_that_kills_the_fork_server_again_and_again_fails(
             run = asyncio.create_task(worker.run())
             job = await queue.add("m", {})
             with pytest.raises(JobCrashed, match=r"zygote .* crashed 2 times"):
-                await job.result(timeout=15)
+                await job.result(timeout=60)
             worker.stop()
             await run
 
@@ -162,7 +162,7 @@ def test_a_worker_replaces_its_children(server_url: str, queue_name: str) -> Non
             worker,
         ):
             for _ in range(5):
-                await (await queue.add("echo", {"value": 1})).result(timeout=15)
+                await (await queue.add("echo", {"value": 1})).result(timeout=60)
             assert worker.counters.children_recycled >= 2
 
     run_async(main())
@@ -204,8 +204,8 @@ def test_neighbours_of_a_poison_job_keep_their_only_attempt(
             poison = await queue.add("poison", {"sleep": 0.2, "abort": True}, attempts=2)
             run = asyncio.create_task(worker.run())
             with pytest.raises(JobCrashed):
-                await poison.result(timeout=15)
-            assert await steady.result(timeout=15) == "done"
+                await poison.result(timeout=60)
+            assert await steady.result(timeout=60) == "done"
             stored = await _stored(steady)
             assert (stored.crashes, stored.attempts_made) == (0, 1)
             assert stored.extra["sq:beside"] == "2"

@@ -42,7 +42,7 @@ def test_a_claim_of_a_dead_connection_costs_its_job_nothing(
             async with Worker(queue_name, PROCESSOR, url=url, procs=1, drain_delay=8) as worker:
                 run = asyncio.create_task(worker.run())
                 job = await queue.add("echo", {"value": 1})
-                assert await job.result(timeout=15) == 1
+                assert await job.result(timeout=60) == 1
                 await wait_until_async(lambda: _claims_again(worker, proxy))
                 for passage in proxy.living(b"BZPOPMIN"):
                     passage.abort_client()

@@ -134,7 +134,7 @@ def test_a_user_without_channels_runs_jobs(tmp_path: Path, queue_name: str) -> N
             Worker(queue_name, PROCESSOR, url=url, procs=1) as worker,
         ):
             run = asyncio.create_task(worker.run())
-            assert await (await queue.add("echo", {"value": 4})).result(timeout=10) == 4
+            assert await (await queue.add("echo", {"value": 4})).result(timeout=60) == 4
             control = worker._services[-1]
             await wait_until_async(lambda: _has_ended(control))
             assert worker._failure is None
@@ -179,7 +179,7 @@ def test_own_former_run_ends_when_its_job_is_claimed_again(
             await wait_until_async(lambda: _has_marks(marks, 2))
             await wait_until_async(lambda: _runs(worker, 1), timeout=1.0)
             first, second = (int(line) for line in marks.read_text().split())
-            assert await job.result(timeout=10) == second != first
+            assert await job.result(timeout=60) == second != first
             worker.stop()
             await run
 
@@ -225,9 +225,9 @@ def test_one_flood_of_reports_does_not_hold_up_other_outcomes(
             await asyncio.sleep(0.5)
             started = time.monotonic()
             for _ in range(5):
-                await (await queue.add("quick", {})).result(timeout=10)
+                await (await queue.add("quick", {})).result(timeout=60)
             assert time.monotonic() - started < 1.5
-            number = await flood.result(timeout=30)
+            number = await flood.result(timeout=60)
             stored = await queue.get_job(flood.id)
             assert stored is not None
             assert stored.progress == number
@@ -298,7 +298,7 @@ def test_a_flood_of_reports_while_redis_is_away_is_held_back(
             held = worker.parts.settler._reports.unwritten_bytes
             server.thaw()
             assert held < 40 << 20  # of 100 MB
-            assert await job.result(timeout=30) == "said"
+            assert await job.result(timeout=60) == "said"
             worker.stop()
             await run
 

@@ -37,7 +37,7 @@ def test_the_life_of_a_worker_as_told(server_url: str, queue_name: str) -> None:
     async def main() -> None:
         async with running(server_url, queue_name, procs=1, telemetry=telemetry) as (queue, worker):
             assert heard == [WorkerReady(worker.name)]
-            await (await queue.add("report", {"do": "report"})).result(timeout=10)
+            await (await queue.add("report", {"do": "report"})).result(timeout=60)
             await wait_until_async(lambda: _is_drained(1))
             await _failed(queue, worker)
             await wait_until_async(lambda: _is_drained(2))
@@ -105,7 +105,7 @@ def test_no_event_of_a_job_is_made_for_nobody(server_url: str, queue_name: str) 
     async def main() -> None:
         async with running(server_url, queue_name, telemetry=telemetry) as (queue, _):
             jobs = await queue.add_bulk(itertools.repeat(("echo", {}), 50))
-            await asyncio.gather(*(job.result(timeout=10) for job in jobs))
+            await asyncio.gather(*(job.result(timeout=60) for job in jobs))
 
     run_async(main())
     assert heard

@@ -23,8 +23,8 @@ def test_jobs_run_in_threads_of_the_worker(server_url: str, queue_name: str) -> 
 
     async def body(queue: Queue, worker: Worker) -> None:
         jobs = [await queue.add("job", {"do": "echo", "value": number}) for number in range(20)]
-        assert [await job.result(timeout=10) for job in jobs] == list(range(20))
-        assert await (await queue.add("job", {"do": "report"})).result(timeout=10) == "reported"
+        assert [await job.result(timeout=60) for job in jobs] == list(range(20))
+        assert await (await queue.add("job", {"do": "report"})).result(timeout=60) == "reported"
         text = "\n".join(banner(worker))
         assert "2 threads x 1 job at once" in text
         if getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -90,7 +90,7 @@ def test_a_job_in_a_thread_that_names_no_redis_is_told_so(
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("job", way)
         with pytest.raises(JobFailed, match="which Redis"):
-            await job.result(timeout=20)
+            await job.result(timeout=60)
 
     options = {"processor": str(tmp_path / "asks.py"), "isolation": "thread", "policy": "none"}
     with_worker(server_url, queue_name, body, procs=1, **options)
@@ -103,10 +103,10 @@ def test_a_job_whose_thread_goes_on_is_not_tried_again(server_url: str, queue_na
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("job", {"do": "stay", "seconds": 2}, timeout=0.2, attempts=3)
         with pytest.raises(JobTimeout, match="not tried again"):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
         assert (await job.refresh()).attempts_made == 1
         other = await queue.add("job", {"do": "echo", "value": 1})
-        assert await other.result(timeout=10) == 1
+        assert await other.result(timeout=60) == 1
 
     with_worker(server_url, queue_name, body, isolation="thread", policy="none", procs=1)
 

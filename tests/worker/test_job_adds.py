@@ -115,7 +115,7 @@ class Scene:
         ):
             job = await queue.add(name, data)
             await worker.run(burst=True)
-            return await job.result(timeout=20)
+            return await job.result(timeout=60)
 
     async def other_jobs(self) -> list[Any]:
         """Return what waits in the other queue."""

@@ -44,7 +44,7 @@ def test_what_a_job_knows_of_itself(server_url: str, queue_name: str, tmp_path: 
             twice = await queue.add("twice", {}, attempts=2)
             only = await queue.add("only", {}, deduplication=Deduplication("x:1"))
             made = await queue.upsert_scheduler("s", Repeat(every=3600))
-            values = [await job.result(30) for job in (plain, twice, only, made)]
+            values = [await job.result(60) for job in (plain, twice, only, made)]
             stored = [await job.refresh() for job in (plain, twice, only, made)]
             worker.stop()
             with contextlib.suppress(asyncio.CancelledError):

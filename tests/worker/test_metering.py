@@ -25,7 +25,7 @@ def test_a_worker_counts_what_became_of_its_attempts(server_url: str, queue_name
 
     async def main() -> None:
         async with running(server_url, queue_name, telemetry=telemetry) as (queue, _):
-            await (await queue.add("nap", {"do": "sleep", "seconds": 0.05})).result(timeout=10)
+            await (await queue.add("nap", {"do": "sleep", "seconds": 0.05})).result(timeout=60)
             await _ended(await queue.add("bad", {"do": "fail"}, attempts=2))
 
     run_async(main())
@@ -65,7 +65,7 @@ def test_a_queue_records_how_many_jobs_are_where(server_url: str, queue_name: st
 
 async def _ended(job: QueuedJob) -> None:
     try:
-        await job.result(timeout=10)
+        await job.result(timeout=60)
     except JobFailed:
         return
 

@@ -22,7 +22,7 @@ def test_a_moved_job_runs_again_and_no_attempt_counts(
 
     async def body(queue: Queue, worker: Worker) -> None:
         job = await queue.add("move", {"do": "move", **data}, attempts=1)
-        assert await job.result(timeout=10) == 2
+        assert await job.result(timeout=60) == 2
         stored = await job.refresh()
         assert (stored.attempts_made, stored.attempts_started) == (1, 2)
         assert stored.failed_reason is None
@@ -36,7 +36,7 @@ def test_waiting_for_children_that_are_done_goes_on(server_url: str, queue_name:
 
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("move", {"do": "move", "to": "waiting-children"})
-        assert await job.result(timeout=10) == 2
+        assert await job.result(timeout=60) == 2
 
     with_worker(server_url, queue_name, body)
 
@@ -68,9 +68,9 @@ def test_a_job_may_stop_its_queue_for_a_while(server_url: str, queue_name: str) 
         job = await queue.add("move", {"do": "move", "to": "rate-limit", "seconds": 0.6})
         await wait_until_async(lambda: _has_moved(queue, job.id))
         other = await queue.add("echo", {"value": 1})
-        assert await other.result(timeout=10) == 1
+        assert await other.result(timeout=60) == 1
         assert 0.59 < loop.time() - began < 2
-        assert await job.result(timeout=10) == 2
+        assert await job.result(timeout=60) == 2
         assert (await job.refresh()).attempts_made == 1
 
     with_worker(server_url, queue_name, body)

@@ -50,7 +50,7 @@ def test_outcomes_wait_for_the_permission_to_write_them(
             go.touch()
             await wait_until_async(lambda: _more_refusals(operator, refused + 4))
             await operator.acl_setuser("default", enabled=True, commands=["+@all"])
-            assert await job.result(timeout=30) == 7
+            assert await job.result(timeout=60) == 7
             assert (await job.refresh()).attempts_started == 1
             worker.stop()
             await running

@@ -46,7 +46,7 @@ def test_what_redis_has_done_is_neither_repeated_nor_denied(
         ):
             run = asyncio.create_task(worker.run())
             job = await queue.add("report", {"do": "report"})
-            assert await job.result(timeout=20) == "reported"
+            assert await job.result(timeout=60) == "reported"
             await wait_until_async(lambda: _holds(worker, 0))
             rows = [row.split()[-1] for row in await job.logs()]
             stream = await broker.command("XRANGE", worker.keys["events"], "-", "+")
@@ -77,9 +77,9 @@ def test_what_jobs_have_used_is_added_once(tmp_path: Path, queue_name: str) -> N
         ):
             async with Worker(queue_name, PROCESSOR, url=proxy.url, procs=1) as worker:
                 run = asyncio.create_task(worker.run())
-                await (await queue.add("echo", {})).result(timeout=20)
+                await (await queue.add("echo", {})).result(timeout=60)
                 await wait_until_async(lambda: _has_counted(broker, worker.keys, 1))
-                await (await queue.add("echo", {})).result(timeout=20)
+                await (await queue.add("echo", {})).result(timeout=60)
                 worker.stop()
                 await run
             assert (await read_usage(broker, worker.keys)).attempts == 2
@@ -158,7 +158,7 @@ def test_a_listener_that_raises_ends_nothing(
     async def body(queue: Queue, worker: Worker) -> None:
         for n in range(3):
             job = await queue.add("echo", {"value": n})
-            assert await job.result(timeout=20) == n
+            assert await job.result(timeout=60) == n
         assert not [each for each in worker._services if each._task is None or each._task.done()]
 
     async def main() -> None:

@@ -49,7 +49,7 @@ def test_a_second_run_beside_the_first_is_refused(server_url: str, queue_name: s
         with pytest.raises(UsageError, match="runs once"):
             await worker.run()
         job = await queue.add("echo", {"value": 3})
-        assert await job.result(timeout=30) == 3
+        assert await job.result(timeout=60) == 3
 
     while_it_runs(server_url, queue_name, body)
 

@@ -187,7 +187,7 @@ def test_a_stop_does_not_wait_for_data_on_its_way(tmp_path: Path, queue_name: st
             async with worker:
                 run = asyncio.create_task(worker.run())
                 job = await queue.add("echo", data)
-                await wait_until_async(lambda: _is_fetching(worker), timeout=60)
+                await wait_until_async(lambda: _is_fetching(worker))
                 worker.stop()
                 await asyncio.wait_for(run, 60)
                 assert await job.state() == "waiting"

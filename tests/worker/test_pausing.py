@@ -29,7 +29,7 @@ def test_a_paused_worker_finishes_and_claims_no_more(server_url: str, queue_name
             assert await later.state() == "waiting"
 
             worker.resume()
-            assert await later.result(timeout=5) == 5
+            assert await later.result(timeout=60) == 5
 
     run_async(main())
 

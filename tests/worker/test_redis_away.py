@@ -77,7 +77,7 @@ def test_an_idle_worker_survives_a_restart(tmp_path: Path, queue_name: str) -> N
             await asyncio.to_thread(server.start)
             async with Queue(queue_name, url=server.url) as queue:
                 job = await queue.add("echo", {"value": 3})
-                assert await job.result(timeout=10) == 3
+                assert await job.result(timeout=60) == 3
                 await wait_until_async(lambda: _is_named(worker))
             worker.stop()
             await run
@@ -108,7 +108,7 @@ def test_runs_outlast_a_redis_that_is_frozen_for_longer_than_a_lock(
             server.freeze()
             await asyncio.sleep(1.6)
             server.thaw()
-            await job.result(timeout=10)
+            await job.result(timeout=60)
             assert worker.counters.locks_lost == 0
             worker.stop()
             await run

@@ -27,7 +27,7 @@ def test_a_strategy_of_the_workers_decides_how_long_to_wait(
 
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("fail", FAILS_TWICE, attempts=3, backoff=Backoff.custom("mine"))
-        assert await job.result(timeout=10) == 2
+        assert await job.result(timeout=60) == 2
         assert seen == [(1, "ValueError", "attempt 0"), (2, "ValueError", "attempt 1")]
 
     with_worker(server_url, queue_name, body, backoff_strategies={"mine": mine})
@@ -39,7 +39,7 @@ def test_an_unknown_strategy_fails_the_job_and_says_so(server_url: str, queue_na
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("fail", FAILS_TWICE, attempts=3, backoff=Backoff.custom("theirs"))
         with pytest.raises(JobFailed, match=r"attempt 0 .not tried again: .* strategy 'theirs'"):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     with_worker(server_url, queue_name, body)
 
@@ -51,10 +51,10 @@ def test_a_job_that_was_started_too_often_is_not_run(server_url: str, queue_name
         job = await queue.add("echo", {}, delay=0.3, attempts=9)
         await worker.broker.command("HSET", worker.keys[job.id], "ats", 3)
         with pytest.raises(JobFailed, match="started more than allowable limit"):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
         retried = await queue.add("fail", {"do": "fail"}, attempts=9)
         with pytest.raises(JobFailed, match="boom"):
-            await retried.result(timeout=10)
+            await retried.result(timeout=60)
         assert (await retried.refresh()).attempts_made == 3
 
     with_worker(server_url, queue_name, body, max_started_attempts=3)

@@ -40,7 +40,7 @@ def test_jobs_that_take_longer_than_lock_and_deadline_to_arrive(
                 stalled_interval=0.5,
             ) as worker:
                 run = asyncio.create_task(worker.run())
-                await wait_until_async(lambda: _has_completed(queue, 4), timeout=60)
+                await wait_until_async(lambda: _has_completed(queue, 4))
                 seconds = time.monotonic() - began
                 worker.stop()
                 await run
@@ -66,7 +66,7 @@ def test_a_claim_that_is_cut_on_its_way_is_made_for_less(
             proxy.cut_after = 2 * MB
             async with Worker(queue_name, PROCESSOR, url=proxy.url, procs=8) as worker:
                 run = asyncio.create_task(worker.run())
-                await wait_until_async(lambda: _has_completed(queue, 8), timeout=60)
+                await wait_until_async(lambda: _has_completed(queue, 8))
                 worker.stop()
                 await run
             jobs = await queue.get_jobs(["completed"])
@@ -91,7 +91,7 @@ def test_large_values_over_a_link_that_breaks(
                 jobs = await queue.add_bulk([("large", {"do": "large", "size": 2 * MB})] * 8)
                 proxy.cut_after_asking = 3 * MB
                 run = asyncio.create_task(worker.run())
-                await wait_until_async(lambda: _has_completed(queue, 8), timeout=60)
+                await wait_until_async(lambda: _has_completed(queue, 8))
                 worker.stop()
                 await run
             done = [await queue.get_job(job.id) for job in jobs]
@@ -118,7 +118,7 @@ def test_large_values_over_a_slow_link(tmp_path: Path, queue_name: str) -> None:
             ) as worker:
                 jobs = await queue.add_bulk([("large", {"do": "large", "size": 2 * MB})] * 4)
                 run = asyncio.create_task(worker.run())
-                await wait_until_async(lambda: _has_completed(queue, 4), timeout=60)
+                await wait_until_async(lambda: _has_completed(queue, 4))
                 worker.stop()
                 await run
             done = [await queue.get_job(job.id) for job in jobs]
@@ -162,16 +162,16 @@ def test_small_jobs_do_not_wait_for_what_is_large(
             Worker(queue_name, str(path), url=proxy.url, procs=2, policy="none") as worker,
         ):
             run = asyncio.create_task(worker.run())
-            await (await queue.add("first", ["small", 0])).result(timeout=30)
+            await (await queue.add("first", ["small", 0])).result(timeout=60)
             proxy.rate = MB / 4  # what is large takes a minute
             large = await queue.add("large", [kind, 15 * MB])
             await wait_until_async(lambda: _is_sent(proxy))
             jobs = await queue.add_bulk([("small", ["small", 0])] * 20)
             for job in jobs:
-                assert await job.result(timeout=20) == "small"
+                assert await job.result(timeout=60) == "small"
             assert (await queue.counts())["active"] == 1
             proxy.rate = None
-            await large.result(timeout=30)
+            await large.result(timeout=60)
             done = [await job.refresh() for job in jobs]
             assert [job.progress for job in done] == [job.id for job in jobs]
             if kind == "progress":

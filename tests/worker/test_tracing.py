@@ -42,7 +42,7 @@ def test_an_attempt_goes_on_with_the_producers_trace(server_url: str, queue_name
 
     async def body(queue: Queue, _: Worker) -> None:
         job = await queue.add("echo", {"do": "trace-context"}, trace_context=CONTEXT)
-        contexts.append(await job.result(timeout=10))
+        contexts.append(await job.result(timeout=60))
 
     (span,) = with_tracing_worker(server_url, queue_name, body, name="w")
 
@@ -72,7 +72,7 @@ def test_without_a_context_a_trace_begins(server_url: str, queue_name: str) -> N
         with spans.provider.get_tracer("app").start_as_current_span("main"):
             async with running(server_url, queue_name, tracing=spans.tracing) as (queue, _):
                 jobs = await queue.add_bulk([("echo", {"value": i}) for i in range(3)])
-                await asyncio.gather(*(job.result(timeout=10) for job in jobs))
+                await asyncio.gather(*(job.result(timeout=60) for job in jobs))
 
     run_async(main())
 
@@ -87,7 +87,7 @@ def test_failures(server_url: str, queue_name: str) -> None:
     async def body(queue: Queue, _: Worker) -> None:
         job = await queue.add("n", {"do": "fail", "message": "no"}, attempts=2)
         with pytest.raises(JobFailed):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     first, second = with_tracing_worker(server_url, queue_name, body)
 
@@ -109,7 +109,7 @@ def test_a_killed_child_loses_no_span(server_url: str, queue_name: str) -> None:
     async def body(queue: Queue, _: Worker) -> None:
         job = await queue.add("n", {"do": "kill", "signal": "SIGKILL"})
         with pytest.raises(JobCrashed):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     (span,) = with_tracing_worker(server_url, queue_name, body)
 
@@ -146,7 +146,7 @@ def test_without_tracing_the_producers_context_reaches_the_child(
             await queue.add("n", data),
             await queue.add("n", data, trace_context="not JSON"),
         ]
-        return [await job.result(timeout=10) for job in jobs]
+        return [await job.result(timeout=60) for job in jobs]
 
     async def main() -> list[Any]:
         async with running(server_url, queue_name) as (queue, worker):

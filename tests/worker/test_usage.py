@@ -67,7 +67,7 @@ async def _at_work(
 async def _used(queue: Queue, data: dict[str, Any]) -> Usage:
     job = await queue.add("chore", data)
     with contextlib.suppress(Exception):
-        await job.result(timeout=20)
+        await job.result(timeout=60)
     return await _usage_of(queue, job)
 
 

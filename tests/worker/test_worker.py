@@ -60,7 +60,7 @@ def test_every_job_runs_once_and_its_value_arrives(server_url: str, queue_name: 
 
     async def body(queue: Queue, worker: Worker) -> None:
         jobs = await queue.add_bulk([("echo", {"value": number}) for number in range(300)])
-        values = await asyncio.gather(*(job.result(timeout=30) for job in jobs))
+        values = await asyncio.gather(*(job.result(timeout=60) for job in jobs))
         assert values == list(range(300))
         # Told a moment after Redis has it.
         await wait_until_async(lambda: _has_completed(worker, 300))
@@ -77,8 +77,8 @@ def test_retries_until_it_works(server_url: str, queue_name: str) -> None:
         data = {"do": "fail-until", "times": 2}
         at_once = await queue.add("now", data, attempts=3)
         later = await queue.add("later", data, attempts=3, backoff=Backoff.fixed(0.05))
-        assert await at_once.result(timeout=10) == 2
-        assert await later.result(timeout=10) == 2
+        assert await at_once.result(timeout=60) == 2
+        assert await later.result(timeout=60) == 2
         job = await queue.get_job(later.id)
         assert job is not None
         assert (job.attempts_made, job.attempts_started) == (3, 3)
@@ -94,7 +94,7 @@ def test_failure_says_why(server_url: str, queue_name: str) -> None:
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("fail", {"do": "fail", "message": "no such photo"})
         with pytest.raises(JobFailed, match="no such photo"):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
         stored = await queue.get_job(job.id)
         assert stored is not None
         assert stored.failed_reason == "no such photo"
@@ -110,7 +110,7 @@ def test_unrecoverable_uses_no_further_attempt(server_url: str, queue_name: str)
     async def body(queue: Queue, _worker: Worker) -> None:
         job = await queue.add("give up", {"do": "give-up"}, attempts=5)
         with pytest.raises(JobFailed, match="no use"):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
         stored = await queue.get_job(job.id)
         assert stored is not None
         assert stored.attempts_made == 1
@@ -137,8 +137,8 @@ def test_death_of_a_child_costs_one_job(
         )
         victim = await queue.add("victim", data, attempts=2)
         with pytest.raises(error, match=text):
-            await victim.result(timeout=10)
-        values = await asyncio.gather(*(job.result(timeout=10) for job in neighbours))
+            await victim.result(timeout=60)
+        values = await asyncio.gather(*(job.result(timeout=60) for job in neighbours))
         assert values == ["slept"] * 20
         stored = await queue.get_job(victim.id)
         assert stored is not None
@@ -162,9 +162,9 @@ def test_bad_jobs_fail_alone(server_url: str, queue_name: str) -> None:
             await worker.broker.command("LPUSH", keys["wait"], job.id)
         not_json = await queue.add("set", {"do": "not-json"})
         good = await queue.add("good", {"value": 1})
-        assert await good.result(timeout=10) == 1
+        assert await good.result(timeout=60) == 1
         with pytest.raises(JobFailed, match="set"):
-            await not_json.result(timeout=10)
+            await not_json.result(timeout=60)
         await wait_until_async(lambda: _is_failed_count(queue, 3))
         for job, what in zip(bad, ("data", "opt"), strict=True):
             reason = await worker.broker.command("HGET", keys[job.id], "failedReason")
@@ -183,7 +183,7 @@ def test_what_a_job_reports_is_kept(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, worker: Worker) -> None:
         job = await queue.add("report", {"do": "report"})
-        assert await job.result(timeout=10) == "reported"
+        assert await job.result(timeout=60) == "reported"
         stored = await queue.get_job(job.id)
         assert stored is not None
         assert stored.progress == {"done": 40}
@@ -231,7 +231,7 @@ def test_short_locks_survive_jobs_that_compute(server_url: str, queue_name: str)
 
     async def body(queue: Queue, worker: Worker) -> None:
         jobs = [await queue.add("sleep", {"do": "sleep", "seconds": 2}) for _ in range(2)]
-        await asyncio.gather(*(job.result(timeout=20) for job in jobs))
+        await asyncio.gather(*(job.result(timeout=60) for job in jobs))
         assert worker.counters.locks_lost == 0
         assert worker.counters.heartbeats > 5
         for job in jobs:
@@ -250,8 +250,8 @@ def test_scaling_while_it_runs(server_url: str, queue_name: str) -> None:
         jobs = [await queue.add("sleep", {"do": "sleep", "seconds": 0.5}) for _ in range(4)]
         await wait_until_async(lambda: _is_busy(worker, 4))
         assert await worker.scale(1) == 1
-        assert await asyncio.gather(*(job.result(timeout=10) for job in jobs)) == ["slept"] * 4
-        assert await (await queue.add("echo", {"value": 5})).result(timeout=10) == 5
+        assert await asyncio.gather(*(job.result(timeout=60) for job in jobs)) == ["slept"] * 4
+        assert await (await queue.add("echo", {"value": 5})).result(timeout=60) == 5
         with pytest.raises(UsageError):
             await worker.scale(0)
 
@@ -341,9 +341,9 @@ def test_worker_of_an_empty_queue_wakes_at_once(server_url: str, queue_name: str
 
     async def body(queue: Queue, _worker: Worker) -> None:
         loop = asyncio.get_running_loop()
-        await (await queue.add("echo", {})).result(timeout=10)
+        await (await queue.add("echo", {})).result(timeout=60)
         started = loop.time()
-        await (await queue.add("echo", {})).result(timeout=10)
+        await (await queue.add("echo", {})).result(timeout=60)
         assert loop.time() - started < 1
 
     with_worker(server_url, queue_name, body, drain_delay=30)
@@ -356,7 +356,7 @@ def test_delayed_jobs_run_when_due(server_url: str, queue_name: str) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         job = await queue.add("echo", {"value": "late"}, delay=0.6)
-        assert await job.result(timeout=10) == "late"
+        assert await job.result(timeout=60) == "late"
         assert 0.5 < loop.time() - started < 3
 
     with_worker(server_url, queue_name, body, drain_delay=30)
@@ -377,7 +377,7 @@ def test_deferred_failure_fails_without_running(server_url: str, queue_name: str
         job = await queue.add("echo", {"value": 1}, delay=0.3, attempts=3)
         await worker.broker.command("HSET", worker.keys[job.id], "defa", "stalled too often")
         with pytest.raises(JobFailed, match="stalled too often"):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     with_worker(server_url, queue_name, body)
 
@@ -388,7 +388,7 @@ def test_completed_value_is_the_text_that_the_child_wrote(server_url: str, queue
 
     async def body(queue: Queue, worker: Worker) -> None:
         job = await queue.add("echo", {"value": value})
-        assert await job.result(timeout=10) == value
+        assert await job.result(timeout=60) == value
         stored = await worker.broker.command("HGET", worker.keys[job.id], "returnvalue")
         assert json.loads(stored) == value
 
@@ -408,6 +408,6 @@ def test_job_id_that_is_no_text_is_run_like_others(server_url: str, queue_name: 
         await wait_until_async(lambda: worker.broker.command("HEXISTS", key, "finishedOn"))
         assert await worker.broker.command("HGET", key, "returnvalue") == b"1"
         job = await queue.add("echo", {"value": 2})
-        assert await job.result(timeout=10) == 2
+        assert await job.result(timeout=60) == 2
 
     with_worker(server_url, queue_name, body)

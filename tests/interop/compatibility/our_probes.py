@@ -339,7 +339,7 @@ async def result(room: Room) -> None:
     q = room.queue
     job = await q.add("echo", "done")
     async with room.ours.worker():
-        assert await job.result(5) == "done"
+        assert await job.result(60) == "done"
 
 
 @probe
@@ -406,7 +406,7 @@ async def worker_pause(room: Room) -> None:
         await asyncio.sleep(0.3)
         assert str(await job.state()) == "waiting"
         worker.resume()
-        assert await job.result(5) == 1
+        assert await job.result(60) == 1
 
 
 @probe
