@@ -112,7 +112,7 @@ class FaultProxy:
         self.connections = 0
         self._server_port = server.port
         self.cut_at = cut_at
-        self._cuts_left = cuts if cut_at else 0
+        self.cuts_left = cuts if cut_at else 0
         self._delay = delay
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -139,8 +139,8 @@ class FaultProxy:
         replies = asyncio.create_task(_pass_on(from_server, to_client, self._delay))
         try:
             while request := await from_client.read(65536):
-                if self.cut_at in request and self._cuts_left > 0:
-                    self._cuts_left -= 1
+                if self.cut_at in request and self.cuts_left > 0:
+                    self.cuts_left -= 1
                     replies.cancel()
                     to_client.transport.abort()
                     to_server.write(request)

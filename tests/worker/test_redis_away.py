@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from pathlib import Path
+
+import redis
 
 from sandboxq import Queue, Worker
 from sandboxq.observe.telemetry import (
     BrokerBack,
     BrokerLost,
     Event,
+    HeartbeatSent,
     Telemetry,
 )
 from tests.broker.servers import FaultProxy, StoppableServer
@@ -135,6 +139,46 @@ def test_a_claim_whose_reply_is_lost_keeps_no_jobs(tmp_path: Path, queue_name: s
             jobs = await queue.get_jobs(["completed"])
             assert [job.attempts_started for job in jobs] == [1] * 6
             assert [job.stalled_counter for job in jobs] == [0] * 6
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+def test_locks_are_renewed_though_the_probe_of_an_absence_never_comes_through(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """All others wait longer and longer for a Redis that relapses; a lock has no time for that."""
+    beats = 0
+    telemetry = Telemetry()
+
+    def count(event: Event) -> None:
+        nonlocal beats
+        beats += isinstance(event, HeartbeatSent)
+
+    telemetry.subscribe(count)
+
+    async def main(server: StoppableServer) -> None:
+        async with FaultProxy(server) as proxy, Queue(queue_name, url=server.url) as queue:
+            async with Worker(
+                queue_name, PROCESSOR, url=proxy.url, procs=1, lock_duration=2, telemetry=telemetry
+            ) as worker:
+                run = asyncio.create_task(worker.run())
+                job = await queue.add("sleep", {"do": "sleep", "seconds": 3600})
+                await wait_until_async(lambda: _is_busy(worker, 1))
+                proxy.cut_at, proxy.cuts_left = b"PING", math.inf
+                with redis.Redis(port=server.port) as client:
+                    client.client_kill_filter(_type="normal")
+                since = beats
+
+                async def have_been_renewed() -> bool:
+                    return beats >= since + 5
+
+                await wait_until_async(have_been_renewed)
+                assert worker.counters.locks_lost == 0
+                proxy.cuts_left = 0
+                await queue.cancel(job.id)
+                worker.stop()
+                await run
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
