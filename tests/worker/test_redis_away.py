@@ -158,27 +158,30 @@ def test_locks_are_renewed_though_the_probe_of_an_absence_never_comes_through(
     telemetry.subscribe(count)
 
     async def main(server: StoppableServer) -> None:
-        async with FaultProxy(server) as proxy, Queue(queue_name, url=server.url) as queue:
-            async with Worker(
+        async with (
+            FaultProxy(server) as proxy,
+            Queue(queue_name, url=server.url) as queue,
+            Worker(
                 queue_name, PROCESSOR, url=proxy.url, procs=1, lock_duration=2, telemetry=telemetry
-            ) as worker:
-                run = asyncio.create_task(worker.run())
-                job = await queue.add("sleep", {"do": "sleep", "seconds": 3600})
-                await wait_until_async(lambda: _is_busy(worker, 1))
-                proxy.cut_at, proxy.cuts_left = b"PING", math.inf
-                with redis.Redis(port=server.port) as client:
-                    client.client_kill_filter(_type="normal")
-                since = beats
+            ) as worker,
+        ):
+            run = asyncio.create_task(worker.run())
+            job = await queue.add("sleep", {"do": "sleep", "seconds": 3600})
+            await wait_until_async(lambda: _is_busy(worker, 1))
+            proxy.cut_at, proxy.cuts_left = b"PING", math.inf
+            with redis.Redis(port=server.port) as client:
+                client.client_kill_filter(_type="normal")
+            since = beats
 
-                async def have_been_renewed() -> bool:
-                    return beats >= since + 5
+            async def have_been_renewed() -> bool:
+                return beats >= since + 5
 
-                await wait_until_async(have_been_renewed)
-                assert worker.counters.locks_lost == 0
-                proxy.cuts_left = 0
-                await queue.cancel(job.id)
-                worker.stop()
-                await run
+            await wait_until_async(have_been_renewed)
+            assert worker.counters.locks_lost == 0
+            proxy.cuts_left = 0
+            await queue.cancel(job.id)
+            worker.stop()
+            await run
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
