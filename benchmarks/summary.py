@@ -1,7 +1,8 @@
 """What was reached of all that was to be: README.md and docs, written from the results files.
 
     results/*.json ──► targets    ──► docs/explanation/performance.md
-                   ──► peers      ──► README.md, results/summary.png
+                   ──► peers      ──► docs/explanation/performance.md, results/summary.png
+                   ──► headline   ──► README.md
                    ──► constants  ──► docs/how-to/capacity.md
 
 Nobody copies a number by hand: `tests/benchmarks/test_summary.py` compares.
@@ -65,12 +66,13 @@ class Comparison:
     value: Callable[[Found, Medians], float]
 
 
+NOOP, RESIZED = "no-op jobs/s", "JPEGs resized, % of a bare process pool"
 COMPARISONS = (
-    Comparison("no-op jobs/s", "peers_noop", lambda found, _: found["per_second"]),
+    Comparison(NOOP, "peers_noop", lambda found, _: found["per_second"]),
     Comparison("Redis CPU, µs a no-op job", "peers_noop", lambda found, _: found["redis"]),
     Comparison("10 ms waits, jobs/s", "peers_io", lambda found, _: found["per_second"]),
     Comparison(
-        "JPEGs resized, % of a bare process pool",
+        RESIZED,
         "peers_resize",
         lambda found, all_: 100 * found["per_second"] / all_[BARE]["per_second"],
     ),
@@ -78,7 +80,9 @@ COMPARISONS = (
     Comparison("add → result p50, ms", "peers_latency", lambda found, _: found["result_p50"]),
 )
 # What the chart shows: more is better in each.
-CHARTED = ("no-op jobs/s", "10 ms waits, jobs/s", "JPEGs resized, % of a bare process pool")
+CHARTED = (NOOP, "10 ms waits, jobs/s", RESIZED)
+# Beside whom the headline puts it.
+NAMED = ("BullMQ, in-process", "BullMQ, sandboxed", "Celery, prefork")
 
 
 def main(arguments: list[str]) -> None:
@@ -96,7 +100,8 @@ def main(arguments: list[str]) -> None:
 def blocks(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Return what belongs where: a document, the name of its block, and the block."""
     yield "docs/explanation/performance.md", "targets", targets(folder)
-    yield "README.md", "peers", peers(folder)
+    yield "docs/explanation/performance.md", "peers", peers(folder)
+    yield "README.md", "headline", headline(folder)
     yield "docs/how-to/capacity.md", "constants", constants.block(folder)
 
 
@@ -122,7 +127,7 @@ def _rows(work: Work, answer: Answer | None) -> Iterator[tuple[str, ...]]:
 
 
 def peers(folder: Path) -> str:
-    """Return the table of peers, quickest first, and how many targets were met."""
+    """Return the table of peers, quickest first."""
     columns = {each.title: _column(folder, each) for each in COMPARISONS}
     names = dict.fromkeys(name for column in columns.values() for name in column)
     by_rate = columns[COMPARISONS[0].title]
@@ -135,9 +140,27 @@ def peers(folder: Path) -> str:
     measured = [answer for answer in answers.values() if answer is not None]
     if not measured:
         return "Not measured yet: `python -m benchmarks peers`."
-    picture = f"![Jobs a second of sandboxq and its peers](benchmarks/results/{CHART})"
-    table = report.table(("", *columns), rows)
-    return "\n\n".join([picture, table, _count_of_met(folder), provenance(measured)])
+    picture = f"![Jobs a second of sandboxq and its peers](../../benchmarks/results/{CHART})"
+    return "\n\n".join([picture, report.table(("", *columns), rows), provenance(measured)])
+
+
+def headline(folder: Path) -> str:
+    """Return in two sentences how quick it is, beside three others."""
+    noop, resized = (_column(folder, _comparison(title)) for title in (NOOP, RESIZED))
+    if OURS not in noop or OURS not in resized:
+        return "Not measured yet: `python -m benchmarks peers`."
+    ratios = [f"{written(noop[OURS] / noop[name])} times {name}" for name in NAMED if name in noop]
+    lines = (
+        f"{written(noop[OURS])} no-op jobs a second on two cores, with Redis on the same two:",
+        f"{', '.join(ratios)}. JPEGs are resized at {written(resized[OURS])} % of the speed",
+        f"of a bare process pool. {_count_of_met(folder)} All peers, and the commands that measure",
+        "them: [performance](docs/explanation/performance.md).",
+    )
+    return "\n".join(lines)
+
+
+def _comparison(title: str) -> Comparison:
+    return next(each for each in COMPARISONS if each.title == title)
 
 
 def _column(folder: Path, comparison: Comparison) -> Mapping[str, float]:
@@ -164,8 +187,7 @@ def _count_of_met(folder: Path) -> str:
     answers = [read(folder, work.results) for work in WORKS]
     verdicts = [verdict for answer in answers if answer for verdict in answer.verdicts]
     met = sum(verdict.is_met for verdict in verdicts)
-    page = "docs/explanation/performance.md"
-    return f"Of {len(verdicts)} targets {met} were met: [{page}]({page})."
+    return f"Of {len(verdicts)} targets {met} were met."
 
 
 def _draw(folder: Path) -> None:

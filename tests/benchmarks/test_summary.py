@@ -58,7 +58,7 @@ def test_a_missed_target_is_shown_as_missed(tmp_path: Path) -> None:
 
 
 def test_peers_are_ranked_and_what_they_cannot_do_is_left_open(tmp_path: Path) -> None:
-    """The README shows it."""
+    """The page about performance shows it."""
     rates = {"Celery, prefork": 500.0, "sandboxq, in children": 25_000.0, "Huey": 2_600.0}
     noop = {name: {"per_second": rate, "redis": 20.0} for name, rate in rates.items()}
     _write(tmp_path, "peers_noop", noop, [])

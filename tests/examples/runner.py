@@ -4,7 +4,8 @@
 python                   as in ``python -m asyncio``: one session for the page; of
                          ``print(…)  # text`` it is compared what is printed
 sh                       line by line; workers run in the background until the page ends
-js                       by Node, with BullMQ from npm
+                         ``npm install`` links those packages, which npm has installed before
+js                       by Node, with BullMQ from npm; a page's Redis by TCP is a real one
 after <!-- prints -->    what the block before has printed
 after <!-- not run: why -->, and drawings, answers, data: not at all
 """
@@ -18,14 +19,15 @@ import re
 import signal
 import subprocess
 import sys
+from functools import cached_property
+from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
     from tests.docs.pages import Block
 
@@ -36,7 +38,7 @@ WORKER = re.compile(r"^(?:\w+=\S+ )*python -m sandboxq run (?!.*--burst)")
 EXPORT = re.compile(r"^export (\w+)=(\S+)")
 # The last line of what a worker says at its start.
 STARTED = " locks "
-# Where a page's Node programs look for Redis.
+# Where a page's programs find Redis by TCP.
 NODE_URL = "redis://localhost:6379"
 
 
@@ -57,7 +59,7 @@ class PageRunner:
         """``set_variable`` sets one for this process too, until the test ends."""
         self._directory = directory
         self._set_variable = set_variable
-        self._node = node
+        self._find_node = node
         self._workers: list[tuple[subprocess.Popen[bytes], Path]] = []
         self._printed: list[tuple[int, str]] = []
         self._output = ""
@@ -80,7 +82,7 @@ class PageRunner:
         elif block.why_not is not None or block.is_shown:
             pass
         elif block.name is not None:
-            (self._directory / block.name).write_text(block.text)
+            (self._directory / block.name).write_text(self._here(block.text))
         elif block.language == "python":
             await self._run_python(block)
         elif block.language == "sh":
@@ -110,8 +112,10 @@ class PageRunner:
 
     def _run_shell(self, block: Block) -> None:
         self._output = ""
-        for line in block.text.replace("\\\n", "").splitlines():
-            if export := EXPORT.match(line):
+        for line in self._here(block.text).replace("\\\n", "").splitlines():
+            if line.startswith("npm install "):
+                self._link_packages(line.split()[2:])
+            elif export := EXPORT.match(line):
                 self._set_variable(export[1], export[2])
             elif WORKER.match(line):
                 self._start_worker(line)
@@ -123,8 +127,24 @@ class PageRunner:
                 assert done.returncode == 0, f"{block}: {line}\n{done.stdout}{done.stderr}"
                 self._output += done.stdout
 
+    def _here(self, text: str) -> str:
+        """Return the text with the address of the server that there is."""
+        return text.replace(NODE_URL, self._node.url) if NODE_URL in text else text
+
+    @cached_property
+    def _node(self) -> Node:
+        return self._find_node()
+
+    def _link_packages(self, names: Iterable[str] = ()) -> None:
+        packages = self._directory / "node_modules"
+        if not packages.exists():
+            packages.symlink_to(self._node.modules)
+        assert all((packages / name).is_dir() for name in names), names
+
     def _environment(self) -> dict[str, str]:
         programs = os.path.dirname(sys.executable)  # noqa: PTH120 - a link must stay one
+        if (self._directory / "node_modules").exists():
+            programs = f"{programs}:{Path(self._node.program).parent}"
         return os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
 
     def _start_worker(self, line: str) -> None:
@@ -145,13 +165,11 @@ class PageRunner:
             assert process.wait(COMMAND_SECONDS) == 0, log.read_text()
 
     def _run_node(self, block: Block) -> None:
-        node, packages = self._node(), self._directory / "node_modules"
-        if not packages.exists():
-            packages.symlink_to(node.modules)
+        self._link_packages()
         program = self._directory / f"line-{block.line}.mjs"
-        program.write_text(block.text.replace(NODE_URL, node.url))
+        program.write_text(self._here(block.text))
         done = subprocess.run(
-            [node.program, str(program)], cwd=self._directory, text=True, capture_output=True,
+            [self._node.program, str(program)], cwd=self._directory, text=True, capture_output=True,
             timeout=COMMAND_SECONDS, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
