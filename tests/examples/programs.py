@@ -8,31 +8,45 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 END_SECONDS = 60
 
 
-@contextlib.contextmanager
 def program(
+    folder: Path, module: str, *arguments: str, **options: Any
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """Run a Python module in ``folder``, as ``python`` runs a file."""
+    return python(folder, "-m", module, *arguments, **options)
+
+
+@contextlib.contextmanager
+def python(
     folder: Path,
-    *arguments: str,
+    *arguments: str | Path,
     pass_fds: tuple[int, ...] = (),
     variables: Mapping[str, str] | None = None,
+    output: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Python module in ``folder`` while the block runs; then it must end by SIGINT."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env=environment(variables or {}),
-        pass_fds=pass_fds,
-    )
+    """Run Python in ``folder`` while the block runs; then it must end by SIGINT.
+
+    What it prints goes to the file ``output``, if there is one.
+    """
+    with output.open("wb") if output else contextlib.nullcontext() as file:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment(variables or {}),
+            pass_fds=pass_fds,
+            stdout=file,
+        )
     try:
         yield process
     finally:
@@ -43,6 +57,23 @@ def program(
             process.kill()
             process.wait()
             raise
+
+
+def finished(
+    folder: Path, *arguments: str | Path, variables: Mapping[str, str] | None = None
+) -> str:
+    """Run Python in ``folder`` to its end, which must be a good one; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment(variables or {}),
+        capture_output=True, text=True, timeout=END_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def embedded_url(folder: Path) -> str:
+    """Return the URL of a folder's embedded server, which is running."""
+    return f"unix://{folder / '.sandboxq' / 'valkey.sock'}"
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
