@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import ms_from_seconds
-from sandboxq.broker.commands import bulk, discovery
+from sandboxq.broker.commands import bulk
 from sandboxq.broker.commands.change_job import Resets
 from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState
@@ -130,7 +130,7 @@ async def remove_orphaned_jobs(
     broker: Broker, keys: QueueKeys, *, limit: int | None, progress: Progress | None
 ) -> list[str]:
     """Remove jobs that no state holds; see Queue.remove_orphaned_jobs."""
-    steps = discovery.remove_orphans(broker, keys, limit=checked_limit(limit))
+    steps = bulk.remove_orphans(broker, keys, limit=checked_limit(limit))
     return await _all_ids(steps, progress)
 
 

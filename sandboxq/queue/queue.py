@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from sandboxq.broker.commands import discovery
+from sandboxq.broker.commands import settings
 from sandboxq.broker.commands.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError
@@ -237,7 +237,7 @@ class Queue(QueueReading, QueueDependencies, QueueOperating):
 
 async def queue_names(broker: Broker, prefix: str = DEFAULT_PREFIX) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    return await discovery.queue_names(broker, prefix=prefix)
+    return await settings.queue_names(broker, prefix=prefix)
 
 
 # ── blocking ────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.discovery import queue_names, workers_of
+from sandboxq.broker.commands.discovery import workers_of
 from sandboxq.broker.commands.events import endings_in_stream, last_event_id
 from sandboxq.broker.commands.jobs import (
     counts_of,
@@ -16,6 +16,7 @@ from sandboxq.broker.commands.jobs import (
     logs_of,
     state_of,
 )
+from sandboxq.broker.commands.settings import queue_names
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import JobState
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.commands.discovery import remove_orphans
+from sandboxq.broker.commands.bulk import remove_orphans
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:

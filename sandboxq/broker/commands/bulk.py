@@ -1,4 +1,4 @@
-"""Walks over the jobs of one state and changes all of them (protocol.md 3.20, 3.21).
+"""Walks over the jobs of one state, or over orphans, and changes all of them (protocol.md 3.20, 3.21).
 
 Each step is one short script call for up to a hundred jobs, so that Redis goes on serving others;
 what a step did stays done when the walk is given up.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.broker.commands.batches import BATCH
 from sandboxq.broker.commands.jobs import LISTS
+from sandboxq.broker.commands.settings import KEYS_PER_SCAN, literal_pattern
 from sandboxq.broker.connect.script import load
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # Ids read ahead: one round trip for ten script calls.
 _IDS_PER_PAGE = 1000
+# For each orphan the script looks through whole lists; so many entries take about a millisecond.
+_ENTRIES_PER_CALL = 100_000
+_IDS_PER_READ = 10_000
+_ORPHAN_LISTS = ("wait", "paused", "active")
 
 # No limit: more than any state holds.
 _ALL = 2**53
@@ -165,3 +170,40 @@ def _is_list(name: str) -> bool:
 
 def _batches(ids: list[bytes]) -> Iterator[list[bytes]]:
     return (ids[first : first + BATCH] for first in range(0, len(ids), BATCH))
+
+
+async def remove_orphans(
+    broker: Broker, keys: QueueKeys, *, limit: int | None
+) -> AsyncIterator[list[str]]:
+    """Walk over the whole database, remove jobs that no state holds, and yield their ids."""
+    left = _ALL if limit is None else limit
+    listed = await _listed(broker, keys)
+    per_call = max(1, min(BATCH, _ENTRIES_PER_CALL // (len(listed) + 1)))
+    async for found in _hashes(broker, keys):
+        # Saves the script from looking for those that surely wait; it alone decides, anew.
+        suspects = [suffix for suffix in found if suffix not in listed]
+        while suspects and left > 0:
+            count = min(per_call, left)
+            batch, suspects = suspects[:count], suspects[count:]
+            removed = await broker.script(load("orphans"), [keys.base], batch)
+            left -= len(removed)
+            if removed:
+                yield [job_id.decode(errors="replace") for job_id in removed]
+
+
+async def _listed(broker: Broker, keys: QueueKeys) -> set[bytes]:
+    listed: set[bytes] = set()
+    for name in _ORPHAN_LISTS:
+        first = 0
+        while ids := await broker.command("LRANGE", keys[name], first, first + _IDS_PER_READ - 1):
+            listed.update(ids)
+            first += len(ids)
+    return listed
+
+
+async def _hashes(broker: Broker, keys: QueueKeys) -> AsyncIterator[list[bytes]]:
+    """Yield what follows the base in the names of the queue's hashes, job or not."""
+    match = ("MATCH", literal_pattern(keys.base) + "*", "TYPE", "hash", "COUNT", KEYS_PER_SCAN)
+    skipped = len(keys.base.encode())
+    async for page in broker.scan(*match):
+        yield [key[skipped:] for key in page]
