@@ -1,7 +1,4 @@
-"""Between Python values and what BullMQ stores: JSON text and job options.
-
-Facts from protocol.md 2.2.
-"""
+"""Between Python values and what BullMQ stores: JSON text and job options (protocol.md 2.2)."""
 
 from __future__ import annotations
 
@@ -80,7 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_levels(value: Any, what: str) -> None:
-    """Refuse too many levels, and what ``json`` would turn into string keys without a word."""
+    """Refuse too many levels, and keys that ``json`` would silently turn into strings."""
     level = [value]
     for _ in range(MAX_NESTING):
         below: list[Any] = []
@@ -141,7 +138,7 @@ _decode_long = json.JSONDecoder(
 
 def options_value(raw: bytes) -> Any:
     """Return the value of options; a number that JavaScript would take for infinite is null."""
-    # Without any a job is as if it had asked for nothing.
+    # An empty text means default options.
     text = raw.decode() or "{}"
     try:
         return _decode_plain(text) if len(text) <= _MOST_DIGITS else _decode_long(text)
@@ -278,7 +275,7 @@ def _backoff(value: Any) -> Backoff | None:
 
 
 def _attempts(value: Any) -> int | None:
-    """Return how many there may be: of two and a half, Node begins a third."""
+    """Return how many attempts there may be: of 2.5, Node begins a third."""
     number = number_from_wire(value)
     return None if number is None else math.ceil(number)
 

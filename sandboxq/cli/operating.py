@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxq.broker.commands.control import ask_to_scale
+from sandboxq.broker.commands.workers import ask_to_scale
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.cli import process

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sandboxq.broker.commands.discovery import worker_counts
+from sandboxq.broker.commands.workers import worker_counts
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_error, echo_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.broker.commands import discovery, jobs, schedulers, settings
+from sandboxq.broker.commands import jobs, schedulers, settings, workers
 from sandboxq.errors import JobNotFound, UsageError
 from sandboxq.model.job import JobState
 from sandboxq.model.validation import (
@@ -163,11 +163,11 @@ class QueueReading(QueueBase):
 
         ``name`` is the queue's, ``rawname`` the connection's.
         """
-        return await discovery.workers_of(await self._connected(), self._keys)
+        return await workers.workers_of(await self._connected(), self._keys)
 
     async def get_queue_events_clients(self) -> list[dict[str, str]]:
         """Return one row per connected QueueEvents, Node's or ours; see ``get_workers``."""
-        return await discovery.listeners_of(await self._connected(), self._keys)
+        return await workers.listeners_of(await self._connected(), self._keys)
 
     async def get_meta(self) -> settings.QueueMeta:
         """Return the queue's settings."""

@@ -20,8 +20,8 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
+from sandboxq.broker.commands.attempts import Settlement, settle
 from sandboxq.broker.commands.claim import Bounds, Claimant, WaitingClaim, claim_as
-from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.outcome import HandBack
 from sandboxq.worker.attempt import AttemptState

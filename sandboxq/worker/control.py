@@ -10,7 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sandboxq.broker.commands.control import (
+from sandboxq.broker.commands.workers import (
     CancelRequest,
     DumpRequest,
     ScaleRequest,
@@ -22,7 +22,7 @@ from sandboxq.pool.stacks import read_stacks
 from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
-    from sandboxq.broker.commands.control import Request
+    from sandboxq.broker.commands.workers import Request
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.pool.calls import Call

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
+from sandboxq.broker.commands.attempts import extend, put_off_stalled, recover_stalled
 from sandboxq.broker.commands.binary import FIRST_PAGE, sweep
-from sandboxq.broker.commands.running import extend, put_off_stalled, recover_stalled
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.observe.telemetry import HeartbeatSent, JobsStalled, LocksLost
 from sandboxq.worker.attempt import AttemptState

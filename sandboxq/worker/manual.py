@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from sandboxq.broker.codec import ms_from_seconds, options_from_wire
+from sandboxq.broker.commands.attempts import Refusal, Report, Settlement, extend, report, settle
 from sandboxq.broker.commands.claim import claim
 from sandboxq.broker.commands.jobs import job_of
-from sandboxq.broker.commands.running import Report, extend, report
-from sandboxq.broker.commands.settle import Refusal, Settlement, settle
 from sandboxq.errors import (
     BrokerUnavailable,
     JobHasFailedChildren,

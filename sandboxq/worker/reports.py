@@ -13,8 +13,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
+from sandboxq.broker.commands.attempts import report, reported
 from sandboxq.broker.commands.batches import Mark
-from sandboxq.broker.commands.running import report, reported
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.outcome import (
     Complete,
@@ -27,7 +27,7 @@ from sandboxq.worker.service import Seldom
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sandboxq.broker.commands.running import Report
+    from sandboxq.broker.commands.attempts import Report
     from sandboxq.model.outcome import Transition
     from sandboxq.worker.context import WorkerContext
 

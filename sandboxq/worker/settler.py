@@ -18,14 +18,14 @@ import re
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.broker.commands.batches import Mark
-from sandboxq.broker.commands.running import Report
-from sandboxq.broker.commands.settle import (
+from sandboxq.broker.commands.attempts import (
     Refusal,
+    Report,
     Settlement,
     settle,
     settled,
 )
+from sandboxq.broker.commands.batches import Mark
 from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, QueueError
 from sandboxq.model.outcome import (
     AwaitChildren,

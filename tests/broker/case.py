@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from sandboxq.broker.commands.attempts import (
+    Report,
+    Settlement,
+    extend,
+    recover_stalled,
+    report,
+    settle,
+)
 from sandboxq.broker.commands.claim import (
     Bounds,
     Claim,
@@ -14,8 +22,6 @@ from sandboxq.broker.commands.claim import (
     claim,
     claim_as,
 )
-from sandboxq.broker.commands.running import Report, extend, recover_stalled, report
-from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from tests.conftest import run_async

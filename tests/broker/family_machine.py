@@ -17,9 +17,9 @@ from sandboxq.broker.commands.add import (
     new_job,
     relation_members,
 )
+from sandboxq.broker.commands.attempts import Settlement, settle
 from sandboxq.broker.commands.change_job import remove
 from sandboxq.broker.commands.claim import claim
-from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import ParentNotFound
 from sandboxq.model.job import KEEP_ALL, JobOptions, JobState

@@ -16,9 +16,15 @@ from hypothesis.stateful import (
 
 from sandboxq.broker.commands import settings
 from sandboxq.broker.commands.add import Deduplication, add, new_job, relation_members
+from sandboxq.broker.commands.attempts import (
+    Report,
+    Settlement,
+    extend,
+    recover_stalled,
+    report,
+    settle,
+)
 from sandboxq.broker.commands.claim import claim
-from sandboxq.broker.commands.running import Report, extend, recover_stalled, report
-from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import (
     KEEP_ALL,

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxq.broker.codec import options_from_wire
-from sandboxq.broker.commands.running import Report
-from sandboxq.broker.commands.settle import Settlement, settle
+from sandboxq.broker.commands.attempts import Report, Settlement, settle
 from sandboxq.errors import OptionsUnreadable, UsageError
 from sandboxq.model.outcome import (
     Completed,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq.broker.commands.add import NewNode, add, add_flow, new_job
+from sandboxq.broker.commands.attempts import Report
 from sandboxq.broker.commands.bulk import clean, promote_all, retry_all
 from sandboxq.broker.commands.change_job import Resets, change_priority, remove
 from sandboxq.broker.commands.children import prune
 from sandboxq.broker.commands.claim import Bounds, Claimant, arguments_of
-from sandboxq.broker.commands.running import Report
 from sandboxq.broker.connect.script import load
 from sandboxq.errors import QueueError
 from sandboxq.model.job import (

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.discovery import workers_of
 from sandboxq.broker.commands.events import endings_in_stream, last_event_id
 from sandboxq.broker.commands.jobs import (
     counts_of,
@@ -17,6 +16,7 @@ from sandboxq.broker.commands.jobs import (
     state_of,
 )
 from sandboxq.broker.commands.settings import queue_names
+from sandboxq.broker.commands.workers import workers_of
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import JobState
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq.broker.commands.attempts import Report, Settlement, report, reported, settle, settled
 from sandboxq.broker.commands.batches import BATCH, NO_MARK, Mark, marked
 from sandboxq.broker.commands.binary import (
     new_reference,
@@ -13,8 +14,6 @@ from sandboxq.broker.commands.binary import (
     store,
     sweep,
 )
-from sandboxq.broker.commands.running import Report, report, reported
-from sandboxq.broker.commands.settle import Settlement, settle, settled
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import QueueError
 from sandboxq.model.job import KEEP_ALL, Keep

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.commands.running import Report
+from sandboxq.broker.commands.attempts import Report
 from tests.broker.case import TOKEN
 
 if TYPE_CHECKING:

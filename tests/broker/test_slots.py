@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxq.broker.connect.slots import refuse_other_slot, slot_of_command, slot_of_key
+from sandboxq.broker.connect.servers import refuse_other_slot, slot_of_command, slot_of_key
 from sandboxq.errors import UsageError
 
 

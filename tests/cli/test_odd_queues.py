@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from sandboxq.broker.commands.control import ask_for_stacks, ask_to_scale
+from sandboxq.broker.commands.workers import ask_for_stacks, ask_to_scale
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from tests.cli.test_operating import Shell

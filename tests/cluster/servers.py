@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from sandboxq.broker.connect.slots import SLOTS, slot_of_key
+from sandboxq.broker.connect.servers import SLOTS, slot_of_key
 from tests.broker.servers import StoppableServer, free_port
 from tests.conftest import wait_until
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sandboxq import Deduplication, FlowProducer, Queue, QueueEvents, SandboxExecutor, Worker
-from sandboxq.broker.connect.slots import slot_of_key
+from sandboxq.broker.connect.servers import slot_of_key
 from sandboxq.queue.schedulers import Repeat
 from tests.cluster.monitor import Monitor
 from tests.conftest import run_async, wait_until

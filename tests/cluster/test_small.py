@@ -11,7 +11,7 @@ import pytest
 from sandboxq import FlowProducer, Queue, QueueEvents, Worker
 from sandboxq.broker.commands.add import Parent
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.broker.connect.slots import slot_of_key
+from sandboxq.broker.connect.servers import slot_of_key
 from sandboxq.errors import UsageError
 from sandboxq.queue.queue import queue_names
 from tests.conftest import run_async, wait_until_async

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import pytest
 import redis
 
+from sandboxq.broker.commands.attempts import Settlement, settle
 from sandboxq.broker.commands.claim import claim
-from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import KEEP_ALL

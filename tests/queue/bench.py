@@ -6,8 +6,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.broker.commands.attempts import Settlement, settle
 from sandboxq.broker.commands.claim import claim
-from sandboxq.broker.commands.settle import Settlement, settle
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.clock import SYSTEM_CLOCK

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import QueueEvent, QueueEvents
-from sandboxq.broker.commands.running import Report, report
+from sandboxq.broker.commands.attempts import Report, report
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import BrokerUnavailable, UsageError

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.resp import Argument
     from sandboxq.broker.keys import QueueKeys
 
-# So many jobs are packed and answered in one round trip: 20 script calls, about 20 milliseconds.
+# Jobs in one round trip: 20 script calls, about 20 milliseconds.
 JOBS_PER_TRIP = 2000
 # And so many bytes: of what is on its way when a link breaks nobody knows what became of it.
 BYTES_PER_TRIP = 4 << 20
@@ -47,7 +47,7 @@ _PLAIN_TEXT = options_to_wire(PLAIN)
 _PARENT_MEMBER = "parent_key"
 
 OnFailure = Literal["wait", "fail", "continue", "ignore", "remove"]
-# What a child's failure does to its parent, by the flag that says so on the wire.
+# What a child's failure does to its parent, by the flag on the wire.
 ON_FAILURE: dict[str, str | None] = {
     "wait": None,
     "fail": "fpof",
@@ -83,7 +83,7 @@ def with_binary(new: NewJob, reference: str) -> NewJob:
 
 
 def _rest(options: JobOptions) -> dict[str, Any]:
-    """Return what the script itself must know of the options."""
+    """Return the options that the script itself reads."""
     rest: dict[str, Any] = {
         "id": options.job_id,
         "timestamp": options.timestamp_ms,
@@ -140,7 +140,7 @@ async def _refuse_above_limit(broker: Broker, job: NewJob, what: str, text: str)
 
 
 def _trips(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Take the jobs apart into what is sent at once: at least one, and not too much."""
+    """Split the jobs into round trips: each has at least one job, and is not too large."""
     first = size = 0
     for place, job in enumerate(jobs):
         weight = len(job.data) + len(job.opts) + len(job.rest)
@@ -218,7 +218,7 @@ class Deduplication:
 def relation_members(
     deduplication: Deduplication | None, parent: Parent | None, *, prefix: str
 ) -> dict[str, Any]:
-    """Return the members of a job's ``opts`` that say so (protocol.md 2.2)."""
+    """Return the members of a job's ``opts`` for its relations (protocol.md 2.2)."""
     members: dict[str, Any] = {}
     if deduplication is not None:
         members["de"] = _deduplication_to_wire(deduplication)
@@ -264,7 +264,7 @@ class NewNode(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """The lock under which a running job adds others: its key, and the token that it must have."""
+    """The lock under which a running job adds others: its key, and the token it must hold."""
 
     lock_key: bytes
     token: bytes

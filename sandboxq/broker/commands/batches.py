@@ -1,9 +1,7 @@
-"""Runs one script over any number of rows, and leaves a mark for whoever loses the reply.
-
-Marks: what an exchange leaves in Redis, so that who lost its reply learns what it did.
+"""Runs one script over any number of rows; a mark in Redis says which calls have run.
 
     scripts ──► Redis: they run, and leave a mark   ◄── the connection breaks
-    marked  ──► which calls have run, and with what result; the others have not, and are sent again
+    marked  ──► which calls have run, and with what result; the others are sent again
 
 Writing a log row, progress or an outcome twice would be seen. Asking costs a round trip, but only
 after a loss; leaving the mark costs one SET for a hundred rows (lua/includes/mark.lua).
@@ -72,7 +70,7 @@ async def run_rows(
 
 
 class Mark(NamedTuple):
-    """One exchange: the key that is its writer's own, and a number that is the exchange's own."""
+    """Names one exchange: the key of its writer, and a number within it."""
 
     key: str
     number: int
@@ -86,7 +84,7 @@ NO_MARK = Mark("", 0)
 
 
 async def marked(broker: Broker, mark: Mark) -> dict[int, str]:
-    """Return the calls of an exchange that have run, by number, and the text that each has left.
+    """Return the calls of an exchange that have run: number, and the text that each has left.
 
     Raises: BrokerUnavailable.
     """

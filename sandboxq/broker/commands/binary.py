@@ -1,9 +1,9 @@
 """Stores and reads the arrays and bytes of a job or a result: one string, beside the job.
 
-Why a key of its own and not fields of the job's hash: Node reads whole hashes when it claims,
-shows or lists jobs, and would load hundreds of megabytes each time. A string, because Redis takes
-over what it reads into one, where a field of a hash is copied once more. Our own scripts remove it
-together with its job (lua/includes/binary.lua); when somebody else removes the job, ``sweep`` does.
+A key of its own and not fields of the job's hash, because Node reads whole hashes when it claims,
+shows or lists jobs, and would load hundreds of megabytes each time. A string, because Redis copies
+the field of a hash once more. Our scripts remove it together with its job
+(lua/includes/binary.lua); when another client removes the job, ``sweep`` does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.connect.connection import Connection
-    from sandboxq.broker.connect.large_values import Buffer
+    from sandboxq.broker.connect.reply_stream import Buffer
     from sandboxq.broker.connect.resp import Argument
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.payload.binary import Part
@@ -78,7 +78,7 @@ def reference_from_text(text: str) -> Reference:
 
 
 def new_reference(keys: QueueKeys, size: int, table: str) -> Reference:
-    """Return a reference to a key that nobody has, and nobody can guess."""
+    """Return a reference to a new key that cannot be guessed."""
     return Reference(keys.binary(secrets.token_hex(16)), size, table)
 
 
@@ -184,7 +184,7 @@ async def _exchange(
 ) -> Any:
     """Return the reply of one exchange over a new connection to the server that has the key.
 
-    What a node of a cluster passed on did not run: it is asked again where the key is by then.
+    A command that a cluster's node passed on did not run: it is sent again to the key's owner.
     """
     clock = asyncio.get_running_loop().time
     ends_at = clock() + _MOVE_SECONDS
@@ -203,7 +203,7 @@ async def _exchange(
 
 
 async def note(broker: Broker, keys: QueueKeys, reference: Reference, job_id: bytes) -> None:
-    """Say whose a blob will be, so that ``sweep`` finds it when it is never named by a job."""
+    """Note which job a blob is for, so that ``sweep`` finds it if no job ever names it."""
     await broker.command("HSET", keys.binaries, reference.key, job_id)
 
 
@@ -216,7 +216,7 @@ async def drop(broker: Broker, references: Iterable[Reference]) -> None:
 async def sweep(broker: Broker, keys: QueueKeys, cursor: bytes = FIRST_PAGE) -> tuple[int, bytes]:
     """Remove the blobs of jobs that are gone, renew the others.
 
-    Return how many were removed, and where the next sweep goes on: one looks at some thousands.
+    Return how many were removed, and the cursor of the next sweep: one checks some thousands.
     Raises: BrokerUnavailable, QueueError.
     """
     removed = 0
@@ -230,7 +230,7 @@ async def sweep(broker: Broker, keys: QueueKeys, cursor: bytes = FIRST_PAGE) -> 
 
 
 def fresh_memory(size: int) -> memoryview:
-    """Return memory that nobody else has, in large pages where the kernel has them."""
+    """Return new memory, in large pages where the kernel has them."""
     if size < _HUGE:
         return memoryview(bytearray(size))
     memory = mmap.mmap(-1, size)

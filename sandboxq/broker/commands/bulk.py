@@ -1,7 +1,7 @@
-"""Walks over the jobs of one state, or over orphans, and changes all of them (protocol.md 3.20, 3.21).
+"""Changes or removes all jobs of a state, and orphans (protocol.md 3.20, 3.21, gotcha G7).
 
-Each step is one short script call for up to a hundred jobs, so that Redis goes on serving others;
-what a step did stays done when the walk is given up.
+Each step is one short script call for up to a hundred jobs, so that Redis can serve others between.
+A walk that is given up leaves the steps done that were done.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def promote_all(broker: Broker, keys: QueueKeys, *, limit: int | None) -> 
 async def clean(
     broker: Broker, keys: QueueKeys, *, state: JobState, newest_ms: int, limit: int | None
 ) -> AsyncIterator[list[str]]:
-    """Remove the jobs of a state that nobody touched since then, oldest first; yield their ids.
+    """Remove the jobs of a state that did not change since then, oldest first; yield their ids.
 
     Locked jobs and the next iterations of schedulers stay.
     """
@@ -180,7 +180,7 @@ async def remove_orphans(
     listed = await _listed(broker, keys)
     per_call = max(1, min(BATCH, _ENTRIES_PER_CALL // (len(listed) + 1)))
     async for found in _hashes(broker, keys):
-        # Saves the script from looking for those that surely wait; it alone decides, anew.
+        # Saves the script from looking for jobs that wait; the script decides.
         suspects = [suffix for suffix in found if suffix not in listed]
         while suspects and left > 0:
             count = min(per_call, left)

@@ -1,7 +1,7 @@
-"""Changes one job: where and when it waits, what it holds, its end (protocol.md 3.17, 3.20, 3.21).
+"""Changes one job: its state, priority, delay and data; cancels it (protocol.md 3.17, 3.20, 3.21).
 
-Deduplication keys are looked at and removed here too (3.5), and whole queues are removed. A job
-that waits is cancelled by failing it, one that runs is told to end.
+Also reads and removes deduplication keys (3.5), and removes whole queues. A job that waits is
+cancelled by failing it, a job that runs is told to end.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.broker.codec import options_from_wire
-from sandboxq.broker.commands.control import CancelRequest, ask_to_cancel
-from sandboxq.broker.commands.running import Report, report
+from sandboxq.broker.commands.attempts import Report, failure_row, report
 from sandboxq.broker.commands.settings import forget_usage
-from sandboxq.broker.commands.settle import failure_row
+from sandboxq.broker.commands.workers import CancelRequest, ask_to_cancel
 from sandboxq.broker.connect.script import load
 from sandboxq.errors import (
     CancelNotHeard,
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 # Asks for no lock: operators may change a job that somebody runs.
 _NO_TOKEN = b"0"
 
-# So many removals take Redis a few milliseconds, in which it answers nobody else.
+# Jobs per call: so many removals block Redis for a few milliseconds.
 _JOBS_PER_CALL = 250
 # Between the look at the job and the question to the workers it may have changed its state, or be
 # on its way to the worker that claimed it.
@@ -62,7 +61,7 @@ async def promote(broker: Broker, keys: QueueKeys, job_id: str) -> None:
 async def change_delay(
     broker: Broker, keys: QueueKeys, job_id: str, *, delay_ms: int, now_ms: int
 ) -> None:
-    """Let a delayed job wait so long from now. Raises: JobNotFound, JobNotInState."""
+    """Delay a delayed job by so much from now. Raises: JobNotFound, JobNotInState."""
     code = await broker.script(load("change_delay"), [keys.base], [now_ms, job_id, delay_ms])
     _check(code, keys, job_id, wanted="delayed")
 
@@ -217,7 +216,7 @@ async def cancel(
 async def cancel_unless_begun(
     broker: Broker, keys: QueueKeys, job_id: str, *, reason: str, now_ms: int
 ) -> bool:
-    """Cancel a job that nobody has claimed; tell whether it was so. Raises: JobNotFound."""
+    """Cancel a job unless a worker has claimed it; return whether. Raises: JobNotFound."""
     return await _fail_unless_begun(broker, keys, job_id, reason, now_ms) == "cancelled"
 
 

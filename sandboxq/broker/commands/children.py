@@ -1,4 +1,4 @@
-"""Reads and cuts the ties between a job and its children (protocol.md 3.21, 3.24)."""
+"""Reads and removes the links between a job and its children (protocol.md 3.21, 3.24)."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ async def _scanned(broker: Broker, key: str, scan: str, skip: int, wanted: int) 
 
 
 async def unlink(broker: Broker, keys: QueueKeys, job_id: str) -> bool:
-    """Make a job nobody's child; False when no parent waits for it.
+    """Unlink a job from its parent; False when no parent waits for it.
 
     Raises: JobNotFound, ParentNotFound.
     """
@@ -170,7 +170,7 @@ async def unlink(broker: Broker, keys: QueueKeys, job_id: str) -> bool:
 async def prune(
     broker: Broker, keys: QueueKeys, job_id: str, progress: Callable[[int], None]
 ) -> int:
-    """Remove the pending children, in bounded calls; ``progress`` hears the number so far."""
+    """Remove the pending children, in bounded calls; ``progress`` gets the number so far."""
     cursor, removed = b"0", 0
     while True:
         cursor, count = await broker.script(load("prune"), [keys.base], [job_id, cursor])

@@ -1,11 +1,11 @@
 """Claims jobs: takes them out of the queue and locks them (protocol.md 3.6).
 
-Waits for a marker and claims in the same breath: one round trip from job to worker.
+An idle worker waits for a marker and claims in the same round trip:
 
-    worker ──TIME, BZPOPMIN marker, EVALSHA claim──► Redis holds the rest back while the pop waits
-    worker ◄──────────────── jobs ─────────────────  the claim runs as the marker comes, or too late
+    worker ──TIME, BZPOPMIN marker, EVALSHA claim──► Redis runs the claim when the pop returns
+    worker ◄──────────────── jobs ─────────────────
 
-An idle worker that was woken by the marker and then asked would start each job two wake-ups later.
+A worker that popped the marker first and then claimed would start each job two wake-ups later.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _FRESH = 7
 # JavaScript cannot count with, and takes for names.
 _LONGEST_GIVEN = 15
 _ZERO = 48  # ord("0")
-# More attempts, stalls or crashes no job survives; a call has room for so many.
+# The most attempts, stalls or crashes of a job that a call can carry.
 _MOST_COUNTED = 2**31 - 1
-# Bytes of nonsense that an error shows.
+# Bytes of an invalid field that an error shows.
 _SHOWN = 100
 
-# What the claim takes for the time: the server's, when it runs, and nothing ahead of it.
+# The time argument of the claim: the server's own time when it runs.
 _BY_SERVER = 0
 # Who is woken before Redis has read what to wait for sleeps on: it is woken again, later and later.
 _FIRST_AGAIN = 0.005
@@ -54,7 +54,7 @@ _LAST_AGAIN = 0.2
 class ClaimedJob(NamedTuple):
     """A job as its hash stood after the claim; texts are as in Redis, empty where there is none.
 
-    ``unreadable`` says which field is nonsense, if one is: such a job is claimed and must fail.
+    ``unreadable`` says which field is invalid, if one is: such a job is claimed and must fail.
     """
 
     id: bytes
@@ -82,7 +82,7 @@ class ClaimedJob(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What one claim brought, and when none came, why.
+    """What one claim returned: jobs, or why there are none.
 
     ``rate_limit_ms`` is how long the current window still lasts, when it is used up.
     ``next_delayed_ms`` is when the earliest delayed job is due (0: none), told when fewer jobs than
@@ -96,7 +96,7 @@ class Claim(NamedTuple):
 
 
 class Claimant(NamedTuple):
-    """Who claims, the same for all claims of a worker: see ``claim``."""
+    """What is the same for all claims of a worker: see ``claim``."""
 
     lock_ms: int
     worker_name: str = ""
@@ -104,7 +104,7 @@ class Claimant(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What one claim brings besides so many jobs.
+    """Limits of one claim besides the number of jobs.
 
     Jobs that together have more than ``max_bytes`` are not claimed at once, but at least one is.
     Those beyond the first ``at_once`` are claimed ahead: until something else is known they have
@@ -160,14 +160,14 @@ async def claim_as(
 def arguments_of(
     claimant: Claimant, limit: int, token: str, bounds: Bounds
 ) -> tuple[Argument, ...]:
-    """Return what the script takes behind the time."""
+    """Return the script's arguments after the time."""
     max_jobs, window_ms = claimant.limiter or ("", "")
     lock_ms, name = claimant.lock_ms, claimant.worker_name
     return (min(limit, MAX_CLAIM), token, lock_ms, name, max_jobs, window_ms, *bounds)
 
 
 def claim_from_reply(reply: list[Any]) -> Claim:
-    """Return what the script answered."""
+    """Return the claim of a script's reply."""
     rows, rate_limit_ms, next_delayed_ms, is_blocked, now = reply
     now_ms = int(now)
     jobs = [_claimed(row, now_ms) for row in rows]
@@ -184,7 +184,7 @@ def _claimed(row: list[Any], now_ms: int) -> ClaimedJob:
 
 
 def _claimed_before(row: list[Any], now_ms: int) -> ClaimedJob:
-    """Return a job that has a history, or more than every job has."""
+    """Return a job that was run before, or has fields beyond those of every job."""
     (
         job_id, name, data, opts, timestamp, priority, delay, made, started, stalled, deferred,
         parent, parent_key, progress, scheduler_id, crashes, binary, history, beside,
@@ -227,7 +227,7 @@ def _crashes(
 
 
 class _Counted:
-    """Reads the counters of one job's hash, and says which is none."""
+    """Reads the counters of one job's hash, and notes one that is invalid."""
 
     def __init__(self) -> None:
         self.complaint = ""
@@ -270,11 +270,11 @@ class WaitingClaim:
 
     @property
     def received(self) -> int:
-        """How many bytes of the answer that is due have come."""
+        """How many bytes of the pending answer have come."""
         return 0 if self._reader is None else self._reader.received
 
     async def run(self, *, limit: int, token: str, timeout: float, bounds: Bounds) -> Claim | None:
-        """Claim as a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
+        """Claim when a marker comes, or after ``timeout`` seconds; None when nothing was claimed.
 
         Raises: BrokerUnavailable; whether jobs were claimed is unknown then.
         """
@@ -295,12 +295,12 @@ class WaitingClaim:
         self._broker.time.note_least(asked, ms_from_time(time))
         claim = claim_from_reply(reply)
         if isinstance(popped, ResponseError) and not claim.jobs:
-            # Nothing waited: who goes on as if it had would ask without end.
+            # Nothing waited: going on as if it had would be a busy loop.
             raise error_from_reply(popped) from popped
         return claim
 
     async def hurry(self) -> None:
-        """Have a ``run`` that waits claim and return at once, and none wait until ``calm``."""
+        """Make a waiting ``run`` claim and return now, and none wait until ``calm``."""
         self._is_hurried = True
         again = _FIRST_AGAIN
         while self.is_waiting and self._is_hurried and self._reader is not None:
@@ -310,7 +310,7 @@ class WaitingClaim:
             again = min(2 * again, _LAST_AGAIN)
 
     def calm(self) -> None:
-        """Wait for jobs again."""
+        """Let ``run`` wait for jobs again."""
         self._is_hurried = False
 
     async def close(self) -> None:

@@ -31,7 +31,7 @@ _PAGES = 50
 
 
 async def look_at_events(broker: Broker, keys: QueueKeys) -> Look:
-    """Return which part of the stream is there."""
+    """Return the state of the stream."""
     return look_from_reply(await broker.script(load("events_look"), [keys["events"]], []))
 
 

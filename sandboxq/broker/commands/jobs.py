@@ -239,7 +239,7 @@ class _Source(NamedTuple):
 async def _behind(
     broker: Broker, keys: QueueKeys, source: _Source, *, start: int, wanted: int
 ) -> list[StoredJob]:
-    """Return the first jobs from a place on, over ids that have none."""
+    """Return the first jobs from an index on, without ids that have no job."""
     jobs: list[StoredJob] = []
     for first in range(start, start + _MOST_LOOKED_AT, _HASHES_PER_TRIP):
         page = await broker.command(*source.command(first, first + _HASHES_PER_TRIP - 1))
@@ -295,7 +295,7 @@ async def logs_of(
 
 
 class Ending(NamedTuple):
-    """How a job stands: ``state`` is completed, failed or None; ``exists`` tells if it is there.
+    """How a job ended: ``state`` is completed, failed or None; ``exists``: it is in Redis.
 
     ``text`` is the return value as JSON or the failed reason; ``cause`` names the error's class;
     ``binary`` is where the value's arrays and bytes are, see binary.py. Of a failed job also its
@@ -318,7 +318,7 @@ async def state_of(broker: Broker, keys: QueueKeys, job_id: str) -> JobState:
 
 
 async def endings_of(broker: Broker, keys: QueueKeys, job_ids: Sequence[str]) -> list[Ending]:
-    """Return how each job stands."""
+    """Return the ending of each job, in order."""
     endings: list[Ending] = []
     for first in range(0, len(job_ids), _IDS_PER_CALL):
         ids = job_ids[first : first + _IDS_PER_CALL]

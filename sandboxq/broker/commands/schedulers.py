@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
-# What the scripts answer when another job has the time of the next one.
+# The scripts' code when another job has the time of the next one.
 _SLOT_TAKEN = -10
 
 
@@ -46,9 +46,9 @@ class Iteration(NamedTuple):
 async def advance(
     broker: Broker, keys: QueueKeys, iterations: Sequence[Iteration], *, now_ms: int
 ) -> list[bool]:
-    """Queue what follows, where it has not been done yet.
+    """Queue the next job of each scheduler, unless it was done before.
 
-    False for an iteration whose time another job has: one with a later time is wanted.
+    False for an iteration whose time another job has: it needs a later time.
     """
     rows = [
         (
@@ -74,7 +74,7 @@ def _deduplication_id(opts: Mapping[str, Any]) -> str:
 
 
 def _open_text(opts: Mapping[str, Any]) -> str:
-    """Return a JSON object without its closing brace: the script adds what only it knows."""
+    """Return a JSON object without its closing brace: the script adds members."""
     return json_text(dict(opts), "options")[:-1]
 
 

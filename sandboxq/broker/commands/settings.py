@@ -1,7 +1,7 @@
 """What is stored for a queue as a whole: paused or not, limits, settings, metrics.
 
-Pauses and resumes (protocol.md 3.19), limits for all workers (1.3, 3.25), and what the jobs have
-used, written by workers and read by ``stats``.
+Pauses and resumes (protocol.md 3.19), limits for all workers (1.3, 3.25), and the usage totals of
+its jobs, which workers write and ``stats`` reads.
 """
 
 from __future__ import annotations
@@ -162,15 +162,15 @@ async def close_window(broker: Broker, keys: QueueKeys, *, duration_ms: int) -> 
 
 
 async def open_window(broker: Broker, keys: QueueKeys) -> bool:
-    """Begin a new window now; False when there was none."""
+    """Begin a new window of the rate limit now; False when there was none."""
     return bool(await broker.command("DEL", keys["limiter"]))
 
 
 async def window_ttl_ms(broker: Broker, keys: QueueKeys, *, max_jobs: int | None) -> int:
-    """Return how long the window is still closed, 0 when it is open.
+    """Return for how many ms the rate limit is still used up; 0: it is not.
 
-    It is closed when ``max_jobs``, else the queue's own maximum, were claimed in it; without
-    either, as long as it lasts.
+    It is used up when ``max_jobs``, else the queue's own maximum, were claimed in the window;
+    without either, as long as the window lasts.
     """
     own, claimed, ttl_ms = await broker.pipeline(
         [("HGET", keys["meta"], "max"), ("GET", keys["limiter"]), ("PTTL", keys["limiter"])]
@@ -237,7 +237,7 @@ async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
 
 
 def _is_usable(name: str) -> bool:
-    """Tell whether a queue can be called so; other programs write what they like."""
+    """Tell whether it is a valid queue name; other programs may have written the key."""
     try:
         return bool(checked_queue_name(name))
     except UsageError:

@@ -1,8 +1,8 @@
-"""Connections that were left while a reply was due, and are ended on their server.
+"""Connections that were dropped while a reply was due, and are closed on their server.
 
-A connection may be dead on our side only: the server still holds what was sent over it, a BZPOPMIN
-with a claim behind it, say, and runs that when a job comes. Whoever uses the next connection to
-that server ends the former ones first, in the same round trip.
+A connection may be dead on our side only: the server still holds the commands that were sent, such
+as a BZPOPMIN with a claim behind it, and runs the claim when a job comes. The next connection to
+that server closes the former ones first, in the same round trip.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sandboxq.broker.connect.resp import packer
 _log = logging.getLogger("sandboxq.broker")
 
 _packed = packer()
-# What is sent first over each connection: its number and address, as the server sees them.
+# Sent first over each connection: asks for its number and address, as the server sees them.
 WHO = _packed(("CLIENT", "INFO"))
 _WHO_ANSWER = re.compile(rb"id=(\d+) addr=(\S+) ")
-# More than so many are an outage in which the server has closed them itself.
+# More are an outage in which the server has closed them itself.
 _MOST = 64
 _already_told: set[str] = set()
 
@@ -29,7 +29,7 @@ _already_told: set[str] = set()
 class Client(NamedTuple):
     """A connection as its server knows it.
 
-    A number alone would mean somebody else after a restart, or on another server.
+    After a restart, or on another server, the number alone would be another client's.
     """
 
     url: str
@@ -44,7 +44,7 @@ def client_from_reply(url: str, reply: Any) -> Client | None:
 
 
 class Connected(Protocol):
-    """One connection, as far as its successors must know it."""
+    """What a later connection must know of an earlier one."""
 
     client: Client | None
 
@@ -65,14 +65,14 @@ class Connected(Protocol):
 
 
 class AbandonedConnections:
-    """Those of one user of connections: a lane, or a reader that blocks."""
+    """Those of one user of connections: a ConnectionPool, or a reader that blocks."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._clients: list[Client] = []
 
     def note(self, link: Connected) -> None:
-        """Take note of a connection that was dropped while a reply was due."""
+        """Note a connection that was dropped while a reply was due."""
         # A Unix socket is never dead on one side only.
         if link.client is not None and link.is_remote and len(self._clients) < _MOST:
             self._clients.append(link.client)
@@ -80,7 +80,7 @@ class AbandonedConnections:
     async def exchange(
         self, link: Connected, message: bytes, *, replies: int, timeout: float
     ) -> list[Any]:
-        """Do what Link.exchange does, and end the former connections before it."""
+        """Do what Connection.exchange does, and close the former connections before it."""
         if not self._clients:
             return await link.exchange(message, replies=replies, timeout=timeout)
         mine = [client for client in self._clients if client.url == link.url]
@@ -97,7 +97,7 @@ class AbandonedConnections:
 
 
 def tell_once(where: str, refusal: str) -> None:
-    """Say that this user may not end connections; what follows takes seconds longer then."""
+    """Log that this user may not close connections: after a loss some jobs wait seconds longer."""
     if where not in _already_told:
         _already_told.add(where)
         _log.warning(

@@ -1,4 +1,4 @@
-"""Connections of their own for those who block: waiting for markers and events, and Pub/Sub."""
+"""Connections for commands that block: waiting for markers and events, and Pub/Sub."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
 # Redis before 7.0.8 turns a block of 1 ms into one for ever, and 0 is for ever everywhere.
 SHORTEST_BLOCK = 0.002
-# A blocked connection that says nothing for so long after its time is dead (protocol.md 1.4).
+# Seconds: a blocked connection that is silent for so long after its timeout is dead (protocol.md
+# 1.4).
 WATCHDOG_SECONDS = 2.0
-# Bound the memory of one read; what is left comes with the next. Bytes can only be asked for by
-# what the entries of the last read had.
+# Bound the memory of one read; the rest comes with the next. How many entries that is, is estimated
+# from the size of the last read.
 EVENTS_PER_READ = 1000
 BYTES_PER_READ = 2 << 20
-# A read that is lost with more than this was perhaps lost for its size.
+# Bytes: a read that is lost with more was perhaps lost for its size.
 _LARGE = 256 << 10
-# A silent subscription is asked whether it lives, and has the same time to answer.
+# Seconds until a silent subscription is sent a PING, and that it has to answer.
 SUBSCRIPTION_SILENCE = 10.0
 SUBSCRIPTION_ANSWER = 5.0
-# Seconds before a read is repeated whose slot is on its way to another node of a cluster.
+# Seconds before a read is repeated whose slot is moving to another node of a cluster.
 _MOVING_DELAY = 0.05
 
 _log = logging.getLogger("sandboxq.broker")
@@ -47,7 +48,7 @@ _CLIENT_NAME = re.compile(r"[!-~]+")
 
 
 class LinkSource(Protocol):
-    """Who opens connections, and knows whether Redis is there."""
+    """Opens connections, and knows whether Redis answers."""
 
     is_closed: bool
 
@@ -55,7 +56,7 @@ class LinkSource(Protocol):
         """Open a connection to the server that has this key. Raises: BrokerUnavailable."""
 
     async def heed(self, reply: ResponseError) -> None:
-        """Take note of an error reply that says that another server is the right one."""
+        """Note an error reply that names another server as the right one."""
 
     async def wait_until_back(self) -> None:
         """Return once Redis answers."""
@@ -101,10 +102,9 @@ class BlockingReader:
     ) -> tuple[Any, Any, Any]:
         """Pop as ``pop_marker`` does, and run a command behind it without another round trip.
 
-        Returns the server's TIME before the wait, what the pop replied, be it an error, and the
-        reply: what a command did that ran must be known, whatever refused the pop before it. A
-        slot may come to rest between both. Raises: as above; whether the command ran is unknown
-        when the connection is lost.
+        Returns the server's TIME before the wait, the reply or error of the pop, and the reply of
+        the command, which may have run although the pop was refused (a slot moved between them).
+        Raises: as above; whether the command ran is unknown when the connection is lost.
         """
         seconds = max(timeout, SHORTEST_BLOCK)
         pop = ("BZPOPMIN", key, f"{seconds:.3f}")
@@ -113,7 +113,7 @@ class BlockingReader:
 
     @property
     def received(self) -> int:
-        """How many bytes have come of the answer that is due, or came of the last one."""
+        """How many bytes of the pending reply, or of the last one, have come."""
         return 0 if self._link is None else self._link.received
 
     async def unblock(self) -> None:
@@ -142,13 +142,12 @@ class BlockingReader:
     async def look_and_read_events(
         self, key: str, last_id: str, timeout: float
     ) -> tuple[Look, list[tuple[str, dict[str, str]]]]:
-        """Tell which part of the stream is there, then do what ``read_events`` does.
+        """Return the state of the stream, and what ``read_events`` returns.
 
         Raises: BrokerUnavailable when the connection is lost; the next call connects again.
         """
         seconds = max(timeout, SHORTEST_BLOCK)
-        # Both in one round trip, hence EVAL: a server that did not know the script would only say
-        # so when the read is over.
+        # Both in one round trip, hence EVAL: NOSCRIPT would come only after the read.
         look = ("EVAL", load("events_look").text, 1, key)
         looked, reply = await self._read(seconds, (look,), key, last_id)
         return look_from_reply(looked), _events_from_reply(reply)
@@ -162,7 +161,7 @@ class BlockingReader:
     async def _read(
         self, seconds: float, before: Sequence[Sequence[Argument]], key: str, last_id: str
     ) -> list[Any]:
-        """Return the replies of some commands and then of XREAD, which brings not too much."""
+        """Return the replies of some commands and then of XREAD, with bounded size."""
         count, block_ms = self._events_per_read, round(seconds * 1000)
         read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", key, last_id)
         try:
@@ -194,7 +193,7 @@ class BlockingReader:
     async def _ask(
         self, seconds: float, *commands: Sequence[Argument], unless: int | None = None
     ) -> list[Any]:
-        """Return the replies; none is an error, unless it is the one in this place."""
+        """Return the replies; only the one at this index may be an error."""
         message = b"".join(map(packed, commands))
         clock = asyncio.get_running_loop().time
         ends_at = clock() + seconds
@@ -216,14 +215,14 @@ class BlockingReader:
                 await link.drop()
             if not isinstance(refusal, (AskError, TryAgainError)) or clock() > ends_at:
                 raise error from refusal
-            # The slot is on its way to another node, or there: nothing ran, so ask again.
+            # The slot is moving to another node, or has moved: nothing ran, so ask again.
             await asyncio.sleep(_MOVING_DELAY)
 
     async def _check(self, commands: Sequence[Sequence[Argument]], replies: list[Any]) -> None:
         try:
             check_replies(commands, replies)
         except BrokerUnavailable:
-            # Perhaps it was the answer to something else, and so is the next one.
+            # It may be the reply to another command, and so may the next one.
             if self._link is not None:
                 await self._link.drop()
             raise
@@ -242,7 +241,7 @@ class BlockingReader:
         # A new link each time: the embedded server may have come back at another path.
         self._link = await self._broker.open_link(self._key, client_name=self._client_name)
         if self._is_closed:
-            # While it came up; nobody would close it any more.
+            # Closed while it was opened: nobody else would close it.
             await self._link.drop()
             self._refuse_when_closed()
         # Alone, so that ``unblock`` knows by what to call it, and what a former connection holds is

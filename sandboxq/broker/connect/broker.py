@@ -1,12 +1,12 @@
 """One process's connections to one Redis.
 
-    command, pipeline, script ──► Servers ──► Lane   idle links (up to 16 to each server)
-    blocking(name, key) ────────► BlockingReader     own link, named, BZPOPMIN and XREAD
-    subscribe(channel) ─────────► Subscription       own link
-    wait_until_back ────────────► Recovery           one probing loop for everybody
+    command, pipeline, script ──► Servers ──► ConnectionPool   up to 16 to each server
+    blocking(name, key) ────────► BlockingReader     own connection, named, BZPOPMIN and XREAD
+    subscribe(channel) ─────────► Subscription       own connection
+    wait_until_back ────────────► Recovery           one probing loop for all callers
 
-Nothing that may have run is ever sent twice: a command whose connection breaks raises
-BrokerUnavailable, and its caller, who knows whether it is harmless, decides.
+No command that may have run is sent twice: when its connection breaks, BrokerUnavailable is raised,
+and the caller decides, who knows whether repeating is harmless.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Broker:
         self.facts = ServerInfo()
         # What ``most_bytes`` was answered last.
         self.value_limit = USUAL_LIMIT
-        # Weak, because their owners close them long before the broker, which only sees to the rest.
+        # Weak, because their owners close them long before the broker, which closes only the rest.
         self._readers: weakref.WeakSet[BlockingReader | Subscription] = weakref.WeakSet()
         self._recovery = Recovery(servers.probe)
         self.is_closed = False
@@ -196,7 +196,7 @@ class Broker:
             yield keys
 
     async def now_ms(self) -> int:
-        """Return what the server's clock says, in milliseconds; seldom it has to be asked.
+        """Return the time of the server's clock in milliseconds; it is seldom asked for.
 
         Raises: BrokerUnavailable.
         """
@@ -262,7 +262,7 @@ class Broker:
 
     @property
     def seconds_since_return(self) -> float:
-        """How long ago Redis was back from an absence that somebody here noticed, or started."""
+        """Seconds since Redis was back from an absence that was noticed here, or was started."""
         return self._recovery.seconds_since_return
 
     async def wait_for_return(self, timeout: float) -> None:
@@ -294,7 +294,7 @@ class Broker:
         await self._servers.close()
 
     async def open_link(self, key: str, *, client_name: str | None = None) -> Connection:
-        """Open a connection to the server that has this key; who asks drops it.
+        """Open a connection to the server that has this key; the caller drops it.
 
         Raises: BrokerUnavailable.
         """
@@ -302,7 +302,7 @@ class Broker:
         return await self._servers.open_link(key, client_name=client_name)
 
     async def heed(self, reply: ResponseError) -> None:
-        """Take note of an error reply that says that another server is the right one."""
+        """Note an error reply that names another server as the right one."""
         await self._servers.heed(reply)
 
     def refuse_elsewhere(self) -> None:

@@ -1,4 +1,4 @@
-"""The masters of a Redis Cluster, each for the slots that it has at the moment.
+"""The masters of a Redis Cluster, each for the slots that it has now.
 
     commands ──► slot of each ──► owner ──► one exchange with each owner
                      ▲                          │
@@ -17,13 +17,14 @@ from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
 
 from sandboxq.broker.connect.connection import Connection, error_from_reply, packed
 from sandboxq.broker.connect.connection_pool import ConnectionPool
-from sandboxq.broker.connect.servers import ping, scan_one
-from sandboxq.broker.connect.slots import (
+from sandboxq.broker.connect.servers import (
     Owner,
     first_key,
     is_script_call,
     owners_from_reply,
+    ping,
     refuse_other_slot,
+    scan_one,
     slot_of_command,
     slot_of_key,
 )
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.endpoint import ClusterEndpoint, Endpoint
     from sandboxq.broker.connect.resp import Argument
 
-# Seconds for one node to tell who has which slots: others know it too.
+# Seconds that one node has to tell the slots: others know them too.
 MAP_SECONDS = 2.0
-# Seconds before a command is sent again whose slot is on its way to another node.
+# Seconds before a command is sent again whose slot is moving to another node.
 _MOVING_DELAY = 0.05
-# A slot that has moved is found at once; two nodes that name each other are asked more slowly.
+# After so many tries a slot has not just moved: two nodes name each other, and are asked slowly.
 _MOVES_AT_ONCE = 3
 
 
@@ -51,10 +52,10 @@ class ClusterServers:
         self.endpoint = endpoint
         self._answer_timeout = endpoint.answer_timeout
         self._pools: dict[Owner, ConnectionPool] = {}
-        # Who has which slots, empty when unknown; what MOVED told goes before it.
+        # The slots of each master, empty when unknown; what MOVED told takes precedence.
         self._map: list[tuple[range, Owner]] = []
         self._moved: dict[int, Owner] = {}
-        # For each slot that was used a key in it, by which its owner is asked whether it is back.
+        # For each slot that was used, one of its keys: ``probe`` asks the slot's owner by it.
         self._used: dict[int, str | bytes] = {}
         self._mapping = asyncio.Lock()
 
@@ -157,7 +158,7 @@ class ClusterServers:
         return groups
 
     async def _deliver(self, delivery: _Delivery, owner: Owner, places: list[int]) -> None:
-        """Send commands to one node, and those that it passes on to whom it names."""
+        """Send commands to one node, and those that it redirects to the node that it names."""
         commands = [delivery.commands[place] for place in places]
         answers = await self._connections(owner).exchange(commands, delivery.timeout)
         asked: dict[Owner, list[int]] = {}
@@ -173,9 +174,9 @@ class ClusterServers:
             await self._deliver_asking(delivery, other, some)
 
     async def _deliver_asking(self, delivery: _Delivery, owner: Owner, places: list[int]) -> None:
-        """Send commands on keys that have left for a node which does not own the slot yet.
+        """Send commands with ASKING: their keys are on a node that does not own the slot yet.
 
-        Never scripts: they touch more keys than they name, and half of those are still elsewhere.
+        Never scripts: they touch more keys than they name, and some are still on the old node.
         """
         commands = [each for i in places for each in (("ASKING",), delivery.commands[i])]
         answers = await self._connections(owner).exchange(commands, delivery.timeout)
@@ -184,7 +185,7 @@ class ClusterServers:
                 delivery.settle(place, answer)
 
     async def _pause(self, delivery: _Delivery, rounds: int, ends_at: float) -> None:
-        """Wait until what is left may be sent again. Raises: BrokerUnavailable after too long."""
+        """Wait before the rest is sent again. Raises: BrokerUnavailable after too long."""
         if asyncio.get_running_loop().time() > ends_at:
             slots = sorted({str(delivery.slots[place]) for place in delivery.left})
             message = (
@@ -245,7 +246,7 @@ class ClusterServers:
             return self._map
 
     async def _ask_nodes(self) -> list[tuple[range, Owner]]:
-        """Ask nodes in any order until one tells that all is well; else take what one told."""
+        """Ask nodes in any order until one says that the cluster is well; else use any answer."""
         nodes = list({*self.endpoint.seeds, *map(self._node, self._pools)})
         random.shuffle(nodes)
         told: list[tuple[range, Owner]] = []
@@ -266,7 +267,7 @@ class ClusterServers:
 
 
 class _Delivery:
-    """Commands, where they belong, and the replies that have come."""
+    """Commands, the slot of each, and the replies that have come."""
 
     def __init__(self, commands: Sequence[Sequence[Argument]], timeout: float | None) -> None:
         self.commands = commands
@@ -288,7 +289,7 @@ class _Delivery:
 
 
 async def _map_of(node: Endpoint) -> tuple[bool, list[tuple[range, Owner]]]:
-    """Ask a node whether the cluster is well, and who has which slots.
+    """Ask a node whether the cluster is well, and for the slots of each master.
 
     Raises: BrokerUnavailable, UsageError when it is no node of a cluster.
     """

@@ -1,6 +1,6 @@
 """One connection to Redis, used for one exchange at a time, and dropped when in doubt.
 
-The process and the event loop that connections belong to: nobody else can use them.
+It belongs to one process and one event loop (LoopBinding); no other can use it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sandboxq.broker.connect.abandoned import WHO, client_from_reply, tell_once
-from sandboxq.broker.connect.idle_timeout import Pulse
-from sandboxq.broker.connect.large_values import LargeValueReceiver, large_message
-from sandboxq.broker.connect.reply_stream import ReplyStream
+from sandboxq.broker.connect.reply_stream import (
+    LargeValueReceiver,
+    Pulse,
+    ReplyStream,
+    large_message,
+)
 from sandboxq.broker.connect.resp import packer
 from sandboxq.errors import BrokerUnavailable, QueueError
 
@@ -37,17 +40,17 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connect.abandoned import Client
     from sandboxq.broker.connect.endpoint import Endpoint
-    from sandboxq.broker.connect.large_values import Buffer
+    from sandboxq.broker.connect.reply_stream import Buffer
     from sandboxq.broker.connect.resp import Argument
 
 # Connections of the process that this one was forked from. They must never be collected: closing
 # a transport would edit the epoll set that the parent process still uses.
 _of_parents: list[object] = []
 
-# A connection idle for longer may have been closed by the server without our loop having looked:
-# no server restarts faster. On the hot path connections are idle for less, and looking costs 20 µs.
+# Seconds: a connection that was idle for longer may have been closed by a restart of the server
+# without our loop having noticed. On the hot path it is less, and checking costs 20 µs.
 _IDLE_SECONDS = 0.01
-# Passes through the loop after which it has surely polled its sockets once.
+# Passes through the loop after which it has certainly polled its sockets once.
 _POLL_PASSES = 3
 # Error replies that say "not now" and go away without the caller: the command did not run. Those
 # that redis-py knows lose their first word; Redis 6 wraps what a script met.
@@ -69,7 +72,7 @@ class LoopBinding:
     __slots__ = ("_loop", "_pid")
 
     def __init__(self) -> None:
-        """Take note of the process and of the loop that runs here."""
+        """Belong to this process and the running loop."""
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
@@ -101,8 +104,8 @@ class BrokerLoading(BrokerUnavailable):
 class Connection:
     """One connection. A deadline that passes or a cancelled caller closes it: a reply is due.
 
-    Deadlines are on silence: whatever comes, or is taken by the peer, starts them anew. redis-py
-    connects and greets the server; then replies are read by a ReplyStream.
+    Time limits are on silence: bytes that come, or that the peer takes, start them anew. redis-py
+    connects and authenticates; then replies are read by a ReplyStream.
     """
 
     def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
@@ -118,12 +121,12 @@ class Connection:
         self._stream: ReplyStream
         self._poll: select.poll | None = None
         self._tells_client = True
-        # By which its server knows it, once something was exchanged; None where it may not ask.
+        # Its number and address at the server, after the first exchange; None where refused.
         self.client: Client | None = None
 
     @property
     def url(self) -> str:
-        """Where it leads to."""
+        """Identifies the server."""
         return self._endpoint.url
 
     @property
@@ -133,12 +136,12 @@ class Connection:
 
     @property
     def safe(self) -> str:
-        """Where it leads to, for people."""
+        """The URL of the server, without password, for messages."""
         return self._endpoint.safe
 
     @property
     def received(self) -> int:
-        """How many bytes have come of the exchange that is under way, or was the last."""
+        """How many bytes of the current or last reply have come."""
         return self._pulse.received
 
     async def open(self) -> None:
@@ -160,7 +163,7 @@ class Connection:
             raise
 
     async def _take_over(self) -> None:
-        """Read replies ourselves, once redis-py has greeted the server."""
+        """Take the transport over from redis-py, once it has authenticated."""
         transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
         if transport.is_closing() or await self._connection.can_read():
             message = "the connection was closed by the server, or it says what nobody asked"
@@ -192,7 +195,7 @@ class Connection:
             self._pulse.end()
 
     async def _exchange_first(self, message: bytes, replies: int) -> list[Any]:
-        """Do so the first time: in the same round trip the server says how it knows us."""
+        """Do so the first time: the same round trip asks for the connection's number."""
         self._tells_client = False
         (who,) = await self._stream.ask(WHO + message, 1)
         self.client = client_from_reply(self.url, who)
@@ -226,10 +229,10 @@ class Connection:
     ) -> memoryview | ResponseError | None:
         """Return the reply, a string, in the memory that ``allocate`` gives for its size.
 
-        None is a reply of nothing. It is read straight into that memory; the connection cannot be
+        None when there is no value. It is read straight into that memory; the connection cannot be
         used afterwards. Raises: as ``exchange``.
         """
-        # redis-py would hold it three times on its way: in its stream, its parser and the reply.
+        # redis-py would hold it three times: in its stream, its parser and the reply.
         transport = self._transport
         receiver = LargeValueReceiver(allocate, self._pulse.beat)
         self._pulse.begin(timeout, 0)
@@ -246,7 +249,7 @@ class Connection:
             await self.drop()
 
     async def next_push(self) -> Any:
-        """Return the next Pub/Sub message. May be cancelled without harm to the connection."""
+        """Return the next Pub/Sub message. Cancelling does not harm the connection."""
         waiter = self._stream.next_replies(1)
         try:
             (push,) = await waiter
@@ -275,13 +278,13 @@ class Connection:
         if self._time() - self._pulse.at > _IDLE_SECONDS and self._has_news():
             for _ in range(_POLL_PASSES):
                 await asyncio.sleep(0)
-        # Something to read is either the end or a reply that nobody waits for.
+        # What can be read is either the end or a reply that nobody waits for.
         return self._stream.is_clean
 
     def _has_news(self) -> bool:
-        """Tell whether the kernel has something of the server that the loop has not read.
+        """Tell whether the kernel has bytes of the server that the loop has not read.
 
-        Asked in one system call, where three passes through the loop would be as many and more.
+        One system call instead of three passes through the loop.
         """
         return self._poll is None or bool(self._poll.poll(0))
 
@@ -293,16 +296,16 @@ class Connection:
             return
         if self._transport is not None:
             self._pulse.stop()
-            # Closed politely, it would go on sending what nobody wants any more.
+            # ``close`` would first send all that is buffered.
             self._transport.abort()
         try:
             await self._connection.disconnect(nowait=True)
         except (RedisError, OSError):
-            # It is closed either way; a transport may complain that it already was.
+            # A transport may raise because it is closed already.
             return
 
     def _abandon(self) -> None:
-        """Close a connection whose event loop has ended, and cannot do it any more."""
+        """Close a connection whose event loop has ended."""
         writer = self._connection._writer  # noqa: SLF001 - there is no public way to it
         self._connection._reader = self._connection._writer = None  # noqa: SLF001 - as above
         connected = None if writer is None else writer.get_extra_info("socket")
@@ -336,7 +339,7 @@ def error_from_reply(reply: ResponseError) -> QueueError:
 
 
 def _poll_of(connected: Any) -> select.poll | None:
-    """Return what tells whether a socket can be read; None where that cannot be asked."""
+    """Return a poll object that tells whether a socket can be read; None where there is none."""
     if connected is None or not hasattr(select, "poll"):
         return None
     poll = select.poll()
@@ -345,7 +348,7 @@ def _poll_of(connected: Any) -> select.poll | None:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Return what redis-py wrapped: its Unix sockets hide the kind of an error in the greeting."""
+    """Return the error that redis-py wrapped: over Unix sockets it hides the kind of it."""
     while isinstance(error.__cause__, RedisError):
         error = error.__cause__
     return error

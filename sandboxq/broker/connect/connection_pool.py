@@ -1,4 +1,4 @@
-"""The connections to one server over which commands go: idle ones are kept for the next."""
+"""The connections to one server for commands that do not block; idle ones are kept."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 MAX_LINKS = 16
 
 
-# What one value may have at most, unless the server says otherwise (proto-max-bulk-len): whoever
-# sends more is cut off without an answer. No server can be set to less than a megabyte.
+# Bytes of one value, unless the server says otherwise (proto-max-bulk-len): it disconnects a client
+# that sends more, without a reply. No server can be set to less than a megabyte.
 USUAL_LIMIT = 512 << 20
 LEAST_LIMIT = 1 << 20
 LIMIT_QUESTION = ("CONFIG", "GET", "proto-max-bulk-len")
 
 
 def limit_from_reply(reply: Any) -> int:
-    """Return what LIMIT_QUESTION was answered with; USUAL_LIMIT where it may not be asked."""
+    """Return the answer to LIMIT_QUESTION; USUAL_LIMIT where asking is refused."""
     is_told = isinstance(reply, list) and len(reply) > 1
     return (is_told and count_from_wire(reply[1])) or USUAL_LIMIT
 
@@ -94,7 +94,7 @@ class ConnectionPool:
             raise TooLarge(message)
 
     async def exchange_anew(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Do the same over a new connection, past the queue of those that may hang for seconds."""
+        """Do the same over a new connection, not limited by MAX_LINKS: others may hang."""
         link = await self._open_link()
         try:
             message = b"".join(map(packed, commands))
@@ -120,7 +120,7 @@ class ConnectionPool:
             try:
                 is_usable = await link.is_usable()
             finally:
-                # Also when the caller is cancelled meanwhile: nobody else knows it any more.
+                # Also when the caller is cancelled meanwhile: nobody else has this connection.
                 if not is_usable:
                     await link.drop()
             if is_usable:

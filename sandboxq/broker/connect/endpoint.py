@@ -25,8 +25,7 @@ CONNECT_TIMEOUT = 5.0
 # Seconds of silence while an answer is due, unless the URL says socket_timeout: below the default
 # lock duration, so that a network which swallows packets is noticed before locks expire.
 ANSWER_TIMEOUT = 10.0
-# A connection that nothing goes over is asked whether it lives (man 7 tcp): after so many seconds,
-# so often, and given up after so many answers that did not come.
+# TCP keep-alive (man 7 tcp): seconds until the first probe, between probes, and how many may fail.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
 _LONGEST_MS = 2**31 - 1  # what the kernel counts with
 
@@ -97,15 +96,15 @@ class Endpoint:
 
     @property
     def is_remote(self) -> bool:
-        """Whether a network may lie between: a connection over it can die on one side only."""
+        """Whether there may be a network between: a connection may then die on one side only."""
         return not self.url.startswith("unix:")
 
     def new_connection(self, client_name: str | None = None) -> Any:
         """Return an unconnected redis-py connection that never retries anything by itself."""
         arguments = _arguments(self.url)
         connection_class = arguments.pop("connection_class", Connection)
-        # Link sets one deadline over a whole exchange, greeting included, instead of redis-py's
-        # per read. RESP2, because replies have the same shapes on every server and version.
+        # Connection has its own time limit instead of redis-py's for each read. RESP2, because its
+        # replies have the same shapes on every server and version.
         arguments.update(socket_timeout=None, socket_connect_timeout=None, protocol=2)
         if self.is_remote:
             arguments["socket_keepalive_options"] = _tcp_options(self.answer_timeout)
@@ -160,7 +159,7 @@ def endpoint_of_socket(path: Path) -> Endpoint:
 
 
 def _tcp_options(silence: float) -> dict[int, int]:
-    """Return what has the kernel notice a peer that is gone, as far as it can be told."""
+    """Return the socket options by which the kernel notices a lost peer, where it has them."""
     options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": min(round(silence * 1000), _LONGEST_MS)}
     return {
         getattr(socket, name): value for name, value in options.items() if hasattr(socket, name)
@@ -245,7 +244,7 @@ class ClusterEndpoint:
 class SentinelEndpoint:
     """The master of a name, by the Sentinels that know where it is.
 
-    ``data_node`` has the credentials and options of the master, at an address that is none.
+    ``data_node`` has the credentials and options of the master, with a placeholder address.
     """
 
     sentinels: tuple[Endpoint, ...]

@@ -1,4 +1,4 @@
-"""Waiting for a Redis that is away: one loop for everybody who waits, said once."""
+"""Waits until Redis answers again: one probing loop for all callers; tells telemetry once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 2.0
-# Full jitter may draw nearly nothing; below this it would be a busy loop.
+# Seconds. Full jitter may choose nearly 0; below this it would be a busy loop.
 SHORTEST_DELAY = 0.01
-# An absence that begins this soon after the last one is the same trouble: Redis answers PING and
-# then refuses the work. The delay goes on growing, or the callers would spin at full speed.
+# Seconds: an absence so soon after the last one is a relapse: Redis answers PING, then refuses the
+# work. The delay goes on growing, else the callers would be a busy loop.
 RELAPSE_SECONDS = 5.0
-# So many relapses in a row are worth telling; one or two are services that noticed late.
+# So many relapses in a row are reported; one or two are services that noticed late.
 RELAPSES_TO_SAY = 3
 
 
@@ -71,11 +71,11 @@ class Recovery:
 
     @property
     def seconds_since_return(self) -> float:
-        """How long ago Redis answered again after somebody had missed it; inf: never so far."""
+        """Seconds since Redis was back from the last noticed absence; inf: there was none."""
         return time.monotonic() - self._back_at
 
     def note_uptime(self, seconds: float) -> None:
-        """Take note of how long ago the server was started: it was away until then."""
+        """Note for how many seconds the server has run: it was away before."""
         self._back_at = max(self._back_at, time.monotonic() - seconds)
 
     async def wait_for_return(self, timeout: float) -> None:
@@ -113,7 +113,7 @@ class Recovery:
             tries += 1
         self._end()
         if goes_on_refusing:
-            # It is back when nobody has come here again for a while, not because it answers PING.
+            # An answer to PING is not enough: it is back when no caller returns here for a while.
             loop = asyncio.get_running_loop()
             self._calm = loop.call_later(RELAPSE_SECONDS, self._say_back)
         else:

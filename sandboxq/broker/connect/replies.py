@@ -1,10 +1,9 @@
-"""What replies must look like, checked once before anybody reads them.
+"""Checks the form of replies once, before they are used.
 
-A server answers what its commands and our scripts say. Something between may not: a proxy, another
-product behind the same protocol, a reply that belongs to another command. Such a reply counts as
-lost, with whatever the command did: what follows is what follows when a connection is lost.
+A proxy, another product with the same protocol, or the reply of another command may have the wrong
+form. Such a reply is treated as a lost connection: what the command did is unknown.
 
-Checked are the commands and scripts that workers live by; the rest is read by whoever asked.
+Checked are the commands and scripts that workers use; other replies are checked by their callers.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _BYTES = frozenset({bytes})
 _BYTES_OR_NONE = frozenset({bytes, NoneType})
 _BYTES_OR_INTEGERS = frozenset({bytes, int})
 _INTEGERS = frozenset({int})
-# More have no times in ms before the year 5000.
+# The most digits of a time in ms before the year 5000.
 _DIGITS_OF_TIMES = 14
 # In settle's codes: Redis refused a command.
 _REFUSED = -12
@@ -42,7 +41,7 @@ _FRESH, _WHOLE = 7, 21
 _FRESH_ONLY = frozenset({_FRESH})
 _PAIRS_ONLY = frozenset({2})
 _LISTS = frozenset({list})
-# Neither a reply of megabytes nor one of a thousand lists in lists is shown whole.
+# Long and deeply nested replies are shortened in errors.
 _shown = reprlib.Repr()
 _shown.maxother = 100
 
@@ -106,7 +105,7 @@ def _of_add(_command: Sequence[Argument], reply: Any) -> bool:
 
 
 def _of_settle(_command: Sequence[Argument], reply: Any) -> bool:
-    """Codes; behind them what went wrong, if one says that something did."""
+    """Codes; after them the error, if one of them is REFUSED."""
     codes = reply[:-1] if type(reply) is list and _REFUSED in reply[:-1] else reply
     is_list = type(reply) is list and _BYTES_OR_INTEGERS.issuperset(map(type, reply[-1:]))
     return is_list and _INTEGERS.issuperset(map(type, codes))
@@ -176,7 +175,7 @@ def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:
     rows = reply[0]
     if not _LISTS.issuperset(map(type, rows)):
         return False
-    # Nearly always all are fresh, which is seen without a call for each.
+    # Nearly always all are fresh: checked without a call for each.
     is_fresh = _FRESH_ONLY.issuperset(map(len, rows))
     return (is_fresh and _BYTES.issuperset(map(type, chain.from_iterable(rows)))) or all(
         map(_is_row, rows)

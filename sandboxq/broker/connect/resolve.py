@@ -1,9 +1,8 @@
 """Finds out which Redis is meant: a URL, the environment, or the embedded server.
 
-URLs of Redis as other clients spell them, in the form that redis-py knows.
-
-Facts: ioredis reads each parameter of the query as one of its options; Railway and other hosts give
-out ``?family=0``; Celery writes ``redis+socket://`` and ``ssl_cert_reqs=CERT_NONE``.
+URLs in the forms of other clients are accepted: ioredis reads each parameter of the query as one of
+its options, Railway and other hosts add ``?family=0``, Celery writes ``redis+socket://`` and
+``ssl_cert_reqs=CERT_NONE``.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ AnyEndpoint = Endpoint | SentinelEndpoint | ClusterEndpoint
 
 _SCHEMES = {"redis+socket": "unix", "redis-socket": "unix", "valkey+socket": "unix"}
 _QUOTES = "\"'"
-# Options that change how another client works, and nothing of which server is meant or how it is
-# reached. ``family`` is among them: every address of a name is tried here.
+# Options of other clients that change neither which server is meant nor how it is reached.
+# ``family`` is one: here every address of a name is tried.
 _OF_OTHER_CLIENTS = frozenset(
     {
         "allowUsernameInURI",
@@ -123,7 +122,7 @@ def _refuse_in_jobs() -> None:
 
 
 def _announce(directory: Path) -> None:
-    """Say that there is a new server, which nobody else uses yet."""
+    """Log that a new server was started."""
     _log.info("no Redis was named: started the embedded server in %s", directory)
     others = [folder / directory.name for folder in directory.parent.parents]
     for other in filter(_is_running, others):
@@ -167,7 +166,7 @@ async def _use_embedded(directory: Path | None) -> EmbeddedUse:
     try:
         await asyncio.to_thread(start)
     except asyncio.CancelledError:
-        # The thread goes on; what it brings must not keep the server alive for ever.
+        # The thread goes on; the use that it returns must be released.
         abandoned.set()
         _release(started)
         raise
@@ -175,13 +174,13 @@ async def _use_embedded(directory: Path | None) -> EmbeddedUse:
 
 
 def _release(started: list[EmbeddedUse]) -> None:
-    """Release the use if it is there. Both sides may try: ``pop`` gives it to one of them."""
+    """Release the use if there is one. Both sides may call this: ``pop`` lets one of them do it."""
     with contextlib.suppress(IndexError):
         started.pop().release()
 
 
 def plain_url(url: str) -> str:
-    """Return the URL without quotation marks and options of other clients, in redis-py's words.
+    """Return the URL in redis-py's form, without quotation marks and options of other clients.
 
     Raises: UsageError for an option with which no queue would be found.
     """

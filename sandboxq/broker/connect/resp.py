@@ -1,8 +1,8 @@
-"""hiredis where it may be: it parses and packs four times faster, but needs the GIL.
+"""Packs commands and parses replies: with hiredis, four times faster, where it may be used.
 
-On a free-threaded interpreter its import would switch the GIL on for the whole process
-(redis/hiredis-py#229), without a word of redis-py, which imports it wherever it is installed. This
-module is therefore imported before redis.
+On a free-threaded interpreter the import of hiredis would switch the GIL on for the whole process
+(redis/hiredis-py#229), and redis-py imports it wherever it is installed. This module is therefore
+imported before redis.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST = 2**32
 
 
 class ReplyReader(Protocol):
-    """Makes replies of the bytes of a connection, however these were cut."""
+    """Makes replies of the bytes of a connection, which may come in any pieces."""
 
     def feed(self, data: bytes, /) -> None:
         """Take the next bytes."""
@@ -48,7 +48,7 @@ def keep_hiredis_out() -> None:
 
 
 def packer() -> Pack:
-    """Return what turns a command into bytes for the wire."""
+    """Return the function that packs a command."""
     try:
         import hiredis  # noqa: PLC0415 - it is not everywhere
     except ImportError:
@@ -57,7 +57,7 @@ def packer() -> Pack:
 
 
 def pack(arguments: Sequence[Argument]) -> bytes:
-    """Return one command as it goes over the wire: an array of bulk strings."""
+    """Return one command in wire form: an array of bulk strings."""
     parts = [b"*%d\r\n" % len(arguments)]
     for argument in arguments:
         raw = argument if isinstance(argument, bytes) else str(argument).encode()
@@ -66,7 +66,7 @@ def pack(arguments: Sequence[Argument]) -> bytes:
 
 
 def reply_reader(error_from_text: ErrorFromText) -> ReplyReader:
-    """Return what reads replies of RESP2: bytes, int, None, lists, and these errors."""
+    """Return a reader of RESP2 replies: bytes, int, None, lists, and these errors."""
     try:
         import hiredis  # noqa: PLC0415 - it is not everywhere
     except ImportError:
@@ -81,7 +81,7 @@ class PlainReplyReader:
     """Reads replies without hiredis; each byte is looked at once."""
 
     def __init__(self, error_from_text: ErrorFromText) -> None:
-        """Have an error reply be what ``error_from_text`` makes of it."""
+        """``error_from_text`` makes the error of an error reply."""
         self._error_from_text = error_from_text
         self._buffer = bytearray()
         self._at = 0

@@ -1,6 +1,6 @@
 """The Lua scripts of this package: loaded, expanded, and run by their SHA-1.
 
-Runs a script by its SHA-1; one that the server does not know is sent in full.
+A script that the server does not know is sent in full.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 _INCLUDE = re.compile(r"([ \t]*)-- @include (\w+)\n")
 _COMMENT_LINE = re.compile(r"^[ \t]*--.*\n", re.MULTILINE)
 _INDENT = re.compile(r"^[ \t]+", re.MULTILINE)
-# A script is sent in full so many times for one call: each time its slot may have moved to a node
-# that does not know it.
+# How often a script is sent in full for one call: each time its slot may have moved to a node that
+# does not know it.
 _LOADS = 3
-# Arguments of more bytes are not sent in vain to a server that may not know the script.
+# Bytes: before larger arguments the script is loaded first, so that they are not sent twice.
 _LARGE = 256 << 10
 _MISSED = frozenset({NoScriptError})
 
@@ -48,9 +48,9 @@ def load(name: str) -> Script:
     """Return the script ``lua/<name>.lua``.
 
     A line ``-- @include part`` is replaced by ``lua/includes/part.lua``, which may include others;
-    each part comes once, before whatever first asked for it. Comments stay behind. In a function,
-    where the line is indented, it is a part of that function alone: what a script seldom needs is
-    not made in each of its calls then.
+    each part comes once, before what first needs it. Comments are removed. In a function, where the
+    line is indented, the part is local to that function: what a script seldom needs is then not
+    created in each call.
 
     Raises:
         FileNotFoundError: the script or a part of it does not exist.
@@ -107,7 +107,7 @@ class ScriptCalls:
                 self._known.add(script.sha)
                 break
             self._known.discard(script.sha)
-            # EVAL makes the script known to the server that runs it, whichever of a cluster it is.
+            # EVAL makes the script known to the server that runs it, on any node of a cluster.
             first, *others = (commands[i] for i in missed)
             again = [("EVAL", script.text, *first[2:]), *others]
             for i, result in zip(missed, await exchange(again), strict=True):

@@ -4,10 +4,9 @@ send, open_link ──► master known? ──no──► ask all Sentinels, the
                         │
                         ▼  ROLE says master, else forgotten and refused
 connection lost, READONLY ──► forgotten: the next connection asks again
-a Sentinel tells of a promotion (broker/connect/sentinel.py) ──► it is asked; connections to others
-dropped
+SentinelWatch: a promotion is published ──► that Sentinel is asked; other connections are dropped
 
-Hears from each Sentinel that a replica was promoted, while the old master still takes writes.
+The watch matters while the old master still takes writes.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.endpoint import Endpoint, SentinelEndpoint
     from sandboxq.broker.connect.resp import Argument
 
-# Seconds for one Sentinel to answer: a machine that is gone must not hold up the failover.
+# Seconds that one Sentinel has to answer: a lost machine must not delay the failover.
 SENTINEL_SECONDS = 2.0
-# For so many seconds an older answer does not count: the Sentinel that leads a failover knows the
-# new master first, and tells the others within a second or two.
+# Seconds for which answers with an older epoch are ignored: the Sentinel that leads a failover
+# knows the new master first, and tells the others within a second or two.
 _TOLD_SECONDS = 30.0
 
 # The first comes from the Sentinel that leads the failover, as soon as the replica says that it is
 # a master; the second from every Sentinel, when it has the new configuration.
 CHANNELS = ("+promoted-slave", "+switch-master")
-# Seconds: a silent Sentinel is asked whether it lives, and has the second time to answer.
+# Seconds until a silent Sentinel is sent a PING, and that it has to answer.
 _SILENCE = 10.0
 _ANSWER = 3.0
 # Seconds between two tries to reach a Sentinel.
@@ -63,7 +62,7 @@ class SentinelServers:
         self.endpoint = endpoint
         self._master: Endpoint | None = None
         self._asking = asyncio.Lock()
-        # The newest answer of a Sentinel, and until when it counts.
+        # The newest answer of a Sentinel, and until when older ones are ignored.
         self._told: _Told | None = None
         self._told_until = 0.0
         self._links: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -167,7 +166,7 @@ class SentinelServers:
         return max(answers, key=lambda told: told.epoch)
 
     async def _go_to(self, told: _Told) -> None:
-        """Use this master from now on, and no connection to an older one, which may take writes."""
+        """Use this master; drop connections to an older one, which may still take writes."""
         if told != self._told:
             self._told = told
             self._told_until = asyncio.get_running_loop().time() + _TOLD_SECONDS
@@ -242,7 +241,7 @@ class SentinelWatch:
         *,
         timeout: float,
     ) -> None:
-        """Tell ``on_news`` which Sentinel has something to say; it is asked then.
+        """``on_news`` is called with each Sentinel that published a change.
 
         ``timeout`` is the seconds that a Sentinel has to take the subscription.
         """

@@ -1,8 +1,6 @@
-"""What a server says about itself, and whether sandboxq can work with it.
+"""Facts about a server, asked for on connect, and whether sandboxq can work with it; its clock.
 
-What a server is asked as soon as it is connected to, and what is said of the answer.
-
-The time is the server's: what is due goes by it, whatever our own clock says.
+Times are the server's: what is due is decided by its clock, not by ours.
 
 INFO at connect, TIME with each claim that waits ──► how far we are ahead ──► now_ms
 TIME, where that was long ago or our clock was set ◄──────────────┘
@@ -36,18 +34,19 @@ OLDEST_VALKEY = (8,)
 SAFE_POLICY = "noeviction"
 
 _log = logging.getLogger("sandboxq.broker")
-# A server that reads a large file from disk is given so many seconds before we say it is away.
+# Seconds that a server may take to read its data from disk before it counts as away.
 _LOADING_PATIENCE = 60.0
 _LOADING_DELAYS = (0.01, 0.2)
-# What is on its way makes the clocks seem apart: of so many comparisons the best count.
+# Network delay makes the clocks seem to differ: of so many comparisons the best ones count.
 _COMPARED = 8
-# Clocks as far apart as this are the same.
+# Milliseconds: clocks that differ by less count as the same.
 _SAME_MS = 10
-# Clocks drift: what was measured before that is measured again.
+# Seconds after which clocks are compared again, as they drift.
 _FRESH_SECONDS = 60.0
-# Our clock was set, or the machine slept, when it and the monotonic clock part by more than that.
+# Milliseconds: when our clock and the monotonic clock differ by more, our clock was set or the
+# machine slept.
 _SET_MS = 500
-# From here on people are told.
+# Milliseconds from which a difference is logged.
 WRONG_MS = 1000
 
 
@@ -102,7 +101,7 @@ def check_version(facts: ServerInfo) -> None:
 
 
 def check_not_in_cluster(info: bytes) -> None:
-    """Raise UsageError when CLUSTER INFO tells of other nodes: one of them is not all of it."""
+    """Raise UsageError when CLUSTER INFO tells of other nodes: the URL names one node only."""
     match = re.search(rb"cluster_size:(\d+)", info)
     if match and int(match[1]) > 1:
         message = (
@@ -113,7 +112,7 @@ def check_not_in_cluster(info: bytes) -> None:
 
 
 class Greeted(Protocol):
-    """The connections to the servers that are asked."""
+    """The broker, as ``greet`` needs it."""
 
     time: ServerTime
 
@@ -126,7 +125,7 @@ class Greeted(Protocol):
 
 
 async def greet(broker: Greeted) -> list[ServerInfo]:
-    """Return what each master says of itself, and compare clocks with the first.
+    """Return the facts of each master, and compare clocks with the first.
 
     Raises: BrokerUnavailable, also for a server that is too old, or reads its data for too long.
     """
@@ -183,28 +182,28 @@ class ServerTime:
     """Compares our clock with the server's."""
 
     def __init__(self, clock: Clock) -> None:
-        """Take them for the same until something is known."""
+        """Take the clocks for the same until they were compared."""
         self._clock = clock
-        # We are at least, and at most, so far ahead.
+        # Milliseconds that our clock is ahead, at least and at most.
         self._least_ms: deque[int] = deque(maxlen=_COMPARED)
         self._most_ms: deque[int] = deque(maxlen=_COMPARED)
         self._noted = self.reading()
-        # How far our clock is ahead of the server's; negative where it is behind.
+        # The estimate between them; negative when our clock is behind.
         self.lead_ms = 0
 
     def reading(self) -> Reading:
-        """Return what our clocks say, before the server is asked."""
+        """Return the time of our clocks, before the server is asked."""
         return Reading(self._clock.now_ms(), self._clock.monotonic())
 
     def note(self, asked: Reading, server_ms: int) -> None:
-        """Take what the server's clock said between when it was asked and now."""
+        """Take the server's time, read between ``asked`` and now."""
         self.note_least(asked, server_ms)
         self._noted = self.reading()
         self._most_ms.append(self._noted.wall_ms - server_ms)
         self.lead_ms = self._reckoned_lead()
 
     def note_least(self, asked: Reading, server_ms: int) -> None:
-        """Take what the server's clock said, nobody knows how long ago, after it was asked."""
+        """Take the server's time, read at an unknown moment after ``asked``."""
         if self._was_set():
             self._least_ms.clear()
             self._most_ms.clear()
@@ -218,12 +217,12 @@ class ServerTime:
 
     def _reckoned_lead(self) -> int:
         least, most = max(self._least_ms, default=0), min(self._most_ms, default=0)
-        # Between these all is possible, and that the clocks are the same is likely.
+        # Any value between these is possible; 0, if it is one, is likely.
         lead_ms = least if least > 0 else min(most, 0)
         return lead_ms if abs(lead_ms) > _SAME_MS else 0
 
     def now_ms(self) -> int:
-        """Return what the server's clock says now, as far as is known."""
+        """Return the time of the server's clock, as far as it is known."""
         return self._clock.now_ms() - self.lead_ms + self._clock.shift_ms
 
     def _was_set(self) -> bool:
@@ -239,7 +238,7 @@ def ms_from_time(reply: list[bytes]) -> int:
 
 
 def clock_warning(lead_ms: int) -> str:
-    """Say that the clocks differ; nothing where they hardly do."""
+    """Return the warning that the clocks differ; None where they hardly do."""
     if abs(lead_ms) <= WRONG_MS:
         return ""
     way = "ahead of" if lead_ms > 0 else "behind"

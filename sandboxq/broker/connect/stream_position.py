@@ -1,4 +1,4 @@
-"""Where a reader is in an event stream, and how much of it was trimmed before it was read."""
+"""Where a reader is in an events stream, and how much of it was trimmed before it was read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Milliseconds and a number within them: ids compare as these do.
 EntryId = tuple[int, int]
 
-# Names the end of the stream at the moment in which reading begins.
+# The last entry at the time reading begins: what follows it is read.
 NEWEST = "$"
 BEGINNING: EntryId = (0, 0)
 
@@ -36,9 +36,9 @@ def text_from_id(entry_id: EntryId) -> str:
 
 
 class Look(NamedTuple):
-    """What there is of a stream: entries from ``first`` (None: none) to ``last``.
+    """The state of a stream: entries from ``first`` (None: it is empty) to ``last``.
 
-    ``added`` is how many it ever had, None where the server does not count (before Redis 7).
+    ``added`` is how many were ever added, None where the server does not count (before Redis 7).
     """
 
     length: int
@@ -48,16 +48,16 @@ class Look(NamedTuple):
 
     @property
     def trimmed(self) -> int | None:
-        """How many entries are there no more."""
+        """How many entries were trimmed."""
         return None if self.added is None else self.added - self.length
 
     def is_beyond(self, entry_id: EntryId) -> bool:
-        """Whether the entry with this id, and all before it, are there no more."""
+        """Whether the entry with this id, and all before it, were trimmed."""
         return self.first is None or self.first > entry_id
 
 
 def look_from_reply(reply: Sequence[Any]) -> Look:
-    """Return what the script ``events_look`` saw."""
+    """Return the reply of the script ``events_look``."""
     length, first, last, added = reply
     return Look(
         int(length),
@@ -69,7 +69,7 @@ def look_from_reply(reply: Sequence[Any]) -> Look:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Entries that are gone before they were read; ``count`` is None when nobody knows how many."""
+    """Entries that were trimmed before they were read; ``count`` is None when it is unknown."""
 
     count: int | None
 
@@ -98,9 +98,9 @@ class StreamPosition:
             self._number += len(entry_ids)
 
     def missed(self, look: Look) -> Missed | None:
-        """Return what was lost between this place and what is still there; go to its end."""
+        """Return how many entries after this position were trimmed; move behind them."""
         if self._is_of_another_stream(look):
-            # Deleted, or a replica without its newest part took over.
+            # It was deleted, or a replica without its newest entries became master.
             self._number = look.added if look.last < self.id else look.trimmed
             self.id = min(self.id, look.last)
             return Missed(None)
@@ -113,12 +113,12 @@ class StreamPosition:
     def _is_of_another_stream(self, look: Look) -> bool:
         if self._number is None or look.added is None:
             return look.last < self.id
-        # An entry that was not trimmed and yet is not there never was in this stream.
+        # An entry that is missing although it was not trimmed was in another stream.
         is_foreign = look.is_beyond(self.id) and look.added - look.length < self._number
         return look.last < self.id or look.added < self._number or is_foreign
 
     def _missed_up_to(self, number: int | None, *, is_behind: bool) -> Missed | None:
-        """Return what was lost when all entries up to the ``number``-th are read or gone."""
+        """Return what was missed when all entries up to the ``number``-th are read or trimmed."""
         before, self._number = self._number, number
         if before is not None and number is not None:
             return Missed(number - before) if number > before else None

@@ -1,8 +1,8 @@
-"""Runs the valkey-server program: finds it, starts it, asks it to end, and knows whether it lives.
+"""Runs the valkey-server program: finds, starts and stops it, and tells whether it runs.
 
-Whether it lives is a question of one flock: the server inherits the file descriptor that holds
-``server.lock`` exclusively, and the kernel lets go of it when the process ends, however it ends.
-A process id may belong to somebody else by now, or to another container; the lock cannot.
+A flock tells whether it runs: the server inherits the file descriptor that holds ``server.lock``
+exclusively, and the kernel releases it when the process ends in any way. A process id may by now be
+that of another process, or of another container.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ LOG_NAME = "server.log"
 _POLL_SECONDS = 0.002
 # It listens before it reads its data, so a large file does not need more.
 START_TIMEOUT = 15.0
-# Data that is unreadable shows itself early; longer loading is the clients' to wait for.
+# Seconds: data that is unreadable ends the server early; while it loads longer, clients wait.
 LOADING_TIMEOUT = 5.0
-# The last write to disk of a large AOF may take a while; it is never killed instead.
+# Seconds: the last write to disk of a large AOF may take a while; the server is never killed.
 STOP_TIMEOUT = 60.0
 _ANSWER_TIMEOUT = 5.0
 _LOG_LINES = 12
@@ -42,8 +42,8 @@ _LONGEST_LOG = 1_000_000
 def spawn(directory: Path, socket_path: Path) -> None:
     """Start a server on the data of ``directory`` and return once it answers.
 
-    Unless its data takes long to read: then once it listens and says that it is loading.
-    The caller holds the start lock and knows that no server lives there.
+    If its data takes long to read, return once it says that it is loading. The caller holds the
+    start lock and knows that no server runs there.
     Raises: BrokerUnavailable with the last lines of its log.
     """
     log = directory / LOG_NAME
@@ -53,7 +53,7 @@ def spawn(directory: Path, socket_path: Path) -> None:
         log_start = output.tell()
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            # Blocks only while a dead server's own child finishes writing.
+            # Blocks only while the child of a dead server finishes writing.
             fcntl.flock(lock, fcntl.LOCK_EX)
             code = _run(_command(directory, socket_path), output.fileno(), lock)
         finally:
@@ -66,10 +66,9 @@ def spawn(directory: Path, socket_path: Path) -> None:
 
 
 def shut_down(directory: Path, socket_path: Path) -> None:
-    """Ask the server to write its data and end; return once it is gone.
+    """Ask the server to write its data and end; return once it has ended.
 
-    SHUTDOWN through the socket does what SIGTERM does, at once instead of with the next tick, and
-    cannot hit a stranger's process.
+    SHUTDOWN through the socket does what SIGTERM does, at once, and cannot hit another process.
     Raises: BrokerUnavailable when it refuses, or is still there after STOP_TIMEOUT.
     """
     refusal = _ask_to_end(socket_path)
@@ -104,7 +103,7 @@ def wait_until_listening(directory: Path, socket_path: Path) -> bool:
 
 
 def process_id(directory: Path) -> int | None:
-    """Return the process id that the server wrote down, for people to read."""
+    """Return the process id that the server wrote to its file, for messages."""
     try:
         return int((directory / PID_NAME).read_text())
     except (OSError, ValueError):
@@ -167,7 +166,7 @@ def _command(directory: Path, socket_path: Path) -> list[str]:
 
 
 def _run(command: list[str], output: int, lock: int) -> int:
-    """Run the program until its daemon is on its own; return the exit code."""
+    """Run the program until its daemon is detached; return the exit code."""
     # A locale that the user's environment names and the machine lacks would end the server.
     environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
     try:

@@ -1,15 +1,15 @@
-"""The embedded server of a directory: shared by everybody who works there, and by nobody else.
+"""The embedded server of a directory: shared by all processes that work there.
 
     .sandboxq/
-        start.lock    held exclusively by whoever starts or stops the server, one at a time
-        users.lock    held shared by each user; who gets it exclusively was the last one
-        server.lock   held by the server itself as long as it lives (launcher.py)
+        start.lock    held exclusively while a process starts or stops the server
+        users.lock    held shared by each user; a user that gets it exclusively was the last one
+        server.lock   held by the server itself as long as it runs (launcher.py)
         server.json   where its socket is; present: it is meant to run, absent: stopped on purpose
         keep          ``server start`` was called: the last user leaves it running
         valkey.sock   server.pid   server.log   appendonlydir/
 
-Locks are flocks, which the kernel releases when their holder dies, however it dies: nothing here
-has to be cleaned up after a crash.
+Locks are flocks, which the kernel releases when their holder ends in any way: nothing has to be
+cleaned up after a crash.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class EmbeddedUse:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _is_still_there(self, lock: int | None = None) -> bool:
-        """Whether the directory is the one we know: somebody may have deleted it, or made anew."""
+        """Whether the directory is the same as before: it may have been deleted, or made anew."""
         held = self._lock if lock is None else lock
         try:
             return held is not None and os.path.samestat(
@@ -138,7 +138,7 @@ def use_server(directory: Path) -> EmbeddedUse:
 
 
 def start_server(directory: Path) -> ServerStatus:
-    """Start the server and keep it until ``stop_server``, whoever comes and goes. Blocks.
+    """Start the server and keep it until ``stop_server``, also without users. Blocks.
 
     Raises: BrokerUnavailable.
     """
@@ -165,7 +165,7 @@ def stop_server(directory: Path) -> ServerStatus:
 
 
 def server_status(directory: Path) -> ServerStatus:
-    """Look, and change nothing."""
+    """Return the status of the server; changes nothing."""
     directory = directory.absolute()
     running = launcher.is_alive(directory)
     socket_path = _recorded_socket(directory) if running else None
@@ -270,9 +270,9 @@ def _is_private(directory: Path) -> bool:
 
 @contextmanager
 def _absence(directory: Path) -> Iterator[None]:
-    """Tell a disk that is full or read-only, or missing descriptors, as a server that is away.
+    """Raise BrokerUnavailable for a full or read-only disk, or missing file descriptors.
 
-    Raises: BrokerUnavailable, so that a worker waits for the disk as it would for Redis.
+    A worker then waits for the disk as it would for Redis.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Words to running workers, over a Pub/Sub channel outside every queue's keys (protocol.md 8.1).
+"""Running workers: which are connected, and requests to them over Pub/Sub (protocol.md 8.1).
 
 asker ──PUBLISH {"ask": …, "reply_key": …}──► every worker of the queue
 asker ◄──────────── list ``reply_key`` ◄────── one answer from each
@@ -9,36 +9,35 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.model.validation import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
-# A worker answers at once; one that does not within this many seconds is busy dying.
+# Seconds. A worker answers at once; one that does not is being killed or hangs.
 ANSWER_SECONDS = 5.0
-# Redis Cluster counts only the listeners of one node (they listen where the slot was when they
-# began), and a job may be on its way to its worker.
+# Seconds: Redis Cluster counts only the listeners of one node (they listen where the slot was when
+# they began), and a job may be on its way to its worker.
 LATECOMER_SECONDS = 0.25
-# What the slowest answer of `dump` may take: pool/stacks.py.
+# Seconds that the slowest answer to `dump` may take: pool/stacks.py.
 DUMP_SECONDS = 2.5
-# An answer that nobody fetched goes away by itself.
+# Seconds until Redis removes an answer that nobody fetched.
 _ANSWER_TTL = 30
-# Answers come within a millisecond or two; the connection must stay free for others meanwhile.
+# Seconds between two looks. Answers take a millisecond or two; no connection is held meanwhile.
 _LOOK_SECONDS = 0.005
-
-# Far more than anybody asks.
+# Far more than any request has.
 _MOST_BYTES = 1 << 20
-
 # What a message asks for: the value of its member ``ask``.
 SCALE = "scale"
 CANCEL = "cancel"
 DUMP = "dump"
-# What an answer to it has, of whatever version the worker is.
+# The members of an answer that every version of a worker gives.
 _MEMBERS = {
     SCALE: {"worker", "procs"},
     CANCEL: {"worker", "has_it"},
@@ -46,15 +45,60 @@ _MEMBERS = {
 }
 
 
+async def workers_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
+    """Return one row per connected worker: the fields of CLIENT LIST, ``name`` being the queue's.
+
+    ``rawname`` is the connection's own name.
+    """
+    own = keys.client_name
+    return await _clients(broker, keys, lambda name: name == own or name.startswith(f"{own}:w:"))
+
+
+async def worker_counts(broker: Broker, queues: Iterable[QueueKeys]) -> dict[str, int]:
+    """Return how many workers are connected for each of these queues, by its name."""
+    names = {keys.client_name: keys.queue for keys in queues}
+    counts = dict.fromkeys(names.values(), 0)
+    for reply in await broker.command_to_each("CLIENT", "LIST"):
+        found = Counter(_row(line).get("name", "").partition(":w:")[0] for line in _lines(reply))
+        for name, queue in names.items():
+            counts[queue] = max(counts[queue], found[name])
+    return counts
+
+
+async def listeners_of(broker: Broker, keys: QueueKeys) -> list[dict[str, str]]:
+    """Return one row per connected QueueEvents, as ``workers_of`` does."""
+    return await _clients(broker, keys, lambda name: name == f"{keys.client_name}:qe")
+
+
+async def _clients(
+    broker: Broker, keys: QueueKeys, is_wanted: Callable[[str], bool]
+) -> list[dict[str, str]]:
+    """Return the rows of one node: clients of a cluster may be connected to others by that name."""
+    found = []
+    for reply in await broker.command_to_each("CLIENT", "LIST"):
+        rows = [{"name": "", **_row(line)} for line in _lines(reply)]
+        found.append([row for row in rows if is_wanted(row["name"])])
+    return [{**row, "name": keys.queue, "rawname": row["name"]} for row in max(found, key=len)]
+
+
+def _lines(reply: bytes) -> list[str]:
+    return reply.decode(errors="replace").splitlines()
+
+
+def _row(line: str) -> dict[str, str]:
+    fields = (part.partition("=") for part in line.split(" "))
+    return {name: value for name, _, value in fields}
+
+
 class ScaleRequest(NamedTuple):
-    """Asks a worker for so many children; the answer goes to the list ``reply_key``."""
+    """Asks a worker to have ``procs`` children; the answer goes to the list ``reply_key``."""
 
     procs: int
     reply_key: str = ""
 
 
 class CancelRequest(NamedTuple):
-    """Asks whoever runs a job to end it for ``reason``, within ``grace`` seconds."""
+    """Asks the worker of a job to end it for ``reason``, within ``grace`` seconds."""
 
     job_id: str
     reason: str
@@ -63,7 +107,7 @@ class CancelRequest(NamedTuple):
 
 
 class DumpRequest(NamedTuple):
-    """Asks for the stacks of a job, or of all that a worker of this name runs; empty: of all."""
+    """Asks for the stacks of the job or the worker that ``target`` names; empty: of all jobs."""
 
     target: str
     reply_key: str = ""
@@ -73,13 +117,13 @@ Request = ScaleRequest | CancelRequest | DumpRequest
 
 
 def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
-    """Return the request, or None for a message that is not one: anybody may publish.
+    """Return the request, or None for a message that is not one: any client may publish.
 
-    An answer goes to no key but those that are for answers.
+    ``reply_key`` must be one of the keys for answers.
     """
     try:
         message: Any = json.loads(payload) if len(payload) <= _MOST_BYTES else None
-        # What has lone surrogates is no key, and no id that Redis gave.
+        # Text with lone surrogates is no key, and no id that Redis gave.
         json.dumps(message, ensure_ascii=False).encode(errors="surrogateescape")
     except (ValueError, RecursionError):
         return None
@@ -139,7 +183,7 @@ async def ask_for_stacks(
     broker: Broker, queues: Sequence[QueueKeys], target: str
 ) -> list[dict[str, Any]]:
     """Ask every worker of these queues what ``target`` does; return what each answered."""
-    # A cluster does not say how many were told, and a child that does not answer is waited for.
+    # A cluster does not say how many got it, and a child that does not answer is waited for.
     lateness = DUMP_SECONDS if broker.facts.is_cluster else LATECOMER_SECONDS
     asked = _ask(broker, queues, DUMP, {"target": target}, lateness=lateness)
     return [answered async for answered in asked]
@@ -174,7 +218,7 @@ async def _ask(
 
 
 def _answer_from(reply: bytes, members: set[str]) -> dict[str, Any] | None:
-    """Return what a worker answered; None for what is no answer: anybody may push."""
+    """Return what a worker answered; None for what is no answer: any client may push."""
     try:
         answered = json.loads(reply)
     except (ValueError, RecursionError):

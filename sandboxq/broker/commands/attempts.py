@@ -1,4 +1,8 @@
-"""Settles attempts: writes how they ended, whole batches at once (protocol.md 3.8 to 3.16)."""
+"""Writes what becomes of attempts: locks (protocol.md 3.7), reports (3.17), outcomes (3.8-3.16).
+
+Reports are progress, log lines and changed data. Outcomes are written in batches. A job whose lock
+ran out is put back into its queue (3.18).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
 
 from redis.exceptions import ResponseError
 
-from sandboxq.broker.commands.batches import BATCH, NO_MARK, marked
+from sandboxq.broker.commands.batches import BATCH, NO_MARK, marked, run_batches, run_rows
 from sandboxq.broker.connect.connection import error_from_reply
 from sandboxq.broker.connect.replies import check_number
 from sandboxq.broker.connect.script import load
@@ -34,18 +38,115 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.connect.resp import Argument
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.errors import QueueError
     from sandboxq.model.job import Keep
     from sandboxq.model.outcome import Failed
 
+# Of the interval: a pass that comes a little early must not be refused.
+_EXPIRY = 0.95
+
 # How many old jobs one finishing job removes, where its options do not say it.
 DEFAULT_KEEP_LIMIT = 1000
-# Beyond this Lua's numbers are no integers any more.
+# Above this Lua's numbers are no exact integers.
 _MOST = 2**53
 _TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
-
-
-# What the script says of an outcome that Redis refused.
+# The script's code for an outcome that Redis refused.
 REFUSED = -12
+
+
+async def extend(
+    broker: Broker,
+    keys: QueueKeys,
+    held: Sequence[tuple[bytes, bytes, int | bytes]],
+    *,
+    lock_ms: int,
+    retake: bool = False,
+    timeout: float | None = None,
+) -> list[bytes]:
+    """Make these locks last ``lock_ms`` from now: job id, token, attempts started (b"": unknown).
+
+    ``timeout`` is how many seconds of silence are allowed when that is less than usual.
+    ``retake`` takes a lock again that has run out, if its job is still active and nobody else has
+    claimed it since.
+    Returns the ids whose lock is missing or somebody else's: those jobs are no longer ours.
+    """
+    head = (lock_ms, int(retake))
+    replies = await run_batches(broker, load("extend"), keys, head, held, timeout=timeout)
+    return [job_id for reply in replies for job_id in reply]
+
+
+async def recover_stalled(
+    broker: Broker,
+    keys: QueueKeys,
+    *,
+    now_ms: int,
+    interval_ms: int,
+    max_stalled_count: int,
+    is_server_time: bool = False,
+) -> list[bytes]:
+    """Put active jobs without a lock back into the queue, and return their ids.
+
+    Needs two passes: the first notes which jobs are active, the next takes those whose lock was not
+    renewed since. All workers together make one pass in each ``interval_ms``. A job that stalled
+    more than ``max_stalled_count`` times goes back with a deferred failure: its next worker must
+    fail it. With ``is_server_time`` a call that was delayed does nothing: Redis stood still, so
+    nobody could renew.
+    """
+    expiry_ms = round(interval_ms * _EXPIRY)
+    args = (now_ms, expiry_ms, max_stalled_count, int(is_server_time))
+    ids: list[bytes] = await broker.script(load("stalled"), (keys.base,), args)
+    return ids
+
+
+async def put_off_stalled(broker: Broker, keys: QueueKeys, *, now_ms: int, for_ms: int) -> None:
+    """Let no worker, Node's included, look for stalled jobs for so long.
+
+    Raises: BrokerUnavailable, QueueError.
+    """
+    key = keys["stalled-check"]
+    if int(await broker.command("PTTL", key)) < for_ms:
+        await broker.command("SET", key, now_ms, "PX", for_ms)
+
+
+class Report(NamedTuple):
+    """What the attempt with ``token`` reports of its job.
+
+    ``kind`` is ``progress`` or ``data`` (payload: JSON text), ``log`` (payload: one row of
+    the log) or ``lines`` (payload: several, with newlines between them).
+    ``keep_logs`` is how many log lines stay; 0: all.
+    """
+
+    job_id: bytes
+    token: bytes
+    kind: str
+    payload: bytes
+    keep_logs: int = 0
+
+
+async def report(
+    broker: Broker, keys: QueueKeys, reports: Sequence[Report], *, mark: Mark = NO_MARK
+) -> list[int | QueueError]:
+    """Write these reports in order; return one code for each.
+
+    0: written. -1: no such job; -2: it has no lock; -6: another's lock: nothing was written. A
+    QueueError in its place when Redis could not write this one.
+    """
+    codes = await run_rows(broker, load("report"), keys, (), reports, mark=mark)
+    return [
+        code
+        if isinstance(code, int)
+        else error_from_reply(ResponseError(code.decode(errors="replace")))
+        for code in codes
+    ]
+
+
+async def reported(broker: Broker, mark: Mark, reports: Sequence[Report]) -> list[bool]:
+    """Return which of these a ``report`` with this mark, whose reply was lost, has handled.
+
+    Raises: BrokerUnavailable.
+    """
+    calls = await marked(broker, mark)
+    return [place // BATCH in calls for place in range(len(reports))]
 
 
 class Refusal(int):
@@ -61,12 +162,11 @@ class Refusal(int):
 
 
 class Settlement(NamedTuple):
-    """How the attempt that holds ``token`` ends.
+    """How the attempt with ``token`` ends.
 
-    ``usage`` is what it has used: µs in all, µs of CPU in its code and in the kernel, peak bytes.
-    ``is_plain`` may be said of a job whose claim said so: it had never been run, has no parent and
-    deduplicates nothing, and as the queue gave it its id no later add can change that. Of such a
-    job nothing needs to be read.
+    ``usage`` is µs of wall time, µs of CPU in its code and in the kernel, peak bytes. ``is_plain``
+    as the claim said: the job was never run before, has no parent and no deduplication, and as the
+    queue chose its id no later add can change that. Such a job need not be read.
     """
 
     job_id: bytes
@@ -119,7 +219,7 @@ async def settle(
 
 
 def _name_refusals(reply: list[Any]) -> None:
-    """Take the error at the end of a reply to the codes that it is about.
+    """Put the error at the end of a reply in the place of each code REFUSED.
 
     Raises: BrokerUnavailable when Redis refuses for now, say for want of memory.
     """
@@ -132,9 +232,9 @@ def _name_refusals(reply: list[Any]) -> None:
 async def settled(
     broker: Broker, mark: Mark, settlements: Sequence[Settlement]
 ) -> list[int | None]:
-    """Return the codes of what a ``settle`` with this mark did whose reply was lost or an error.
+    """Return the codes of a ``settle`` with this mark whose reply was lost or an error.
 
-    None for those with which nothing was done. Raises: BrokerUnavailable.
+    None for each that it did not settle. Raises: BrokerUnavailable.
     """
     order = _placing_order(settlements) or range(len(settlements))
     codes: list[int | None] = [None] * len(settlements)
@@ -159,7 +259,7 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int] | None:
 
 
 def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
-    """Return the script's arguments: what neighbours have in common is sent once."""
+    """Return the script's arguments: what adjacent rows have in common is sent once."""
     arguments: list[Any] = []
     last: tuple[str | bytes | int, ...] = ()
     length = 0
@@ -174,7 +274,7 @@ def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
 
 
 def _row(settlement: Settlement) -> tuple[tuple[str | bytes | int, ...], tuple[bytes, ...]]:
-    """Return (kind, token, rule, attempt), and what is the attempt's own: (id, text, usage)."""
+    """Return what rows may share, (kind, token, rule, attempt), and the rest: (id, text, usage)."""
     job_id, token, transition, usage, is_plain, number = settlement
     started: bytes | int = b"" if number is None else number
     used = b"" if usage is None else b"%d %d %d %d" % usage
@@ -225,7 +325,7 @@ def _keep_rule(keep: Keep) -> str:
     if keep.count is None and keep.age is None:
         return ""
     count = -1 if keep.count is None else keep.count
-    # Of a part of a millisecond Node removes what is older; the rest is what binary fractions add.
+    # Node removes what is older than a fraction of a millisecond too; more digits are rounding.
     age_ms = -1 if keep.age is None else math.ceil(min(keep.age * 1000, _MOST) - 1e-6)
     return f"{count} {age_ms} {DEFAULT_KEEP_LIMIT if keep.limit is None else keep.limit}"
 
