@@ -186,7 +186,7 @@ class Queue(QueueReading, QueueDependencies, QueueOperating):
         *,
         name: str | None = None,
         data: Any = None,
-        options: TemplateOptions | None = None,
+        options: TemplateOptions | AddOptions | None = None,
     ) -> QueuedJob:
         """Make a scheduler or change it, and return the next job that it made.
 

@@ -69,7 +69,7 @@ class Template:
         self,
         name: str,
         data: Any,
-        options: TemplateOptions | None,
+        options: TemplateOptions | AddOptions | None,
         *,
         keys: QueueKeys,
         defaults: AddOptions,

@@ -16,12 +16,12 @@ from sandboxq.queue.blocking import portal
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import timedelta
 
     from sandboxq.child.job import Job
     from sandboxq.model.job import JobState
     from sandboxq.observe.tracing import Tracing
+    from sandboxq.queue.options import AddOptions
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -32,7 +32,7 @@ class Enqueues(Protocol[R_co]):
 
     name: str
     queue: str
-    options: Mapping[str, Any]
+    options: AddOptions
 
     def value_from(self, result: Any) -> R_co:
         """Return what the function returned, from JSON. Raises: UnexpectedResult."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, ov
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
     from typing import Protocol, Self, Unpack
 
+    from sandboxq.queue.flow_plan import FlowNode
     from sandboxq.queue.options import AddOptions
     from sandboxq.tasks.arguments import Arguments
     from sandboxq.tasks.enqueued import AsyncTaskJob, TaskJob
@@ -39,7 +40,7 @@ class Enqueuing(Generic[P, R]):
     is_async: ClassVar[bool]
 
     def __init__(
-        self, function: Callable[P, Any], *, queue: str, name: str, options: Mapping[str, Any]
+        self, function: Callable[P, Any], *, queue: str, name: str, options: AddOptions
     ) -> None:
         """Made by ``task``."""
         functools.update_wrapper(self, function)  # type: ignore[arg-type]  # of any signature
@@ -85,6 +86,15 @@ class Enqueuing(Generic[P, R]):
     def data(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the data of such a job, for flows and schedulers. Raises: InvalidArguments."""
         return self._signature().data_from(args, kwargs)
+
+    def node(self, *args: P.args, **kwargs: P.kwargs) -> FlowNode:
+        """Return such a job as flows take it, with the options. Raises: InvalidArguments."""
+        return {
+            "name": self.name,
+            "queue": self.queue,
+            "data": self.data(*args, **kwargs),
+            "options": self.options,
+        }
 
     # ── in the child ──
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import (
+    FlowProducer,
     InvalidArguments,
     JobFailed,
     Queue,
+    Repeat,
     UsageError,
     Worker,
     current_job,
@@ -314,3 +316,25 @@ def test_two_tasks_of_one_name_are_refused_at_the_start(
     path, _ = module_of(MODULE + "\n@task(queue=QUEUE, name='add')\ndef other(): ...\n")
     with pytest.raises(UsageError, match="are called 'add'"):
         serve(queue_name, path, server_url)
+
+
+def test_a_node_of_a_flow_has_the_options_of_its_task(server_url: str, queue_name: str) -> None:
+    """Timeout and attempts hold in a flow and for a scheduler as they do when it is enqueued."""
+
+    @task(queue=queue_name, attempts=3)
+    def resize(path: str, width: int = 320) -> str:
+        return f"{path} {width}"
+
+    urgent = resize.using(priority=2, timeout=30)
+    with FlowProducer.sync(server_url) as flows, Queue.sync(queue_name, server_url) as queue:
+        flow = flows.add(name="album", queue=queue_name, children=[urgent.node("a.jpg")])
+        nightly = queue.upsert_scheduler(
+            "nightly", Repeat(cron="0 3 * * *"), name=resize.name, options=urgent.options
+        )
+
+        child = flow.children[0].job
+        assert (child.name, child.data) == ("resize", {"path": "a.jpg"})
+        for job in (child, nightly):
+            assert (job.options.attempts, job.priority) == (3, 2)
+    with pytest.raises(InvalidArguments):
+        resize.node("a.jpg", width="wide")  # type: ignore[arg-type]  # what is tested

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_type
 
-from sandboxq import AsyncTaskJob, Job, TaskJob, current_job, task
+from sandboxq import AsyncTaskJob, FlowNode, Job, Queue, Repeat, TaskJob, current_job, task
 
 
 @dataclass
@@ -30,6 +30,7 @@ assert_type(resize.using(delay=5, priority=1).enqueue("a.jpg", width=1).result()
 assert_type(resize("a.jpg", width=320), Size)
 assert_type(resize.call("a.jpg", width=320), Size)
 assert_type(send.enqueue("me").result(), bool)
+assert_type(resize.node("a.jpg", width=320), FlowNode)
 
 
 async def asynchronous() -> None:
@@ -38,12 +39,14 @@ async def asynchronous() -> None:
     assert_type(await job.result(), bool)
     assert_type(await send("me"), bool)
     assert_type(await send.call("me"), bool)
+    await Queue("mails").upsert_scheduler("daily", Repeat(cron="0 3 * * *"), options=send.options)
     await send.aenqueue("me", bodies="hello")  # wrong
     await send(17)  # wrong
 
 
 resize.enqueue()  # wrong
 resize.enqueue("a.jpg")  # wrong
+resize.node("a.jpg")  # wrong
 resize.enqueue("a.jpg", width="320")  # wrong
 resize.enqueue("a.jpg", 320)  # wrong
 resize.enqueue("a.jpg", width=320, depth=3)  # wrong
