@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from sandboxq.sandbox.kernel_files import read_file
+
 
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, of all its threads; nothing when it is gone."""
@@ -15,7 +17,7 @@ def children_of(pid: int) -> list[int]:
     except OSError:
         return found
     for thread in threads:
-        found += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+        found += [int(child) for child in read_file(f"/proc/{pid}/task/{thread}/children").split()]
     return found
 
 
@@ -46,7 +48,7 @@ def processes_with(variable: bytes) -> list[int]:
 
 def first_environment(pid: int) -> list[bytes]:
     """Return the ``NAME=value`` texts that a process was started with; none when unreadable."""
-    return _read(f"/proc/{pid}/environ").split(b"\0")
+    return read_file(f"/proc/{pid}/environ").split(b"\0")
 
 
 def living(pids: list[int]) -> list[int]:
@@ -72,12 +74,4 @@ def is_stopped(pid: int) -> bool:
 
 
 def _state(pid: int) -> bytes:
-    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2][:1]
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib is not worth its import here
-            return file.read()
-    except OSError:
-        return b""
+    return read_file(f"/proc/{pid}/stat").rpartition(b") ")[2][:1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.errors import ChildStartFailed, MechanismMissing
+from sandboxq.sandbox.kernel_files import read_text
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy
@@ -82,7 +83,7 @@ def _landlock() -> Mechanism:
 def _seccomp() -> Mechanism:
     from sandboxq.sandbox.mechanisms import seccomp  # noqa: PLC0415 - Linux only
 
-    text = _read("/proc/self/status")
+    text = read_text("/proc/self/status")
     is_there = seccomp.is_supported() and "\nSeccomp:" in text
     machine = os.uname().machine
     helps = "needs CONFIG_SECCOMP_FILTER on x86_64 or aarch64"
@@ -118,14 +119,6 @@ def _missing_root(policy: Policy) -> list[Mechanism]:
         return []
     helps = f"user={policy.user!r} needs root"
     return [Mechanism("root", is_there=False, detail=f"user {os.geteuid()}", help=helps)]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is not worth its import here
-            return file.read()
-    except OSError:
-        return ""
 
 
 class Cores(NamedTuple):
@@ -181,10 +174,7 @@ def _folders(controller: str, cgroup: Path = _CGROUP) -> list[Path]:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    return read_text(str(path)).strip()
 
 
 def require_descriptors(more_children: int) -> None:
@@ -222,7 +212,9 @@ def _descriptors_text(more_children: int, used: int, hard: int) -> str:
 
 
 def _open_files() -> int:
+    folder = "/proc/self/fd"
     try:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is not worth its import here
+        # Kernels before 6.2 do not tell their number, and say 0.
+        return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - as above
     except OSError:
         return _RESERVE  # no /proc here

@@ -106,6 +106,7 @@ class ZygoteClient:
         self._gone: asyncio.Future[None] = loop.create_future()
         self._is_closing = False
         self._cleaning = threading.Lock()
+        self._usable = usable_memory()
         self.group = Group()
         self._child_groups: dict[int, ChildGroup] = {}  # by process
         self._folder = ScratchFolder()
@@ -137,8 +138,7 @@ class ZygoteClient:
 
     def limit(self, children: int) -> None:
         """Limit what ``children`` may use together; see sandbox.cgroup."""
-        usable = usable_memory()
-        self.group.limit(**limits_of_all(self._terms, children=children, usable=usable))
+        self.group.limit(**limits_of_all(self._terms, children=children, usable=self._usable))
 
     def spawn(self, number: int, plan: Plan, fds: list[int]) -> None:
         """Ask for a child that follows ``plan`` and gets these descriptors. Raises: OSError."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobMemoryExceeded, JobProcessesExceeded
 from sandboxq.sandbox.descendants import children_of, descendants_of, living
+from sandboxq.sandbox.kernel_files import read_file
 
 if TYPE_CHECKING:
     import asyncio
@@ -151,21 +152,14 @@ class _Weighing:
 
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of a process in bytes, 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:  # noqa: PTH123 - ten times a second
-            return int(statm.read().split()[1]) * _PAGE
-    except OSError:
-        return 0
+    fields = read_file(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * _PAGE if fields else 0
 
 
 def private_bytes(pid: int) -> int:
     """Return the resident memory of a process without mapped files in bytes, 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:  # noqa: PTH123 - as above
-            _, resident, shared, *_ = statm.read().split()
-    except OSError:
-        return 0
-    return (int(resident) - int(shared)) * _PAGE
+    fields = read_file(f"/proc/{pid}/statm").split()
+    return (int(fields[1]) - int(fields[2])) * _PAGE if fields else 0
 
 
 def proportional_bytes(pid: int) -> int:

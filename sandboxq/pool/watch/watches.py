@@ -25,6 +25,7 @@ from sandboxq.pool.watch.deadlines import LoopWatch
 from sandboxq.pool.watch.scratch import ScratchWatch
 from sandboxq.pool.watch.tree import TreeWatch
 from sandboxq.sandbox.descendants import descendants_of
+from sandboxq.sandbox.kernel_files import read_file
 
 if TYPE_CHECKING:
     import asyncio
@@ -190,11 +191,7 @@ def cpu_of_tree(pid: int) -> float:
 
 
 def _cpu_of(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - ten times a second
-            fields = stat.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0.0
+    fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     return sum(int(ticks) for ticks in fields[11:15]) / _TICK
 
 

@@ -2,18 +2,15 @@
 
     <the worker's own>/sandboxq-pool-NAME/   of one pool: limits of all children together
                           server/            the zygote
-                          c-NAME/            one child, with all that it starts:
-                          sandbox/mechanisms/cgroup.py
+                          c-NAME/            one child, with all that it starts
+
+    zygote ─► name ──fork──► child: makes, enters and limits its own, ahead of its order
+    (it ends) ─► zygote: what did the kernel end it for?  kill what is left, remove
+    coordinator ─► what does it hold that no process shows? (memory of files, pipes, sockets)
 
 To enter a group takes some 10 ms when nobody did so lately (the kernel waits for all cores): a
 spare does it, ahead of need. Limits hold in the tenth of a second between two looks of the watches.
 Groups lie below the worker's own, whose limits stay in force; nothing needs them.
-
-The control groups of one child: what it and all that it starts may use, and who they are.
-
-zygote ─► name ──fork──► child: makes, enters and limits them, ahead of its order
-(it ends) ─► zygote: what did the kernel end it for?  kill what is left, remove
-coordinator ─► what does it hold that no process shows? (memory of files, pipes, sockets)
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.sandbox import descendants
+from sandboxq.sandbox.kernel_files import read_file, read_text
 from sandboxq.sandbox.scratch import Owned, abandoned, make_owned
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ def homes() -> list[Home]:
     """Return where this process may make groups: below its own, in v2 and for each of v1."""
     own = _own_folders()
     unified = own.pop(_UNIFIED, "")
-    enabled = read(f"{unified}/cgroup.subtree_control").split() if unified else []
+    enabled = read_text(f"{unified}/cgroup.subtree_control").split() if unified else []
     found = [Home(unified, tuple(each for each in _LIMIT_FILES if each in enabled), is_v2=True)]
     found += [
         Home(own[each], (each,)) for each in _LIMIT_FILES if each in own and each not in enabled
@@ -175,8 +173,7 @@ def leave(folders: list[str]) -> None:
     for folder in folders:
         enter_folder(os.path.dirname(folder))  # noqa: PTH120 - as above
         for each, _, _ in os.walk(folder, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(each)  # noqa: PTH106 - as above
+            _is_removed(each)
 
 
 def own_groups() -> list[str]:
@@ -187,7 +184,7 @@ def own_groups() -> list[str]:
 def _own_folders() -> dict[str, str]:
     """Return the folder of this process for each controller, '' being v2."""
     found = {}
-    for line in read("/proc/self/cgroup").splitlines():
+    for line in read_text("/proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(","):
             roots = _ROOTS if name == _UNIFIED else (f"{_ROOTS[0]}/{name}",)
@@ -207,22 +204,39 @@ def kill(path: str) -> None:
 def _remove(path: str) -> None:
     """Remove a group with those that jobs made in it; the next worker sweeps what stays."""
     deadline = time.monotonic() + _LEAVE_SECONDS
-    while os.path.isdir(path) and time.monotonic() < deadline:  # noqa: PTH112 - as above
-        for folder, _, _ in os.walk(path, topdown=False):
-            kill(folder)
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)  # noqa: PTH106 - as above
+    while not _is_ended(path) and time.monotonic() < deadline:
         time.sleep(0.002)
+
+
+def _is_ended(path: str) -> bool:
+    """Kill what is left in a group and those that jobs made in it; tell whether it is removed."""
+    if _is_removed(path):
+        return True  # nearly always, of a child that has ended
+    for folder, _, _ in os.walk(path, topdown=False):
+        kill(folder)
+        _is_removed(folder)
+    return not os.path.exists(path)  # noqa: PTH110 - as above
+
+
+def _is_removed(path: str) -> bool:
+    """Remove a group in which nothing is; tell whether it is gone."""
+    try:
+        os.rmdir(path)  # noqa: PTH106 - as above
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def members(path: str) -> list[int]:
     """Return the processes in a group, without those below it; 0 is one of another namespace."""
-    return [int(pid) for pid in read(f"{path}/cgroup.procs").split()]
+    return [int(pid) for pid in read_text(f"{path}/cgroup.procs").split()]
 
 
 def oom_kills(path: str) -> int:
     """Return how many processes of a group the kernel has ended for want of memory."""
-    lines = [line for file in _OOM_FILES for line in read(f"{path}/{file}").splitlines()]
+    lines = [line for file in _OOM_FILES for line in read_text(f"{path}/{file}").splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
@@ -244,15 +258,6 @@ def write(path: str, text: str) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def read(path: str) -> str:
-    """Return the text of a file, nothing when it is not there."""
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is not worth its import here
-            return file.read()
-    except OSError:
-        return ""
 
 
 class ChildGroup(NamedTuple):
@@ -292,12 +297,8 @@ class ChildGroup(NamedTuple):
 
     def end(self) -> bool:
         """Kill what is left, and remove them; tell whether they are gone."""
-        for path in self.files:
-            for folder, _, _ in os.walk(path, topdown=False):  # jobs may have made groups there
-                kill(folder)
-                with suppress(OSError):
-                    os.rmdir(folder)  # noqa: PTH106 - as above
-        return not any(map(os.path.exists, self.files))
+        left = [path for path in self.files if not _is_ended(path)]
+        return not left
 
     def held(self, beyond: int) -> int:
         """Return the bytes that cannot be given back, 0 when all there is is no more than that.
@@ -326,21 +327,12 @@ def child_group(files: LimitFiles, name: str) -> ChildGroup:
 
 def _number(path: str, file: str) -> int:
     """Return what a file says, 0 when it is not there; ten times a second for each child."""
-    try:
-        fd = os.open(f"{path}/{file}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        text = os.read(fd, 64)
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-    return int(text) if text.strip().isdigit() else 0
+    text = read_file(f"{path}/{file}").strip()
+    return int(text) if text.isdigit() else 0
 
 
 def _held(path: str) -> int:
-    rows = [line.split() for line in read(f"{path}/memory.stat").splitlines()]
+    rows = [line.split() for line in read_text(f"{path}/memory.stat").splitlines()]
     figures = {row[0]: int(row[1]) for row in rows}
     if _HELD_V1[0] in figures:
         return sum(figures.get(name, 0) for name in _HELD_V1)
