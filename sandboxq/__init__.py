@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         UsageError,
         WaitingChildrenError,
         WaitingError,
+        WorkersFailed,
     )
     from sandboxq.executor.executor import SandboxExecutor
     from sandboxq.model.backoff import Backoff
@@ -93,7 +94,9 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy
     from sandboxq.tasks.enqueued import AsyncTaskJob, TaskJob, close_tasks, connect_tasks
     from sandboxq.tasks.task import AsyncTask, Task, task
+    from sandboxq.worker.group import WorkerGroup
     from sandboxq.worker.manual_job import HeldJob
+    from sandboxq.worker.shares import Share
     from sandboxq.worker.worker import Worker
 
 __version__ = "0.2.0"
@@ -197,7 +200,10 @@ _HOMES = {
     "UsageError": "sandboxq.errors",
     "WaitingChildrenError": "sandboxq.errors",
     "WaitingError": "sandboxq.errors",
+    "WorkersFailed": "sandboxq.errors",
+    "Share": "sandboxq.worker.shares",
     "Worker": "sandboxq.worker.worker",
+    "WorkerGroup": "sandboxq.worker.group",
 }
 
 __all__ = [
@@ -277,6 +283,7 @@ __all__ = [
     "SandboxqError",
     "Scheduler",
     "SchedulerSlotTaken",
+    "Share",
     "SignatureRefused",
     "StoredJob",
     "SyncFlowProducer",
@@ -295,6 +302,8 @@ __all__ = [
     "WaitingChildrenError",
     "WaitingError",
     "Worker",
+    "WorkerGroup",
+    "WorkersFailed",
     "__version__",
     "close_tasks",
     "connect_tasks",

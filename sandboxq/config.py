@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # The environment's names all start with this.
 ENV_PREFIX = "SANDBOXQ_"
+# Where the root command leaves ``[tool.sandboxq.workers]``, among what all its contexts share.
+WORKER_TABLES = "sandboxq.workers"
 # A heartbeat every so many seconds at the latest, however long the lock lasts: it also shows that
 # the coordinator is alive, and a second is what people wait before they worry.
 HEARTBEAT_INTERVAL = 0.5

@@ -35,6 +35,10 @@ class UnknownTask(UsageError):
     """A job names a task that the module of its worker does not have: only that job fails."""
 
 
+class WorkersFailed(SandboxqError):
+    """Some workers of a group have failed, while the others did their work to the end."""
+
+
 # ── Redis, or what is stored there ──────────────────────────────────────────
 
 

@@ -32,6 +32,7 @@ from sandboxq.observe.telemetry import (
 from sandboxq.payload.printable import printable
 from sandboxq.queue.queue import Queue
 from sandboxq.sandbox.support import usable_cores
+from sandboxq.worker.group import WorkerGroup
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class _Demo:
     @contextlib.asynccontextmanager
     async def _progress(self, worker: Worker) -> AsyncIterator[None]:
         if self._output.has_progress:
-            async with ProgressLine(worker, self._output).shown():
+            async with ProgressLine(WorkerGroup([worker]), self._output).shown():
                 yield
             return
         telling = asyncio.create_task(self._tell_progress(worker))

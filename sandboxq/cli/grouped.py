@@ -40,10 +40,17 @@ GROUPS = {
     "Redis, log and traces": ("url", "prefix", "log_format", "tracing"),
 }  # fmt: skip
 OTHERS = "Others"
+# Where a command leaves its arguments, among what all contexts share: they may be parsed again.
+ARGUMENTS = "sandboxq.arguments"
 
 
 class GroupedCommand(click.Command):
     """A command whose help page has its options in groups."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments, and read them."""
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group."""

@@ -35,43 +35,44 @@ _INFO = "INFO"
 class Format:
     """Makes lines of what is logged. Called by the writer thread alone."""
 
-    def __init__(self, log_format: str) -> None:
-        """Make lines of this kind."""
+    def __init__(self, log_format: str, *, names_queues: bool = False) -> None:
+        """Make lines of this kind; in text the queue is named only if ``names_queues``."""
+        self._names_queues = names_queues
         self._is_json = log_format == JSON
         self._formatter = logging.Formatter()
         self._second = -1
         self._clock = ""
 
-    def event(self, at: float, event: Event) -> str:
+    def event(self, at: float, event: Event, queue: str = "") -> str:
         """Return the line of an event that happened ``at``, in seconds since 1970."""
         if isinstance(event, JobLines):
-            return self._printed_lines(at, event)
+            return self._printed_lines(at, event, queue)
         level, name, message, fields = row_from_event(event)
         stack = fields.get("stack")
         if stack and not self._is_json:
             message = f"{message}\n{stack}"
-        return self._line(at, level, message, {"event": name, **fields})
+        return self._line(at, level, message, {"event": name, **fields}, queue)
 
-    def _printed_lines(self, at: float, event: JobLines) -> str:
+    def _printed_lines(self, at: float, event: JobLines, queue: str) -> str:
         """Return the lines of a job: tens of thousands a second, so few steps for each."""
         where = f"job {event.job_id}" if event.job_id else f"child {event.child_pid}"
         is_plain = "".join([where, *event.lines]).isprintable()
         if self._is_json:
-            text = self._printed_rows(at, event, where)
+            text = self._printed_rows(at, event, where, queue)
             return text if is_plain else printable_json(text)
-        head = self._line(at, _INFO, f"[{where}] ", {})[:-1]
+        head = self._line(at, _INFO, f"[{where}] ", {}, queue)[:-1]
         between = "\n" + head
         if is_plain:
             return f"{head}{between.join(event.lines)}\n"
         text = printable("\n".join(event.lines)).replace("\n", between)
         return f"{head}{text}\n"
 
-    def _printed_rows(self, at: float, event: JobLines, where: str) -> str:
+    def _printed_rows(self, at: float, event: JobLines, where: str, queue: str) -> str:
         fields = {
             "event": "line", "job_id": event.job_id, "child_pid": event.child_pid,
             "stream": event.stream,
         }  # fmt: skip
-        head, tail = self._line(at, _INFO, "", fields).split(_EMPTY, 1)
+        head, tail = self._line(at, _INFO, "", fields, queue).split(_EMPTY, 1)
         head += _EMPTY[:-2]
         messages = [_quoted(f"[{where}] {line}") for line in event.lines]
         return f"{head}{(tail + head).join(messages)}{tail}"
@@ -85,7 +86,8 @@ class Format:
                 fields = {**fields, "exception": trace}
             else:
                 message = f"{message}\n{trace}"
-        return self._line(record.created, record.levelname, message, fields)
+        queue = getattr(record, "queue", "")
+        return self._line(record.created, record.levelname, message, fields, queue)
 
     def dropped(self, count: int, why: str) -> str:
         """Return the line that says that lines are missing here."""
@@ -100,7 +102,9 @@ class Format:
         rows = [self._line(time.time(), "WARNING", line, {}) for line in text.splitlines()]
         return "".join(rows)
 
-    def _line(self, at: float, level: str, message: str, fields: dict[str, Any]) -> str:
+    def _line(
+        self, at: float, level: str, message: str, fields: dict[str, Any], queue: str = ""
+    ) -> str:
         second = int(at)
         if second != self._second:
             self._second = second
@@ -108,8 +112,10 @@ class Format:
         if self._is_json:
             clock = f"{self._clock}.{int((at - second) * 1000):03d}Z"
             row = {"time": clock, "level": level.lower(), "message": message, **fields}
+            if queue:
+                row["queue"] = queue
             return printable_json(json.dumps(row, ensure_ascii=False, default=str)) + "\n"
-        text = printable(message)
+        text = printable(f"{queue}: {message}" if queue and self._names_queues else message)
         if "\n" in text:
             # Indented, so that text of a job cannot pass for a line of the log.
             text = text.replace("\n", "\n  ")

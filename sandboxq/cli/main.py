@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sandboxq.cli.messages import end_with_exit_code, show_notes
-from sandboxq.config import project_settings
+from sandboxq.config import WORKER_TABLES, project_settings
 
 # name → one line for --help. Files are imported on use, so that each command starts fast.
 _COMMANDS = {
@@ -78,4 +78,5 @@ def cli(ctx: click.Context) -> None:
         show_notes()
     # Below flags and environment, above the defaults (sandboxq.config says the order).
     settings = project_settings(Path.cwd())
+    ctx.meta[WORKER_TABLES] = settings.pop("workers", {})
     ctx.default_map = dict.fromkeys(_COMMANDS, settings)

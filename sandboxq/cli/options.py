@@ -15,7 +15,7 @@ from sandboxq.model.job import KEEP_ALL, KEEP_NONE, Keep
 from sandboxq.model.validation import MAX_SAFE_INTEGER, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
     from typing import Literal
 
 # No number here has more digits: what is longer is refused before it is read as one.
@@ -68,12 +68,35 @@ def refuse_unknown_settings(context: click.Context) -> None:
     Raises:
         UsageError: a limit that is not understood must not be none.
     """
-    known = sorted(parameter.name or "" for parameter in context.command.params)
-    for name in set(context.default_map or {}).difference(known):
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        message = f"pyproject.toml: [tool.sandboxq] has no setting {name!r}{hint}"
-        raise UsageError(message)
+    known = {parameter.name or "" for parameter in context.command.params}
+    refuse_unknown(context.default_map or {}, known, "[tool.sandboxq]")
+
+
+def refuse_unknown(given: Iterable[str], known: Collection[str], where: str) -> None:
+    """Refuse what a table of pyproject.toml says beyond the settings that are known.
+
+    Raises: UsageError.
+    """
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            message = f"pyproject.toml: {where} has no setting {name!r}{hint}"
+            raise UsageError(message)
+
+
+class QueueName(click.ParamType[Any]):
+    """The name of a queue; the environment names one."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's signature
+        """Return it."""
+        return str(value)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Return the one name."""
+        return [rv]
 
 
 class Procs(click.ParamType[Any]):

@@ -20,9 +20,11 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.cli import logs
+from sandboxq.observe.current_queue import current_queue
 from sandboxq.observe.log_queue import (
     MOST_FOR_JOBS,
     OVERHEAD,
@@ -35,7 +37,7 @@ from sandboxq.observe.telemetry import JobLines
 from sandboxq.payload.printable import printable_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from sandboxq.observe.telemetry import Event
@@ -110,9 +112,12 @@ class _Descriptor:
 class Output:
     """Formats and writes in a thread of its own; ``put`` and the others return at once."""
 
-    def __init__(self, log_format: str = logs.TEXT, *, fileno: int = STDERR) -> None:
-        """Write log lines and the progress line to ``fileno``."""
-        self._format = logs.Format(log_format)
+    def __init__(
+        self, log_format: str = logs.TEXT, *, fileno: int = STDERR, names_queues: bool = False
+    ) -> None:
+        """Write log lines and the progress line to ``fileno``; each line may name its queue."""
+        self._format = logs.Format(log_format, names_queues=names_queues)
+        self._said: Event | None = None
         self._fileno = fileno
         self._ways = {number: _Descriptor(number) for number in (STDOUT, STDERR)}
         self._status = ""
@@ -123,17 +128,22 @@ class Output:
 
     # ── from any thread ─────────────────────────────────────────────────────
 
-    def tell(self, event: Event) -> None:
-        """Log an event of a worker's telemetry."""
+    def teller(self, queue: str) -> Callable[[Event], None]:
+        """Return what logs the events of a worker of this queue."""
+        return partial(self._tell, queue)
+
+    def _tell(self, queue: str, event: Event) -> None:
         if isinstance(event, JobLines):
             size = sum(map(len, event.lines)) + OVERHEAD // 4 * len(event.lines)
-            item = (time.time(), event)
+            item = (time.time(), event, queue)
             self._queue.put(item, size, lines=len(event.lines), most=MOST_FOR_JOBS)
-        else:
-            self._queue.put((time.time(), event), logs.size_of_event(event))
+        elif event is not self._said:  # all workers of a group are told of the same Redis
+            self._said = event
+            self._queue.put((time.time(), event, queue), logs.size_of_event(event))
 
     def log(self, record: logging.LogRecord) -> None:
         """Log a record."""
+        record.queue = current_queue.get()
         self._queue.put(record, size_of(record))
 
     def say(self, text: str, fileno: int | None = None) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sandboxq.cli.output import Output
+    from sandboxq.worker.group import WorkerGroup
     from sandboxq.worker.worker import Worker
 
 # Four times a second looks live and costs nothing; Redis is asked once a second.
@@ -24,9 +25,9 @@ RATE_SECONDS = 3
 class ProgressLine:
     """Draws the line while a worker runs."""
 
-    def __init__(self, worker: Worker, output: Output) -> None:
-        """Draw for ``worker``; ``output`` keeps it below what is logged."""
-        self._worker = worker
+    def __init__(self, group: WorkerGroup, output: Output) -> None:
+        """Draw for the workers of ``group``; ``output`` keeps it below what is logged."""
+        self._group = group
         self._output = output
         self._waiting = 0
         self._done_before: list[int] = []
@@ -53,30 +54,44 @@ class ProgressLine:
             await asyncio.sleep(1 / FRAMES_PER_SECOND)
 
     async def _count_waiting(self) -> None:
-        keys = self._worker.keys
-        lists = [("LLEN", keys["wait"]), ("LLEN", keys["paused"]), ("ZCARD", keys["prioritized"])]
         # While Redis is away, or refuses, the last number stays; the log says so.
         with contextlib.suppress(QueueError):
-            self._waiting = sum(await self._worker.broker.pipeline(lists))
+            self._waiting = sum([await _waiting_for(each) for each in self._group.serving])
 
     def _line(self) -> str:
-        counters = self._worker.counters
-        done = counters.completed + counters.failed
-        pool = self._worker.pool
+        counters = [worker.counters for worker in self._group.workers]
+        pools = [worker.pool for worker in self._group.serving]
+        failed = sum(each.failed for each in counters)
+        done = sum(each.completed for each in counters) + failed
         parts = [
+            *self._troubles(),
             f"{done} done",
             f"{self._rate(done):.3g}/s",
             f"{self._waiting} waiting",
-            f"{counters.failed} failed",
-            f"{pool.busy}/{pool.size} children busy",
-            f"longest heartbeat gap {counters.longest_gap:.2f} s",
+            f"{failed} failed",
+            f"{sum(each.busy for each in pools)}/{sum(each.size for each in pools)} children busy",
+            f"longest heartbeat gap {max(each.longest_gap for each in counters):.2f} s",
         ]
-        if pool.circuit.state is not CircuitState.CLOSED:
-            parts.insert(0, f"circuit {pool.circuit.state.value}: see the log")
         return "  ·  ".join(parts)
+
+    def _troubles(self) -> list[str]:
+        texts = [f"queue {queue} has ended: see the log" for queue in self._group.failures]
+        for worker in self._group.serving:
+            state = worker.pool.circuit.state
+            if state is not CircuitState.CLOSED:
+                of = f" of {worker.keys.queue}" if len(self._group.workers) > 1 else ""
+                texts.append(f"circuit{of} {state.value}: see the log")
+        return texts
 
     def _rate(self, done: int) -> float:
         self._done_before.append(done)
         del self._done_before[: -RATE_SECONDS * FRAMES_PER_SECOND - 1]
         frames = len(self._done_before) - 1
         return (done - self._done_before[0]) * FRAMES_PER_SECOND / frames if frames else 0.0
+
+
+async def _waiting_for(worker: Worker) -> int:
+    """Return how many jobs wait. Raises: QueueError."""
+    keys = worker.keys
+    lists = [("LLEN", keys["wait"]), ("LLEN", keys["paused"]), ("ZCARD", keys["prioritized"])]
+    return sum(await worker.broker.pipeline(lists))

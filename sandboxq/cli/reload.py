@@ -13,6 +13,7 @@ import asyncio
 import importlib.util
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,9 @@ from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+    from sandboxq.cli.worker_tables import Plan
+    from sandboxq.worker.endpoints import Endpoints
+    from sandboxq.worker.group import Membership, WorkerGroup
     from sandboxq.worker.worker import Worker
 
 _log = logging.getLogger("sandboxq.cli")
@@ -46,6 +50,34 @@ def watched_folders(processor: str, named: Sequence[str]) -> list[Path]:
             message = f"--reload cannot watch {folder}: it is no folder; name one with --reload-dir"
             raise UsageError(message)
     return [folder.resolve() for folder in folders]
+
+
+async def run_reloading(
+    plans: Sequence[Plan],
+    group: WorkerGroup,
+    new_worker: Callable[[Plan], Worker],
+    folders: Sequence[str],
+    endpoints: Endpoints | None,
+) -> None:
+    """Run workers of these plans, each with the code of its processor as it is then.
+
+    ``group`` only says which part of the machine each has.
+    """
+    watched = [watched_folders(plan.processor, folders) for plan in plans]
+
+    def joined(plan: Plan, membership: Membership) -> Worker:
+        worker = new_worker(plan)
+        worker.join(membership)
+        if endpoints is not None:
+            endpoints.add(worker)
+        return worker
+
+    await asyncio.gather(
+        *(
+            Reloader(partial(joined, plan, membership), paths).run()
+            for plan, membership, paths in zip(plans, group.memberships(), watched, strict=True)
+        )
+    )
 
 
 def _folder_of(place: str) -> Path:

@@ -6,13 +6,11 @@ import contextlib
 import logging
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from sandboxq.child.sources import is_path, missing_text
 from sandboxq.cli import logs, process
 from sandboxq.cli.grouped import GroupedCommand
 from sandboxq.cli.messages import end_with_exit_code
@@ -20,6 +18,7 @@ from sandboxq.cli.options import (
     KeepJobs,
     Limiter,
     Procs,
+    QueueName,
     Size,
     prefix_option,
     refuse_unknown_settings,
@@ -29,18 +28,17 @@ from sandboxq.cli.options import (
 from sandboxq.cli.output import Output
 from sandboxq.cli.process import collect_rarely, stay_behind_as_init
 from sandboxq.cli.progress import ProgressLine
-from sandboxq.cli.sandbox_options import policy_options, take_policy
-from sandboxq.cli.task_queues import queue_from_tasks
-from sandboxq.errors import ProcessorNotLoaded
+from sandboxq.cli.sandbox_options import policy_options
+from sandboxq.cli.worker_tables import Plan, plans_of
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
 from sandboxq.model.outcome import MAX_CRASHES
 from sandboxq.observe.telemetry import Telemetry
-from sandboxq.observe.tracing import Tracing
 from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password
-from sandboxq.worker.banner import banner, summary
+from sandboxq.worker.banner import group_banner, group_summary
 from sandboxq.worker.endpoints import Endpoints
+from sandboxq.worker.group import WorkerGroup
 from sandboxq.worker.signals import end_by_signal
 from sandboxq.worker.worker import Worker
 
@@ -55,14 +53,21 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("processor")
-@setting("--queue", help="The queue. Default: that of the tasks, else the stem of the file's name.")
+@click.argument("processors", metavar="[PROCESSOR]...", nargs=-1)
+@setting(
+    "--queue",
+    type=QueueName(),
+    multiple=True,
+    help="The queue of one PROCESSOR. Default: those of its tasks, else the stem of the file's "
+    "name. May be repeated.",
+)
 @setting(
     "--procs",
     type=Procs(),
     default="auto",
     show_default=True,
-    help="Number of children; auto: one for each core that this process may use.",
+    help="Number of children, of all queues together; auto: one for each core that this process "
+    "may use.",
 )
 @setting(
     "--concurrency",
@@ -264,40 +269,47 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
 @url_option
 @prefix_option
 def command(
-    processor: str, *, queue: str | None, burst: bool, url: str | None, prefix: str,
-    log_format: str, tracing: bool, http: str | None, **options: Any,
+    processors: tuple[str, ...], *, queue: tuple[str, ...], burst: bool, url: str | None,
+    prefix: str, log_format: str, http: str | None, reload: bool, **_: Any,
 ) -> None:  # fmt: skip
-    """Run PROCESSOR on the jobs of its queue.
+    """Run each PROCESSOR on the jobs of its queue, all in one process.
 
-    It is a file path, package.module:function, or a module of tasks (@task).
+    It is a file path, package.module:function, a module of tasks (@task), or the name of a table
+    [tool.sandboxq.workers.NAME] in pyproject.toml; without any, all these tables are run. Several
+    share the cores and the memory.
     """
-    refuse_unknown_settings(click.get_current_context())
+    context = click.get_current_context()
+    refuse_unknown_settings(context)
     stay_behind_as_init()
-    output = Output(log_format)
-    name = queue or queue_served(processor)
-    has_reload, folders = options.pop("reload"), options.pop("reload_dir")
-    options.update(policy=take_policy(options), tracing=Tracing() if tracing else None)
+    plans = plans_of(context, processors, queue)
+    output = Output(log_format, names_queues=len(plans) > 1)
     endpoints = Endpoints(http) if http else None
 
-    def new_worker() -> Worker:
+    def new_worker(plan: Plan) -> Worker:
         telemetry = Telemetry()
-        telemetry.subscribe(output.tell, *logs.SHOWN)
-        worker = Worker(name, processor, url=url, prefix=prefix, telemetry=telemetry, **options)
-        if endpoints is not None:
-            endpoints.add(worker)
-        return worker
+        telemetry.subscribe(output.teller(plan.queue), *logs.SHOWN)
+        return Worker(
+            plan.queue, plan.processor, url=url, prefix=prefix, telemetry=telemetry, **plan.options
+        )
 
-    if has_reload:
+    group = WorkerGroup(
+        [new_worker(plan) for plan in plans],
+        {plan.queue: plan.share for plan in plans},
+        procs=context.params["procs"] if len(plans) > 1 else "auto",
+    )
+    if reload:
         if burst:
             message = "--reload runs until it is stopped: leave out --burst"
             raise click.UsageError(message)
-        from sandboxq.cli.reload import Reloader, watched_folders  # noqa: PLC0415 - for development
+        from sandboxq.cli.reload import run_reloading  # noqa: PLC0415 - for development
 
-        running = Reloader(new_worker, watched_folders(processor, folders)).run()
+        running = run_reloading(plans, group, new_worker, context.params["reload_dir"], endpoints)
     else:
-        running = _run(new_worker(), burst=burst, output=output)
+        if endpoints is not None:
+            endpoints.add(*group.workers)
+        running = _run(group, burst=burst, output=output)
     with output.in_charge(), end_with_exit_code():
-        if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
         process.run(running if endpoints is None else _while_listening(endpoints, running))
 
@@ -316,48 +328,27 @@ def _warn_of_password(url: str) -> None:
         _log.warning("anyone here can read the password in --url (ps); use SANDBOXQ_URL instead")
 
 
-def queue_served(processor: str) -> str:
-    """Return the queue that is served when none is named: of its tasks, or called as it is.
-
-    Raises: UsageError: its tasks are of several; ProcessorNotLoaded.
-    """
-    return queue_from_tasks(processor) or queue_from_processor(processor)
-
-
-def queue_from_processor(processor: str) -> str:
-    """Return the queue that a processor serves when none is named: its file's or module's stem.
-
-    Raises:
-        ProcessorNotLoaded: it can be neither, such as ``.``.
-    """
-    place = processor.partition(":")[0]
-    if not place.strip(f".{os.sep}") or (is_path(place) and Path(place).is_dir()):
-        raise ProcessorNotLoaded(missing_text(place))
-    if processor.endswith(".py") or os.sep in processor:
-        return Path(processor).stem
-    return processor.partition(":")[0].rpartition(".")[2]
-
-
-async def _run(worker: Worker, *, burst: bool, output: Output) -> None:
+async def _run(group: WorkerGroup, *, burst: bool, output: Output) -> None:
     import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
 
-    starting = asyncio.ensure_future(worker.start())
-    _listen_to_signals(worker, starting, output)
+    starting = asyncio.ensure_future(group.start())
+    _listen_to_signals(group, starting, output)
     has_progress = output.has_progress
-    progress = ProgressLine(worker, output).shown() if has_progress else contextlib.nullcontext()
+    progress = ProgressLine(group, output).shown() if has_progress else contextlib.nullcontext()
     try:
         await starting
         collect_rarely()
-        _say(banner(worker))
+        _say(group_banner(group))
         async with progress:
-            await worker.run(burst=burst, handle_signals=False)
+            await group.run(burst=burst, handle_signals=False)
     except asyncio.CancelledError:
         if not starting.cancelled():
             raise
         return
     finally:
-        await worker.close()
-    _say(summary(worker))
+        await group.close()
+        if starting.done() and not starting.cancelled() and starting.exception() is None:
+            _say(group_summary(group))
 
 
 def _say(lines: list[str]) -> None:
@@ -365,19 +356,19 @@ def _say(lines: list[str]) -> None:
         _log.info("%s", line)
 
 
-def _listen_to_signals(worker: Worker, starting: Future[None], output: Output) -> None:
+def _listen_to_signals(group: WorkerGroup, starting: Future[None], output: Output) -> None:
     import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
 
     loop = asyncio.get_running_loop()
     received: list[signal.Signals] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, number, received, worker, starting, output)
+        loop.add_signal_handler(number, _on_signal, number, received, group, starting, output)
 
 
 def _on_signal(
     number: signal.Signals,
     received: list[signal.Signals],
-    worker: Worker,
+    group: WorkerGroup,
     starting: Future[None],
     output: Output,
 ) -> None:
@@ -385,6 +376,6 @@ def _on_signal(
     if not starting.done():
         _log.warning("%s: stopped before the children were ready", number.name)
         starting.cancel()
-    elif end_by_signal(worker, number, len(received)):
+    elif end_by_signal(group, number, len(received)):
         output.flush()
         os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Which queues the tasks of a module are of.
+"""Which queues a processor serves when none is named: those of its tasks, or called as it is.
 
 A process of its own imports the module to say so: this one, which keeps the locks, runs no code of
 users. A module with a processor is not imported for it, its text shows that.
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from sandboxq.child.loader import LoadFailed, tasks_of
-from sandboxq.child.sources import is_path
-from sandboxq.child.tasks import names_by_queue, told
-from sandboxq.errors import UsageError
+from sandboxq.child.sources import is_path, missing_text
+from sandboxq.child.tasks import names_by_queue
+from sandboxq.errors import ProcessorNotLoaded
 
 _PROCESSOR = re.compile(
     r"^(?:async )?def process\b|^process\b.*=|^from .* import .*\bprocess\b", re.MULTILINE
@@ -30,21 +30,31 @@ _PROGRAM = (
 _IMPORT_SECONDS = 60.0
 
 
-def queue_from_tasks(processor: str) -> str | None:
-    """Return the queue of a module's tasks, None when it has none or cannot be imported.
+def queues_served(processor: str) -> list[str]:
+    """Return the queues that are served when none is named: of its tasks, or called as it is.
 
-    Raises: UsageError when they are of several queues: a worker has one.
+    Raises: ProcessorNotLoaded.
     """
-    if not _may_have_tasks(processor):
-        return None
-    names = _names_by_queue(processor)
-    if len(names) > 1:
-        message = (
-            f"the tasks of {processor} are of several queues, and a worker has one: say --queue "
-            f"and start one worker for each of {told(names)}"
-        )
-        raise UsageError(message)
-    return next(iter(names), None)
+    return queues_from_tasks(processor) or [queue_from_processor(processor)]
+
+
+def queue_from_processor(processor: str) -> str:
+    """Return the queue that a processor serves when none is named: its file's or module's stem.
+
+    Raises:
+        ProcessorNotLoaded: it can be neither, such as ``.``.
+    """
+    place = processor.partition(":")[0]
+    if not place.strip(f".{os.sep}") or (is_path(place) and Path(place).is_dir()):
+        raise ProcessorNotLoaded(missing_text(place))
+    if processor.endswith(".py") or os.sep in processor:
+        return Path(processor).stem
+    return processor.partition(":")[0].rpartition(".")[2]
+
+
+def queues_from_tasks(processor: str) -> list[str]:
+    """Return the queues of a module's tasks; none when it has none or cannot be imported."""
+    return sorted(_names_by_queue(processor)) if _may_have_tasks(processor) else []
 
 
 def _may_have_tasks(processor: str) -> bool:

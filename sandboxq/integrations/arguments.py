@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def arguments_of_run(arguments: Sequence[str], queue: Callable[[], str]) -> list[str]:
-    """Return the arguments with a queue, and with a folder to watch: the project's, not ours."""
+def arguments_of_run(arguments: Sequence[str], queues: Callable[[], Sequence[str]]) -> list[str]:
+    """Return the arguments with queues, and with a folder to watch: the project's, not ours."""
     added = []
     if not _names("--queue", arguments) and "SANDBOXQ_QUEUE" not in os.environ:
-        added += ["--queue", queue()]
+        added += [part for queue in queues() for part in ("--queue", queue)]
     if "--reload" in arguments and not _names("--reload-dir", arguments):
         added += ["--reload-dir", "."]
     return [*added, *arguments]

@@ -12,6 +12,7 @@ from sandboxq.errors import UsageError
 from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
 from sandboxq.payload.binary import MOST_BYTES
 from sandboxq.pool.kinds import Kind
+from sandboxq.sandbox.support import Part, whole_machine
 
 if TYPE_CHECKING:
     from sandboxq.pool.calls import Call
@@ -44,6 +45,7 @@ class PoolOptions(NamedTuple):
     kind: Kind = Kind.PROCESS
     budgets: Budgets = DEFAULT_BUDGETS
     withholds_redis: bool = False  # from threads: processes never get its URL
+    part: Part | None = None  # of the machine, when several pools share it
 
     def check(self) -> None:
         """Raise UsageError for what does not go together."""
@@ -53,6 +55,11 @@ class PoolOptions(NamedTuple):
                 f"concurrency {self.concurrency} uses, nobody can tell"
             )
             raise UsageError(message)
+
+    @property
+    def machine(self) -> Part:
+        """What the children may use together."""
+        return self.part or whole_machine()
 
     @property
     def is_strict(self) -> bool:

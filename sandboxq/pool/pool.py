@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.outcomes import Death
+    from sandboxq.sandbox.support import Part
 
 __all__ = ["Call", "Pool", "PoolListener"]
 
@@ -69,6 +70,7 @@ class Pool(PoolCore):
         kind: Kind = Kind.PROCESS,
         ahead: Ahead = USUAL,
         withholds_redis: bool = False,
+        part: Part | None = None,
     ) -> None:
         """Check what can be checked; ``start`` does the rest.
 
@@ -85,7 +87,15 @@ class Pool(PoolCore):
         granted = policy_from(policy)
         support.require(granted)
         terms = PoolOptions(
-            processor, queue_name, concurrency, granted, max_result, kind, budgets, withholds_redis
+            processor,
+            queue_name,
+            concurrency,
+            granted,
+            max_result,
+            kind,
+            budgets,
+            withholds_redis,
+            part,
         )
         terms.check()
         super().__init__(terms, listener)

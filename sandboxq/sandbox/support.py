@@ -140,6 +140,18 @@ def usable_cores(*, cgroup: Path = _CGROUP) -> Cores:
     return Cores(max(1, int(quota)), f"cgroup quota of {quota:g} CPUs")
 
 
+class Part(NamedTuple):
+    """What the children of one pool may use of this machine."""
+
+    cores: int
+    memory: int  # bytes
+
+
+def whole_machine() -> Part:
+    """Return all that this process may use."""
+    return Part(usable_cores().number, usable_memory())
+
+
 def usable_memory() -> int:
     """Return the bytes of memory that this process may use: the machine's or its cgroup's."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

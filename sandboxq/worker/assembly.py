@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sandboxq.config import WorkerSettings
     from sandboxq.pool.kinds import Kind
     from sandboxq.sandbox.policy import Policy
+    from sandboxq.sandbox.support import Part
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import HeldJobs, WorkerContext
 
@@ -44,6 +45,7 @@ class ChildrenOptions(NamedTuple):
     policy: Policy
     kind: Kind
     withholds_redis: bool  # from jobs in threads too: its URL was an argument
+    part: Part | None  # of the machine, when several workers share it
 
 
 # Without these nothing can be done: jobs that are claimed would never end, or run twice. So is the
@@ -147,6 +149,7 @@ def _pool(context: WorkerContext, options: ChildrenOptions, listener: WorkerList
         ahead=Ahead(settings.claim_ahead_jobs, settings.claim_ahead_ms / 1000),
         kind=options.kind,
         withholds_redis=options.withholds_redis,
+        part=options.part,
     )
 
 

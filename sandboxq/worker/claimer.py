@@ -21,7 +21,7 @@ from sandboxq.worker.attempt import CLAIMED, RUNNING, begin_span, call_from_atte
 from sandboxq.worker.claims import Claims
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sandboxq.broker.commands.claim import Claim, ClaimedJob
     from sandboxq.pool.calls import Call
@@ -93,6 +93,8 @@ class Claimer:
         self._is_drained = True  # nothing has come yet
         self._resumed = asyncio.Event()
         self._resumed.set()
+        # Asked when a burst has nothing left to do: a worker of a group waits for the others.
+        self.may_end: Callable[[], Awaitable[bool]] = _at_once
 
     async def run(self, mode: Mode) -> None:
         """Claim until cancelled, or in a burst until nothing is left to do."""
@@ -161,7 +163,7 @@ class Claimer:
         if not self._is_drained:
             self._is_drained = True
             self._telemetry.emit(QueueDrained())
-        return mode is Mode.BURST and await self._is_all_done()
+        return mode is Mode.BURST and await self.is_all_done() and await self.may_end()
 
     def _wanted(self) -> tuple[int, int]:
         """Return how many jobs to ask for, and how many of them could begin at once.
@@ -258,7 +260,8 @@ class Claimer:
         attempt.state = RUNNING
         return call
 
-    async def _is_all_done(self) -> bool:
+    async def is_all_done(self) -> bool:
+        """Tell whether nothing is waiting, prioritized or active. Raises: BrokerUnavailable."""
         if not self._held.is_empty:
             return False
         counts = await self._broker.pipeline(
@@ -297,6 +300,10 @@ class Claimer:
         # Node's workers may end what is active without a marker, and others may claim then.
         longest = drain_delay if last.is_blocked else LONGEST_DELAY_WAIT
         return min(max(due, 0.001), longest)
+
+
+async def _at_once() -> bool:
+    return True
 
 
 def refusal_of(job: ClaimedJob, max_started_attempts: int | None) -> str:

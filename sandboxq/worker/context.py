@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.server_info import warn_of_clock
 from sandboxq.worker.attempt import ENDED, Attempt, AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, ValuesView
+    from pathlib import Path
 
     from sandboxq.broker.commands.claim import ClaimedJob
-    from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.config import WorkerSettings
+    from sandboxq.model.clock import Clock
     from sandboxq.observe.telemetry import Telemetry
 
 
@@ -36,6 +39,25 @@ class WorkerContext:
     settings: WorkerSettings
     held: HeldJobs
     telemetry: Telemetry
+
+
+class Address(NamedTuple):
+    """Where a worker's Redis is, as it was told, and the clock that it goes by."""
+
+    url: str | None
+    directory: Path | None
+    clock: Clock
+
+    async def connect(self) -> Broker:
+        """Connect, and learn what a worker must know of the server. Raises: BrokerUnavailable."""
+        broker = await Broker.connect(self.url, directory=self.directory, clock=self.clock)
+        try:
+            warn_of_clock(broker.time)
+            await broker.most_bytes()
+        except BaseException:
+            await broker.close()
+            raise
+        return broker
 
 
 class HeldJobs:

@@ -11,6 +11,7 @@ of its queue stays, so that counters do not begin anew when the code is reloaded
 from __future__ import annotations
 
 import logging
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -68,14 +69,14 @@ class Endpoints:
         """Where it listens; the port that was found, if any would do."""
         return self._server.address
 
-    def add(self, worker: Worker) -> None:
-        """Answer for this worker too, from before it is started until it is closed."""
-        self._workers[worker] = Readiness(worker)
+    def add(self, *workers: Worker) -> None:
+        """Answer for these workers too, from before they are started until they are closed."""
+        for worker in workers:
+            self._workers[worker] = Readiness(worker)
+            worker.telemetry.subscribe(partial(self._on_closed, worker), WorkerClosed)
 
-        def on_closed(_event: Event) -> None:
-            self._workers.pop(worker, None)
-
-        worker.telemetry.subscribe(on_closed, WorkerClosed)
+    def _on_closed(self, worker: Worker, _event: Event) -> None:
+        self._workers.pop(worker, None)
 
     async def _answer(self, request: Request) -> Response:
         route = self._routes.get(request.path)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import HeldJobs
+    from sandboxq.worker.group import Membership
     from sandboxq.worker.manual import ManualJobs
     from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.service import Service
@@ -42,6 +43,7 @@ class Operating:
     _broker: Broker | None
     _parts: Assembly | None
     _by_hand: ManualJobs | None
+<<<<<<< HEAD
     _claiming: Service | None
     _ended: asyncio.Event
 
@@ -54,6 +56,9 @@ class Operating:
     def is_stopping(self) -> bool:
         """Whether it claims no more, for good."""
         return self._ended.is_set()
+=======
+    _membership: Membership | None
+>>>>>>> 2b6d9c2 (One run for several queues: a group of workers that share connections, cores and memory)
 
     @property
     def name(self) -> str:
@@ -63,7 +68,18 @@ class Operating:
     @property
     def procs(self) -> int:
         """The number of children to start with."""
-        return self.cores.number if self.settings.procs == "auto" else self.settings.procs
+        if self.settings.procs != "auto":
+            return self.settings.procs
+        return self.cores.number if self._membership is None else self._membership.procs
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that running jobs have to finish when it is stopped."""
+        return self.settings.shutdown_timeout
+
+    def join(self, membership: Membership) -> None:
+        """Take part in a group, before it is started: see WorkerGroup."""
+        self._membership = membership
 
     @property
     def broker(self) -> Broker:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandboxq.config import WorkerSettings
-
 _log = logging.getLogger("sandboxq.worker")
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -31,7 +29,9 @@ _STEPS = (
 class Stoppable(Protocol):
     """What is asked of a worker here."""
 
-    settings: WorkerSettings
+    @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that running jobs have to finish."""
 
     @property
     def running(self) -> int:
@@ -47,9 +47,7 @@ class Stoppable(Protocol):
 def end_by_signal(worker: Stoppable, number: signal.Signals, count: int) -> bool:
     """Do what the first, second or third signal asks for; True: the process is to end now."""
     step = min(count, len(_STEPS))
-    message = _STEPS[step - 1].format(
-        running=worker.running, timeout=worker.settings.shutdown_timeout
-    )
+    message = _STEPS[step - 1].format(running=worker.running, timeout=worker.shutdown_timeout)
     _log.warning("%s: %s", number.name, message)
     if step < len(_STEPS):
         worker.stop()

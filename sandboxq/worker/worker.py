@@ -12,8 +12,6 @@ import logging
 import os
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
-from sandboxq.broker.connect.broker import Broker
-from sandboxq.broker.connect.server_info import warn_of_clock
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, UsageError
@@ -33,7 +31,7 @@ from sandboxq.sandbox.support import usable_cores
 from sandboxq.worker.assembly import VITAL, ChildrenOptions, assemble
 from sandboxq.worker.banner import banner, summary
 from sandboxq.worker.claimer import Mode
-from sandboxq.worker.context import HeldJobs, WorkerContext
+from sandboxq.worker.context import Address, HeldJobs, WorkerContext
 from sandboxq.worker.control import Control, Dump
 from sandboxq.worker.counters import Counters
 from sandboxq.worker.locks import StalledChecker
@@ -48,7 +46,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from sandboxq.broker.connect.broker import Broker
     from sandboxq.worker.assembly import Assembly
+    from sandboxq.worker.group import Membership
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -111,9 +111,7 @@ class Worker(Operating):
         self.counters = Counters()
         self.telemetry.subscribe(self.counters, *Counters.KINDS)
         self.cores = usable_cores()
-        self._url = url
-        self._directory = directory
-        self._clock = clock
+        self.address = Address(url, directory, clock)
         self._held = HeldJobs()
         self._room = asyncio.Event()
         self._ended = asyncio.Event()
@@ -128,6 +126,7 @@ class Worker(Operating):
         self._broker: Broker | None = None
         self._parts: Assembly | None = None
         self._by_hand: ManualJobs | None = None
+        self._membership: Membership | None = None
         self._state = WorkerState.NEW
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -183,10 +182,9 @@ class Worker(Operating):
         self.telemetry.emit(WorkerReady(self.name))
 
     async def _connect_and_start(self) -> None:
-        self._broker = await Broker.connect(self._url, directory=self._directory, clock=self._clock)
+        shared = self._membership.broker if self._membership else None
+        self._broker = shared or await self.address.connect()
         self._broker.refuse_untagged(self.keys.base)
-        warn_of_clock(self._broker.time)
-        await self._broker.most_bytes()
         await self._start_parts(self._broker)
 
     async def _start_parts(self, broker: Broker) -> None:
@@ -199,7 +197,12 @@ class Worker(Operating):
         parts = self._parts = assemble(
             context,
             ChildrenOptions(
-                self.processor, self.procs, self.policy, self.kind, self._url is not None
+                self.processor,
+                self.procs,
+                self.policy,
+                self.kind,
+                self.address.url is not None,
+                self._membership.part if self._membership else None,
             ),
             room=self._room,
             secret=self._secret,
@@ -326,7 +329,7 @@ class Worker(Operating):
         # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(self._held.abandon)
-            if self._broker is not None:
+            if self._broker is not None and not (self._membership and self._membership.broker):
                 closing.push_async_callback(self._broker.close)
             if self._by_hand is not None:
                 closing.push_async_callback(self._by_hand.close)

@@ -72,7 +72,7 @@ def _command(context: click.Context, arguments: tuple[str, ...]) -> None:
 
 def _arguments_of_run(context: click.Context, arguments: list[str]) -> list[str]:
     """Have the processor that is named run by ours, in the application's context."""
-    from sandboxq.cli.run import queue_served  # noqa: PLC0415 - as above
+    from sandboxq.cli.task_queues import queues_served  # noqa: PLC0415 - as above
 
     if not arguments or arguments[0].startswith("-"):
         message = "name the processor first: flask sandboxq run mailer.py --procs 2"
@@ -82,4 +82,4 @@ def _arguments_of_run(context: click.Context, arguments: list[str]) -> list[str]
     info = context.find_root().obj
     if info is not None and info.app_import_path:
         os.environ.setdefault("FLASK_APP", info.app_import_path)
-    return [PROCESSOR, *arguments_of_run(rest, lambda: queue_served(processor))]
+    return [PROCESSOR, *arguments_of_run(rest, lambda: queues_served(processor))]

@@ -24,7 +24,7 @@ from sandboxq.pool.children.zygote_supervisor import ZygoteSupervisor
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.outcomes import Death, text_of_failed_start, text_of_status
 from sandboxq.sandbox.plan import plan_from_policy
-from sandboxq.sandbox.support import require_descriptors, usable_memory
+from sandboxq.sandbox.support import require_descriptors
 
 if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Telemetry
@@ -72,7 +72,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._start_failure = ""
         self._is_ending = False
-        self._memory = usable_memory()
+        self._memory = terms.machine.memory
         self.ready: list[Child] = []
 
     @property

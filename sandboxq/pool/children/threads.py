@@ -33,7 +33,6 @@ from sandboxq.pool.kinds import Kind
 from sandboxq.pool.outcomes import Death
 from sandboxq.pool.stacks import stack_of_thread
 from sandboxq.sandbox.environment import THREAD_VARIABLES
-from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +128,7 @@ class ThreadSupervisor:
             UsageError: it does not fit the concurrency.
         """
         self._size = size
-        _share_cores(size)
+        _share_cores(self._terms.machine.cores // max(1, size))
         loaded: asyncio.Future[bool] = self._loop.create_future()
         thread = threading.Thread(target=self._load, args=[loaded], daemon=True)
         thread.start()
@@ -383,11 +382,10 @@ def _fail(loaded: asyncio.Future[bool], error: BaseException) -> None:
         loaded.set_exception(error)
 
 
-def _share_cores(size: int) -> None:
+def _share_cores(share: int) -> None:
     """Have libraries that are imported later compute with each thread's share of the cores."""
-    share = max(1, usable_cores().number // max(1, size))
     for variable in THREAD_VARIABLES:
-        os.environ.setdefault(variable, str(share))
+        os.environ.setdefault(variable, str(max(1, share)))
 
 
 def _has_gil() -> bool:

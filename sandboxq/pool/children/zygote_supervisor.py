@@ -13,7 +13,6 @@ from sandboxq.pool.children.child import Child
 from sandboxq.pool.children.source import refuse_concurrency
 from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
 from sandboxq.sandbox import descendants
-from sandboxq.sandbox.support import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +82,7 @@ class ZygoteSupervisor:
             UsageError: it does not fit the concurrency.
         """
         deadline = self._loop.time() + timeout
-        threads = max(1, usable_cores().number // max(1, size))
+        threads = max(1, self._terms.machine.cores // max(1, size))
         server = self._starting = ZygoteClient(
             self._loop,
             self._owner,

@@ -47,22 +47,18 @@ class Command(BaseCommand):
                 os.environ.setdefault("SANDBOXQ_PREFIX", backend.options["prefix"])
 
     def _arguments_of_run(self, arguments: list[str]) -> list[str]:
-        from sandboxq.cli.run import queue_served  # noqa: PLC0415 - as above
+        from sandboxq.cli.task_queues import queues_served  # noqa: PLC0415 - as above
 
         if not arguments or arguments[0].startswith("-"):
-            return [PROCESSOR, *arguments_of_run(arguments, self._only_queue)]
+            return [PROCESSOR, *arguments_of_run(arguments, self._queues)]
         processor, *rest = arguments
         os.environ[PROCESSOR_VARIABLE] = processor
-        return [PROCESSOR, *arguments_of_run(rest, lambda: queue_served(processor))]
+        return [PROCESSOR, *arguments_of_run(rest, lambda: queues_served(processor))]
 
-    def _only_queue(self) -> str:
-        names: list[str] = sorted(
-            {name for backend in backends_of_project() for name in backend.queues}
-        )
-        if len(names) == 1:
-            return names[0]
-        if names:
-            message = f"TASKS has the queues {', '.join(names)}: start one worker for each, --queue"
-        else:
+    def _queues(self) -> list[str]:
+        """Return those of the project: one worker for each, in this process."""
+        names = {name for backend in backends_of_project() for name in backend.queues}
+        if not names:
             message = "TASKS has no backend of sandboxq with QUEUES: name a queue with --queue"
-        raise CommandError(message)
+            raise CommandError(message)
+        return sorted(names)
