@@ -26,6 +26,7 @@ from sandboxq.errors import (
     ProcessorNotLoaded,
     SandboxqError,
     UsageError,
+    WorkersFailed,
 )
 from sandboxq.payload.printable import printable, printable_json
 
@@ -40,6 +41,7 @@ _EXIT_CODES: list[tuple[type[SandboxqError], int]] = [
     (OutcomesLost, 5),
     (ChildStartFailed, 6),
     (MechanismMissing, 6),
+    (WorkersFailed, 7),
     (SandboxqError, 1),
 ]
 # In what redis-py says of a server that cannot be reached at all.

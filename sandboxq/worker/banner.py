@@ -59,6 +59,7 @@ def group_banner(group: WorkerGroup) -> list[str]:
     cores = first.cores
     return [
         *dict.fromkeys(lines),  # what holds for several is said once
+        *(f"queue      {queue}: not served, see above" for queue in group.failures),
         f"cores      {cores.number} ({cores.source}), shared by {procs} children",
         *(f"cores      {note}" for note in oversubscription(procs, cores.number, os.environ)),
         f"broker     {first.broker.endpoint.safe}",
@@ -83,7 +84,12 @@ def group_summary(group: WorkerGroup) -> list[str]:
     """Return what became of the jobs, in one line a queue."""
     if len(group.workers) == 1:
         return summary(group.workers[0])
-    return [f"{each.keys.queue}: {line}" for each in group.workers for line in summary(each)]
+    return [
+        f"{each.keys.queue}: {line}"
+        for each in group.workers
+        if each in group.serving or each.counters.heartbeats
+        for line in summary(each)
+    ]
 
 
 def _on_time(settings: WorkerSettings) -> list[str]:

@@ -213,6 +213,10 @@ class WorkerGroup:
             return
         if len(failed) == number:
             raise next(iter(failed.values()))
-        texts = "; ".join(f"{queue}: {error}" for queue, error in failed.items())
+        texts = "; ".join(f"{queue}: {_first_line(error)}" for queue, error in failed.items())
         message = f"{len(failed)} of {number} queues ended with an error: {texts}"
         raise WorkersFailed(message)
+
+
+def _first_line(error: SandboxqError) -> str:
+    return str(error).partition("\n")[0]
