@@ -37,7 +37,7 @@ GROUPS = {
         "stalled_interval", "skip_stalled_check", "skip_lock_renewal",
     ),
     "What is kept of jobs": ("remove_on_complete", "remove_on_fail", "metrics_points"),
-    "Redis, log and traces": ("url", "prefix", "log_format", "tracing"),
+    "Redis, log and traces": ("url", "prefix", "log_format", "tracing", "http"),
 }  # fmt: skip
 OTHERS = "Others"
 # Where a command leaves its arguments, among what all contexts share: they may be parsed again.

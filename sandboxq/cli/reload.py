@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from sandboxq.cli.worker_tables import Plan
+    from sandboxq.worker.context import Membership
     from sandboxq.worker.endpoints import Endpoints
-    from sandboxq.worker.group import Membership, WorkerGroup
+    from sandboxq.worker.group import WorkerGroup
     from sandboxq.worker.worker import Worker
 
 _log = logging.getLogger("sandboxq.cli")

@@ -36,9 +36,9 @@ from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password
-from sandboxq.worker.banner import group_banner, group_summary
 from sandboxq.worker.endpoints import Endpoints
 from sandboxq.worker.group import WorkerGroup
+from sandboxq.worker.group_banner import banner_of_group, summary_of_group
 from sandboxq.worker.signals import end_by_signal
 from sandboxq.worker.worker import Worker
 
@@ -338,7 +338,7 @@ async def _run(group: WorkerGroup, *, burst: bool, output: Output) -> None:
     try:
         await starting
         collect_rarely()
-        _say(group_banner(group))
+        _say(banner_of_group(group))
         async with progress:
             await group.run(burst=burst, handle_signals=False)
     except asyncio.CancelledError:
@@ -348,7 +348,7 @@ async def _run(group: WorkerGroup, *, burst: bool, output: Output) -> None:
     finally:
         await group.close()
         if starting.done() and not starting.cancelled() and starting.exception() is None:
-            _say(group_summary(group))
+            _say(summary_of_group(group))
 
 
 def _say(lines: list[str]) -> None:

@@ -11,31 +11,33 @@ from sandboxq.pool import kinds
 from sandboxq.sandbox.environment import oversubscription
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sandboxq.config import WorkerSettings
-    from sandboxq.worker.group import WorkerGroup
     from sandboxq.worker.worker import Worker
 
-_PLURALS = {
+PLURALS = {
     kinds.Kind.PROCESS: "processes",
     kinds.Kind.THREAD: "threads",
     kinds.Kind.INTERPRETER: "interpreters",
 }
 
 
+def program() -> str:
+    """Return what this process is."""
+    return f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}"
+
+
 def banner(worker: Worker) -> list[str]:
     """Return what runs, line by line."""
     settings, cores = worker.settings, worker.cores
-    children = f"{worker.procs} {_PLURALS[worker.kind]} x {settings.concurrency} job at once"
+    children = f"{worker.procs} {PLURALS[worker.kind]} x {settings.concurrency} job at once"
     return [
-        f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
+        program(),
         f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
         f"processor  {worker.processor}",
         f"children   {children}, policy {worker.policy.name}",
         *(f"kind       {note}" for note in worker.kind_notes),
         *worker.pool.notes,
-        *_on_time(settings),
+        *on_time(settings),
         f"cores      {cores.number} ({cores.source})",
         *(
             f"cores      {note}"
@@ -46,53 +48,7 @@ def banner(worker: Worker) -> list[str]:
     ]
 
 
-def group_banner(group: WorkerGroup) -> list[str]:
-    """Return what runs, line by line: of a single worker its banner, of several a line for each."""
-    workers = group.serving
-    if len(group.workers) == 1:
-        return banner(workers[0])
-    first, procs = workers[0], sum(worker.procs for worker in workers)
-    lines = [
-        f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}",
-        *(line for worker in workers for line in _of_queue(worker)),
-    ]
-    cores = first.cores
-    return [
-        *dict.fromkeys(lines),  # what holds for several is said once
-        *(f"queue      {queue}: not served, see above" for queue in group.failures),
-        f"cores      {cores.number} ({cores.source}), shared by {procs} children",
-        *(f"cores      {note}" for note in oversubscription(procs, cores.number, os.environ)),
-        f"broker     {first.broker.endpoint.safe}",
-    ]
-
-
-def _of_queue(worker: Worker) -> Iterator[str]:
-    settings, kinds_ = worker.settings, _PLURALS[worker.kind]
-    memory = worker.pool.memory
-    parts = [
-        f"{worker.procs} {kinds_} x {settings.concurrency} job at once",
-        f"policy {worker.policy.name}",
-        *([f"{memory >> 20} MB a child"] if memory else []),
-        *(line.partition(" ")[2].strip() for line in _on_time(settings)),
-    ]
-    yield f"queue      {worker.keys.queue}: {worker.processor}, {', '.join(parts)}"
-    yield from (f"kind       {note}" for note in worker.kind_notes)
-    yield from (note for note in worker.pool.notes if not note.startswith("memory "))
-
-
-def group_summary(group: WorkerGroup) -> list[str]:
-    """Return what became of the jobs, in one line a queue."""
-    if len(group.workers) == 1:
-        return summary(group.workers[0])
-    return [
-        f"{each.keys.queue}: {line}"
-        for each in group.workers
-        if each in group.serving or each.counters.heartbeats
-        for line in summary(each)
-    ]
-
-
-def _on_time(settings: WorkerSettings) -> list[str]:
+def on_time(settings: WorkerSettings) -> list[str]:
     """Return what ends jobs and what replaces children, where that was asked for."""
     times = []
     if settings.timeout is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sandboxq.config import WorkerSettings
     from sandboxq.model.clock import Clock
     from sandboxq.observe.telemetry import Telemetry
+    from sandboxq.sandbox.support import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ class Address(NamedTuple):
             await broker.close()
             raise
         return broker
+
+
+class Membership(NamedTuple):
+    """What a worker has of what its group shares."""
+
+    broker: Broker | None  # None: it makes connections of its own
+    procs: int
+    part: Part
 
 
 class HeldJobs:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from sandboxq.errors import SandboxqError, UsageError, WorkersFailed
 from sandboxq.observe.current_queue import current_queue
 from sandboxq.sandbox.support import Part, usable_memory
+from sandboxq.worker.context import Membership
 from sandboxq.worker.shares import Demand, Share, children_by_share, parts_of
 from sandboxq.worker.signals import ended_by_signals
 
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
     from sandboxq.worker.worker import Worker
 
 _log = logging.getLogger("sandboxq.worker")
-
-
-class Membership(NamedTuple):
-    """What a worker has of what its group shares."""
-
-    broker: Broker | None  # None: it makes connections of its own
-    procs: int
-    part: Part
 
 
 class WorkerGroup:

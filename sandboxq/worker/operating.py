@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.support import Cores
     from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.attempt import Attempt
-    from sandboxq.worker.context import HeldJobs
-    from sandboxq.worker.group import Membership
+    from sandboxq.worker.context import HeldJobs, Membership
     from sandboxq.worker.manual import ManualJobs
     from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.service import Service
@@ -43,7 +42,7 @@ class Operating:
     _broker: Broker | None
     _parts: Assembly | None
     _by_hand: ManualJobs | None
-<<<<<<< HEAD
+    _membership: Membership | None
     _claiming: Service | None
     _ended: asyncio.Event
 
@@ -56,9 +55,6 @@ class Operating:
     def is_stopping(self) -> bool:
         """Whether it claims no more, for good."""
         return self._ended.is_set()
-=======
-    _membership: Membership | None
->>>>>>> 2b6d9c2 (One run for several queues: a group of workers that share connections, cores and memory)
 
     @property
     def name(self) -> str:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.worker.assembly import Assembly
-    from sandboxq.worker.group import Membership
+    from sandboxq.worker.context import Membership
 
 _log = logging.getLogger("sandboxq.worker")
 

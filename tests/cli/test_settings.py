@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sandboxq import Keep, Policy, UsageError
-from sandboxq.cli import run
+from sandboxq.cli import run, worker_tables
 from sandboxq.cli.main import cli
 from sandboxq.cli.options import KeepJobs
 from sandboxq.cli.sandbox_options import take_policy
@@ -37,7 +37,7 @@ def policies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Policy]:
         message = "seen"
         raise UsageError(message)
 
-    monkeypatch.setattr(run, "take_policy", note)
+    monkeypatch.setattr(worker_tables, "take_policy", note)
     monkeypatch.chdir(tmp_path)
     return seen
 
@@ -58,7 +58,7 @@ def test_everything_that_python_can_say_has_a_flag() -> None:
 
 def test_every_setting_has_its_variable() -> None:
     """``SANDBOXQ_<NAME>``, one for a pair of flags; what is typed each time has none."""
-    without = {"processor", "burst", "help"}
+    without = {"processors", "burst", "help"}
     for parameter in run.command.params:
         if parameter.name not in without:
             assert parameter.name is not None

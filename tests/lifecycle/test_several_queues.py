@@ -1,0 +1,167 @@
+"""``run`` with several queues: processors, tables of pyproject.toml, tasks of several queues."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq import Queue
+from tests.conftest import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(180)
+
+PROCESSOR = "def process(job):\n    print('ran', job.id)\n    return {value!r}\n"
+TABLES = """
+[tool.sandboxq.workers.first]
+processor = "one.py"
+weight = 2
+[tool.sandboxq.workers.other]
+queue = "second"
+processor = "two.py"
+procs = 1
+timeout = 7.5
+[tool.sandboxq.workers.third]
+max-crashes = 2
+"""
+TASKS = """
+from sandboxq import task
+
+@task(queue="left")
+def one() -> str:
+    return "one"
+
+@task(queue="right")
+def two() -> str:
+    return "two"
+"""
+
+
+def sandboxq(folder: Path, url: str, prefix: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sandboxq", "run", *arguments],
+        cwd=folder,
+        env={**os.environ, "SANDBOXQ_URL": url, "SANDBOXQ_PREFIX": prefix},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for its end; return exit code and log."""
+    _, log = process.communicate(timeout=120)
+    return process.returncode, log
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with two processors and tables for them."""
+    (tmp_path / "one.py").write_text(PROCESSOR.format(value="one"))
+    (tmp_path / "two.py").write_text(PROCESSOR.format(value="two"))
+    (tmp_path / "pyproject.toml").write_text(TABLES)
+    return tmp_path
+
+
+def test_tables_without_an_argument(folder: Path, server_url: str, queue_name: str) -> None:
+    """All tables with a processor are run, each by its settings; lines of the log name the queue.
+
+    One SIGTERM ends them all.
+    """
+    process = sandboxq(folder, server_url, queue_name, "--procs", "4", "--log-format", "json")
+    try:
+        for queue, value in (("first", "one"), ("second", "two")):
+            with Queue.sync(queue, server_url, prefix=queue_name) as opened:
+                assert opened.add("x", {}).result(60) == value
+        process.send_signal(signal.SIGTERM)
+        code, log = ended(process)
+    finally:
+        process.kill()
+    rows = [json.loads(line) for line in log.splitlines()]
+    said = [row["message"] for row in rows]
+    assert code == 0, log
+    assert any("first: one.py, 3 processes" in each for each in said)
+    assert any("second: two.py, 1 processes" in each and "7.5 s a job" in each for each in said)
+    assert {row["queue"] for row in rows if row.get("event") == "line"} == {"first", "second"}
+    assert len([each for each in said if "no new jobs" in each]) == 1
+
+
+def test_processors_and_one_that_breaks(folder: Path, server_url: str, queue_name: str) -> None:
+    """The others go on, and the exit code says that not all did."""
+    (folder / "broken.py").write_text("import no_such_module\n")
+    with Queue.sync("two", server_url, prefix=queue_name) as queue:
+        job = queue.add("x", {})
+        process = sandboxq(folder, server_url, queue_name, "broken.py", "two.py", "--burst")
+        code, log = ended(process)
+        assert code == 7, log
+        assert job.result(5) == "two"
+    assert "queue broken is not served any more: broken.py cannot be imported" in log
+    assert "two: [job 1] ran 1" in log
+
+
+def test_tasks_of_several_queues(tmp_path: Path, server_url: str, queue_name: str) -> None:
+    """A module of tasks is one worker for each of their queues."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    with (
+        Queue.sync("left", server_url, prefix=queue_name) as left,
+        Queue.sync("right", server_url, prefix=queue_name) as right,
+    ):
+        jobs = [left.add("one", {}), right.add("two", {})]
+        code, log = ended(sandboxq(tmp_path, server_url, queue_name, "tasks.py", "--burst"))
+        assert code == 0, log
+        assert [job.result(5) for job in jobs] == ["one", "two"]
+
+
+def test_reload_of_one_of_two(folder: Path, server_url: str, queue_name: str) -> None:
+    """The queue whose folder has changed gets the new code."""
+    pytest.importorskip("watchfiles")
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / f"{name}.py").rename(folder / name / f"{name}.py")
+    process = sandboxq(folder, server_url, queue_name, "one/one.py", "two/two.py", "--reload")
+    try:
+        with Queue.sync("two", server_url, prefix=queue_name) as queue:
+            assert queue.add("x", {}).result(60) == "two"
+            (folder / "two" / "two.py").write_text(PROCESSOR.format(value="new"))
+            wait_until(lambda: queue.add("x", {}).result(60) == "new")
+        process.send_signal(signal.SIGTERM)
+        code, log = ended(process)
+    finally:
+        process.kill()
+    assert code == 0, log
+    assert "runs one/one.py" in log
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "says"),
+    [
+        ("", [], "name a processor"),
+        ("", ["one.py", "./one.py"], "would both serve the queue 'one'"),
+        ("", ["one.py", "two.py", "--queue", "x"], "--queue is for one processor"),
+        ("[tool.sandboxq.workers.a]\nwieght = 2", ["a.py"], "did you mean 'weight'"),
+        ("[tool.sandboxq.workers.a]\nweight = 0", ["a.py"], "weight must be a number above 0"),
+        ("[tool.sandboxq.workers.a]\nprocessor = 3", ["a.py"], "processor must be text"),
+        ("[tool.sandboxq.workers.a]\ntimeout = 'x'", ["a.py"], "[tool.sandboxq.workers.a]: Inv"),
+        ("[tool.sandboxq.workers.a]\nhttp = '1'", ["a.py"], "has no setting 'http'"),
+        ("[tool.sandboxq]\nworkers = 4", ["a.py"], "[tool.sandboxq.workers] must be a table"),
+        (
+            "[tool.sandboxq.workers.a]\n[tool.sandboxq.workers.b]\nqueue = 'a'",
+            ["a.py"],
+            "are both of queue 'a'",
+        ),
+    ],
+)
+def test_what_makes_no_sense(tmp_path: Path, text: str, arguments: list[str], says: str) -> None:
+    """It is said at once, with the table and the setting."""
+    (tmp_path / "pyproject.toml").write_text(text)
+    code, log = ended(sandboxq(tmp_path, "redis://127.0.0.1:1", "bull", *arguments))
+    assert code == 2, log
+    assert says in log
