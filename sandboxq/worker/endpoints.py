@@ -72,11 +72,15 @@ class Endpoints:
     def add(self, *workers: Worker) -> None:
         """Answer for these workers too, from before they are started until they are closed."""
         for worker in workers:
+            for former in [each for each in self._workers if each.failure is not None]:
+                if former.keys == worker.keys:
+                    del self._workers[former]
             self._workers[worker] = Readiness(worker)
             worker.telemetry.subscribe(partial(self._on_closed, worker), WorkerClosed)
 
     def _on_closed(self, worker: Worker, _event: Event) -> None:
-        self._workers.pop(worker, None)
+        if worker.failure is None:  # else its queue is not served, which is to be seen
+            self._workers.pop(worker, None)
 
     async def _answer(self, request: Request) -> Response:
         route = self._routes.get(request.path)

@@ -44,7 +44,13 @@ class Operating:
     _by_hand: ManualJobs | None
     _membership: Membership | None
     _claiming: Service | None
+    _failure: Exception | None
     _ended: asyncio.Event
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it could not start, or has ended, if it was an error."""
+        return self._failure
 
     @property
     def is_running(self) -> bool:

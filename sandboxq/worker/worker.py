@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.config import WorkerOptions, settings_from_options
-from sandboxq.errors import ChildStartFailed, UsageError
+from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
 from sandboxq.observe.event_text import log_events
 from sandboxq.observe.log_queue import defer_logging
@@ -173,6 +173,7 @@ class Worker(Operating):
         try:
             await self._starting
         except BaseException as error:
+            self._failure = error if isinstance(error, SandboxqError) else None
             await self.close()
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and not (task and task.cancelling()):

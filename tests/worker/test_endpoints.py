@@ -6,12 +6,16 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from sandboxq import Worker, WorkerGroup, WorkersFailed
 from sandboxq.worker.endpoints import Endpoints
 from tests.conftest import run_async, wait_until_async
-from tests.worker.test_worker import running
+from tests.worker.test_worker import PROCESSOR, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 async def get(http: Endpoints, path: str, *, accept: str = "*/*") -> tuple[int, str]:
@@ -61,3 +65,30 @@ def test_ready_from_its_run_until_it_stops(server_url: str, queue_name: str) -> 
             assert await get_json(http, "/readyz") == (503, {"ready": False, "workers": []})
 
     run_async(main())
+
+
+def _has_one_ready(_status: int, said: Any) -> bool:
+    return any(row["ready"] for row in said["workers"])
+
+
+def test_a_queue_that_is_not_served_is_seen(
+    tmp_path: Path, server_url: str, queue_name: str
+) -> None:
+    """Of several workers one could not start: the others run, and a rolling deploy stops here."""
+
+    async def scenario() -> None:
+        broken = Worker(f"{queue_name}-broken", tmp_path / "none.py", url=server_url)
+        other = Worker(queue_name, PROCESSOR, url=server_url, procs=1)
+        async with Endpoints("0") as http:
+            http.add(broken, other)
+            async with WorkerGroup([broken, other]) as group:
+                going = asyncio.create_task(group.run(handle_signals=False))
+                said = await until(http, "/readyz", _has_one_ready)
+                rows = {row["queue"]: row["ready"] for row in said["workers"]}
+                assert not said["ready"]
+                assert rows == {f"{queue_name}-broken": False, queue_name: True}
+                group.stop()
+                with pytest.raises(WorkersFailed):
+                    await going
+
+    run_async(scenario())
