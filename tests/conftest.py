@@ -16,7 +16,7 @@ import pytest
 
 import sandboxq
 from sandboxq.cli import process as event_loop
-from sandboxq.observe import log_queue
+from sandboxq.observe import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -47,7 +47,7 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     try:
         return event_loop.run(main)
     finally:
-        log_queue.flush()
+        log.flush()
 
 
 def wait_until(condition: Callable[[], Any], *, timeout: float = WAIT_SECONDS) -> Any:

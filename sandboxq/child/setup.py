@@ -28,7 +28,7 @@ from sandboxq.child.interrupts import Interrupts
 from sandboxq.child.leftovers import Leftovers
 from sandboxq.child.link import Link
 from sandboxq.child.usage import Meter
-from sandboxq.sandbox.mechanisms import prctl
+from sandboxq.sandbox.mechanisms import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,11 +48,11 @@ def be_born(parent: int) -> None:
     All that this process starts stays below it, however deep, and whoever ends in between: whose a
     process is, is the kernel's word and no job's.
     """
-    prctl.die_with_parent()
+    process.die_with_parent()
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
-    prctl.adopt_orphans()
-    prctl.be_ended_first()
+    process.adopt_orphans()
+    process.be_ended_first()
     os.setsid()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     for number in (_signal.SIGINT, _signal.SIGTERM):
@@ -65,7 +65,7 @@ def be_born(parent: int) -> None:
 
 def take_place(*, stdout: int, stderr: int) -> None:
     """Take the output pipes, and be a child like any other from now on."""
-    prctl.show_memory()
+    process.show_memory()
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     os.close(stdout)
@@ -103,8 +103,8 @@ def practise() -> None:
     It notes in the code, and in its cache of methods, what it finds at each place (PEP 659). A
     child that does what was noted before the fork writes to fewer pages.
     """
-    prctl.adopt_orphans()
-    prctl.be_ended_first(more=0)
+    process.adopt_orphans()
+    process.be_ended_first(more=0)
     _renew_locks()
     random_state.reseed()
     rehearse(_look)

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import Any
 
-from sandboxq.observe.event_text import SHOWN, row_from_event
+from sandboxq.observe.log import SHOWN, row_from_event
 from sandboxq.observe.telemetry import (
     AttemptFailed,
     ChildDied,

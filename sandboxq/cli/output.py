@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.cli import logs
 from sandboxq.observe.current_queue import current_queue
-from sandboxq.observe.log_queue import (
+from sandboxq.observe.log import (
     MOST_FOR_JOBS,
     OVERHEAD,
     Gap,

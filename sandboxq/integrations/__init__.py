@@ -1,1 +1,1 @@
-"""At home in other people's frameworks; each is imported only by who uses it."""
+"""Integrations of frameworks; each is imported only by its users."""

@@ -1,4 +1,4 @@
-"""What ``manage.py sandboxq run`` and ``flask sandboxq run`` add to what they were given."""
+"""The arguments that ``manage.py sandboxq run`` and ``flask sandboxq run`` add."""
 
 from __future__ import annotations
 

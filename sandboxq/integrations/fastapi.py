@@ -222,7 +222,7 @@ class _Watch:
                     for watcher in self._watchers.get(event.job_id or "", ()):
                         watcher.put(event.name, _value(event.name, event.fields))
         finally:
-            # Nobody hears anything any more, but who has come since its last watcher left.
+            # Only watchers that came after the last one left are told.
             if self._reading is asyncio.current_task():
                 self._tell_all(_LOST)
 

@@ -1,4 +1,4 @@
-"""The names of things that happen in a worker, and who listens."""
+"""Events of a worker, and passing them to listeners."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NOTHING_USED = UsageTotals()
 
 @dataclass(slots=True)
 class Event:
-    """Something that happened. Subclasses are the vocabulary."""
+    """Something that happened; there is a subclass for each kind."""
 
 
 @dataclass(slots=True)
 class JobEvent(Event):
     """Something that happened to one of perhaps 50,000 jobs a second.
 
-    Told only to who subscribed to its class by name; while nobody has, it is not even made.
+    Passed only to listeners that named its class; while there is none, it is not created.
     """
 
     job_id: str
@@ -163,7 +163,7 @@ class JobLine(Event):
 
 @dataclass(slots=True)
 class JobLines(JobEvent):
-    """Lines that came at once, each a JobLine too: for those who take many.
+    """Lines that came at once, each a JobLine too: for listeners that take many.
 
     ``job_id`` is empty outside a job.
     """
@@ -182,7 +182,7 @@ class ChildReady(Event):
 
 @dataclass(slots=True)
 class ChildDied(Event):
-    """A child ended that was not asked to."""
+    """A child ended unexpectedly."""
 
     pid: int
     reason: str
@@ -259,7 +259,7 @@ class Telemetry:
     """Passes events to listeners; one that raises is logged and never disturbs the worker."""
 
     def __init__(self) -> None:
-        """Start with nobody listening."""
+        """Begin without listeners."""
         self._listeners: list[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = []
         self._by_kind: dict[type[Event], list[Callable[[Event], None]]] = {}
 

@@ -35,7 +35,7 @@ from sandboxq.pool.watch.deadlines import Deadlines
 from sandboxq.pool.watch.recycler import NO_RECYCLING, Recycler, Recycling
 from sandboxq.pool.watch.watches import PacketWatch, Watches
 from sandboxq.sandbox import support
-from sandboxq.sandbox.mechanisms.prctl import hide_memory
+from sandboxq.sandbox.mechanisms.process import hide_memory
 from sandboxq.sandbox.policy import Policy, policy_from
 
 if TYPE_CHECKING:

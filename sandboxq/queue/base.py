@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class LoopBound:
-    """Something with connections, which go with the process and the event loop that use it.
+    """Has connections that belong to the process and the event loop that use it.
 
-    It may be used in one event loop after the other, and after a fork: connections are made anew
-    then. Two event loops at once, in two threads, cannot share it.
+    It may be used in one event loop after the other, and after a fork: it then connects again. Two
+    event loops at once, in two threads, cannot share it.
     """
 
     _binding: LoopBinding | None = None
@@ -42,10 +42,10 @@ class LoopBound:
         raise UsageError(message)
 
     def __exit__(self, *_: object) -> None:
-        """Exist beside ``__enter__``, which never returns."""
+        """Needed beside ``__enter__``, which always raises."""
 
     def _move_here(self) -> LoopBinding | None:
-        """Belong to the running event loop; return what it belonged to when that was another one.
+        """Belong to the running event loop; return the former binding if it was another one.
 
         Raises: UsageError while the other loop runs, in another thread.
         """
@@ -118,7 +118,7 @@ class Connected(LoopBound):
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
-            # To connect again unasked would leave a connection that nobody closes.
+            # Connecting again without a call of ``connect`` would leave a connection open.
             message = f"this {type(self).__name__} was closed: use it before, or connect() again"
             raise UsageError(message)
 
@@ -135,7 +135,7 @@ class Connected(LoopBound):
         return self._broker  # type: ignore[return-value]  # there is one by now
 
     def _come_here(self) -> None:
-        """Leave the connections of another process or event loop behind; new ones are made."""
+        """Drop the connections of another process or event loop; new ones are made."""
         former = self._move_here()
         if former is None:
             return
@@ -150,7 +150,7 @@ class Connected(LoopBound):
             self._abandoned.append(broker)
 
     def _forget_loop(self) -> None:
-        """Forget what else belongs to the former event loop."""
+        """Drop what else belongs to the former event loop."""
 
     async def _close_abandoned(self) -> None:
         while self._abandoned:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Referring(NamedTuple):
-    """A JSON value that names parts of a blob, not read yet."""
+    """A JSON value that refers to parts of a blob that was not read yet."""
 
     value: Any
     reference: str
@@ -61,7 +61,7 @@ def text_and_parts(data: Any, what: str) -> tuple[str, list[Part]]:
     try:
         return json_text(data, what), []
     except UsageError:
-        # Only now: data that is JSON must not pay for being looked through.
+        # Only now: data that is JSON needs no search for arrays.
         value, parts = take_out(data, what)
         if not parts:
             raise
@@ -118,7 +118,7 @@ async def whole(broker: Broker, value: Any) -> Any:
 async def part_of_data(broker: Broker, keys: QueueKeys, job_id: str, name: str) -> Any:
     """Return one array, or memoryview of bytes, of a job's data; the others are not read.
 
-    Raises: BrokerUnavailable, JobNotFound, BinaryMissing, UsageError for a name that there is not.
+    Raises: BrokerUnavailable, JobNotFound, BinaryMissing, UsageError for an unknown name.
     """
     name_field, text = await broker.command("HMGET", keys[job_id], "name", "sq:binary")
     if name_field is None:

@@ -62,22 +62,22 @@ class Portal:
             raise
 
     async def run_for_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on this loop while another one goes on; cancelled there, it is here."""
+        """Run a coroutine on this loop for a caller on another one; cancelling reaches it."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
 
 class HasTwin(Protocol[A_co]):
-    """What has an object of asynchronous code behind it."""
+    """Wraps an object of asynchronous code."""
 
     @property
     def _twin(self) -> A_co: ...
 
 
 class Blocking(ABC, Generic[A]):
-    """What all blocking classes have in common: ``with``, and the asynchronous object behind."""
+    """What all blocking classes have in common: ``with``, and the asynchronous object."""
 
     def __init__(self, twin: A) -> None:
-        """Stand for this asynchronous object, which nobody else uses."""
+        """Wrap this asynchronous object, which nothing else uses."""
         self._twin = twin
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Blocking(ABC, Generic[A]):
         raise UsageError(message)
 
     async def __aexit__(self, *_: object) -> None:
-        """Exist beside ``__aenter__``, which never returns."""
+        """Needed beside ``__aenter__``, which always raises."""
 
 
 @overload
@@ -125,15 +125,15 @@ def blocking(
 def blocking(method: Callable[..., Any], returning: Callable[..., Any] | None = None) -> Any:
     """Return a method that runs an asynchronous one on ``self._twin`` and waits for its end.
 
-    It has the parameters, the name and the docstring of the other, for type checkers, editors and
-    ``help``. ``returning`` makes what it returns of ``self`` and what the other returned.
+    It has the other's parameters, name and docstring, for type checkers, editors and ``help``.
+    ``returning`` gets ``self`` and the result of the other and makes the result.
     """
 
     def call(self: HasTwin[Any], *arguments: Any, **options: Any) -> Any:
         value = portal().run(method(self._twin, *arguments, **options))
         return value if returning is None else returning(self, value)
 
-    # Not functools.wraps: who looks through __wrapped__ takes it for a coroutine function.
+    # Not functools.wraps: by __wrapped__ it would be taken for a coroutine function.
     signature = inspect.signature(method)
     if returning is not None:
         returned = inspect.signature(returning).return_annotation

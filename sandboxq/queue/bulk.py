@@ -1,4 +1,4 @@
-"""What operators do to all jobs of a state at once; it can be watched, and given up halfway."""
+"""Operations on all jobs of a state: with progress; cancelling keeps the steps done so far."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
 
-    # Told how many jobs are done so far, after each step.
+    # Called with the number of jobs done so far, after each step.
     Progress = Callable[[int], None]
 
 FINISHED_STATES = (JobState.FAILED, JobState.COMPLETED)
@@ -46,7 +46,7 @@ def checked_state(state: str, allowed: Collection[JobState]) -> JobState:
 
 
 def checked_resets(*, reset_attempts_made: bool, reset_attempts_started: bool) -> Resets:
-    """Return what a retried job is to forget."""
+    """Return the counters that a retry sets to 0."""
     return Resets(
         checked_flag("reset_attempts_made", reset_attempts_made),
         checked_flag("reset_attempts_started", reset_attempts_started),
@@ -97,7 +97,7 @@ async def clean(
     limit: int | None,
     progress: Progress | None,
 ) -> list[str]:
-    """Remove jobs that nobody touched for ``grace``; see Queue.clean."""
+    """Remove jobs that did not change for ``grace``; see Queue.clean."""
     steps = bulk.clean(
         broker,
         keys,

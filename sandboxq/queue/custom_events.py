@@ -1,4 +1,4 @@
-"""Events of the user's own: what they may be called and carry."""
+"""Custom events: checks of their names and fields, and adding them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FieldValue = str | int | float
 
-# BullMQ's own events, those that its consumers make themselves, and ours.
+# BullMQ's own events, those that Node's consumers emit locally, and ours.
 RESERVED_NAMES = frozenset(
     {
         *("added", "waiting", "delayed", "waiting-children", "active", "progress", "completed"),
@@ -26,7 +26,7 @@ RESERVED_NAMES = frozenset(
         *("resumed", "duplicated", "deduplicated", "debounced", "error", "ioredis", GAP),
     }
 )
-# A script can take some thousand arguments; an event is no place for a document.
+# A script can take some thousand arguments.
 MAX_FIELDS = 500
 
 
@@ -47,7 +47,7 @@ async def publish_event(
 
 def _checked_name(name: object) -> str:
     text = checked_text("name", name)
-    # Node's consumers emit `completed:17` for whoever waits for job 17: that name would end it.
+    # Node's consumers emit `completed:17` locally, for callers that wait for job 17.
     if text.partition(":")[0] in RESERVED_NAMES:
         reserved = ", ".join(sorted(RESERVED_NAMES))
         message = f"name {name!r} is taken: alone or before ':', these are not free: {reserved}"

@@ -67,7 +67,7 @@ class QueueDependencies(QueueBase):
         return await list_children(*asked, kind, start=start, end=end)
 
     async def remove_child_dependency(self, job_id: str) -> bool:
-        """Make a job nobody's child; False when no parent waits for it.
+        """Unlink a job from its parent; False when no parent waits for it.
 
         A parent whose last pending child it was goes on. Raises: JobNotFound, ParentNotFound.
         """
@@ -79,7 +79,7 @@ class QueueDependencies(QueueBase):
         """Remove a job's children that have not ended, and theirs; return how many.
 
         Those that are being processed stay, and those that failed without telling the parent.
-        ``progress`` hears the number so far after each hundred. The job itself goes on.
+        ``progress`` gets the number so far after each hundred. The job itself goes on.
         """
         return await children.prune(*await self._asked_of(job_id), progress or _hear_nothing)
 

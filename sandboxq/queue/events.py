@@ -56,7 +56,7 @@ class QueueEvent:
 
 
 class _Feed(NamedTuple):
-    """What reading needs once it has begun."""
+    """The connections and the position of reading that has begun."""
 
     broker: Broker
     reader: BlockingReader
@@ -239,12 +239,12 @@ class QueueEvents(LoopBound):
         event = self._ready.popleft()
         self._last_id = event.id
         if not self._ready and self._feed is not None:
-            # What was left out behind it need not be read again either.
+            # Events that were filtered out after it need not be read again either.
             self._last_id = text_from_id(self._feed.place.id)
         return event
 
     async def _fill(self, seconds: float) -> None:
-        """Read what comes within so many seconds; a lost connection only takes time."""
+        """Read what comes within so many seconds; when the connection is lost, nothing."""
         try:
             feed = await self._connected()
         except UsageError:

@@ -17,9 +17,8 @@ from sandboxq.queue.base import Connected
 from sandboxq.queue.binary import forget, with_stored_parts
 from sandboxq.queue.blocking import Blocking, blocking, portal
 from sandboxq.queue.flow_plan import FlowNode, plan_of
-from sandboxq.queue.job import QueuedJob, SyncJob, job_from_add, members_of
+from sandboxq.queue.job import QueuedJob, SyncJob, add_flows_traced, job_from_add, members_of
 from sandboxq.queue.queue import Queue, SyncQueue
-from sandboxq.queue.traced import add_flows_traced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

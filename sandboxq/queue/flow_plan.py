@@ -64,12 +64,12 @@ class PlannedJob(NamedTuple):
     parts: list[Part]
 
     def node(self) -> NewNode:
-        """Return what the script takes."""
+        """Return the job as the script takes it."""
         return NewNode(self.keys, self.id, self.has_children, self.job)
 
 
 class _Waiting(NamedTuple):
-    """A node that is still to be looked at: what a caller calls it, and its parent's place."""
+    """A node that is not checked yet: its place in the caller's tree, and its parent's index."""
 
     node: FlowNode
     where: str
@@ -86,7 +86,7 @@ def plan_of(
 ) -> list[PlannedJob]:
     """Return the jobs of these trees, level by level: all parents come before their children.
 
-    Raises: UsageError that says which node is wrong; ``what`` is the word for a root there.
+    Raises: UsageError that says which node is wrong; ``what`` is what it calls a root.
     """
     defaults = _checked_defaults(queue_defaults)
     plan: list[PlannedJob] = []

@@ -1,12 +1,17 @@
-"""A job together with the queue that it is in; SyncJob for code without an event loop."""
+"""A job together with its queue, and adding jobs under a span (protocol.md 2.2, `tm`).
+
+SyncJob is the same for code without an event loop.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandboxq.broker.codec import json_text, ms_from_seconds
 from sandboxq.broker.commands.add import parent_link
+from sandboxq.errors import QueueError
 from sandboxq.model.dependencies import FIRST_PAGE
 from sandboxq.model.job import JobOptions, JobState, StoredJob
 from sandboxq.payload.binary import WHOLE
@@ -14,11 +19,15 @@ from sandboxq.queue.blocking import blocking
 from sandboxq.queue.options import checked_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import timedelta
 
     from sandboxq.model.dependencies import Dependencies
+    from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.queue import Queue, SyncQueue
+
+_FIELDS = tuple(each.name for each in fields(StoredJob))
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -75,7 +84,7 @@ class QueuedJob(StoredJob):
         await self.queue.promote(self.id)
 
     async def change_delay(self, delay: float | timedelta) -> None:
-        """Let the job, which is delayed, wait so long from now; see Queue.change_delay."""
+        """Delay the job, which is delayed, by so much from now; see Queue.change_delay."""
         await self.queue.change_delay(self.id, delay)
 
     async def change_priority(self, priority: int, *, lifo: bool = False) -> None:
@@ -115,7 +124,7 @@ class QueuedJob(StoredJob):
         await self.queue.clear_job_logs(self.id, keep_logs=keep_logs)
 
     async def remove_deduplication_key(self) -> bool:
-        """Let the next add with the job's deduplication id add a job, if this one is in its way."""
+        """Let the next add with the job's deduplication id add a job, if this one prevents it."""
         if self.deduplication_id is None:
             return False
         return await self.queue.remove_deduplication_key(self.deduplication_id, job_id=self.id)
@@ -143,7 +152,7 @@ class QueuedJob(StoredJob):
         return await self.queue.dependencies_count(self.id)
 
     async def remove_child_dependency(self) -> bool:
-        """Make the job nobody's child; see Queue.remove_child_dependency."""
+        """Unlink the job from its parent; see Queue.remove_child_dependency."""
         return await self.queue.remove_child_dependency(self.id)
 
     async def remove_unprocessed_children(
@@ -174,16 +183,13 @@ def job_from_add(
     )
 
 
-_FIELDS = tuple(each.name for each in fields(StoredJob))
-
-
 def members_of(job: StoredJob) -> dict[str, Any]:
-    """Return what makes a job, for another object bound to a queue."""
+    """Return the fields of a job, to bind them to another queue object."""
     return {name: getattr(job, name) for name in _FIELDS}
 
 
 def _check_data_size(job: StoredJob, data: Any) -> None:
-    """Refuse new data that the job's ``size_limit`` would have kept from being added."""
+    """Refuse new data that is larger than the job's ``size_limit``."""
     if job.opts.size_limit is not None:
         checked_size(json_text(data, "data"), job.name, job.opts.size_limit)
 
@@ -228,3 +234,67 @@ class SyncJob(StoredJob):
     dependencies_count = blocking(QueuedJob.dependencies_count)
     remove_child_dependency = blocking(QueuedJob.remove_child_dependency)
     remove_unprocessed_children = blocking(QueuedJob.remove_unprocessed_children)
+
+
+async def add_traced(
+    tracing: Tracing,
+    queue: str,
+    entry: tuple[str, Any, Mapping[str, Any]],
+    add: Callable[[list[Any]], Awaitable[list[QueuedJob | QueueError]]],
+) -> list[QueuedJob | QueueError]:
+    """Add one job under a span of its own."""
+    name, data, options = entry
+    with tracing.adding(queue, str(name)) as span:
+        results = await add([(name, data, with_context(options, span.metadata))])
+        for result in results:
+            if isinstance(result, QueueError):
+                # Raised here, so that the span records it.
+                raise result
+            span.added(result.id)
+        return results
+
+
+async def add_bulk_traced(
+    tracing: Tracing, queue: str, entries: Sequence[Any], add: Callable[[list[Any]], Awaitable[T]]
+) -> T:
+    """Add many jobs under one span."""
+    with tracing.adding_bulk(queue, [str(entry[0]) for entry in entries]) as span:
+        return await add([_entry_with_context(entry, span.metadata) for entry in entries])
+
+
+async def add_flows_traced(
+    tracing: Tracing, roots: Sequence[Any], add: Callable[[list[Any]], Awaitable[T]]
+) -> T:
+    """Add flows under one span, whose context all of their jobs get."""
+    with tracing.adding_flows(_queues_of(roots)) as span:
+        return await add([_node_with_context(root, span.metadata) for root in roots])
+
+
+def with_context(options: Mapping[str, Any], metadata: str | None) -> Mapping[str, Any]:
+    """Return the options with the trace context, unless they have one or refuse it."""
+    if metadata is None or options.get("omit_trace_context"):
+        return options
+    if options.get("trace_context") is not None:
+        return options
+    return {**options, "trace_context": metadata}
+
+
+def _entry_with_context(entry: Any, metadata: str | None) -> Any:
+    name, data, *rest = entry
+    return (name, data, with_context(rest[0] if rest else {}, metadata), *rest[1:])
+
+
+def _node_with_context(node: Any, metadata: str | None) -> Any:
+    if not isinstance(node, Mapping):
+        # The caller's checks refuse it.
+        return node
+    children = node.get("children") or ()
+    return {
+        **node,
+        "opts": with_context(node.get("opts") or {}, metadata),
+        "children": [_node_with_context(child, metadata) for child in children],
+    }
+
+
+def _queues_of(roots: Sequence[Any]) -> list[str]:
+    return [str(root.get("queue", "")) if isinstance(root, Mapping) else "" for root in roots]

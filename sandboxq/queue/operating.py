@@ -1,4 +1,4 @@
-"""The operating half of a queue: its limits, and what is done to one job or to many."""
+"""The operating half of a queue: its limits, and changes to one job or to many."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class QueueOperating(QueueBase):
         limit: int | None = None,
         progress: Progress | None = None,
     ) -> list[str]:
-        """Remove jobs of a state that nobody touched for ``grace``, oldest first; return their ids.
+        """Remove jobs of a state unchanged for ``grace``, oldest first; return their ids.
 
         ``limit`` is how many at most. Locked jobs and the next iterations of schedulers stay.
         """
@@ -199,7 +199,7 @@ class QueueOperating(QueueBase):
     ) -> list[str]:
         """Remove jobs that no state holds, ``limit`` at most; return their ids.
 
-        Walks over the whole database. Unlike Node's, it takes nothing for a job that is none.
+        Walks over the whole database. Unlike Node's, it removes nothing but jobs.
         """
         broker = await self._connected()
         return await bulk.remove_orphaned_jobs(broker, self._keys, limit=limit, progress=progress)
@@ -247,7 +247,7 @@ class QueueOperating(QueueBase):
         await settings.close_window(await self._connected(), self._keys, duration_ms=duration_ms)
 
     async def rate_limit_ttl(self, max_jobs: int | None = None) -> float:
-        """Return for how many seconds the rate limit lets nobody claim, 0.0 when it lets.
+        """Return for how many seconds the rate limit is still used up; 0.0: it is not.
 
         ``max_jobs`` is a worker's own maximum; left out, the queue's counts.
         """
@@ -268,7 +268,7 @@ class QueueOperating(QueueBase):
         await change_job.promote(await self._connected(), self._keys, job_id)
 
     async def change_delay(self, job_id: str, delay: float | timedelta) -> None:
-        """Let a delayed job wait so long from now. Raises: JobNotFound, JobNotInState."""
+        """Delay a delayed job by so much from now. Raises: JobNotFound, JobNotInState."""
         checked_text("job_id", job_id)
         delay_ms = ms_from_seconds(seconds_from("delay", delay))
         broker = await self._connected()

@@ -17,7 +17,14 @@ from sandboxq.queue.binary import checked_parts, text_and_parts, with_stored_par
 from sandboxq.queue.blocking import Blocking, blocking, portal
 from sandboxq.queue.custom_events import FieldValue, publish_event
 from sandboxq.queue.dependencies import QueueDependencies
-from sandboxq.queue.job import QueuedJob, SyncJob, job_from_add, members_of
+from sandboxq.queue.job import (
+    QueuedJob,
+    SyncJob,
+    add_bulk_traced,
+    add_traced,
+    job_from_add,
+    members_of,
+)
 from sandboxq.queue.operating import QueueOperating
 from sandboxq.queue.options import (
     AddOptions,
@@ -36,7 +43,6 @@ from sandboxq.queue.schedulers import (
     new_scheduler,
     upsert_scheduler,
 )
-from sandboxq.queue.traced import add_bulk_traced, add_traced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

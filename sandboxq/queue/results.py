@@ -4,10 +4,10 @@
                     │                                    │ failed, removed, malformed;
                     │                                    │ everybody, now and then
                     └──────► unpolled ids ◄──────────────┘
-                                 └─► poll: how do they stand? ──► resolves
+                                 └─► poll: have they ended? ──► resolves
 
-The reader takes its place in the stream before anything is polled, so that no ending falls between
-the two; polling again now and then covers what the stream dropped before it was read.
+The reader notes its position in the stream before anything is polled, so that no ending is missed
+between; polling again now and then covers entries that were trimmed before they were read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.queue.results")
 
-# How long one read blocks; the reader stays for one more read when nobody waits any longer.
+# Seconds that one read blocks; the reader stays for one more read when nobody waits any longer.
 READ_SECONDS = 2.0
 # How long a look at the stream may take.
 _PLACE_SECONDS = 1.0
@@ -70,7 +70,7 @@ class Results:
         self._keys = keys
         self._waiters: dict[str, list[asyncio.Future[Any]]] = {}
         self._unpolled: set[str] = set()
-        # The last entry that was read; and those who are gone, with the last entry there was then.
+        # The last entry that was read; and jobs that are gone, with the last entry at that time.
         self._position: EntryId | None = None
         self._gone: dict[str, EntryId] = {}
         self._reader: BlockingReader | None = None
@@ -174,7 +174,7 @@ class Results:
         return task
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        """Pass a crash on to those who wait: nobody else would wake them."""
+        """Pass a crash on to the waiters: nothing else would wake them."""
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("waiting for results failed", exc_info=error)
             self._fail(list(self._waiters), f"waiting for results failed: {error!r}")
@@ -199,7 +199,7 @@ class Results:
                 await self._broker.wait_until_back()
                 recheck_at = 0.0
             except QueueError as error:
-                # What stands in its place is no stream, or is not for this user: jobs are asked.
+                # The key is no stream, or this user may not read it: jobs are polled.
                 _log.warning("events cannot be read, jobs are asked for their results: %s", error)
                 position = None
                 self._reader_is_in_place.set()
@@ -234,7 +234,7 @@ class Results:
         return position
 
     async def _poll(self) -> None:
-        """Ask how the unpolled jobs stand, until none is left."""
+        """Read the state of the unpolled jobs, until none is left."""
         while self._unpolled:
             await self._reader_is_in_place.wait()
             # Taken out before asking: an event that comes before the reply may ask again.
@@ -284,7 +284,7 @@ class Results:
             await self._reader.unblock()
 
     def _give_up_gone(self) -> None:
-        """Give up those of whom no entry, up to the last there was, tells how they ended."""
+        """Give up the jobs of which no entry, up to the last one then, tells how they ended."""
         at = self._position
         if at is not None:
             self._give_up([job_id for job_id, last in self._gone.items() if last <= at])
@@ -335,7 +335,7 @@ def _referring(value: Any, reference: str) -> Any:
 
 
 def _ending_from_event(fields: Mapping[str, str]) -> Ending:
-    """Return how a job has failed that is gone, as far as its event says it."""
+    """Return how a job that was removed has failed, as far as its event tells."""
     return Ending(
         exists=False,
         state=JobState.FAILED,

@@ -1,7 +1,4 @@
-"""Schedulers as their makers ask for them: when they run, checked, and written as Node does.
-
-When a scheduler runs, as its maker says it, and what of that is refused.
-"""
+"""Schedulers as callers ask for them: when they run, checked, and written as Node does."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
     from sandboxq.model.job import JobOptions
     from sandboxq.schedule.cron import RepeatStrategy
 
-# What a scheduler itself decides, or what would tie all of its jobs to one other.
+# Options that the scheduler itself sets, or that would link all of its jobs to one other.
 _NOT_FOR_TEMPLATES = ("delay", "job_id", "timestamp_ms", "parent", "deduplication")
 # A finished job of an earlier scheduler may have a time of the pattern; not many in a row do.
 _MOST_SLOTS = 32
@@ -300,7 +297,7 @@ def _check_pace(repeat: Repeat) -> None:
 
 
 def _check_pattern(pattern: str) -> None:
-    """Refuse what no seed makes a pattern: by one, H may stand for a value that is there twice.
+    """Refuse a pattern that is invalid with every seed; with some, H repeats another value.
 
     Fewer fields than 5 are a slip, though Node fills them up with ``*``.
     """

@@ -20,8 +20,8 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-# What the system gives a meaning: a password that is a word, as "worker", may stand in them by
-# chance (HOME=/home/worker), and no program runs well without them.
+# Variables of the system, which programs need: they may contain a password that is a common word,
+# as "worker" in HOME=/home/worker.
 _HARMLESS = frozenset(
     {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
     | {"PYTHONHOME", "PYTHONPATH"}
@@ -44,14 +44,14 @@ _PLACE = (
     r"(?i:://[^/\s@]*:|(?:pass\w*|pwd|pw|secret|token|auth)[\"']?\s*[=:]\s*[\"']?"
     r"|(?:--\S*pass\w*|-a)\s+){}(?!\w)"
 )
-# Of this length no other value has a password in it by chance; of the second with a digit in it.
+# Characters from which no value contains a password by chance; the second: with a digit in it.
 _LONG, _TELLING = 16, 8
 _log = logging.getLogger("sandboxq.sandbox")
 _told: set[str] = set()
 
 
 def oversubscription(children: int, cores: int, given: Mapping[str, str]) -> list[str]:
-    """Return what is said of more children, or threads in them, than there are cores."""
+    """Return the warnings about more children, or threads in them, than there are cores."""
     notes = []
     if children > cores:
         notes.append(f"more children ({children}) than cores ({cores}): they take turns")
@@ -107,7 +107,7 @@ def withheld_by_chance(
 
 
 def text_of_withheld(names: Sequence[str]) -> str:
-    """Return what people are told of these."""
+    """Return the warning about these variables."""
     what = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     return (
         f"jobs do not see {what}: the password of Redis is in the value. Take a password that "
@@ -116,7 +116,7 @@ def text_of_withheld(names: Sequence[str]) -> str:
 
 
 def warn_of_withheld(policy: str, allowed: Sequence[str] | None, given: Mapping[str, str]) -> None:
-    """Say so in the log, once for each variable."""
+    """Log the warning, once for each variable."""
     names = [each for each in withheld_by_chance(policy, allowed, given) if each not in _told]
     if names:
         _told.update(names)
@@ -143,7 +143,7 @@ def _tells(name: str, value: str, passwords: AbstractSet[str]) -> bool:
 
 
 def _holds(name: str, value: str, password: str) -> bool:
-    """Tell whether a value gives a password away: a word that stands there by chance does not."""
+    """Tell whether a value discloses a password; a common word in it by chance does not count."""
     may_be_chance = len(password) < (_TELLING if any(map(str.isdigit, password)) else _LONG)
     if value == password:
         is_word = may_be_chance and password.isalpha()

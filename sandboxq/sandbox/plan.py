@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.errors import UsageError
 from sandboxq.sandbox import scratch
-from sandboxq.sandbox.mechanisms import identity, landlock, prctl, rlimits, seccomp
-from sandboxq.sandbox.mechanisms import identity as capabilities
+from sandboxq.sandbox.mechanisms import landlock, process, seccomp
 from sandboxq.sandbox.mechanisms import landlock as grants
+from sandboxq.sandbox.mechanisms import process as capabilities
 from sandboxq.sandbox.mechanisms.landlock import RulesetAhead
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sandboxq.sandbox.policy import Policy
 
-# The rest is for the coordinator, the zygote, Redis and the page cache.
+# The rest of the memory is for the coordinator, the zygote, Redis and the page cache.
 _SHARE_OF_MEMORY = 0.8
 
 
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
 
 
 def plan_from_policy(policy: Policy, *, children: int, memory: int, scratch_path: str) -> Plan:
-    """Return what one of ``children`` does to itself on a machine with ``memory`` bytes to use."""
+    """Return the steps of one of ``children`` on a machine with ``memory`` bytes to use."""
     if policy.name == "none":
         return Plan(policy.name, [["no_core_dumps"]], None)
     grant = policy.memory or int(memory * _SHARE_OF_MEMORY / max(1, children))
@@ -47,7 +47,7 @@ def plan_from_policy(policy: Policy, *, children: int, memory: int, scratch_path
 
 
 def _strict_steps(policy: Policy, scratch_path: str) -> list[list[Any]]:
-    """Return the steps after which nothing of the machine is left to take; seccomp comes last."""
+    """Return the steps of ``strict``; seccomp comes last."""
     options = {"network": policy.network, "subprocess": policy.subprocess}
     read, write = list(policy.read), [*policy.write, scratch_path]
     steps: list[list[Any]] = [["files_of", read, write, options]]
@@ -76,7 +76,7 @@ def _restrict_files(read: list[str], write: list[str], options: dict[str, bool])
 
 
 def prepare(steps: Sequence[Sequence[Any]]) -> None:
-    """Have ready, in the zygote, what is the same for every child of these steps."""
+    """Prepare, in the zygote, what is the same for every child of these steps."""
     for name, *values in steps:
         if name == "files_of":
             _ahead.prepare(values[-1])
@@ -100,14 +100,14 @@ def follow(steps: Sequence[Sequence[Any]]) -> None:
 
 
 _MECHANISMS: dict[str, Callable[..., None]] = {
-    "no_core_dumps": rlimits.no_core_dumps,
+    "no_core_dumps": process.no_core_dumps,
     "scratch": scratch.enter_scratch,
-    "no_new_privs": prctl.refuse_new_privileges,
-    "files": rlimits.limit_files,
-    "file_size": rlimits.limit_file_size,
-    "data": rlimits.limit_data,
+    "no_new_privs": process.refuse_new_privileges,
+    "files": process.limit_files,
+    "file_size": process.limit_file_size,
+    "data": process.limit_data,
     "files_of": _restrict_files,
-    "user": identity.become,
+    "user": process.become,
     "no_capabilities": capabilities.drop_capabilities,
     "calls": seccomp.restrict_calls,
 }

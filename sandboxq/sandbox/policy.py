@@ -15,17 +15,17 @@ from sandboxq.model.validation import (
 
 NAMES = ("none", "limits", "strict")
 
-# High enough that honest work never meets it; low enough that a leak of files ends as an error.
+# Open files: more than usual work needs; a leak of files ends as an error.
 FILES = 4096
 # One file of this size is a mistake more often than a result.
 FILE_SIZE = 16 << 30
 # What a job has in temporary files at once, deleted ones that are open included.
 SCRATCH = 64 << 30
-# In seconds: below, no job would begin.
+# Seconds of CPU: with less no job would begin.
 SHORTEST_CPU = 0.001
-# At once, of all that a job starts; a fork bomb is there within a second.
+# Processes at once, of all that a job starts; a fork bomb reaches it within a second.
 PROCESSES = 512
-# What ``none`` does not limit, with its default.
+# The settings that ``none`` has not, with their defaults.
 _LIMITS = {
     "memory": None,
     "files": FILES,
@@ -33,7 +33,7 @@ _LIMITS = {
     "scratch": SCRATCH,
     "processes": PROCESSES,
 }
-# What can be granted only where it was taken away.
+# Grants, which make sense only under ``strict``.
 _STRICT_ONLY = ("network", "subprocess", "read", "write", "user", "fresh", "add_to")
 
 
@@ -72,7 +72,7 @@ class Policy:
     leave_processes: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense; lists become tuples, and paths absolute."""
+        """Check the values; lists become tuples, and paths absolute."""
         if self.name not in NAMES:
             message = f"unknown policy {self.name!r}: use one of {', '.join(NAMES)}"
             raise UsageError(message)

@@ -1,9 +1,8 @@
 """Private directories for temporary files, removed with the child that had them.
 
-Directories with an owner: whether it still lives is the kernel's word, in every PID namespace.
-
-An owner keeps a directory open, with a lock on it that ends with the process (man 2 flock). A
-process id in a name would mean another process in another container, or none.
+Each has an owner, which keeps it open with a lock that ends with the process (man 2 flock): that
+tells in every PID namespace whether the owner still lives. A process id in a name would mean
+another process in another container, or none.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _TRIES = 5
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# The least that a file or folder takes, its name and inode included.
+# Bytes that a file or folder takes at least, its name and inode included.
 _BLOCK = 4096
 # Of a path that is gone on with by a descriptor, and how often that is done.
 _LONG, _HOPS = 2000, 16
@@ -40,12 +39,12 @@ class Owned(NamedTuple):
     fd: int
 
     def give_up(self) -> None:
-        """Say that the directory, if it is still there, has no owner any more."""
+        """Give up the directory, if it is still there."""
         os.close(self.fd)
 
 
 def make_owned(parent: str, prefix: str) -> Owned:
-    """Make a directory below ``parent``, with a name that nobody can guess. Raises: OSError."""
+    """Make a directory below ``parent`` with a random name. Raises: OSError."""
     for _ in range(_TRIES):
         path = f"{parent}/{prefix}{secrets.token_hex(8)}"
         os.mkdir(path)  # noqa: PTH102 - text, as all paths in this package
@@ -206,7 +205,7 @@ def _places_of_files(pid: int) -> Iterator[str]:
 def holds_passed_files(pid: int) -> bool:
     """Tell whether descriptors lie in a socket of a process, sent and not received.
 
-    What they lead to, nobody can tell: it is open, and no process shows it.
+    The files behind them are open, but no process shows them.
     """
     with suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - as above
@@ -301,7 +300,7 @@ def _open_folder(name: str, top: int | None) -> int:
 
 
 def _unlink_all(folder: int, until: float) -> list[str]:
-    """Unlink what is no folder; return the names of the others. Raises: TimeoutError."""
+    """Unlink all but folders; return the names of these. Raises: TimeoutError."""
     folders = []
     for name in os.listdir(folder):
         if time.monotonic() > until:

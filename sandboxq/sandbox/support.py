@@ -1,6 +1,6 @@
 """What this machine offers: mechanisms that a policy needs, cores, memory, open files.
 
-It only looks, and imports and runs anywhere.
+It changes nothing but the limit of open files, and works on any system.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RESERVE = 128
 
 
 class Mechanism(NamedTuple):
-    """One facility: what it is called, whether it is there, what is known of it, what helps."""
+    """One facility: its name, whether it is there, details, and what to do where it is missing."""
 
     name: str
     is_there: bool
@@ -37,7 +37,7 @@ class Mechanism(NamedTuple):
 
 
 def mechanisms() -> list[Mechanism]:
-    """Return what there is, in the order in which policies need it."""
+    """Return all mechanisms, in the order in which policies need them."""
     if sys.platform != "linux":
         text = "children need Linux; queues, flows, and workers without a processor work here"
         return [Mechanism("linux", is_there=False, detail=sys.platform, help=text)]

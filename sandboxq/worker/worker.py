@@ -16,8 +16,7 @@ from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
-from sandboxq.observe.event_text import log_events
-from sandboxq.observe.log_queue import defer_logging
+from sandboxq.observe.log import defer_logging, log_events
 from sandboxq.observe.telemetry import (
     Telemetry,
     WorkerClosed,

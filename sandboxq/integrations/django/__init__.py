@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
     from sandboxq.integrations.django.backend import new_backend  # noqa: PLC0415 - needs Django's settings
-    from sandboxq.integrations.django.packages import BACKPORT, package_of_tasks  # noqa: PLC0415 - the same
+    from sandboxq.integrations.django.results import BACKPORT, package_of_tasks  # noqa: PLC0415 - the same
 
     package = BACKPORT if name == "BackportBackend" else package_of_tasks()
     return globals().setdefault(name, new_backend(name, package))

@@ -10,8 +10,8 @@ from django.core.exceptions import PermissionDenied
 from django.template.response import TemplateResponse
 
 from sandboxq.errors import QueueError
+from sandboxq.integrations.django.backend import backends_of_project
 from sandboxq.integrations.django.models import Queue
-from sandboxq.integrations.django.project import backends_of_project
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

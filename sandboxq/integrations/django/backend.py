@@ -1,7 +1,7 @@
 """A task backend whose tasks are jobs: added here, run by ``manage.py sandboxq run``.
 
 task.enqueue(…) ─► job `{"task": path, "args": […], "kwargs": {…}, "backend": alias}` ─► queue
-get_result(id)  ◄─ the job as it stands
+get_result(id)  ◄─ the job as it is now
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import inspect
 import uuid
 from datetime import UTC, datetime
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.db import transaction
@@ -20,15 +23,27 @@ from django.utils import timezone
 
 from sandboxq.broker.keys import DEFAULT_PREFIX, checked_queue_name
 from sandboxq.errors import UsageError
-from sandboxq.integrations.django.current import current_job
-from sandboxq.integrations.django.packages import part
-from sandboxq.integrations.django.results import NotATask, job_priority, new_result, result_of_job
+from sandboxq.integrations.django.results import (
+    BACKPORT,
+    BUILT_IN,
+    NotATask,
+    current_job,
+    job_priority,
+    new_result,
+    package_of_tasks,
+    part,
+    result_of_job,
+)
 from sandboxq.model.job import JobState
 from sandboxq.queue.options import checked_options
 from sandboxq.queue.queue import SyncQueue
 
 APP = "sandboxq.integrations.django"
-# What each task says itself, or what is not said of a task at all.
+# By its name: importing it would set Django up.
+PROCESSOR = "sandboxq.integrations.django.processor"
+# The variable in which ``manage.py sandboxq run PROCESSOR`` passes the project's own processor.
+PROCESSOR_VARIABLE = "SANDBOXQ_DJANGO_PROCESSOR"
+# Options that each task sets itself, or that no task may have.
 _OF_TASKS = ("delay", "priority", "job_id", "parent", "deduplication", "timestamp_ms")
 _OF_BACKEND = ("url", "prefix", "on_commit")
 
@@ -148,7 +163,7 @@ class QueueBackend:
     # ── results ─────────────────────────────────────────────────────────────
 
     def get_result(self, result_id: str) -> Any:
-        """Return what has become of a task. Raises: TaskResultDoesNotExist."""
+        """Return the result of a task so far. Raises: TaskResultDoesNotExist."""
         queue_name, job_id = _parts(result_id)
         job, state = None, JobState.UNKNOWN
         if queue_name and job_id and (not self.queues or queue_name in self.queues):
@@ -221,3 +236,18 @@ def _seconds_until(moment: datetime | None) -> float:
 
 def _left(moment: datetime) -> float:
     return (moment - datetime.now(UTC)).total_seconds()
+
+
+def backends_of_project() -> list[Any]:
+    """Return the backends of sandboxq in the project's ``TASKS``, one for each alias."""
+    try:
+        handler = import_module(_package()).task_backends
+    except ImportError:
+        return []  # no tasks, only processors of its own
+    return [backend for backend in handler.all() if isinstance(backend, QueueBackend)]
+
+
+def _package() -> str:
+    if find_spec(BUILT_IN) is not None and not apps.is_installed(BACKPORT):
+        return BUILT_IN
+    return BACKPORT if find_spec(BACKPORT) is not None else package_of_tasks()

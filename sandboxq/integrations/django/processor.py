@@ -21,11 +21,15 @@ from django.utils.module_loading import import_string
 
 from sandboxq.child.loader import load_processor
 from sandboxq.errors import UnrecoverableError
-from sandboxq.integrations.django.backend import QueueBackend
-from sandboxq.integrations.django.current import CURRENT
-from sandboxq.integrations.django.packages import part
-from sandboxq.integrations.django.processor_name import PROCESSOR_VARIABLE
-from sandboxq.integrations.django.results import ERRORS, moment, new_result, set_value
+from sandboxq.integrations.django.backend import PROCESSOR_VARIABLE, QueueBackend
+from sandboxq.integrations.django.results import (
+    CURRENT,
+    ERRORS,
+    moment,
+    new_result,
+    part,
+    set_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

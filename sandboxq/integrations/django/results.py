@@ -1,19 +1,30 @@
-"""From a job to the TaskResult that Django knows, in the producer and in the child."""
+"""From a job to Django's TaskResult, in the producer and in the child.
+
+Two packages have Django's tasks: Django itself since 6.0, and a backport for 5.2.
+"""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.utils.module_loading import import_string
 
 from sandboxq import errors as our_errors
-from sandboxq.integrations.django.packages import part
 from sandboxq.model.job import JobState
 
 if TYPE_CHECKING:
+    from sandboxq.child.job import Job
     from sandboxq.queue.job import SyncJob
 
+BUILT_IN = "django.tasks"
+BACKPORT = "django_tasks"
+
+# The job whose task runs here; asgiref carries it into async tasks and their threads.
+CURRENT: ContextVar[Job | None] = ContextVar("sandboxq_django_job", default=None)
 # What the processor keeps in the data of a job whose attempt raised (see processor.py).
 ERRORS = "errors"
 # BullMQ's priorities: 1 goes first; Django's: 100 does. All are prioritized, or those without one
@@ -25,6 +36,29 @@ _STATUS = {
     JobState.COMPLETED: "SUCCESSFUL",
     JobState.FAILED: "FAILED",
 }
+
+
+def package_of_tasks() -> str:
+    """Return the name of the package that this project has.
+
+    Raises: ImportError when it has neither.
+    """
+    if find_spec(BUILT_IN) is not None:
+        return BUILT_IN
+    if find_spec(BACKPORT) is not None:
+        return BACKPORT
+    message = "Django before 6.0 has no tasks of its own: install the package django-tasks"
+    raise ImportError(message)
+
+
+def part(package: str, name: str) -> Any:
+    """Return a module of the package, such as ``base`` or ``signals``."""
+    return import_module(f"{package}.{name}")
+
+
+def current_job() -> Job | None:
+    """Return the job that this code is part of; None outside of a worker."""
+    return CURRENT.get()
 
 
 class NotATask(ValueError):

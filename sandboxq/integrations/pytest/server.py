@@ -1,4 +1,4 @@
-"""A server for one test session, that ends with it however that ends."""
+"""A server for one test session, which ends with the session in any case."""
 
 from __future__ import annotations
 

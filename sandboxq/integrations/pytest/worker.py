@@ -1,6 +1,6 @@
 """A worker beside a test: real children, its coordinator in a thread with a loop of its own.
 
-So it works in tests with and without an event loop, whichever it is.
+It works in tests with and without an event loop.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from sandboxq.pool.children.orders import PACKET, decode_order
 from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
 from sandboxq.pool.children.sweeper import Sweeper
 from sandboxq.sandbox import descendants, plan, scratch
-from sandboxq.sandbox.mechanisms import cgroup, prctl
+from sandboxq.sandbox.mechanisms import cgroup, process
 from sandboxq.sandbox.mechanisms.cgroup import child_group, new_child_group
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ _DESCRIPTORS_OF_A_CHILD = 10  # the order may be one
 
 def main(control_fd: int, stacks_fd: int) -> None:
     """Serve the coordinator at the other end of ``control_fd`` until it is gone."""
-    prctl.die_with_parent()  # while importing nobody watches the control socket
-    prctl.adopt_orphans()
-    prctl.hide_memory()
+    process.die_with_parent()  # while importing nobody watches the control socket
+    process.adopt_orphans()
+    process.hide_memory()
     stacks.listen(stacks_fd)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=control_fd)
     request, fds, _, _ = socket.recv_fds(control, PACKET, 1)
@@ -78,7 +78,7 @@ def main(control_fd: int, stacks_fd: int) -> None:
     processor = _load(control, order)
     stacks.stop_listening()
     os.close(stacks_fd)
-    prctl.outlive_parent()
+    process.outlive_parent()
     _Zygote(control, processor, order).serve()
 
 

@@ -4,13 +4,13 @@
                           server/            the zygote
                           c-NAME/            one child, with all that it starts
 
-    zygote ─► name ──fork──► child: makes, enters and limits its own, ahead of its order
-    (it ends) ─► zygote: what did the kernel end it for?  kill what is left, remove
-    coordinator ─► what does it hold that no process shows? (memory of files, pipes, sockets)
+Entering a group takes some 10 ms when no process did so lately (the kernel waits for all cores): a
+spare does it in advance. Limits also hold in the tenth of a second between two checks of the
+watches. Groups are below the worker's own, whose limits stay in force; they are optional.
 
-To enter a group takes some 10 ms when nobody did so lately (the kernel waits for all cores): a
-spare does it, ahead of need. Limits hold in the tenth of a second between two looks of the watches.
-Groups lie below the worker's own, whose limits stay in force; nothing needs them.
+zygote ─► name ──fork──► child: makes, enters and limits its groups, before its order
+(it ends) ─► zygote: which limit did the kernel end it for?  kills what is left, removes the groups
+coordinator ─► how much memory does it hold that no process shows? (files, pipes, sockets)
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def homes() -> list[Home]:
 
 
 def detail() -> str:
-    """Say what is there, for people."""
+    """Return what is there, for people."""
     found = homes()
     limits = [each for home in found for each in home.controllers]
     return f"writable: {', '.join([*limits, 'kill'])}" if found else "not writable"
@@ -316,7 +316,7 @@ class ChildGroup(NamedTuple):
 
 
 def new_child_group(files: LimitFiles) -> ChildGroup:
-    """Return groups below the folders of a pool, under a name that nobody can guess."""
+    """Return groups below the folders of a pool, with a random name."""
     return child_group(files, f"c-{secrets.token_hex(8)}")
 
 

@@ -1,12 +1,12 @@
 """What a process may do with files, kept by the kernel (man 7 landlock).
 
-The part of a ruleset that is the same for every child is made before it is needed.
+The part of a ruleset that is the same for every child is made in advance:
 
     zygote, idle ─► prepare ─► ruleset ──fork──► child: take, add its own paths, enforce
                             ▲                    └──► zygote: drop
                             └────────────────────────────┘
 
-Each ruleset is for one child: what a process adds to it, it adds for all who hold the descriptor.
+Each ruleset is for one child: a path that is added holds for all processes with the descriptor.
 
 Every ruleset grants what any Python program reads: interpreter, libraries, the code on its path.
 """
@@ -151,7 +151,7 @@ def reading_ruleset(system: list[str], listed: list[str], options: dict[str, boo
 
     Below ``listed`` the names may be seen. What is missing of either is passed over.
     ``options``: ``network`` leaves TCP alone, ``subprocess`` lets what may be read be executed.
-    It is for one process: what that adds, it adds for everybody who holds the descriptor.
+    It is for one process: a path that is added holds for all processes with the descriptor.
     Raises: MechanismMissing.
     """
     handled = _handled()
@@ -238,7 +238,7 @@ def _call(number: int, *arguments: object) -> int:
 
 
 class RulesetAhead:
-    """Keeps one ruleset, and knows for what it was made."""
+    """Keeps one ruleset, and the options for which it was made."""
 
     def __init__(self) -> None:
         """Begin without one."""
@@ -268,7 +268,7 @@ class RulesetAhead:
         return ruleset if ruleset >= 0 else _made(options)
 
     def drop(self) -> None:
-        """Give it up: a child has it, or nobody wants it."""
+        """Close it: a child has it, or it is not needed."""
         if self._ruleset >= 0:
             os.close(self._ruleset)
             self._ruleset = -1

@@ -108,7 +108,7 @@ _OF_A_PROCESS = (
 
 
 class _Run(NamedTuple):
-    """Numbers that follow each other and are answered alike, from the first one on."""
+    """A run of numbers that are answered alike, by its first one."""
 
     first: int
     answer: _Answer

@@ -47,7 +47,7 @@ from shop.models import Report, Sale  # noqa: E402 - after setup()
 from shop.tasks import build_report, task  # noqa: E402 - after setup()
 
 from sandboxq import JobFailed, Queue  # noqa: E402 - after setup()
-from sandboxq.integrations.django.project import backends_of_project  # noqa: E402 - after setup()
+from sandboxq.integrations.django.backend import backends_of_project  # noqa: E402 - after setup()
 
 
 def main() -> None:

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from django.core.management.base import BaseCommand, CommandError
 
 from sandboxq.integrations.arguments import arguments_of_run
-from sandboxq.integrations.django.processor_name import PROCESSOR, PROCESSOR_VARIABLE
-from sandboxq.integrations.django.project import backends_of_project
+from sandboxq.integrations.django.backend import PROCESSOR, PROCESSOR_VARIABLE, backends_of_project
 
 
 class Command(BaseCommand):

@@ -1,9 +1,10 @@
-"""A bounded queue of log lines and the one thread that writes them.
+"""The log lines of a worker: their texts, and the queue and thread that write them.
 
 event loop, threads ─put─► queue ─► writer thread ─► descriptor, or the user's logging handlers
 
-Whoever logs never waits: a line that finds no room is dropped and counted, and a ``Gap`` in its
-place says so later. Nothing here takes a lock that could be held while something is written.
+Logging never waits: a line that finds no room is dropped and counted, and a ``Gap`` in its place
+says so later. Nothing here takes a lock that could be held while something is written. The
+worker's own log and the program's ``logging`` have the same texts.
 """
 
 from __future__ import annotations
@@ -18,27 +19,65 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.observe.telemetry import (
+    AttemptFailed,
+    BrokerBack,
+    BrokerLost,
+    ChildDied,
+    CircuitClosed,
+    CircuitOpened,
+    Event,
+    JobLines,
+    JobsStalled,
+    LocksLost,
+    LoopBlocked,
+    OutcomesDropped,
+    Telemetry,
+)
+from sandboxq.payload.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Characters that wait to be written; a line counts some more for the objects around it.
+# Characters that wait to be written; each line counts OVERHEAD more for the objects around it.
 MOST_CHARACTERS = 16 << 20
 OVERHEAD = 250
-# What jobs print may take so much of it: then there is room for what the worker says.
+# The part that lines of jobs may take: the rest is for the worker's own.
 MOST_FOR_JOBS = MOST_CHARACTERS * 3 // 4
 # What is written at once.
 _BATCH_ITEMS = 2000
 _BATCH_CHARACTERS = 512 * 1024
-# In a flood the thread lets lines gather: woken for each of them, it would take the interpreter
+# When many lines come the thread lets them gather: woken for each, it would take the interpreter
 # from the loop tens of thousands of times a second.
 _FLOOD = 32
 _GATHER_SECONDS = 0.01
-# While lines were lost, the writer is called so often without new ones, to say it.
+# Seconds between calls of the writer without new lines, while a Gap is not written yet.
 _RETRY_SECONDS = 0.5
-# At the end: how long a reader may be asleep, and how long all of it may take: a busy disk was seen
-# to block a write for more than a second.
+# Seconds at the end: without progress, and in all. A busy disk was seen to block a write for more
+# than a second.
 FLUSH_PATIENCE = 1.0
 FLUSH_SECONDS = 10.0
+
+_INFO, _WARNING, _ERROR = "INFO", "WARNING", "ERROR"
+# Level, name of the event, message, further fields.
+Row = tuple[str, str, str, dict[str, Any]]
+_log = logging.getLogger("sandboxq.worker.events")
+# What jobs print, on level INFO.
+_job_log = logging.getLogger("sandboxq.worker.jobs")
+# The events that are logged; the rest is for counters.
+SHOWN: tuple[type[Event], ...] = (
+    AttemptFailed,
+    BrokerBack,
+    BrokerLost,
+    ChildDied,
+    CircuitClosed,
+    CircuitOpened,
+    JobLines,
+    JobsStalled,
+    LocksLost,
+    LoopBlocked,
+    OutcomesDropped,
+)
 
 
 class Gap:
@@ -52,7 +91,7 @@ class Gap:
 
 
 class LogQueue:
-    """Takes items from anywhere, and gives them to ``write`` in a thread of its own."""
+    """Takes items from any thread, and gives them to ``write`` in a thread of its own."""
 
     def __init__(self, write: Callable[[list[Any]], bool]) -> None:
         """``write`` gets items and Gaps; True says that it wants to be called again soon."""
@@ -153,7 +192,7 @@ class LogQueue:
 
 
 class QueueingHandler(logging.Handler):
-    """Passes records to what only queues them: what has it need not be deferred."""
+    """Passes records to a function that only queues them; its records need not be deferred."""
 
     def __init__(self, put: Callable[[logging.LogRecord], None]) -> None:
         """Call ``put`` with each record, on whatever thread it is logged."""
@@ -166,7 +205,7 @@ class QueueingHandler(logging.Handler):
 
 
 class _Deferral(logging.Filter):
-    """Has the records that a thread with an event loop logs handled in the writer thread."""
+    """Hands records logged on a thread with an event loop to the writer thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,7 +250,7 @@ def flush() -> None:
 
 
 def _forget() -> None:
-    """In a fork the thread is gone, and what is queued is the parent's to write."""
+    """Begin anew in a forked process: the thread is gone, the queued lines are the parent's."""
     if _deferral is not None:
         _deferral._queue = LogQueue(_handle)  # noqa: SLF001 - of this module
 
@@ -236,3 +275,96 @@ def _handle(records: list[Any]) -> bool:
             with contextlib.suppress(Exception):
                 logging.getLogger(record.name).handle(record)
     return False
+
+
+def log_events(telemetry: Telemetry) -> bool:
+    """Log a worker's events; False: the command logs them, by a writer of its own."""
+    handlers = logging.getLogger("sandboxq").handlers
+    if any(isinstance(handler, QueueingHandler) for handler in handlers):
+        return False
+    telemetry.subscribe(_log_event, *(kind for kind in SHOWN if kind is not JobLines))
+    if _job_log.isEnabledFor(logging.INFO):
+        telemetry.subscribe(_log_lines, JobLines)
+    return True
+
+
+def _log_event(event: Event) -> None:
+    level, name, message, fields = row_from_event(event)
+    if stack := fields.get("stack"):
+        message = f"{message}\n{stack}"
+    # Indented, so that text of a job cannot pass for a line of the log.
+    text = printable(message).replace("\n", "\n  ")
+    _log.log(getattr(logging, level), "%s", text, extra={"fields": {"event": name, **fields}})
+
+
+def _log_lines(event: Any) -> None:
+    where = f"job {event.job_id}" if event.job_id else f"child {event.child_pid}"
+    for line in event.lines:
+        _job_log.info("[%s] %s", where, printable(line))
+
+
+def row_from_event(event: Event) -> Row:
+    """Return level, event name, message and fields of an event that is SHOWN."""
+    match event:
+        case AttemptFailed():
+            return _WARNING, "attempt-failed", *_failure(event)
+        case _:
+            row = _children(event) or _trouble(event)
+            return row or (_INFO, "event", str(event), {})
+
+
+def _failure(event: AttemptFailed) -> tuple[str, dict[str, Any]]:
+    """Return message and fields of a failed attempt; in text its trace follows the message."""
+    what = f"{event.cause}: {event.reason}" if event.cause else event.reason
+    message = (
+        f"job {event.job_id} ({event.job_name}) of queue {event.queue!r} failed {event.next_step}, "
+        f"attempt {event.attempt} of {event.attempts}, after {event.seconds:.3f} s: {what}"
+    )
+    names = ("job_id", "queue", "attempt", "attempts", "cause", "reason", "next_step", "seconds")
+    fields = {name: getattr(event, name) for name in names}
+    return message, {"name": event.job_name, **fields, "stack": event.stack.rstrip()}
+
+
+def _children(event: Event) -> Row | None:
+    """Return the row of an event about children."""
+    match event:
+        case ChildDied(pid, reason):
+            return _WARNING, "child-died", f"child {pid} ended: {reason}", {"child_pid": pid}
+        case LoopBlocked(pid, job_id, seconds, waiting, stack):
+            who = f"job {job_id}" if job_id else "no job's own code"
+            message = (
+                f"{who} blocks the event loop of child {pid} for {seconds:.1f} s, "
+                f"{waiting} jobs wait for it: use await, or asyncio.to_thread"
+            )
+            fields = {"child_pid": pid, "job_id": job_id, "seconds": seconds, "waiting": waiting}
+            return _WARNING, "loop-blocked", message, {**fields, "stack": stack}
+        case CircuitOpened(reason, seconds):
+            message = f"nothing is claimed for {seconds:g} s: {reason}"
+            return _ERROR, "circuit-opened", message, {"seconds": seconds}
+        case CircuitClosed(seconds):
+            message = f"jobs are claimed again, after {seconds:.1f} s"
+            return _INFO, "circuit-closed", message, {"seconds": seconds}
+        case _:
+            return None
+
+
+def _trouble(event: Event) -> Row | None:
+    """Return the row of an event about locks or Redis."""
+    match event:
+        case LocksLost(job_ids):
+            message = f"locks lost, their runs are ended: {', '.join(job_ids)}"
+            return _ERROR, "locks-lost", message, {"job_ids": job_ids}
+        case JobsStalled(job_ids):
+            message = f"stalled, back in the queue: {', '.join(job_ids)}"
+            return _WARNING, "stalled", message, {"job_ids": job_ids}
+        case OutcomesDropped(job_ids, reason):
+            message = f"outcome dropped, {reason}: {', '.join(job_ids)}"
+            return _WARNING, "outcomes-dropped", message, {"job_ids": job_ids}
+        case BrokerLost(reason):
+            message = f"Redis is away, waiting for it: {reason}"
+            return _ERROR, "broker-lost", message, {}
+        case BrokerBack(seconds):
+            message = f"Redis is back after {seconds:.1f} s"
+            return _INFO, "broker-back", message, {"seconds": seconds}
+        case _:
+            return None
