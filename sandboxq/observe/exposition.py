@@ -42,29 +42,29 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def take(self, values: Sequence[float]) -> None:
-        """Count values; none is less than 0."""
+    def take(self, values: Sequence[float], weight: int = 1) -> None:
+        """Count values, each so often; none is less than 0."""
         if not values:
             return
-        self._sum += sum(values)
+        self._sum += sum(values) * weight
         limits, counts = self._limits, self._counts
         lowest, highest = bisect_left(limits, min(values)), bisect_left(limits, max(values))
         if lowest == highest:  # nearly always, where jobs are alike
-            counts[lowest] += len(values)
+            counts[lowest] += len(values) * weight
             return
         ordered, before = sorted(values), 0
         for place in range(lowest, highest):
             after = bisect_right(ordered, limits[place])
-            counts[place] += after - before
+            counts[place] += (after - before) * weight
             before = after
-        counts[highest] += len(ordered) - before
+        counts[highest] += (len(ordered) - before) * weight
 
     def samples(self) -> list[tuple[str, dict[str, str], float]]:
         """Return its samples: suffix, label, value."""
         so_far, samples = 0, []
         for bound, count in zip([*self._bounds, float("inf")], self._counts, strict=True):
             so_far += count
-            samples.append(("_bucket", {"le": _number(bound)}, float(so_far)))
+            samples.append(("_bucket", {"le": _bound(bound)}, float(so_far)))
         return [
             *samples,
             ("_count", {}, float(so_far)),
@@ -145,7 +145,11 @@ def _escaped(value: object) -> str:
     return str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def _number(value: float) -> str:
-    if value == float("inf"):
-        return "+Inf"
+def _bound(value: float) -> str:
+    # As OpenMetrics wants it, and as Prometheus 3 stores it: the same series by either format.
+    return "+Inf" if value == float("inf") else repr(float(value))
+
+
+def _number(number: float) -> str:
+    value = float(number)
     return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)

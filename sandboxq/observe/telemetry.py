@@ -22,11 +22,13 @@ class Event:
 
 
 @dataclass(slots=True)
-class JobEvent(Event):
-    """Something that happened to one of perhaps 50,000 jobs a second.
+class NamedEvent(Event):
+    """Passed only to listeners that named its class; while there is none, it is not created."""
 
-    Passed only to listeners that named its class; while there is none, it is not created.
-    """
+
+@dataclass(slots=True)
+class JobEvent(NamedEvent):
+    """Something that happened to one of perhaps 50,000 jobs a second."""
 
     job_id: str
 
@@ -134,6 +136,21 @@ class JobsSettled(Event):
     moved: int = 0
     crashes: int = 0
     usage: UsageTotals = NOTHING_USED
+
+
+@dataclass(slots=True)
+class AttemptsMeasured(NamedEvent):
+    """How long attempts waited and ran, and what they used: those of one batch, or some of them.
+
+    Each stands for ``weight`` attempts. ``waits`` are the milliseconds from when a job could be
+    run to its first attempt, ``seconds`` how long each ran, ``usages`` µs in all, µs of CPU in its
+    code and in the kernel, bytes at the peak, of those that were measured.
+    """
+
+    weight: int
+    waits: list[int]
+    seconds: list[float]
+    usages: list[tuple[int, int, int, int]]
 
 
 @dataclass(slots=True)
@@ -266,7 +283,7 @@ class Telemetry:
     def subscribe(self, listener: Callable[[Event], None], *kinds: type[Event]) -> None:
         """Call ``listener`` with each event of these classes, in the order in which they happen.
 
-        Without classes: with every event but the JobEvents.
+        Without classes: with every event but the NamedEvents.
         """
         self._listeners.append((listener, kinds))
         self._by_kind.clear()
@@ -288,7 +305,7 @@ class Telemetry:
     def _listeners_of(self, kind: type[Event]) -> list[Callable[[Event], None]]:
         found = self._by_kind.get(kind)
         if found is None:
-            is_general = not issubclass(kind, JobEvent)
+            is_general = not issubclass(kind, NamedEvent)
             found = self._by_kind[kind] = [
                 listener
                 for listener, kinds in self._listeners

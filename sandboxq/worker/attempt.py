@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import json_value
@@ -27,6 +28,7 @@ from sandboxq.model.outcome import (
 from sandboxq.observe.telemetry import (
     NOTHING_USED,
     AttemptFailed,
+    AttemptsMeasured,
     JobCompleted,
     JobMoved,
     JobsSettled,
@@ -58,6 +60,10 @@ _STATES = {
     LimitRate: "waiting",
     AwaitChildren: "waiting-children",
 }
+# What became of attempts that ran to their end: what was handed back says nothing of the job.
+_RAN = (Complete, Fail, RetryNow, RetryLater)
+# A batch of more attempts than this is of jobs of microseconds, and one is much like the next.
+MOST_MEASURED = 32
 
 
 class AttemptState(enum.Enum):
@@ -248,6 +254,8 @@ class Announcer:
             self._count(attempt, transition, counts)
         if self._telemetry.wants(JobMoved) or self._telemetry.wants(JobCompleted):
             self._tell_each(endings)
+        if self._telemetry.wants(AttemptsMeasured):
+            self._tell_measures([each for each, moved in endings if type(moved) in _RAN])
         counts.usage = _total(endings, counts.crashes)
         self._telemetry.emit(counts)
 
@@ -257,6 +265,14 @@ class Announcer:
                 self._tell_completion(attempt, transition.value)
             if self._telemetry.wants(JobMoved):
                 self._tell_move(attempt, transition)
+
+    def _tell_measures(self, attempts: Sequence[Attempt]) -> None:
+        """Tell what attempts took; of many at once some stand for those between them."""
+        weight = 1 + len(attempts) // MOST_MEASURED
+        rest = len(attempts) % weight
+        for each, part in ((weight, attempts[weight - 1 :: weight]), (1, attempts[:rest])):
+            if part:
+                self._telemetry.emit(_measures(each, part))
 
     def tell_dropped(self, dropped: Mapping[str, Sequence[Attempt]]) -> None:
         """Tell what Redis has not taken, by the reason."""
@@ -319,6 +335,18 @@ class Announcer:
 
 def _usage_of(attempt: Attempt) -> Usage | None:
     return None if attempt.usage is None else usage_from_measure(attempt.usage)
+
+
+def _measures(weight: int, attempts: Sequence[Attempt]) -> AttemptsMeasured:
+    waits = []
+    for attempt in attempts:
+        job = attempt.job
+        if job.attempts_started == 1:  # of a retry nobody knows since when it waited
+            with suppress(ValueError):  # text that is no number
+                due = int(job.timestamp) + int(job.delay or 0)
+                waits.append(max(0, job.processed_on - due))
+    usages = [used for attempt in attempts if (used := attempt.usage) is not None]
+    return AttemptsMeasured(weight, waits, [attempt.seconds for attempt in attempts], usages)
 
 
 def _total(endings: Sequence[Ending], crashes: int) -> UsageTotals:

@@ -1,7 +1,7 @@
 """What a worker tells by HTTP: /livez, /readyz, /metrics, /v1/load (docs/reference/http.md).
 
     Worker ── telemetry, once a batch ──► Measures, of each queue ─┐
-    Redis ── asked at most once a second ──► QueueState ───────────┴─► /metrics, /v1/load
+    Redis ── asked at most once a second ──► QueueLoad ────────────┴─► /metrics, /v1/load
     Pulse, a timer of the loop ──► /livez       pool, circuit, Redis ──► /readyz
 
 One Endpoints serves all workers of a process. A worker leaves when it is closed; what was counted
@@ -10,22 +10,29 @@ of its queue stays, so that counters do not begin anew when the code is reloaded
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from sandboxq.observe.exposition import Page, wants_open_metrics
 from sandboxq.observe.telemetry import WorkerClosed
+from sandboxq.worker.figures import add_load, add_process, add_worker
 from sandboxq.worker.http_server import Address, HttpServer, Request, Response
-from sandboxq.worker.pulse import Pulse
-from sandboxq.worker.readiness import Readiness
+from sandboxq.worker.measures import Measures
+from sandboxq.worker.pulse import STOOD_STILL, Pulse
+from sandboxq.worker.watched import Watched, total
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from sandboxq.broker.commands.load import QueueLoad
+    from sandboxq.broker.keys import QueueKeys
     from sandboxq.observe.telemetry import Event
     from sandboxq.worker.worker import Worker
 
+_BLOCKED = f"How often the event loop of the worker stood still for more than {STOOD_STILL:g} s"
 _log = logging.getLogger("sandboxq.worker")
 
 
@@ -36,8 +43,14 @@ class Endpoints:
         """Check the address; nothing listens yet. Raises: UsageError."""
         self._server = HttpServer(address, self._answer)
         self._pulse = Pulse()
-        self._workers: dict[Worker, Readiness] = {}
-        self._routes = {"/livez": self._livez, "/readyz": self._readyz}
+        self._watched: dict[Worker, Watched] = {}
+        self._measures: dict[QueueKeys, Measures] = {}
+        self._routes = {
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+            "/v1/load": self._load,
+        }
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -72,15 +85,17 @@ class Endpoints:
     def add(self, *workers: Worker) -> None:
         """Answer for these workers too, from before they are started until they are closed."""
         for worker in workers:
-            for former in [each for each in self._workers if each.failure is not None]:
+            for former in [each for each in self._watched if each.failure is not None]:
                 if former.keys == worker.keys:
-                    del self._workers[former]
-            self._workers[worker] = Readiness(worker)
+                    del self._watched[former]
+            measures = self._measures.setdefault(worker.keys, Measures(worker.keys.queue))
+            self._watched[worker] = Watched(worker, measures)
             worker.telemetry.subscribe(partial(self._on_closed, worker), WorkerClosed)
+            worker.telemetry.subscribe(measures, *Measures.KINDS)
 
     def _on_closed(self, worker: Worker, _event: Event) -> None:
         if worker.failure is None:  # else its queue is not served, which is to be seen
-            self._workers.pop(worker, None)
+            self._watched.pop(worker, None)
 
     async def _answer(self, request: Request) -> Response:
         route = self._routes.get(request.path)
@@ -96,9 +111,47 @@ class Endpoints:
         return Response.of_json({"live": False}, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _readyz(self, _request: Request) -> Response:
-        rows: list[dict[str, Any]] = [await each.row() for each in list(self._workers.values())]
+        rows = [await each.readiness() for each in list(self._watched.values())]
         # While code is reloaded two workers have a queue, and one of them leaves.
         ready = {row["queue"] for row in rows if row["ready"]}
         is_ready = bool(rows) and ready == {row["queue"] for row in rows}
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         return Response.of_json({"ready": is_ready, "workers": rows}, status)
+
+    async def _metrics(self, request: Request) -> Response:
+        page = Page(is_open=wants_open_metrics(request.accept))
+        add_process(page)
+        page.counter("sandboxq_worker_loop_blocked", _BLOCKED, self._pulse.blocked)
+        loads = await self._loads()
+        for keys, load in loads.items():
+            add_load(page, keys.queue, load)
+        for measures in self._measures.values():
+            measures.add_to(page)
+        for watched in self._newest().values():
+            add_worker(page, watched)
+        return Response(HTTPStatus.OK, page.text(), page.content_type)
+
+    async def _load(self, request: Request) -> Response:
+        newest, loads = self._newest(), await self._loads()
+        rows = []
+        for keys, load in loads.items():
+            if load is None:  # a 0 would have the workers taken away
+                text = f"503 Redis does not tell of queue {keys.queue}\n"
+                return Response(HTTPStatus.SERVICE_UNAVAILABLE, text)
+            rows.append(newest[keys].row(load))
+        wanted = request.query.get("queue")
+        if wanted is None:
+            return Response.of_json({**total(rows), "queues": rows})
+        found = [row for row in rows if row["queue"] == wanted]
+        if not found:
+            return Response(HTTPStatus.NOT_FOUND, "404 no worker here has that queue\n")
+        return Response.of_json(found[0])
+
+    def _newest(self) -> dict[QueueKeys, Watched]:
+        """Return one worker of each queue: the one that stays, where one is leaving."""
+        return {each.worker.keys: each for each in self._watched.values()}
+
+    async def _loads(self) -> dict[QueueKeys, QueueLoad | None]:
+        newest = self._newest()
+        loads = await asyncio.gather(*(each.load() for each in newest.values()))
+        return dict(zip(newest, loads, strict=True))

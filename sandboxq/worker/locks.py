@@ -71,6 +71,11 @@ class LockRenewer:
         # At how many beats each has run: ids and tokens, for what has ended must not be kept.
         self._beats: dict[tuple[bytes, bytes], int] = {}
 
+    @property
+    def seconds_since_beat(self) -> float:
+        """How long ago all locks had been renewed, or there was none."""
+        return asyncio.get_running_loop().time() - self._last_beat
+
     async def run(self) -> None:
         """Beat until cancelled."""
         clock = asyncio.get_running_loop().time

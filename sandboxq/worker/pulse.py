@@ -15,8 +15,9 @@ REMEMBERED = 10.0
 class Pulse:
     """Ticks on the running loop from ``start`` to ``stop``."""
 
-    def __init__(self) -> None:
-        """Begin without having ticked."""
+    def __init__(self, most: float = STOOD_STILL) -> None:
+        """Begin without having ticked; ``most`` seconds may pass without a turn of the loop."""
+        self._most = most
         self.blocked = 0  # how often it stood still
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -36,16 +37,16 @@ class Pulse:
 
     @property
     def is_steady(self) -> bool:
-        """Whether the loop has not stood still lately for more than STOOD_STILL seconds."""
+        """Whether the loop has not stood still lately for more than ``most`` seconds."""
         if self._loop is None:
             return False
         now = self._loop.time()
-        return now - self._last - TICK <= STOOD_STILL and now > self._until
+        return now - self._last - TICK <= self._most and now > self._until
 
     def _tick(self) -> None:
         assert self._loop is not None  # noqa: S101 - it was started
         now = self._loop.time()
-        if now - self._last - TICK > STOOD_STILL:
+        if now - self._last - TICK > self._most:
             self.blocked += 1
             self._until = now + REMEMBERED
         self._last = now
