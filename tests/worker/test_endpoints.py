@@ -135,6 +135,7 @@ def test_metrics_are_read_by_prometheus_own_parsers(
             await (await queue.add("nap", {"do": "sleep", "seconds": 0.3})).result(timeout=30)
             await _failed(await queue.add("bad", {"do": "fail"}, attempts=2))
             await _failed(await queue.add("dead", {"do": "exit", "code": 3}))
+            await wait_until_async(lambda: _has_failed(worker, 2))
             accept = OPEN_TYPE if is_open else "text/plain"
             status, text = await get(http, "/metrics", accept=accept)
             assert status == 200
@@ -167,6 +168,11 @@ def test_metrics_are_read_by_prometheus_own_parsers(
     assert found["sandboxq_job_cpu_seconds_count"] >= 3
     assert 0 <= found["sandboxq_worker_utilization"] <= 1
     assert found["sandboxq_lock_duration_seconds"] == 30
+
+
+async def _has_failed(worker: Worker, number: int) -> bool:
+    """Tell whether the worker knows, which hears of it after who waits for the result."""
+    return worker.counters.failed == number
 
 
 async def _failed(job: Any) -> None:
