@@ -28,6 +28,8 @@ _COMMANDS = {
     "cancel": "End a job, whether it waits or runs.",
     "scale": "Change the number of children of a running worker.",
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
+    "health": "Ask a worker that listens for HTTP whether it takes jobs: for probes.",
+    "metrics": "Serve the metrics of queues for Prometheus, without a worker.",
     "doctor": "What this machine and this Redis can do, and what is missing.",
     "demo": "Large pictures on one core and on all, nothing to set up.",
     "completion": "Print what completes the commands in bash, zsh or fish.",

@@ -21,9 +21,10 @@ MOST_SECONDS = 1.0
 class SharedAnswer(Generic[T]):
     """What strangers can cause Redis to be asked."""
 
-    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
-        """Ask by calling ``ask``."""
+    def __init__(self, ask: Callable[[], Awaitable[T]], *, most: float = MOST_SECONDS) -> None:
+        """Ask by calling ``ask``, which may take ``most`` seconds."""
         self._ask = ask
+        self._most = most
         self._asking: asyncio.Task[T | None] | None = None
         self._asked_at = 0.0
 
@@ -38,7 +39,7 @@ class SharedAnswer(Generic[T]):
 
     async def _answer(self) -> T | None:
         try:
-            async with asyncio.timeout(MOST_SECONDS):
+            async with asyncio.timeout(self._most):
                 return await self._ask()
         except (TimeoutError, SandboxqError):
             return None

@@ -1,0 +1,62 @@
+"""`run --http`, `health` and `metrics` as processes, as an operator has them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sandboxq import Queue
+from tests.conftest import wait_until
+from tests.lifecycle.test_run import RunningWorker, workers  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours."""
+    return subprocess.run(
+        [sys.executable, "-m", "sandboxq", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_health_follows_the_life_of_a_worker(
+    server_url: str,
+    queue_name: str,
+    workers: list[RunningWorker],  # noqa: F811 - the fixture
+) -> None:
+    """Exit code 0 while it takes jobs, 1 before, 1 with a hint when nobody answers any more."""
+    worker = RunningWorker(server_url, queue_name, "--procs", "1", "--http", "0")
+    workers.append(worker)
+    worker.wait_until_ready()
+    found = re.search(r"http://(127\.0\.0\.1:\d+) /livez /readyz /metrics /v1/load", worker.text)
+    assert found is not None
+    address = found[1]
+    wait_until(lambda: command("health", "--http", address).returncode == 0)
+    said = command("health", "--http", address, "--live")
+    assert (said.returncode, said.stdout) == (0, '{"live": true}\n')
+    worker.send(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    said = command("health", "--http", address)
+    assert said.returncode == 1
+    assert "is it run with --http?" in said.stderr
+
+
+def test_the_exporter_tells_of_queues_without_a_worker(server_url: str, queue_name: str) -> None:
+    """Of those named, and of all there are."""
+    with Queue.sync(queue_name, server_url) as queue:
+        queue.add_bulk([("job", {})] * 3)
+    for names in ([queue_name], []):
+        said = command("metrics", "--once", "--url", server_url, *names)
+        assert said.returncode == 0, said.stderr
+        lines = said.stdout.splitlines()
+        assert f'bullmq_job_count{{queue="{queue_name}", state="waiting"}} 3' in lines
+        assert f'sandboxq_queue_workers{{queue="{queue_name}"}} 0' in lines
+        assert f'sandboxq_redis_up{{queue="{queue_name}"}} 1' in lines
