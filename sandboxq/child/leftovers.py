@@ -342,7 +342,11 @@ class _Descriptors:
     def _must_go(self, fds: list[int]) -> bool:
         files = [fd for fd in fds if not _is_socket(fd)]
         is_many = len(fds) > self._most or len(files) > self._most_files
-        return is_many or any(map(_is_harmful, fds))
+        return is_many or any(_is_harmful(fd) and not self._was_open(fd) for fd in fds)
+
+    def _was_open(self, fd: int) -> bool:
+        """Tell whether what it leads to was open before: ``mmap`` makes a descriptor of its own."""
+        return any(_lead_to_one_file(fd, known) for known in self._known)
 
 
 def _is_socket(fd: int) -> bool:
@@ -371,6 +375,13 @@ def _is_harmful(fd: int) -> bool:
             return False
         with open(f"/proc/self/fdinfo/{fd}", "rb") as info:  # noqa: PTH123 - pathlib is not worth its import here
             return not facts.st_nlink or b"lock:" in info.read()
+    except OSError:
+        return False
+
+
+def _lead_to_one_file(fd: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(fd, other)
     except OSError:
         return False
 

@@ -13,6 +13,7 @@ from sandboxq.child import leftover_kinds
 from sandboxq.errors import UsageError
 from sandboxq.model.outcome import Completed, HandedBack
 from sandboxq.observe.telemetry import ChildRecycled
+from sandboxq.pool.outcomes import Unstored
 from sandboxq.sandbox.descendants import children_of, living
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from tests.pool.desk import Desk
 
 PROCESSOR = """
-import builtins, ctypes, decimal, fcntl, gc, locale, logging, os, resource, signal, socket
+import builtins, ctypes, decimal, fcntl, gc, locale, logging, mmap, os, resource, signal, socket
 import subprocess, sys, tempfile, threading, time, warnings
 keep = []
+memory = os.memfd_create("memory")
+os.ftruncate(memory, 100)
 
 def process(job):
     do, *arguments = job.data
@@ -87,6 +90,9 @@ def unlinked():
     file = tempfile.TemporaryFile()
     file.write(b"x" * 1000)
     keep.append(file)
+def returned(): return b"x" * 100
+def mapped(): keep.append(mmap.mmap(memory, 100))
+def doubled(): keep.append(os.dup(memory))
 def circle():
     files = [open("/dev/null") for _ in range(100)]
     files.append(files)
@@ -211,6 +217,23 @@ def test_what_cannot_be_cleared_ends_its_child(processor: Path, do: str) -> None
             assert await desk.value(["state"]) == before
             assert await desk.value(["pid"]) != pid
             assert [event.why for event in desk.events if isinstance(event, ChildRecycled)]
+
+    run_async(main())
+
+
+@pytest.mark.parametrize("do", ["returned", "mapped", "doubled"])
+def test_another_descriptor_of_a_file_that_was_there_may_stay(processor: Path, do: str) -> None:
+    """A mapping has one of its own: of memory that is shared with the coordinator, or is ours."""
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            pid = await desk.value(["pid"])
+            for _ in range(2):
+                outcome = await desk.run([do])
+                assert isinstance(outcome, Completed)
+                if isinstance(outcome, Unstored):
+                    outcome.blob = None
+            assert await desk.value(["pid"]) == pid
 
     run_async(main())
 
