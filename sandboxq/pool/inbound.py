@@ -158,7 +158,7 @@ class Inbound:
     def _go_on(self, child: Child) -> None:
         """Give new calls to a child that reads on."""
         child.is_stuck = child.packets.are_revoked
-        self._pool.placement.pump()
+        self._pool.placement.feed(child)
         self._listener.on_room()
 
     def on_message(

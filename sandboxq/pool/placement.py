@@ -229,16 +229,19 @@ class Placement:
 
     def pump(self) -> None:
         """Send from the reserve what children have room for."""
-        while waiting := len(self._waiting):
+        while self._waiting:
             child = self._least_loaded(self._enough)
             if child is None:
                 return
-            may_pack = waiting > 1 and self._packet > 1 and child.can_pack
-            count = self._next_for(child) if may_pack else 1
-            if count > 1:
-                self._send_all(child, count)
-            else:
-                self._send(child)
+            self._send_next(child)
+
+    def feed(self, child: Child) -> None:
+        """Send from the reserve what one child has room for: others have no more than before."""
+        waiting, flying = self._waiting, child.flying
+        if waiting and child in self._ready:
+            most = min(self._enough, child.most_calls - child.answered)
+            while waiting and len(flying) < most and not child.is_stuck:
+                self._send_next(child)
 
     def unsend(self, child: Child) -> None:
         """Move what a child has not begun back into the reserve, in its place."""
@@ -276,6 +279,14 @@ class Placement:
             if load < least and not child.is_stuck and load + child.answered < child.most_calls:
                 best, least = child, load
         return best
+
+    def _send_next(self, child: Child) -> None:
+        may_pack = self._packet > 1 and child.can_pack and len(self._waiting) > 1
+        count = self._next_for(child) if may_pack else 1
+        if count > 1:
+            self._send_all(child, count)
+        else:
+            self._send(child)
 
     def _send(self, child: Child) -> None:
         now = self._loop.time()

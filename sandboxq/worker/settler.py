@@ -60,10 +60,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.worker")
 
-# While jobs of microseconds end one after the other, so many outcomes, or those of so many seconds,
+# While jobs of microseconds end one after the other, so many outcomes, or those of so many looks,
 # gather before they are written: an exchange for each would cost more than the jobs.
 _GATHERED = 100
-_GATHER_SECONDS = 0.002
+_GATHER_LOOKS = 5
+_LOOK_SECONDS = 0.002
 # One round trip settles no more: the rest waits for the next.
 MOST_ENDINGS = 10_000
 LARGE_ONES = "settler of large values"
@@ -231,8 +232,7 @@ class Settler:
     async def flush(self) -> None:
         """Write all that has been collected; while Redis is away, wait for it."""
         while self._reports.rows or self._endings:
-            if len(self._endings) < _GATHERED and self.is_rushed():
-                await asyncio.sleep(_GATHER_SECONDS)
+            await self._gather()
             try:
                 await self._flush_batch()
             except BrokerUnavailable:
@@ -240,6 +240,12 @@ class Settler:
         self._has_heavy = False
         if self._light is not None:
             self.large_runs.clear()
+
+    async def _gather(self) -> None:
+        for _ in range(_GATHER_LOOKS):
+            if len(self._endings) >= _GATHERED or not self.is_rushed():
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
         """Take away the marks."""
