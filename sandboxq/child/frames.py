@@ -82,6 +82,7 @@ MARK, TEXT = b"\x00", b"\x01"
 TO_DELAYED, TO_WAIT, TO_WAITING_CHILDREN, TO_RATE_LIMIT = range(4)
 
 _CALL = struct.Struct("<13I3IQ")
+_FIRST_CALL = struct.Struct("<5I8x3I16xI4xQ")  # the same, with nothing in the other places
 _TEXTS = 13
 # Where in the arena a blob begins, its length, and that of the table which follows.
 _BLOB = struct.Struct("<QQI")
@@ -154,8 +155,7 @@ def encode_call(  # noqa: PLR0913 - the fields of a job; an object in between co
     return sizes + b"".join(texts)
 
 
-def encode_first_call(  # noqa: PLR0913 - as above
-    *,
+def encode_first_call(  # noqa: PLR0913, PLR0917 - as above
     job_id: bytes,
     name: bytes,
     data: bytes,
@@ -170,11 +170,11 @@ def encode_first_call(  # noqa: PLR0913 - as above
 
     Most jobs are such, and this takes half the steps of ``encode_call``.
     """
-    sizes = _CALL.pack(
-        len(job_id), len(name), len(data), len(opts), len(timestamp), 0, 0,
-        len(token), len(priority), len(delay), 0, 0, 0, 0, 1, 0, processed_on,
+    sizes = _FIRST_CALL.pack(
+        len(job_id), len(name), len(data), len(opts), len(timestamp),
+        len(token), len(priority), len(delay), 1, processed_on,
     )  # fmt: skip
-    return sizes + b"".join((job_id, name, data, opts, timestamp, token, priority, delay))
+    return b"".join((sizes, job_id, name, data, opts, timestamp, token, priority, delay))
 
 
 def decode_call(payload: bytes) -> CallFields:

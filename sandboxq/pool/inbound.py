@@ -272,7 +272,8 @@ class Inbound:
 
         Raises: struct.error when it is no such packet.
         """
-        answer, most, tell = self._pool.calls.answer, self._pool.max_result, self._pool.tell
+        answer, most = self._pool.calls.answer, self._pool.max_result
+        tell = self._listener.on_outcome  # as `Pool.tell` does of what was returned
         known = _KNOWN.get
         start, size, count, total = REPLY_SIZE, len(packet), 0, 0
         user_before, system_before = child.user_us, child.system_us

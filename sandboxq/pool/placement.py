@@ -23,7 +23,7 @@ SHORT = 0.0005
 # What is sent ahead lasts a child about this part of the time for which work is kept ready: with
 # 4 ms several wake-ups of the coordinator.
 _SENT = 0.5
-_DEEPEST = 32
+_DEEPEST = 64
 # A round trip to Redis is hidden by one more call per slot; of longer jobs it is not worth a lock.
 _WORTH_A_RESERVE = 0.05
 # Jobs of microseconds: four batches are enough for the time that Redis takes to settle a batch and
@@ -31,7 +31,7 @@ _WORTH_A_RESERVE = 0.05
 _LARGEST_RESERVE = 400
 # Jobs of which so many are sent ahead are so short that a system call for each is what they cost:
 # they share packets. More than this in one gives little, and a quarter of what is ahead flows best.
-_PACKET = 8
+_PACKET = 16
 # Calls that become the tasks of an event loop: as many as it has places for, up to so many.
 TASKS_PACKET = 16
 # The newest run time's weight: a change of load is believed after about ten jobs.
@@ -84,7 +84,7 @@ def depth(average: float | None, ahead: Ahead = USUAL) -> int:
 
 def packet(average: float | None) -> int:
     """Return how many calls go into one packet: 1 unless jobs take microseconds."""
-    return _PACKET if depth(average) == _DEEPEST else 1
+    return _PACKET if depth(average) >= 2 * _PACKET else 1
 
 
 def reserve(average: float | None, slots: int, ahead: Ahead = USUAL) -> int:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from sandboxq.broker.commands.attempts import (
     Refusal,
     Report,
-    Settlement,
     settle,
     settled,
+    settlement_from,
 )
 from sandboxq.broker.commands.batches import Mark
 from sandboxq.errors import BrokerUnavailable, JobHasFailedChildren, QueueError
@@ -53,6 +53,7 @@ from sandboxq.worker.service import Seldom
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from sandboxq.broker.commands.attempts import Settlement
     from sandboxq.model.outcome import Outcome, Transition
     from sandboxq.worker.attempt import Attempt, Ending
     from sandboxq.worker.context import WorkerContext
@@ -173,8 +174,9 @@ class Settler:
         if isinstance(outcome, Completed):  # nearly always, so in few steps
             transition = complete(outcome, attempt.options, self._retention)
             if len(transition.value) <= LIGHT and not self.large_runs:
+                if not self._endings:  # else this is known already
+                    self._work.set()
                 self._endings.append((attempt, transition))
-                self._work.set()
             else:
                 self._take_weighed(attempt, transition)
         else:
@@ -290,15 +292,11 @@ class Settler:
 
     async def _settle(self, endings: list[Ending]) -> None:
         settlements = [
-            Settlement(
-                attempt.job.id,
-                attempt.token,
-                transition,
-                attempt.usage,
-                attempt.job.is_plain,
-                attempt.job.attempts_started,
+            settlement_from(
+                (job.id, each.token, transition, each.usage, job.is_plain, job.attempts_started)
             )
-            for attempt, transition in endings
+            for each, transition in endings
+            for job in (each.job,)
         ]
         self._unsure = _Sent(endings, settlements)
         self._mark = self._mark._replace(number=self._mark.number + 1)

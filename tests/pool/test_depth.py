@@ -23,8 +23,8 @@ from sandboxq.pool.placement import (
         (0.0006, 1),
         (0.0005, 4),
         (0.0001, 20),
-        (0.00001, 32),
-        (0.0, 32),
+        (0.00001, 64),
+        (0.0, 64),
     ],
 )
 def test_only_short_jobs_are_sent_ahead(average: float | None, expected: int) -> None:

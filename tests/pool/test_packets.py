@@ -43,7 +43,7 @@ def process(job):
     return os.getpid()
 """
 # So many calls fit one packet.
-_PACKET = 8
+_PACKET = 16
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from sandboxq.model.outcome import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sandboxq.broker.commands.batches import Mark
     from sandboxq.broker.connect.broker import Broker
@@ -177,6 +177,12 @@ class Settlement(NamedTuple):
     started: int | None = None
 
 
+# As Settlement(*fields) does, without a step of Python for each.
+settlement_from: Callable[[tuple[Any, ...]], Settlement] = functools.partial(
+    tuple.__new__, Settlement
+)
+
+
 async def settle(
     broker: Broker,
     keys: QueueKeys,
@@ -251,9 +257,9 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int] | None:
 
     Each job handed back is put in front of all others, so the one claimed first must come last.
     """
-    handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], _TO_THE_FRONT)]
-    if not handed_back:
+    if {type(each[2]) for each in settlements}.isdisjoint(_TO_THE_FRONT):
         return None
+    handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], _TO_THE_FRONT)]
     others = [i for i, each in enumerate(settlements) if not isinstance(each[2], _TO_THE_FRONT)]
     return others + handed_back[::-1]
 
@@ -263,7 +269,18 @@ def _runs(settlements: Sequence[Settlement]) -> list[Argument]:
     arguments: list[Any] = []
     last: tuple[str | bytes | int, ...] = ()
     length = 0
+    before: tuple[object, ...] = ()  # what of the last one's fields its ``common`` was made of
     for settlement in settlements:
+        job_id, token, transition, usage, is_plain, number = settlement
+        if is_plain and usage is not None and type(transition) is Complete:
+            these = token, transition.keep, number, transition.reference
+            if these == before:  # nearly always, so in few steps
+                arguments[length] += 1
+                arguments += (job_id, transition.value, b"%d %d %d %d" % usage)
+                continue
+            before = these
+        else:
+            before = ()
         common, own = _row(settlement)
         if common != last:
             last, length = common, len(arguments) + len(common)

@@ -81,6 +81,11 @@ class ClaimedJob(NamedTuple):
     failed_reason: bytes = b""  # of the attempt before
 
 
+# What a job has that was never run; and what makes a tuple without a step of Python.
+_NEVER_RUN = tuple(ClaimedJob._field_defaults.values())[2:]
+_new = tuple.__new__
+
+
 class Claim(NamedTuple):
     """What one claim returned: jobs, or why there are none.
 
@@ -176,10 +181,10 @@ def claim_from_reply(reply: list[Any]) -> Claim:
 
 def _claimed(row: list[Any], now_ms: int) -> ClaimedJob:
     if len(row) == _FRESH:
-        # One pattern without a star: with stars it takes five times as long.
-        job_id, name, data, opts, timestamp, priority, delay = row
+        job_id = row[0]
         is_plain = job_id.isdigit() and len(job_id) <= _LONGEST_GIVEN and job_id[0] != _ZERO
-        return ClaimedJob(job_id, name, data, opts, timestamp, priority, delay, is_plain, now_ms)
+        # As ClaimedJob(*row, is_plain, now_ms) does, in a third of the steps.
+        return _new(ClaimedJob, (*row, is_plain, now_ms, *_NEVER_RUN))
     return _claimed_before(row, now_ms)
 
 
