@@ -27,8 +27,8 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.cpu_vs_io_chart import draw
+from sandboxq.cli.demo import ready_made_processor
 from sandboxq.cli.pictures import pictures_in
-from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.sandbox.support import usable_cores
 
 NAME = "cpu_vs_io"

@@ -27,7 +27,7 @@ from benchmarks import peer_installs
 from benchmarks.program import CHECKOUT
 from benchmarks.server import Server, private_server
 from benchmarks.tree_cpu import cpu_seconds, tree_of
-from sandboxq.cli.ready_made import ready_made_processor
+from sandboxq.cli.demo import ready_made_processor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

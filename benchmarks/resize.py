@@ -17,8 +17,8 @@ from PIL import Image
 from benchmarks import noop, program
 from benchmarks.question import Case, Column, Found, Question, Target, answer, at_most, options_from
 from benchmarks.server import private_server
+from sandboxq.cli.demo import ready_made_processor
 from sandboxq.cli.pictures import pictures_in
-from sandboxq.cli.ready_made import ready_made_processor
 from sandboxq.queue.queue import Queue
 
 NAME = "resize"

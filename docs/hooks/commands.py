@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxq.cli.grouped import GroupedCommand
 from sandboxq.cli.main import cli
+from sandboxq.cli.run_options import GroupedCommand
 from sandboxq.config import WorkerOptions
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""``python -m sandboxq demo``: pictures resized, one child and all in turn, and what that gave."""
+"""``python -m sandboxq demo``: pictures resized, one child and all in turn, and what that gave.
+
+Where the ready-made processors are. They are files to run, never modules to import.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+import sandboxq
 from sandboxq.cli import process
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.output import STDOUT, Output
 from sandboxq.cli.pictures import SIZE, own_pictures, pictures_in, require_pillow
 from sandboxq.cli.progress import ProgressLine
-from sandboxq.cli.ready_made import ready_made_processor
-from sandboxq.errors import SandboxqError
+from sandboxq.errors import ProcessorNotLoaded, SandboxqError
 from sandboxq.observe.telemetry import (
     AttemptFailed,
     Event,
@@ -46,6 +49,10 @@ PLAIN_PROGRESS_SECONDS = 2.0
 ROUNDS = 3
 # Enough to know a speed by, in each round: of one child, and of each of all of them.
 ONE_CHILD_JOBS, JOBS_PER_CHILD = 18, 9
+
+_PACKAGE = Path(sandboxq.__file__).parent
+# The wheel carries processors/ inside the package (pyproject.toml); a checkout has it beside it.
+_FOLDERS = (_PACKAGE / "_processors", _PACKAGE.parent / "processors")
 
 
 @dataclass(slots=True)
@@ -272,3 +279,18 @@ def _speed_up(rounds: list[_Round]) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
+
+
+def ready_made_processor(name: str) -> Path:
+    """Return the file of the ready-made processor of this name, such as ``resize``.
+
+    Raises:
+        ProcessorNotLoaded: the installation has no such file.
+
+    """
+    for folder in _FOLDERS:
+        path = folder / f"{name}.py"
+        if path.is_file():
+            return path
+    message = f"the ready-made processor {name!r} is not in this installation of sandboxq"
+    raise ProcessorNotLoaded(message)

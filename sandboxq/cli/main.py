@@ -36,10 +36,10 @@ _COMMANDS = {
     "server": "The embedded server of this directory: start, stop, status.",
 }
 # name → file, where several commands share one.
-_FILES = {
-    **dict.fromkeys(("pause", "resume", "retry", "promote", "cancel", "scale"), "operating"),
-    **dict.fromkeys(("clean", "drain", "obliterate"), "removing"),
-}
+_FILES = dict.fromkeys(
+    ("pause", "resume", "retry", "promote", "cancel", "scale", "clean", "drain", "obliterate"),
+    "operating",
+)
 
 # These write a log of their own.
 _WITH_A_LOG = frozenset({"run", "demo"})

@@ -12,7 +12,6 @@ import click
 from click.core import ParameterSource
 
 from sandboxq.cli import logs, process
-from sandboxq.cli.grouped import GroupedCommand
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import (
     KeepJobs,
@@ -28,7 +27,7 @@ from sandboxq.cli.options import (
 from sandboxq.cli.output import Output
 from sandboxq.cli.process import collect_rarely, stay_behind_as_init
 from sandboxq.cli.progress import ProgressLine
-from sandboxq.cli.sandbox_options import policy_options
+from sandboxq.cli.run_options import GroupedCommand, policy_options
 from sandboxq.cli.worker_tables import Plan, plans_of
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
 from sandboxq.model.outcome import MAX_CRASHES

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sandboxq.cli.grouped import ARGUMENTS
 from sandboxq.cli.options import Procs, refuse_unknown
-from sandboxq.cli.sandbox_options import take_policy
+from sandboxq.cli.run_options import ARGUMENTS, take_policy
 from sandboxq.cli.task_queues import queues_served
 from sandboxq.config import WORKER_TABLES, WorkerOptions
 from sandboxq.errors import UsageError

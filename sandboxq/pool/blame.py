@@ -1,10 +1,11 @@
-"""What becomes of the calls that a dead child held, and which of them is to blame.
+"""Decides what happens to the calls of a dead child, and which of them is to blame.
 
 never begun ──► another child        the one it was ended for ──► that error
 began alone ──► failed, a crash      had the event loop ──► failed, a crash
-beside the culprit ──► back          nobody can tell ──► back, a crash for each
+beside the culprit ──► back          unknown ──► back, a crash for each
 
-What children say of what jobs have left: told once for each kind, and who is not charged.
+What a child reports that a job has left behind is logged once for each kind, and not charged to
+other jobs.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from sandboxq.pool.core import PoolCore
     from sandboxq.pool.outcomes import Death
 
-# A child can write its mark as it likes: a job that denies having begun counts at the third death.
+# A child can forge its activity page: a job that denies having begun counts at the third death.
 _UNBEGUN_LIMIT = 2
 # For these a child is ended without any fault of its jobs.
 _FAULTLESS = (JobCancelled, LockLost)
 _log = logging.getLogger("sandboxq.pool")
-# What helps against it, where it is not what to do anyway: clean up.
+# What helps, where it is more than to clean up.
 _HINTS = {
     leftover_kinds.PROCESSES: " (leave_processes lets them run on)",
     leftover_kinds.DESCRIPTORS: " (what is to stay open for all jobs, setup() opens)",
@@ -110,12 +111,12 @@ class Leftovers:
     """Hears the children of one pool."""
 
     def __init__(self, dismiss: Callable[[Child, str], None]) -> None:
-        """Have children that leave replaced by ``dismiss``."""
+        """``dismiss`` replaces children that leave."""
         self._dismiss = dismiss
         self._told: set[tuple[int, bool]] = set()
 
     def hear(self, child: Child, call: Call | None, detail: int, count: int) -> None:
-        """Take what a child says that a job has left; ``call`` is that job while it is not over."""
+        """Take a report of what a job has left; ``call`` is that job while it is not over."""
         kind, leaves = detail & ~leftover_kinds.LEAVES, bool(detail & leftover_kinds.LEAVES)
         text = leftover_kinds.text_of(kind, count)
         if kind == leftover_kinds.MEMORY:

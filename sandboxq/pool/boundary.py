@@ -1,10 +1,10 @@
-"""Everything that a child says is checked here, before anybody acts on it.
+"""Checks every message of a child before it is used.
 
-    Channel ─► Boundary ─► Reception          a breach ─► the child is ended, its job fails
+    Channel ─► Boundary ─► Inbound            a breach ─► the child is ended, its job fails
 
-For each kind of message: whether the child owes it or may say it now, its length, its text, and how
-much of it there may be for one job. What our own code sends always passes, whatever a job does
-that is merely wrong; what does not pass was not sent by our code.
+For each kind of message: whether the child owes it or may send it now, its length, its text, and
+how much of it one job may send. What our own code sends always passes, whatever a job does; what
+does not pass was not sent by our code.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _BYTES_A_CHARACTER = 10
 _FAILURE_REST = 16 * 1024
 # Of the arrays and bytes in a value: some hundred thousand of them.
 _LONGEST_TABLE = 16 << 20
-# More than any process has used; larger numbers are not read by every client of Redis.
+# More than any process uses; not every client of Redis reads larger numbers.
 _MOST_USAGE = 1 << 50
 _MOST_LEFT = 100
 _ANSWERS_TO_ONE = (DONE, FAILED, MOVE)
@@ -64,7 +64,7 @@ _REPORTS = (PROGRESS, LOG, DATA)
 
 
 class Speaker(Protocol):
-    """A child, as far as what it says is checked by it."""
+    """A child, as far as Boundary needs it."""
 
     flying: Mapping[int, Call]
     is_async: bool
@@ -78,7 +78,7 @@ S = TypeVar("S", bound=Speaker)
 
 
 class Boundary(Generic[S]):
-    """Stands between one child and who hears it."""
+    """Checks the messages of one child, and passes them on."""
 
     __slots__ = (
         "_asked",
@@ -97,7 +97,7 @@ class Boundary(Generic[S]):
     )
 
     def __init__(self, child: S, owner: ChildOwner[S], terms: PoolOptions) -> None:
-        """Check what ``child`` says, and pass it on to ``owner``."""
+        """Check the messages of ``child``, and pass them on to ``owner``."""
         self._child = child
         self._owner = owner
         self._terms = terms
@@ -112,14 +112,14 @@ class Boundary(Generic[S]):
         self._strays = 0  # what was said for no job since the last answer
         self._said: dict[int, tuple[int, int, int]] = {}  # by call: reports, their bytes, lines
 
-    # ── what the child is asked, so that it owes an answer ──
+    # ── what the child was asked, so that it owes an answer ──
 
     def ping(self) -> None:
-        """Take note that the child was asked for a PONG."""
+        """Note that the child was asked for a PONG."""
         self._pings += 1
 
     def forget_pings(self, count: int) -> None:
-        """Take note that so many PINGs were read back."""
+        """Note that so many PINGs were read back."""
         self._pings -= count
 
     @property
@@ -128,14 +128,14 @@ class Boundary(Generic[S]):
         return self._pings > 0
 
     def ask_for_stacks(self) -> None:
-        """Take note that the child was asked for stacks."""
+        """Note that the child was asked for stacks."""
         self._stacks += 1
 
     def answer_question(self) -> None:
-        """Take note that a question of the child was answered."""
+        """Note that a question of the child was answered."""
         self._asked -= 1
 
-    # ── what it says ──
+    # ── its messages ──
 
     def limit(self, kind: int) -> int:
         """Return how many bytes a message may have."""
@@ -191,7 +191,7 @@ class Boundary(Generic[S]):
             raise Breach(message)
 
     def _may_say(self, kind: int, seq: int, payload: bytes) -> bool:
-        """Tell whether somebody wants to hear it. Raises: Breach when there is too much of it."""
+        """Tell whether it is to be passed on. Raises: Breach when there is too much of it."""
         if seq not in self._child.flying:
             self._strays += 1
             if self._strays > _MOST_STRAYS:
@@ -209,7 +209,7 @@ class Boundary(Generic[S]):
         return True
 
     def _check_budgets(self, reports: int, size: int, lines: int) -> None:
-        """One more of each than there may be says that there were more."""
+        """Count a report; one more than the limit is passed on, and says that there were more."""
         budgets = self._terms.budgets
         if reports <= budgets.reports + 1 and lines <= budgets.lines + 3:
             if size <= budgets.report_bytes + CHUNK_SIZE:
@@ -246,7 +246,7 @@ class Boundary(Generic[S]):
             raise Breach(message)
 
     def _check_left(self) -> None:
-        """One look finds at most one thing of each kind, and there are two after an answer."""
+        """One check finds at most one thing of each kind, and two follow an answer."""
         answered, count = self._left
         count = count + 1 if answered == self._child.answered else 1
         self._left = self._child.answered, count

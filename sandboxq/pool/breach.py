@@ -1,11 +1,9 @@
-"""What a child may not say, and the check that text from it is JSON.
+"""Breaches of the protocol by a child, and the check that its text is JSON.
 
-That bytes are JSON is found out piece by piece: no value is made, and no piece takes long.
-
-What a child sends comes in packets, and each is looked at as it comes:
+The check takes packets as they come; no value is made, and no packet takes long:
 
     text ─► escapes, strings, scalars each become one byte ─► closed containers become one byte
-         ─► what is left, a few brackets and commas, is walked through with a stack
+         ─► the rest, a few brackets and commas, is checked with a stack
 
 No recursion, and nothing whose time grows faster than the piece.
 """
@@ -46,7 +44,7 @@ _closed = re.compile(
 )
 _items = re.compile(rb"(?:[\x01\x02],)*+").match
 _members = re.compile(rb"(?:\x01:[\x01\x02],)*+").match
-# So often containers of containers are made one byte; what is nested deeper is walked through.
+# How often containers of containers are made one byte; deeper nesting goes through the stack.
 _ROUNDS = 4
 # What may come next.
 _VALUE, _ITEM_OR_END, _KEY, _KEY_OR_END, _COLON, _COMMA_OR_END, _NOTHING = range(7)
@@ -59,7 +57,7 @@ COMMON = frozenset([b"null", b"true", b"false", b"{}", b"[]", b'""', b"0", b"1"]
 
 
 class Breach(Exception):
-    """A child said what it may not say; the text goes on from "child 7 ". It is to be ended."""
+    """A child broke the protocol and is to be ended; the text follows "child 7 "."""
 
 
 class Flooded(Breach):
@@ -79,7 +77,7 @@ class NotJson(Breach):
 
 
 def error_from_breach(breach: Breach, pid: int, *, is_strict: bool) -> ChildError:
-    """Return for what a child is ended, and its job fails: under ``strict`` it is an attack."""
+    """Return the error for which a child is ended, and its job fails; ``strict``: an attack."""
     kind = SandboxViolation if is_strict else JobCrashed
     return kind(f"child {pid} {breach}: no honest child does so, and it was ended")
 
@@ -123,7 +121,7 @@ class JsonText:
         """Take the next piece. Raises: NotJson."""
         self._check_utf8(bytes(piece), is_last=False)
         text = self._without_strings(self._rest + piece, is_last=False)
-        # Before a string that goes on no scalar can stand: let that be found now.
+        # No scalar can stand before a string that goes on: this is found now.
         whole = text if self._is_in_string else text.rstrip(_WORD)
         self._rest = text[len(whole) :] + self._rest
         if len(self._rest) > _LONGEST_TOKEN:
@@ -131,7 +129,7 @@ class JsonText:
         self._take(whole)
 
     def end(self) -> None:
-        """Hear that there are no more pieces. Raises: NotJson."""
+        """Check that the text is complete. Raises: NotJson."""
         self._check_utf8(b"", is_last=True)
         self._take(self._without_strings(self._rest, is_last=True))
         if self._is_in_string or self._expected != _NOTHING:

@@ -1,16 +1,13 @@
-"""Owns every call of a pool: where it is, and the only ways from one place to the next.
+"""Owns every call of a pool: its state, and the only transitions.
 
     put ─► reserve ──send──► a child's ──begin──► (its clock runs) ──answer──► ended
               ▲                 │                      │
               └────take_back────┴──────────────────────┘       drop, remove ─► ended
                                                                give_up ─► as new, somebody else's
 
-A call is in exactly one place until it has ended, and ends once. Nobody else changes what a child
-has (``Child.flying``), the reserve, or the state of a call.
-
-What is lent to a child, and who hears how it went.
-
-What a running job asks of the coordinator, on its way to who can answer it.
+A call is in exactly one place until it has ended, and ends once. No other module changes what a
+child has (``Child.flying``), the reserve, or the state of a call. Question is what a running job
+asks of the coordinator.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ TIMEOUT_GRACE = 0.15
 
 
 class CallState(enum.Enum):
-    """Where a call is; pool/calls.py alone moves it."""
+    """Where a call is; only this module changes it."""
 
     NEW = "new"
     RESERVED = "reserved"  # no child has it
@@ -93,23 +90,23 @@ class PoolListener(Protocol):
         """Take the end of a call, which ran ``seconds``."""
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
-        """Take what a running call wants written: ``kind`` is progress, log or data."""
+        """Take a report of a running call: ``kind`` is progress, log or data."""
 
     def wants_reports(self) -> bool:
         """Tell whether more may come now; else children that report are not read for a while."""
 
     def on_question(self, question: Question) -> None:
-        """Take what a running call wants to know; see that it is answered."""
+        """Take a question of a running call; it must be answered."""
 
     def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         """Take lines that a child printed or logged; ``call`` is None outside a job."""
 
     def on_room(self) -> None:
-        """Hear that ``Pool.room`` may have grown."""
+        """React to a ``Pool.room`` that may have grown."""
 
 
 class Holder(Protocol):
-    """What has calls: a child, as far as ``Calls`` needs to know it."""
+    """A child, as far as ``Calls`` needs it."""
 
     flight: dict[int, Call]
 
@@ -133,7 +130,7 @@ class Asking(Protocol):
 
 
 class Question:
-    """To be answered or refused, once; its job waits. A child that has died hears nothing."""
+    """Must be answered or refused, once; its job waits. If its child died, nothing is sent."""
 
     __slots__ = ("_child", "_number", "argument", "call", "kind")
 
@@ -159,7 +156,7 @@ class Question:
             self._child.answer(self.call.seq, payload)
 
     def refuse(self, reason: str) -> None:
-        """Say why there is no answer; the job gets it as a QueueError."""
+        """Send why there is no answer; the job gets it as a QueueError."""
         self._child.answer(self.call.seq, encode_refusal(self._number, reason))
 
 
@@ -255,9 +252,9 @@ class Calls:
         return True
 
     def give_up(self, submitted_before: float) -> list[Call]:
-        """Give back what no child has, submitted up to a time of the loop's clock.
+        """Remove and return calls that no child has, submitted up to a time of the loop's clock.
 
-        It is as new, and may be put again.
+        They are as new, and may be put again.
         """
         given = [call for call in self._reserve if call.submitted_at <= submitted_before]
         if given:

@@ -1,7 +1,6 @@
 """What all parts of a pool share: its calls and its children, and the ways to end them.
 
-What is heard of children (inbound.py), what watches see (watch/) and what becomes of the calls of
-the dead (blame.py) is decided there and done here.
+Inbound messages (inbound.py), watches (watch/) and blame.py decide; this module acts.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class PoolCore:
         return self._supervisor
 
     def tell(self, call: Call, outcome: Outcome, seconds: float = 0.0) -> None:
-        """Tell the end of a call to who listens."""
+        """Tell the listener the end of a call."""
         if call.ending is not None and not isinstance(outcome, Completed):
             outcome = failure_from_ending(call.ending, outcome)
         self._listener.on_outcome(call, outcome, seconds)
@@ -74,7 +73,7 @@ class PoolCore:
         child.kill()
 
     def end_breach(self, child: Child, breach: Breach) -> None:
-        """Kill a child that said or did what none does that runs our code."""
+        """Kill a child that broke the protocol."""
         child.is_ignored = True
         if child.kill_reason is not None:
             return

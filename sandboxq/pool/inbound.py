@@ -1,4 +1,4 @@
-"""Takes what children say apart: answers for the pool, reports and questions for its listener."""
+"""Handles messages of children: answers for the pool, reports and questions for its listener."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Inbound:
     """Hears the children of one pool."""
 
     def __init__(self, pool: PoolCore, listener: PoolListener) -> None:
-        """Act on ``pool``; pass on to ``listener`` what is for the worker."""
+        """Act on ``pool``; pass reports and questions on to ``listener``."""
         self._pool = pool
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ class Inbound:
         self._go_on(child)
 
     def _end(self, child: Child, breach: Breach) -> None:
-        """End a child that has broken the protocol, and hear it no more."""
+        """End a child that has broken the protocol, and ignore what it sends."""
         if child.channel.fileno() >= 0:
             self._loop.remove_reader(child.channel.fileno())
         self._pool.end_breach(child, breach)
@@ -141,12 +141,12 @@ class Inbound:
         child.lines.drain()
 
     def on_shut(self, child: Child) -> None:
-        """Hear that a child takes nothing any more, and perhaps lives on."""
+        """End a child that has shut down its socket, and may live on."""
         if not child.has_ended and child.channel.fileno() >= 0:
             self._end(child, Breach("has shut down its socket"))
 
     def _read_on(self, child: Child) -> None:
-        """Read a child again, unless reports still wait for Redis; until then its code waits."""
+        """Read a child again unless reports still wait for Redis; until then it blocks."""
         if child.channel.fileno() < 0 or child.kill_reason is not None:
             return
         if self._listener.wants_reports():
@@ -204,7 +204,7 @@ class Inbound:
         return completed_from_frame(payload, child.arena, most=self._pool.max_result)
 
     def _refuse(self, child: Child, seq: int) -> None:
-        """End a child that sends what an honest one would not have sent."""
+        """End a child that sent what our code does not send."""
         limit = self._pool.max_result
         error = ResultTooLarge(f"child {child.pid} sent a value beyond the limit of {limit} bytes")
         self._pool.kill_child(child, error, child.flying.get(seq))

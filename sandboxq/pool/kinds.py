@@ -30,7 +30,7 @@ NAMES = (AUTO, *(kind.value for kind in Kind))
 
 
 class Interpreter(NamedTuple):
-    """What decides of the interpreter that runs."""
+    """The facts of the running interpreter that decide."""
 
     version: tuple[int, int]
     is_free_threaded: bool  # as it was built

@@ -1,11 +1,12 @@
-"""What the children of one pool have in common, and who hears them.
+"""What the children of one pool have in common: states, options, and the owner that hears them.
 
-Control groups, where there are such, get limits from the same: more than the watches grant, because
-these say what was too much, and the kernel does not.
+Control groups, where there are any, get limits above those of the watches: a watch can say what was
+too much, the kernel cannot.
 """
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from sandboxq.errors import UsageError
@@ -28,10 +29,26 @@ _TASKS_OF_A_PROCESS = 4  # the kernel counts threads
 _TASKS_OF_A_CHILD = 256
 # Of one child: libraries, files that it reads and writes, what the kernel has for it.
 _MEMORY_BESIDE = 256 << 20
-
 Child_contra = TypeVar(
     "Child_contra", contravariant=True
 )  # a child: its parts do not know the whole
+
+
+class ChildState(enum.Enum):
+    """The states of a child."""
+
+    STARTING = "starting"
+    READY = "ready"
+    LEAVING = "leaving"
+    DEAD = "dead"
+
+
+TRANSITIONS: dict[ChildState, frozenset[ChildState]] = {
+    ChildState.STARTING: frozenset({ChildState.READY, ChildState.LEAVING, ChildState.DEAD}),
+    ChildState.READY: frozenset({ChildState.LEAVING, ChildState.DEAD}),
+    ChildState.LEAVING: frozenset({ChildState.DEAD}),
+    ChildState.DEAD: frozenset(),
+}
 
 
 class PoolOptions(NamedTuple):
@@ -63,12 +80,12 @@ class PoolOptions(NamedTuple):
 
     @property
     def is_strict(self) -> bool:
-        """Whether jobs are perhaps hostile: nothing is sent ahead, and no memory believed."""
+        """Whether jobs may be hostile: nothing is sent ahead, and shared memory is not trusted."""
         return self.policy.name == "strict"
 
 
 class ChildOwner(Protocol[Child_contra]):
-    """Who hears a child."""
+    """Hears a child."""
 
     def on_message(
         self,
@@ -89,10 +106,10 @@ class ChildOwner(Protocol[Child_contra]):
         """Read the child's channel."""
 
     def on_last_words(self, child: Child_contra) -> None:
-        """Take what a child that is dead had sent and written."""
+        """Take what a dead child had sent and written."""
 
     def on_shut(self, child: Child_contra) -> None:
-        """Hear that the child takes nothing any more."""
+        """React to a child that reads nothing any more."""
 
     def on_lines(
         self, child: Child_contra, call: Call | None, stream: str, lines: list[str]
@@ -101,7 +118,7 @@ class ChildOwner(Protocol[Child_contra]):
 
 
 def limits_of_all(terms: PoolOptions, *, children: int, usable: int) -> dict[str, int]:
-    """Return what so many children may use together of ``usable`` bytes; nothing: no limits."""
+    """Return the limits of so many children together, of ``usable`` bytes; empty: no limits."""
     if terms.policy.name == "none":
         return {}
     memory = int(usable * _MOST_OF_MEMORY)
@@ -111,7 +128,7 @@ def limits_of_all(terms: PoolOptions, *, children: int, usable: int) -> dict[str
 
 
 def limits_of_one(terms: PoolOptions, memory: int | None) -> dict[str, int]:
-    """Return what the kernel is to refuse to a child with this grant, and all that it starts."""
+    """Return the kernel's limits of a child with this grant, and of all that it starts."""
     if memory is None:
         return {}
     most = memory + _MEMORY_BESIDE + terms.max_result

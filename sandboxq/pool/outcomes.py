@@ -122,7 +122,7 @@ class Death(NamedTuple):
 
 
 def text_of_status(status: int | None) -> str:
-    """Say how a process ended: ``was killed by SIGSEGV``, ``left with exit code 3``."""
+    """Return how a process ended: ``was killed by SIGSEGV``, ``left with exit code 3``."""
     if status is None:
         return "ended in an unknown way"
     if os.WIFSIGNALED(status):
@@ -131,14 +131,14 @@ def text_of_status(status: int | None) -> str:
 
 
 def text_of_failed_start(death: Death, *, pid: int, reason: str, stderr: str) -> str:
-    """Say why a child was never ready: its own ``reason``, or else what it wrote last."""
+    """Return why a child was never ready: its own ``reason``, or else what it wrote last."""
     why = reason or death.note or f"it {text_of_status(death.status)}"
     text = f"child {pid} ended before it was ready: {why}"
     return text if reason or not stderr else f"{text}\n{stderr}"
 
 
 def failure_from_death(death: Death, *, pid: int, error: ChildError | None, stderr: str) -> Failed:
-    """Describe the death of a child to the job that it ran.
+    """Return the failure of a job whose child died.
 
     ``error`` is why we ended it ourselves, if we did; ``stderr`` the last that it wrote there.
     """
@@ -179,7 +179,7 @@ def _out_of_memory(death: Death, pid: int) -> JobMemoryExceeded | None:
 
 
 def failure_from_abandoned(error: ChildError | None, *, pid: int) -> Failed:
-    """Describe the end of a job whose thread goes on; ``error`` is about it, None: another's job.
+    """Return the failure of a job whose thread goes on; ``error`` None: another job was ended.
 
     It is final: the next attempt would run beside this one.
     """

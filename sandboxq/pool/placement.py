@@ -1,6 +1,6 @@
 """Which child gets which call, and when: the reserve, the depth, and taking back.
 
-How many calls to hold ahead of the children, from measured run times: pure.
+How many calls are sent ahead depends on measured run times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.calls import Call, Calls
     from sandboxq.pool.children.child import Child
 
-# Above this a second call in the socket buys nothing (execution-layer.md), and would wait.
+# Seconds: of longer jobs a second call in the socket saves nothing (execution-layer.md).
 SHORT = 0.0005
 # What is sent ahead lasts a child about this part of the time for which work is kept ready: with
 # 4 ms several wake-ups of the coordinator.
@@ -34,12 +34,12 @@ _LARGEST_RESERVE = 400
 _PACKET = 16
 # Calls that become the tasks of an event loop: as many as it has places for, up to so many.
 TASKS_PACKET = 16
-# The newest run time's weight: a change of load is believed after about ten jobs.
+# The weight of the newest run time: the average follows a change after about ten jobs.
 _WEIGHT = 0.2
 # Run times that differ by this part get nearly the same.
 _SAME = 0.1
 
-# A child that does not get to what waits in it for this long is stuck: others take that.
+# Seconds: a child that does not begin a call for so long is stuck: others get the call.
 _STUCK_SECONDS = 0.1
 # A child that has read some of a long call within that time goes on: another would begin anew.
 READING_SECONDS = 1.0
@@ -190,7 +190,7 @@ class Placement:
             self.adjust()
 
     def adjust(self) -> None:
-        """Decide anew how much to hold ahead."""
+        """Calculate again how much to hold ahead."""
         children, most = len(self._ready), self._ahead.calls
         slots = self._concurrency * children
         self._adjusted = *same_between(self._average, slots, self._ahead), children
@@ -267,7 +267,7 @@ class Placement:
         return self._calls.give_up(math.inf)
 
     def stop(self) -> None:
-        """Look for stuck children no more; twice is harmless."""
+        """Stop looking for stuck children; twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -345,7 +345,7 @@ class Placement:
             self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_for_stuck)
 
     def _look_for_stuck(self) -> None:
-        """Free the calls that a child does not get to: it is at a long job, or does nothing."""
+        """Take back the calls that a child does not begin: it runs a long job, or does nothing."""
         self._timer = None
         now = self._loop.time()
         for child in list(self._ready):

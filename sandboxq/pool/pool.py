@@ -1,4 +1,4 @@
-"""Lends children: gives calls to them, takes answers, and knows what became of each call.
+"""Runs calls in children: gives calls to them, takes answers, and tells the outcome of each.
 
     submit ─► reserve ─► Child.flying ─► socket ─► (child runs it)
                 ▲             │                          │
@@ -203,7 +203,7 @@ class Pool(PoolCore):
 
     @property
     def notes(self) -> list[str]:
-        """What the banner should say of the children, label and text."""
+        """Lines about the children for the banner: label and text."""
         notes = [f"memory     {self.memory // _MB} MB a child"] if self.memory else []
         notes += [f"limits     {text}" for text in (self._terms.policy.limits(),) if text]
         notes += [f"sandbox    {text}" for text in self._terms.policy.in_force()]
@@ -250,7 +250,7 @@ class Pool(PoolCore):
             self.placement.put_all(calls)
 
     def take_back(self, *, waiting_longer_than: float = 0.0) -> list[Call]:
-        """Give up calls that were never started, in their order; no outcome is told of them."""
+        """Remove and return calls that were never started, in order; no outcome is told."""
         if self._supervisor is None:
             return []
         taken = self.placement.take(self._loop.time() - waiting_longer_than)
@@ -303,7 +303,7 @@ class Pool(PoolCore):
     async def stop(self, *, timeout: float) -> None:
         """Let children finish and tear down, for at most ``timeout`` seconds, then kill the rest.
 
-        Calls that were not started, or not finished, are told as handed back. Twice is harmless.
+        The outcome of calls that did not finish is: handed back. Twice is harmless.
         """
         if self._supervisor is None:
             return
@@ -313,7 +313,7 @@ class Pool(PoolCore):
         self._stop_looking()
 
     def kill(self) -> None:
-        """End everything now, within milliseconds; calls are told as handed back."""
+        """End everything now, within milliseconds; the outcome of each call is: handed back."""
         if self._supervisor is not None:
             self._begin_to_end()
             self._supervisor.kill()
@@ -347,7 +347,7 @@ class Pool(PoolCore):
         self._listener.on_room()
 
     def on_failed_start(self, reason: str) -> None:
-        """Stop claiming when this happens again and again."""
+        """Count it for the circuit, which stops claiming in the end."""
         self.circuit.fail_start(reason)
 
     def _end_unsendable(self, call: Call, error: Exception) -> None:

@@ -38,7 +38,7 @@ _PY_SPY_SECONDS = 1.0
 
 
 class Stacks(NamedTuple):
-    """Where a child is: its calls by number, or all of it; ``note`` says what is odd about that."""
+    """The stacks of a child: by call, or of its process; ``note`` is a remark for people."""
 
     by_call: dict[int, str]
     whole: str = ""
@@ -69,13 +69,13 @@ async def read_stacks(child: Child) -> Stacks:
 
 
 async def read_main_stack(child: Child) -> str:
-    """Return where a child is whose event loop is blocked; nothing where that cannot be had."""
+    """Return the stack of a child whose event loop is blocked; empty where it cannot be read."""
     async with child.page.turn:
         return await _from_handler(child)
 
 
 def stack_of_thread(thread: threading.Thread) -> str:
-    """Return where a thread of this interpreter is, in the form of faulthandler; or nothing."""
+    """Return the stack of a thread of this interpreter, in the form of faulthandler; or nothing."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way
     if frame is None:
         return ""

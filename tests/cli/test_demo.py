@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from sandboxq.cli.ready_made import ready_made_processor
+from sandboxq.cli.demo import ready_made_processor
 from sandboxq.errors import ProcessorNotLoaded
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import click
 import pytest
 
 from sandboxq import RateLimit
-from sandboxq.cli.grouped import GROUPS, OTHERS, GroupedCommand
 from sandboxq.cli.main import cli
 from sandboxq.cli.options import Limiter, Size
+from sandboxq.cli.run_options import GROUPS, OTHERS, GroupedCommand
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sandboxq import Keep, Policy, UsageError
 from sandboxq.cli import run, worker_tables
 from sandboxq.cli.main import cli
 from sandboxq.cli.options import KeepJobs
-from sandboxq.cli.sandbox_options import take_policy
+from sandboxq.cli.run_options import take_policy
 from sandboxq.config import WorkerSettings
 
 if TYPE_CHECKING:

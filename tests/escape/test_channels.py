@@ -12,7 +12,7 @@ import pytest
 
 from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
-from sandboxq.pool.watch.tree import resident_bytes
+from sandboxq.pool.watch.usage import resident_bytes
 from tests.conftest import run_async
 from tests.pool.desk import open_pool, processor_file
 from tests.pool.test_packets import outcomes_of, pack

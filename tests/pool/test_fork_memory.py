@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 _SETTLE = """
-from sandboxq.pool.children import fork_memory
+from sandboxq.pool.children import forking as fork_memory
 fork_memory.settle()
 print(sum(map(len, fork_memory._in_gaps)))
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
+from sandboxq.pool.children.forking import Spare, open_pair, wait_for_order
 from sandboxq.sandbox.descendants import children_of
 from sandboxq.sandbox.mechanisms.cgroup import ChildGroup
 from tests.conftest import run_async, wait_until_async

@@ -26,11 +26,10 @@ from sandboxq.child.frames import (
 from sandboxq.child.interrupts import SOFT_SIGNAL
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.boundary import Boundary
-from sandboxq.pool.children.child_state import TRANSITIONS, ChildState
+from sandboxq.pool.options import TRANSITIONS, ChildState
 from sandboxq.pool.transport.arena import Arena, StackPage
-from sandboxq.pool.transport.channel import PACKETS_A_TURN, Channel
+from sandboxq.pool.transport.channel import PACKETS_A_TURN, Channel, Packets
 from sandboxq.pool.transport.output import Lines
-from sandboxq.pool.transport.packets import Packets
 
 if TYPE_CHECKING:
     import asyncio
@@ -257,7 +256,7 @@ class Child:
         ask(self._cancels_fd, call.seq, is_timeout=not isinstance(call.ending, JobCancelled))
 
     def ask_whether_it_turns(self) -> None:
-        """Ask the event loop for a sign; one that still owes an answer is not asked again."""
+        """Send the event loop a PING, unless it still owes an answer."""
         if self._mark.echoed() >= self._asked:
             self._asked += 1
             self._asked_at = self._loop.time()
@@ -315,7 +314,7 @@ class Child:
                 return
 
     def own_stack(self) -> str:
-        """Return where it is, where this process can tell by itself; else nothing."""
+        """Return its stack, where this process can read it by itself; else nothing."""
         return ""
 
     def running_call(self) -> Call | None:
@@ -340,7 +339,7 @@ class Child:
         return call.seq > self._mark.latest() and self.channel.read_at(call.seq) > since
 
     def owes(self) -> object:
-        """Return what tells one debt from the next: a PONG, or the begin of a call; None: nothing.
+        """Return what it owes, a PONG or the begin of a call, to tell one from the next; or None.
 
         Some of the calls are begun, or none: an event loop begins in the order of their numbers.
         """
@@ -356,8 +355,8 @@ class Child:
     def has_begun(self, call: Call) -> bool:
         """Tell whether the user's code was reached by a call that the process has read.
 
-        Where jobs are perhaps hostile, what one of them wrote into the mark counts only against
-        its child: when that is ended because it seems to begin nothing.
+        Where jobs may be hostile, the activity page counts only against the child: when it is ended
+        because it seems to begin nothing.
         """
         return (self.is_strict and not self.is_unresponsive) or call.seq <= self._mark.latest()
 
@@ -383,7 +382,7 @@ class Child:
             self.pidfd = -1
 
     def read(self) -> None:
-        """Take the messages that are there, unless it is not to be heard now, or any more."""
+        """Take the messages that are there, unless it is not read now or any more."""
         if not (self.is_paused or self.is_ignored) and self.channel.fileno() >= 0:
             self._owner.on_readable(self)
 

@@ -4,7 +4,7 @@ closed ──5 jobs in a row crash, or 3 starts fail──► open ──rest─
                                                      ▲                 │
                                                      └──another crash──┘  (and rests twice as long)
 
-When to replace what died: at once, but ever later while nothing works; pure.
+RestartDelay says when to replace a dead child: at once, but later and later while nothing works.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sandboxq.observe.telemetry import Telemetry
 
-# Different jobs that end their children with no answer of any in between: no run of bad luck, and
-# one poison job that is tried again and again is not enough.
+# Different jobs that end their children, with no answer in between; one poison job that is tried
+# again and again is not enough.
 _MOST_CRASHES = 5
 # Starts that fail in a row while no child is there.
 _MOST_FAILED_STARTS = 3
@@ -33,7 +33,7 @@ _LONGEST = 5.0
 
 
 class CircuitState(enum.Enum):
-    """What may flow."""
+    """How many calls may be run."""
 
     CLOSED = "closed"  # all
     OPEN = "open"  # nothing
@@ -41,7 +41,7 @@ class CircuitState(enum.Enum):
 
 
 class Circuit:
-    """Told what happens to children; says how many calls there may be."""
+    """Is told what happens to children; says how many calls there may be."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Circuit:
 
     @property
     def state(self) -> CircuitState:
-        """What may flow now."""
+        """The state now."""
         return self._state
 
     @property

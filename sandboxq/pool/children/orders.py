@@ -1,4 +1,4 @@
-"""Orders to a zygote: JSON in one packet, or in memory beside it when there is more to say.
+"""Orders to a zygote: JSON in one packet, or in shared memory when it does not fit.
 
 A policy may grant thousands of paths, and a packet of a socket holds 64 KB.
 """
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 PACKET = 64 * 1024
 _BESIDE = b"beside"
-# What is in C of json.loads(): the rest of it is twenty pages of memory of each child.
+# The C part of json.loads(): the rest of it would cost each child twenty pages of memory.
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # missing in its stubs
 
 
 def encode_order(order: dict[str, Any]) -> tuple[bytes, list[int]]:
-    """Return what to send, and descriptors to send after all others, and to close then."""
+    """Return the packet, and descriptors to send after all others and to close then."""
     text = json.dumps(order).encode()
     if len(text) <= PACKET:
         return text, []
@@ -30,7 +30,7 @@ def encode_order(order: dict[str, Any]) -> tuple[bytes, list[int]]:
 
 
 def decode_order(raw: bytes, fds: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
-    """Return an order and the descriptors that are not part of it; who else has them reads too."""
+    """Return an order and the descriptors that are not part of it; others may read it too."""
     if raw != _BESIDE:
         return _object_in(raw), list(fds)
     size = os.fstat(fds[-1]).st_size

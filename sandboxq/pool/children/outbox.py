@@ -1,4 +1,4 @@
-"""Orders on their way to a zygote: nobody waits for it to read them."""
+"""Sends orders to a zygote without waiting for it to read them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Parcel(NamedTuple):
         return _Parcel(self.raw, copies, copies)
 
     def close(self) -> None:
-        """Give back what is its own."""
+        """Close its own descriptors."""
         for fd in self.own:
             os.close(fd)
 
@@ -80,13 +80,13 @@ class Outbox:
         self._loop.add_writer(self._control.fileno(), self._send_waiting)
 
     def close(self) -> None:
-        """Send no more, before the socket is closed."""
+        """Stop sending; call it before the socket is closed."""
         self._loop.remove_writer(self._control.fileno())
         while self._waiting:
             self._waiting.popleft().close()
 
     def _is_sent(self, parcel: _Parcel) -> bool:
-        """Send, if there is room; what nobody can read any more counts as sent: see its pidfd."""
+        """Send, if there is room; to a zygote that has ended it counts as sent: see its pidfd."""
         try:
             parcel.send(self._control)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Who brings children into being: zygotes for processes, ``threads`` for threads."""
+"""The interfaces of what starts children: zygotes for processes, ``threads`` for threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SourceSupervisor(Protocol):
 
     @property
     def notes(self) -> list[str]:
-        """What the banner should say, label and text."""
+        """Lines for the banner: label and text."""
 
     async def start(self, size: int, timeout: float) -> None:
         """Import the processor, for ``size`` children.
@@ -51,7 +51,7 @@ class SourceSupervisor(Protocol):
         """
 
     def child(self, number: int, *, owner: ChildOwner[Child], memory: int | None) -> Child:
-        """Return the coordinator's side of a child that is to be born."""
+        """Return the coordinator's side of a child that is to be started."""
 
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Start another server in place of one that died."""
@@ -60,7 +60,7 @@ class SourceSupervisor(Protocol):
         """Kill a server that does not answer."""
 
     def wake_stopped(self) -> None:
-        """Let a server go on that somebody has stopped."""
+        """Send SIGCONT to a server that was stopped."""
 
     async def close(self) -> None:
         """End all, and wait for that."""
@@ -70,7 +70,7 @@ class SourceSupervisor(Protocol):
 
 
 class SupervisorOwner(Protocol):
-    """Who hears of starts and deaths."""
+    """Hears of starts and deaths."""
 
     def on_child_ready(self, child: Child) -> None:
         """Hear that a child can take calls."""

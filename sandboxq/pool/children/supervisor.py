@@ -1,4 +1,4 @@
-"""Keeps the wanted number of children alive: starts, replaces, retires and buries them.
+"""Keeps the wanted number of children alive: starts, replaces, retires and reaps them.
 
 resize ─► _fill ─► ZygoteClient.spawn ─► on_forked ─► READY ─► SupervisorOwner.on_child_ready
             ▲                                                      │ pidfd readable
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
 from sandboxq.observe.telemetry import ChildDied, ChildReady, ChildRecycled
-from sandboxq.pool.children.child_state import ChildState
 from sandboxq.pool.children.circuit import RestartDelay
 from sandboxq.pool.children.threads import ThreadSupervisor
 from sandboxq.pool.children.timers import START_SECONDS, Timers
 from sandboxq.pool.children.zygote_client import ZygoteClient
 from sandboxq.pool.children.zygote_supervisor import ZygoteSupervisor
 from sandboxq.pool.kinds import Kind
+from sandboxq.pool.options import ChildState
 from sandboxq.pool.outcomes import Death, text_of_failed_start, text_of_status
 from sandboxq.sandbox.plan import plan_from_policy
 from sandboxq.sandbox.support import require_descriptors

@@ -83,7 +83,7 @@ class ThreadChild(Child):
         return self.is_abandoned or super().has_begun(call)
 
     def kill(self) -> None:
-        """Have it end, or give it up."""
+        """Tell it to end, or give it up."""
         self._source_supervisor.give_up(self)
 
     def signal(self, number: int) -> None:
@@ -103,7 +103,7 @@ class ThreadSupervisor:
         self._terms = terms
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        # In that of a thread, whatever the coordinator logs would be the output of its job.
+        # In a thread's own context, what the coordinator logs would be the output of its job.
         self._context = contextvars.copy_context()
         self._size = 0
         self._processor: loader.Processor | None = None

@@ -56,7 +56,7 @@ class Timers:
         child.timer = self._loop.call_later(seconds, then, child)
 
     def _look_for_birth(self, child: Child, left: float = START_SECONDS) -> None:
-        """Let who has been stopped go on: the zygote, or a spare that becomes the child."""
+        """Send SIGCONT to what was stopped: the zygote, or a spare that becomes the child."""
         if left <= 0:
             self._give_up_on(child)
         elif child.pidfd < 0:

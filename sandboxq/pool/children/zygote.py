@@ -8,9 +8,8 @@
     (a child ends)      ─► exit            end of file            ─► kill everything, leave
 
 It has one thread, and so may fork at any time: it does so in advance, and most children were a
-spare before (spare.py). Whatever a child starts stays below that child, which adopts its orphans,
-and becomes the zygote's when the child has ended (PR_SET_CHILD_SUBREAPER): so what the fork
-server has besides its own is left by the dead, and is ended.
+spare before (forking.py). A child adopts the orphans of what it starts; when the child has ended,
+the zygote adopts them (PR_SET_CHILD_SUBREAPER) and ends them.
 """
 
 from __future__ import annotations
@@ -38,10 +37,9 @@ from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
 from sandboxq.child.setup import PRACTICES, be_born, practise, rehearse, take_place
-from sandboxq.pool.children import fork_memory
+from sandboxq.pool.children import forking
+from sandboxq.pool.children.forking import Spare, Sweeper, open_pair, wait_for_order
 from sandboxq.pool.children.orders import PACKET, decode_order
-from sandboxq.pool.children.spare import Spare, open_pair, wait_for_order
-from sandboxq.pool.children.sweeper import Sweeper
 from sandboxq.sandbox import descendants, plan, scratch
 from sandboxq.sandbox.mechanisms import cgroup, process
 from sandboxq.sandbox.mechanisms.cgroup import child_group, new_child_group
@@ -137,7 +135,7 @@ class _Zygote:
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         random_state.note_generators()
         _practise()
-        fork_memory.settle()
+        forking.settle_memory()
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
@@ -163,7 +161,7 @@ class _Zygote:
             self._spawn(raw, order, fds, len(own))
 
     def _spawn(self, raw: bytes, order: dict[str, Any], fds: list[int], count: int) -> None:
-        """Have a child for this order, and tell; then have one ready for the next.
+        """Make a child for this order, and tell; then fork a spare for the next.
 
         The first ``count`` descriptors are for the child, the rest is part of the order.
         """

@@ -57,7 +57,7 @@ class Loaded(NamedTuple):
 
 
 class ServerOwner(Protocol):
-    """Who hears a zygote."""
+    """Hears a zygote."""
 
     def on_forked(self, number: int, pid: int, pidfd: int) -> None:
         """Take the process that was asked for under ``number``; the pidfd is the owner's now."""
@@ -209,7 +209,7 @@ class ZygoteClient:
         self.clean()
 
     def clean(self) -> None:
-        """End what is left of this server's children anywhere, and remove its files. Blocks."""
+        """End all processes left by this server's children, and remove its files. Blocks."""
         with self._cleaning:  # whoever comes second waits for the first, which may be cancelled
             for _ in range(20):  # one generation may start the next meanwhile
                 left = (

@@ -56,7 +56,7 @@ class ZygoteSupervisor:
 
     @property
     def notes(self) -> list[str]:
-        """What the banner should say."""
+        """Lines for the banner."""
         notes = [f"cgroup     {text}" for text in (self._limits(),) if text]
         if not self.is_preloaded:
             notes.append("import     in each child: the processor starts threads when imported")
@@ -124,7 +124,7 @@ class ZygoteSupervisor:
             self.server.kill([])
 
     def wake_stopped(self) -> None:
-        """Let a server go on that somebody has stopped: all children are in its care."""
+        """Send SIGCONT to a server that was stopped: all children depend on it."""
         if self.server is not None and descendants.is_stopped(self.server.pid):
             _log.warning("the zygote %d was stopped; it is sent on", self.server.pid)
             os.kill(self.server.pid, signal.SIGCONT)

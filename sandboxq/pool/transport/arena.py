@@ -81,11 +81,11 @@ class Arena:
         DONE_WITH.pack_into(self._memory, 0, done_with)
 
     def resident(self) -> int:
-        """Return how much memory is here, as far as honest work explains it."""
+        """Return how much memory is used here by calls and results."""
         return min(self._size(), self._explained())
 
     def hidden(self) -> int:
-        """Return how much memory is here that no honest work explains.
+        """Return how much memory is used here beyond that of calls and results.
 
         It need not be mapped by any process: nothing else counts it.
         """
@@ -136,7 +136,7 @@ class Arena:
 class ResultBlob:
     """The arrays and bytes of a result, where the child wrote them; its place is free after it.
 
-    The child could still change them: whoever reads them believes nothing.
+    The child can still change them: readers must not trust them.
     """
 
     __slots__ = ("_arena", "_number", "view")
@@ -148,7 +148,7 @@ class ResultBlob:
         self.view = view
 
     def __del__(self) -> None:
-        """Free the place, whatever became of the outcome that this belonged to."""
+        """Free the place, whatever happened to the outcome."""
         self._arena.end_result(self._number)
 
 

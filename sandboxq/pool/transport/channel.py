@@ -1,13 +1,18 @@
 """The coordinator's end of a child's packet socket: never blocks, takes back what is unread.
 
-A message of a child that comes in several packets: gathered, and checked as it comes.
+Calls that share a packet have tokens: the child takes one before it begins each (child/packets.py).
+The coordinator takes back calls of a packet that the child has read by taking their tokens. Until
+the child confirms that, by RETURNED, it gets no more calls: it would use their tokens.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import sys
 from collections import deque
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -37,9 +42,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-# Packets for one child before the others have their turn.
+    from sandboxq.child.activity_page import ActivityPage
+
+# Packets of one child before the others have their turn.
 PACKETS_A_TURN = 32
-# Bytes for one child before the others have their turn: milliseconds of looking at JSON.
+# Bytes of one child before the others have their turn: milliseconds of checking JSON.
 _BYTES_A_TURN = PACKET_SIZE
 
 _DONT_WAIT = socket.MSG_DONTWAIT
@@ -55,6 +62,10 @@ Spent = tuple[int, int, int, int]
 
 # What the socket of a dead child can still hold: a live one that writes on is not waited for.
 _LAST_PACKETS = 1024
+
+_COUNT = struct.Struct("<Q")
+# preadv2(2): read where the file is. RWF_NOWAIT and not O_NONBLOCK, which a child can clear.
+_HERE = -1
 
 
 class _Outgoing:
@@ -102,9 +113,9 @@ class Channel:
         """Open a pair; ``receiver`` gets kind, flags, detail, Spent, seq and payload.
 
         ``on_answers`` gets packets of several answers, ``limit`` says how many bytes a message of
-        a kind may have. ``on_shut`` hears, later, that the child takes nothing any more. Of
-        ``packets_a_turn`` others have their turn: 1 where a child has one answer to give, and to
-        look for a second would cost as much as the first.
+        a kind may have. ``on_shut`` is called when the child reads nothing any more. After
+        ``packets_a_turn`` packets others have their turn: 1 where a child has one answer to give,
+        as looking for a second costs as much as the first.
         """
         self._loop = loop
         self._receiver = receiver
@@ -192,7 +203,7 @@ class Channel:
         return len(self._outbox)
 
     def backlog(self) -> int:
-        """Return how many bytes do."""
+        """Return how many bytes wait here."""
         return sum(len(message.view) - message.position for message in self._outbox)
 
     def read_at(self, seq: int) -> float:
@@ -324,3 +335,62 @@ class LongMessage:
             text.end()
             del self._texts[0]
             piece = piece[size:]
+
+
+class Packets:
+    """The packets of several calls that one child was sent."""
+
+    __slots__ = ("_mark", "_seen", "_told", "are_revoked", "last", "tokens")
+
+    def __init__(self, mark: ActivityPage, *, are_allowed: bool = True) -> None:
+        """Begin with none. Where they are not allowed, nothing here is shared or believed."""
+        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
+        self.tokens = os.eventfd(0, flags) if are_allowed else -1
+        self._mark = mark
+        self.last = 0  # the last call that was sent in a packet with others
+        self.are_revoked = False
+        self._seen = self._told = 0
+
+    def grant(self, count: int, last: int) -> None:
+        """Add tokens for so many calls, before they are sent."""
+        self.last = last
+        with suppress(BlockingIOError):  # full of tokens that the child has made itself
+            os.write(self.tokens, _COUNT.pack(count))
+
+    def revoke(self, most: int) -> int:
+        """Take the tokens, ``most`` if there are so many; that many calls do not begin any more."""
+        if self.tokens < 0:
+            return 0
+        token = [bytearray(_COUNT.size)]
+        for count in range(most):
+            try:
+                os.preadv(self.tokens, token, _HERE, os.RWF_NOWAIT)
+            except BlockingIOError:
+                return count
+        return most
+
+    def have_answers(self) -> bool:
+        """Tell whether answers are held back, or may be soon."""
+        mark = self._mark
+        return self.last > mark.latest() or (mark.holds() and mark.held() != self._told)
+
+    def take_stale(self) -> bytes:
+        """Return answers that were held back at the last look too, once; they stay there."""
+        if self.tokens < 0:
+            return b""
+        held, seen = self._mark.held(), self._seen
+        self._seen = held
+        if held != seen or held == self._told or not self._mark.holds():
+            return b""
+        self._told = held
+        return self._mark.read_held(held)
+
+    def take_all(self) -> bytes:
+        """Return the answers that a dead child has held back."""
+        return self._mark.read_held(self._mark.held()) if self.tokens >= 0 else b""
+
+    def close(self) -> None:
+        """Give back the descriptor; twice is harmless."""
+        if self.tokens >= 0:
+            os.close(self.tokens)
+            self.tokens = -1

@@ -1,7 +1,4 @@
-"""What a child prints: whose it is, and how much of it is kept.
-
-What a process writes to fd 1 or 2, read in bounded pieces and cut into lines.
-"""
+"""What a child writes to fd 1 or 2: read in bounded pieces, cut into lines, given to its call."""
 
 from __future__ import annotations
 
@@ -20,22 +17,22 @@ if TYPE_CHECKING:
 
     from sandboxq.pool.calls import Call
     from sandboxq.pool.options import ChildOwner, PoolOptions
-    from sandboxq.pool.transport.packets import Packets
+    from sandboxq.pool.transport.channel import Packets
 
 # Enough for the stacks that faulthandler writes at a crash.
 _STDERR_TAIL = 64
-# A line counts as one for each so many characters: a thousand long ones are a flood too.
+# A line counts as one for each so many characters.
 _LONG_LINE = 1024
-# Anybody can write such a mark, or what only looks like one.
+# Any code can write such a mark, or text that looks like one.
 _mark = re.compile(re.escape(MARK) + rb"([0-2])([0-9]{1,19})").fullmatch
 
-# One read for one process before the others have their turn; also what a pipe holds.
+# Bytes of one process before the others have their turn; also the size of a pipe.
 _PIECE = 64 * 1024
 # Lines for one process before the others have their turn.
 _LINES_A_TURN = 512
 # Of pieces in which streams or jobs take turns: each turn is told for itself, as if it were a line.
 _MIXED_LINES_A_TURN = 64
-# Once nobody wants the lines: 64 MB/s are read and dropped, which costs 3 % of a core.
+# Once lines are over the limit: 64 MB/s are read and dropped, which costs 3 % of a core.
 _PAUSE = 0.001
 # Text that comes so soon after other text is a flood, of which a pipe holds a thousand lines: they
 # are left to gather, or who prints would wake us for each.
@@ -48,7 +45,7 @@ _LONGEST = 4 * LINE_SIZE + 64
 
 
 class Printer(Protocol):
-    """A child, as far as whose text is what it prints."""
+    """A child, as far as OutputPipe and Lines need it."""
 
     flying: Mapping[int, Call]
     is_async: bool
@@ -224,10 +221,10 @@ def _fitting(lines: list[str], room: int, most: int) -> list[str]:
 
 
 class Reader(Protocol):
-    """Who hears the lines of a pipe."""
+    """Hears the lines of a pipe."""
 
     def on_text(self) -> None:
-        """Hear that there is text, which is read next."""
+        """Prepare for text that is read next."""
 
     def wants_lines(self) -> bool:
         """Tell whether lines are still wanted, or only to be dropped."""

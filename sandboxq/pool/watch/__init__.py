@@ -1,1 +1,1 @@
-"""What looks at children from outside, and ends those that take too much."""
+"""Watches children from outside, and ends those that exceed a limit."""

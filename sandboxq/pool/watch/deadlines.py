@@ -6,9 +6,9 @@ sent ─► begun ──timeout──► told (pipe and signal, signal again) �
 One timer for all calls of a pool. A call without a timeout costs nothing here, one with a timeout a
 comparison: the timer goes off when the oldest could be late, and looks at all that are under way.
 
-And it notices event loops that are blocked by a job that computes or sleeps without ``await``. Such
-a job stops all others in its child, and none of them can be told to end. Each loop that has
-jobs is asked for a sign some times a second; the mark says whose code has it meanwhile.
+LoopWatch notices event loops that are blocked by a job that computes or sleeps without ``await``.
+Such a job stops all others in its child, and none of them can be told to end. Each loop that has
+jobs is sent a PING some times a second; the activity page says whose code has the loop meanwhile.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Deadlines:
         self._look_by(min(now + _FIRST_AGAIN, call.kill_at))
 
     def stop(self) -> None:
-        """Watch no more; twice is harmless."""
+        """Stop watching; twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -99,7 +99,7 @@ class Deadlines:
                     self._look_by(self._next_step(child, call, now))
 
     def _next_step(self, child: Child, call: Call, now: float) -> float:
-        """Do what is due for a call; return when to look again."""
+        """Do what is due for a call; return when to check again."""
         if call.asked_at:
             if now >= call.kill_at:
                 return self._end(child, call, now)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import UsageError
-from sandboxq.pool.watch.tree import resident_bytes
+from sandboxq.pool.watch.usage import resident_bytes
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +81,7 @@ class Recycler:
             self._timer = None
 
     def welcome(self, child: Child) -> None:
-        """Draw when a new child will be due."""
+        """Choose when a new child will be due: at random, so that not all are at once."""
         share = random.uniform(_SOONEST, _LATEST)  # noqa: S311 - no secret
         if self._limits.max_jobs is not None:
             child.most_calls = self._limits.max_jobs

@@ -1,16 +1,13 @@
-"""What looks at the children of one pool from outside, and ends those that take too much.
-
-Of these, here: the watch for children that do not read what they are sent (stopped, or shut from
-inside), and the watch of CPU time.
+"""All watches of one pool; here are those of unresponsive children, CPU time and held answers.
 
     idle ─► PING ─► no PONG ─┐
-    given a call ─► not begun ┴─► five looks ─► ended; what it was given goes to others
+    given a call ─► not begun ┴─► five checks ─► ended; its calls go to others
 
-Looks are counted, not seconds: whoever stops the coordinator too (a laptop that sleeps, a frozen
-container) has not made its children unresponsive.
+Checks are counted, not seconds: when the coordinator is stopped too (a laptop that sleeps, a frozen
+container), its children are not unresponsive.
 
-Of CPU time, calls of microseconds are never looked at, and a call's budget begins at the first
-look that finds it running, at most one interval late.
+CPU time of a call counts from the first check that finds it running, at most one interval late;
+calls of microseconds are never seen.
 """
 
 from __future__ import annotations
@@ -20,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobCpuExceeded
 from sandboxq.pool.breach import Breach
-from sandboxq.pool.children.child_state import ChildState
+from sandboxq.pool.options import ChildState
 from sandboxq.pool.watch.deadlines import LoopWatch
-from sandboxq.pool.watch.scratch import ScratchWatch
-from sandboxq.pool.watch.tree import TreeWatch
+from sandboxq.pool.watch.usage import ScratchWatch, TreeWatch
 from sandboxq.sandbox.descendants import descendants_of
 from sandboxq.sandbox.kernel_files import read_file
 
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.options import PoolOptions
 
 _INTERVAL = 1.0
-# So many looks without a sign: an idle child on a loaded machine answers in milliseconds.
+# So many checks without a sign: an idle child on a loaded machine answers in milliseconds.
 _LOOKS = 5
 _CPU_INTERVAL = 0.1
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -49,7 +45,7 @@ _LOOK_SECONDS = 0.001
 
 
 class Watches:
-    """Those that a policy calls for."""
+    """The watches that the policy needs."""
 
     def __init__(
         self,
@@ -96,7 +92,7 @@ class Watches:
 
 
 class UnresponsiveWatch:
-    """Looks at the children of one pool once a second."""
+    """Checks the children of one pool once a second."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: PoolCore) -> None:
         """End children of ``pool``."""
@@ -196,7 +192,7 @@ def _cpu_of(pid: int) -> float:
 
 
 class PacketWatch:
-    """Looks for answers that are held back for too long, while there are any packets."""
+    """Fetches answers that are held back for too long, while there are any packets."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""Watches from outside what a child and all that it has started use: memory, and processes.
+"""Watches from outside what children use: memory, processes, temporary files.
 
-The kernel's limits are each process's own, and shared mappings escape them.
+The kernel's limits hold for each process alone, and do not count shared mappings. A full disk would
+stop all jobs. Counting takes time where there are many files, and is done in small steps.
 """
 
 from __future__ import annotations
@@ -9,13 +10,24 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from sandboxq.errors import JobMemoryExceeded, JobProcessesExceeded
+from sandboxq.errors import (
+    JobMemoryExceeded,
+    JobProcessesExceeded,
+    JobScratchExceeded,
+    SandboxViolation,
+)
 from sandboxq.sandbox.descendants import children_of, descendants_of, living
 from sandboxq.sandbox.kernel_files import read_file
+from sandboxq.sandbox.scratch import (
+    devices_in_memory,
+    holds_passed_files,
+    sizes_below,
+    unlinked_sizes,
+)
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.children.child import Child
@@ -24,21 +36,27 @@ if TYPE_CHECKING:
 
 # A job that fills memory at 1 GB/s is seen 100 MB above its limit.
 _INTERVAL = 0.1
-# Libraries are mapped from files: they are resident, but are nobody's appetite.
+# Bytes of libraries: mapped from files and resident, but not counted as used.
 _LIBRARIES = 64 << 20
-# A child adopts orphans, and learns of their end only after its job: processes that have ended and
-# are still listed are no appetite either, up to so many for each that may live.
+# A child adopts orphans, and reaps them only after its job: processes that have ended and are still
+# listed do not count either, up to so many for each that may live.
 _ENDED = 4
-# To weigh a process among those that it shares memory with takes up to a millisecond: many of them
-# are weighed in several looks.
+# Seconds for one step: reading a process's share of memory takes up to a millisecond each.
 _WEIGHING_SECONDS = 0.005
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MB = 1 << 20
 
+# From the end of one round to the next, and between the steps of one.
+_REST, _PAUSE = 0.5, 0.05
+# A step of a round: the loop stands still for so long.
+_STEP_SECONDS = 0.002
+# So many rounds in a row a child of ``strict`` may have descriptors in a socket of its own.
+_MOST_ROUNDS = 4
+
 
 class TreeWatch:
-    """Looks at each child ten times a second."""
+    """Checks each child ten times a second."""
 
     def __init__(
         self,
@@ -81,7 +99,7 @@ class TreeWatch:
             self._timer = None
 
     def _look(self, child: Child, memory: int) -> ChildError | None:
-        """Return what a child has too much of, if anything."""
+        """Return the error of a child that uses too much, if it does."""
         started: list[int] = []
         if self._policy.may_fork:
             most = self._policy.processes
@@ -100,7 +118,7 @@ class TreeWatch:
         return _too_large(child, memory, resident) if resident > limit else None
 
     def _held(self, child: Child, beyond: int) -> int:
-        """Return what a child has also where no process shows it: files in memory, pipes, sockets.
+        """Return bytes of a child that no process shows: files in memory, pipes, sockets.
 
         Where that is no more than ``beyond`` it may be 0. Without a control group: files alone.
         """
@@ -124,7 +142,7 @@ class TreeWatch:
         return weighing.total
 
     def _sweep(self) -> None:
-        """Have what has no child above it ended: a job has undone what keeps its orphans below."""
+        """End processes without a child above them: a job has undone the adoption of orphans."""
         server = self._supervisor.server
         if server is None:
             return
@@ -190,3 +208,115 @@ def _too_many(child: Child, most: int, count: int) -> JobProcessesExceeded:
     )
     error.facts = {"pid": str(child.pid), "limit": str(most), "peak": str(count)}
     return error
+
+
+class ScratchWatch:
+    """Counts the temporary files of each child of one pool in turn."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        supervisor: Supervisor,
+        on_exceeded: Callable[[Child, ChildError], None],
+        policy: Policy,
+    ) -> None:
+        """Call ``on_exceeded`` with a child and its error."""
+        self._loop = loop
+        self._supervisor = supervisor
+        self._on_exceeded = on_exceeded
+        self._policy = policy
+        self._round: Iterator[None] = iter(())
+        self._in_memory = devices_in_memory()
+        self._hiding: dict[int, int] = {}  # by the number of a child: rounds in a row
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look for a while, and again and again."""
+        until = time.perf_counter() + _STEP_SECONDS
+        pause = _PAUSE
+        while time.perf_counter() < until:
+            if next(self._round, self) is self:  # the end
+                self._round, pause = self._look_at_all(), _REST
+                break
+        self._timer = self._loop.call_later(pause, self.start)
+
+    def stop(self) -> None:
+        """Stop looking; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._round = iter(())  # closes what it had open
+
+    def _look_at_all(self) -> Iterator[None]:
+        for child in self._supervisor.children:
+            if child.pid and child.kill_reason is None:
+                yield from self._look(child)
+
+    def _look(self, child: Child) -> Iterator[None]:
+        used = in_memory = 0
+        for device, size in self._sizes(child):
+            used += size
+            in_memory += size if device in self._in_memory else 0
+            if used > self._policy.scratch:
+                self._on_exceeded(child, self._too_much(child, used))
+                return
+            yield
+        child.files_in_memory = in_memory
+        if self._policy.name == "strict":
+            self._look_into_sockets(child)
+
+    def _look_into_sockets(self, child: Child) -> None:
+        """End a child that keeps files where no process shows them."""
+        rounds = 0
+        if any(map(holds_passed_files, self._pids(child))):
+            rounds = self._hiding.pop(child.number, 0) + 1
+            if rounds < _MOST_ROUNDS:
+                self._hiding[child.number] = rounds
+                return
+        self._hiding.pop(child.number, None)
+        if rounds:
+            self._on_exceeded(child, _hidden(child))
+
+    def _sizes(self, child: Child) -> Iterator[tuple[int, int]]:
+        """Yield the device and the bytes of each temporary file."""
+        server = self._supervisor.server
+        if server is None or child.arena.fd < 0:
+            return
+        folder = server.scratch_of(child.number)
+        device = _device_of(folder)
+        yield from ((device, size) for size in sizes_below(folder))
+        seen = set()
+        if child.arena.fd >= 0:
+            facts = os.fstat(child.arena.fd)
+            seen.add((facts.st_dev, facts.st_ino))
+        for pid in self._pids(child):
+            yield from unlinked_sizes(pid, seen)
+
+    def _pids(self, child: Child) -> list[int]:
+        below: list[int] = []
+        if self._policy.may_fork:
+            below = descendants_of(child.pid, most=self._policy.processes)
+        return [child.pid, *below]
+
+    def _too_much(self, child: Child, used: int) -> JobScratchExceeded:
+        granted = self._policy.scratch
+        error = JobScratchExceeded(
+            f"the job keeps more temporary files than its policy grants: limit "
+            f"{granted / _MB:.3g} MB, observed {used / _MB:.3g} MB, child {child.pid}"
+        )
+        error.facts = {"pid": str(child.pid), "limit": str(granted), "peak": str(used)}
+        return error
+
+
+def _hidden(child: Child) -> SandboxViolation:
+    return SandboxViolation(
+        f"child {child.pid} keeps open files in a socket, sent and not received, where their size "
+        f"cannot be seen; have them received, or closed"
+    )
+
+
+def _device_of(path: str) -> int:
+    try:
+        return os.stat(path).st_dev  # noqa: PTH116 - twice a second
+    except OSError:
+        return 0
