@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 _SETTLE = """
-from sandboxq.pool.children import forking as fork_memory
-fork_memory.settle()
-print(sum(map(len, fork_memory._in_gaps)))
+from sandboxq.pool.children import forking
+forking.settle_memory()
+print(sum(map(len, forking._in_gaps)))
 """
 
 
