@@ -8,8 +8,8 @@ from time import process_time
 from typing import TYPE_CHECKING
 
 from sandboxq import __version__
-from sandboxq.pool.children.child_state import ChildState
 from sandboxq.pool.children.circuit import CircuitState
+from sandboxq.pool.options import ChildState
 
 if TYPE_CHECKING:
     from sandboxq.broker.commands.load import QueueLoad
