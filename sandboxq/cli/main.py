@@ -27,6 +27,8 @@ _COMMANDS = {
     "obliterate": "Remove a queue with all its jobs.",
     "cancel": "End a job, whether it waits or runs.",
     "scale": "Change the number of children of a running worker.",
+    "workers": "List the running workers: host, children, load, policy.",
+    "top": "Watch hosts, workers, children and jobs: CPU, memory, age, deadline.",
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
     "health": "Ask a worker that listens for HTTP whether it takes jobs: for probes.",
     "metrics": "Serve the metrics of queues for Prometheus, without a worker.",

@@ -13,8 +13,8 @@ from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_error, echo_json
 from sandboxq.cli.on_queue import check_exists
 from sandboxq.cli.options import json_option, prefix_option, url_option
+from sandboxq.cli.table import table
 from sandboxq.errors import BrokerUnavailable, QueueError
-from sandboxq.payload.printable import printable_line
 from sandboxq.queue.queue import Queue, queue_names
 
 _MB = 1 << 20
@@ -103,16 +103,5 @@ def _readable(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _table(counts: dict[str, dict[str, Any]]) -> str:
-    """Return rows of queues and columns, as wide as they are: for eyes and for `awk`."""
-    rows: list[list[str]] = [["queue", *next(iter(counts.values()))]]
-    rows += [[printable_line(name), *map(str, row.values())] for name, row in counts.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    columns = [str.ljust if not name else str.rjust for name in rows[0][1:]]
-    lines = []
-    for name, *cells in rows:
-        aligned = [
-            align(cell, width)
-            for align, cell, width in zip(columns, cells, widths[1:], strict=True)
-        ]
-        lines.append("  ".join([name.ljust(widths[0]), *aligned]).rstrip())
-    return "\n".join(lines)
+    header = ["queue", *next(iter(counts.values()))]
+    return table(header, [[name, *row.values()] for name, row in counts.items()], ("queue", ""))

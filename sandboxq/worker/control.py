@@ -1,4 +1,4 @@
-"""Obeys what is asked over the queue's control channel: ``scale``, ``cancel`` and ``dump``.
+"""Obeys what is asked over the queue's control channel: ``scale``, ``cancel``, ``dump``, facts.
 
 What ``sandboxq dump`` shows of a worker: where each job is that it runs.
 """
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sandboxq.broker.commands.workers import (
     CancelRequest,
     DumpRequest,
+    FactsRequest,
     ScaleRequest,
     answer,
     request_from_payload,
 )
 from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
 from sandboxq.pool.stacks import read_stacks
+from sandboxq.worker.facts import Facts, Viewers, running_since
 from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ _MOST_TASKS = 32
 
 # Characters of a stack: as many as fit a hundred frames.
 _MOST_TEXT = 16 * 1024
+_REQUESTS = "`scale`, `cancel`, `dump`, `workers` and `top`"
 _NOT_BEGUN = "it has not begun: the worker has claimed it, and no child is free"
 
 
@@ -61,9 +64,13 @@ class Controlled(Protocol):
 class Control:
     """Listens on the queue's control channel."""
 
-    def __init__(self, broker: Broker, keys: QueueKeys, worker: Controlled, dump: Dump) -> None:
-        """Pass on to ``worker`` and ``dump`` what is asked."""
+    def __init__(
+        self, broker: Broker, keys: QueueKeys, worker: Controlled, *, dump: Dump, facts: Facts
+    ) -> None:
+        """Pass on to ``worker`` what is asked; the rest ``dump`` and ``facts`` know."""
         self._dump = dump
+        self._facts = facts
+        self._viewers = Viewers(broker, facts)
         self._broker = broker
         self._keys = keys
         self._worker = worker
@@ -80,7 +87,7 @@ class Control:
             except BrokerUnavailable:
                 await self._broker.wait_until_back()
             except QueueError as error:
-                _log.warning("`scale`, `cancel` and `dump` do not reach this worker: %s", error)
+                _log.warning("%s do not reach this worker: %s", _REQUESTS, error)
                 return
 
     async def _listen(self) -> None:
@@ -89,6 +96,7 @@ class Control:
             async for payload in subscription:
                 self._obey(payload)
         finally:
+            self._viewers.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.shield(subscription.close())
@@ -110,7 +118,7 @@ class Control:
     async def _answered(self, request: Request) -> None:
         try:
             members = await self._done(request)
-            await answer(self._broker, request, worker=self._worker.name, **members)
+            await answer(self._broker, request, **{"worker": self._worker.name, **members})
         except ChildStartFailed as error:
             # The text has the user's frames; ours would say nothing.
             _log.error("a new child could not start; it is tried again: %s", error)
@@ -126,6 +134,9 @@ class Control:
                 return {"has_it": self._worker.cancel(job_id, reason, grace=grace)}
             case DumpRequest(target):
                 return await self._dump.rows(target)
+            case FactsRequest(seconds, channel):
+                self._viewers.add(channel, seconds)
+                return await self._facts.row(has_children=seconds > 0)
             case ScaleRequest(procs):
                 async with self._scaling:
                     return {"procs": await self._worker.scale(procs)}
@@ -170,7 +181,7 @@ class Dump:
 
     async def _rows_of(self, child: Child, calls: list[Call]) -> list[dict[str, Any]]:
         now = asyncio.get_running_loop().time()
-        since = {call.seq: self._since(child, call) for call in calls}
+        since = {call.seq: running_since(child, call) for call in calls}
         stacks = await read_stacks(child)
         return [
             {
@@ -187,10 +198,3 @@ class Dump:
     def _row(self, job_id: str) -> dict[str, Any]:
         nothing = {"pid": None, "seconds": 0.0, "stack": "", "source": "", "note": ""}
         return {"job_id": job_id, **self._names, **nothing}
-
-    @staticmethod
-    def _since(child: Child, call: Call) -> float:
-        """Return when a call began, on the loop's clock; it may have stood behind another."""
-        if child.is_async:
-            return child.begun_at(call) or call.sent_at
-        return max(call.sent_at, child.progress_at)

@@ -33,6 +33,7 @@ from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import Address, HeldJobs, WorkerContext
 from sandboxq.worker.control import Control, Dump
 from sandboxq.worker.counters import Counters
+from sandboxq.worker.facts import Facts
 from sandboxq.worker.locks import StalledChecker
 from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
@@ -211,7 +212,8 @@ class Worker(Operating):
         for name, loop in parts.loops(self.settings).items():
             self._start_service(name, loop)
         dump = Dump(self.keys.queue, self.name, parts.pool, self._held)
-        self._start_service("control", Control(broker, self.keys, self, dump).run)
+        control = Control(broker, self.keys, self, dump=dump, facts=Facts(self))
+        self._start_service("control", control.run)
         self._state = WorkerState.READY
 
     def _start_service(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:

@@ -37,11 +37,13 @@ _MOST_BYTES = 1 << 20
 SCALE = "scale"
 CANCEL = "cancel"
 DUMP = "dump"
+FACTS = "facts"
 # The members of an answer that every version of a worker gives.
 _MEMBERS = {
     SCALE: {"worker", "procs"},
     CANCEL: {"worker", "has_it"},
     DUMP: {"worker", "queue", "pid", "is_meant", "busy", "children", "jobs"},
+    FACTS: {"id", "worker", "queue", "host", "pid", "procs", "busy"},
 }
 
 
@@ -113,7 +115,17 @@ class DumpRequest(NamedTuple):
     reply_key: str = ""
 
 
-Request = ScaleRequest | CancelRequest | DumpRequest
+class FactsRequest(NamedTuple):
+    """Asks what a worker does, at once, and then each second on the channel ``reply_key``.
+
+    That for ``seconds`` from now: 0 asks once, and for no children.
+    """
+
+    seconds: float
+    reply_key: str = ""
+
+
+Request = ScaleRequest | CancelRequest | DumpRequest | FactsRequest
 
 
 def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
@@ -143,6 +155,9 @@ def _request(message: dict[str, Any], reply_key: str) -> Request | None:
             return None if seconds is None else CancelRequest(job_id, reason, seconds, reply_key)
         case {"ask": "dump", "target": str(target)}:
             return DumpRequest(target, reply_key)
+        case {"ask": "facts", "seconds": seconds}:
+            wanted = _seconds(seconds)
+            return None if wanted is None else FactsRequest(wanted, reply_key)
         case _:
             return None
 
@@ -189,6 +204,28 @@ async def ask_for_stacks(
     return [answered async for answered in asked]
 
 
+async def ask_for_facts(
+    broker: Broker, queues: Sequence[QueueKeys], *, seconds: float = 0.0, channel: str = ""
+) -> list[dict[str, Any]]:
+    """Ask every worker of these queues what it does; return what each answered.
+
+    For ``seconds`` each publishes it on ``channel`` every second, a reply key of the first queue.
+    """
+    asked = _ask(broker, queues, FACTS, {"seconds": seconds}, reply_key=channel)
+    return [answered async for answered in asked]
+
+
+async def publish_facts(broker: Broker, channel: str, message: str) -> bool:
+    """Publish what a worker does; False when certainly nobody listens."""
+    listeners = await broker.command("PUBLISH", channel, message)
+    return bool(listeners) or broker.facts.is_cluster  # which counts those of one node
+
+
+def facts_from_payload(payload: bytes) -> dict[str, Any] | None:
+    """Return what was published, or None for a message that is none: any client may publish."""
+    return _answer_from(payload, _MEMBERS[FACTS]) if len(payload) <= _MOST_BYTES else None
+
+
 async def _ask(
     broker: Broker,
     queues: Sequence[QueueKeys],
@@ -196,9 +233,10 @@ async def _ask(
     members: dict[str, Any],
     *,
     lateness: float = LATECOMER_SECONDS,
+    reply_key: str = "",
 ) -> AsyncIterator[dict[str, Any]]:
     """Send a message to the workers of some queues, and yield their answers."""
-    reply_key = queues[0].reply_key(str(uuid.uuid4()))
+    reply_key = reply_key or queues[0].reply_key(str(uuid.uuid4()))
     message = json.dumps({"ask": what, **members, "reply_key": reply_key})
     told = 0
     for keys in queues:
