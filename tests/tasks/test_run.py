@@ -76,7 +76,7 @@ def test_the_queue_is_found_beside_files_called_as_modules(
 
 
 def test_tasks_of_one_of_several_queues(tmp_path: Path, server_url: str, queue_name: str) -> None:
-    """With --queue those are run that are of it; one that has none is refused, and told which have."""
+    """With --queue those of it are run; a queue that has none is refused, with those that have."""
     application(tmp_path, TWO, queue_name)
     wrong = run(tmp_path, "app.tasks", "--url", server_url, "--queue", "nowhere")
     with Queue.sync(queue_name, server_url) as queue:
