@@ -20,7 +20,7 @@ from sandboxq import __version__
 from sandboxq.broker.commands.workers import publish_facts
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.pool.kinds import Kind
-from sandboxq.pool.watch.tree import resident_bytes
+from sandboxq.pool.watch.usage import resident_bytes
 from sandboxq.sandbox.descendants import descendants_of
 from sandboxq.sandbox.kernel_files import read_file
 from sandboxq.worker.service import Seldom
