@@ -18,9 +18,11 @@ import gc
 import os
 import socket
 import sysconfig
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from sandboxq.sandbox import descendants, scratch
+from sandboxq.child.setup import rehearse
+from sandboxq.pool.children.orders import PACKET, decode_order
+from sandboxq.sandbox import descendants, plan, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -100,6 +102,20 @@ def has_ended(pid: int) -> bool:
 def open_pair() -> tuple[socket.socket, socket.socket]:
     """Return the zygote's end and the spare's."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def order_for_spare(
+    far: socket.socket, steps: Sequence[Sequence[Any]], most: int
+) -> tuple[dict[str, Any], list[int]]:
+    """Prepare, wait, and return an order and its descriptors, ``most`` at most; in the spare."""
+    rehearse()
+    plan.prepare(steps)
+    raw, received = wait_for_order(far, PACKET, most)
+    order, fds = decode_order(raw, received)
+    for fd in received[len(fds) :]:
+        os.close(fd)
+    plan.prepare(order["steps"])  # files may have been replaced since
+    return order, fds
 
 
 def wait_for_order(far: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:

@@ -2,7 +2,7 @@
 
 resize ─► _fill ─► ZygoteClient.spawn ─► on_forked ─► READY ─► SupervisorOwner.on_child_ready
             ▲                                                      │ pidfd readable
-            └── RestartDelay ◄── _bury ◄── on_exit (status) ◄──────┘ or server gone
+            └── RestartDelay ◄── _remove ◄── on_exit (status) ◄──────┘ or server gone
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Supervisor:
         self._inbound = inbound
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
-        self._children: dict[int, Child] = {}  # by number, until buried
+        self._children: dict[int, Child] = {}  # by number, until removed
         self._by_pid: dict[int, Child] = {}
         self._number = 0  # of the newest child
         self._target = 0
@@ -98,16 +98,13 @@ class Supervisor:
 
     @property
     def children(self) -> list[Child]:
-        """Every child that is not buried."""
+        """Every child that is not removed yet."""
         return list(self._children.values())
 
     async def start(self, size: int, timeout: float) -> None:
         """Start the zygote and ``size`` children, and wait until all of them are ready.
 
-        Raises:
-            ProcessorNotLoaded: the processor cannot be imported.
-            ChildStartFailed: a child ended before it was ready, or was not ready in time.
-            UsageError: the processor does not fit the concurrency.
+        Raises: ProcessorNotLoaded, UsageError, ChildStartFailed (ended, or not ready in time).
         """
         deadline = self._loop.time() + timeout
         await self.source_supervisor.start(size, timeout)
@@ -116,17 +113,15 @@ class Supervisor:
     async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
         """Have ``size`` children; returns when new ones are ready, not when old ones have left.
 
-        Raises:
-            ChildStartFailed: a new child could not start, and is tried again all the same; or this
-                process may not open enough files for so many.
+        Raises: ChildStartFailed when a new child could not start (it is tried again all the same),
+        or this process may not open enough files for so many.
         """
         require_descriptors(size - len(self._children))
         self._target = size
         if self.server is not None:
             self.server.limit(size)
         self._start_failure = ""
-        for child in self._surplus():
-            self._retire(child)
+        self._retire_surplus()
         self._fill()
         deadline = self._loop.time() + timeout
         while self._fresh < self._target and not self._is_ending:
@@ -150,20 +145,16 @@ class Supervisor:
 
     async def close(self) -> None:
         """Kill what is left, the zygote last, and wait until all is gone."""
-        self._end()
-        for child in self.children:
-            child.kill()
+        self._kill_all()
         await self._until_all_are_gone(_KILL_SECONDS)
         await self.source_supervisor.close()
-        self._bury_all()
+        self._remove_all()
 
     def kill(self) -> None:
         """Kill everything now and give back every descriptor; blocks for some milliseconds."""
-        self._end()
-        for child in self.children:
-            child.kill()
+        self._kill_all()
         self.source_supervisor.kill()
-        self._bury_all()
+        self._remove_all()
 
     def ready_now(self, child: Child) -> None:
         """Take a child's READY."""
@@ -180,8 +171,7 @@ class Supervisor:
         self._owner.on_child_ready(child)
         self._changed.set()
         self._let_go()
-        for surplus in self._surplus():
-            self._retire(surplus)
+        self._retire_surplus()
 
     def replace(self, child: Child, why: str) -> None:
         """Retire a child as soon as a successor is ready; one at a time, so ask again."""
@@ -229,7 +219,7 @@ class Supervisor:
             child.death = child.death or Death(note=note)
             child.kill()
             if child.pidfd < 0 or child.has_ended:
-                self._bury(child)  # nothing else will tell of it
+                self._remove(child)  # nothing else will tell of it
 
     def on_server_line(self, pid: int, stream: str, line: str) -> None:
         """Pass on what the import printed."""
@@ -254,11 +244,9 @@ class Supervisor:
     def _spawn(self, server: Source) -> bool:
         """Start one child; False when this process has no descriptors left for it."""
         self._number = number = self._number + 1
+        scratch = server.scratch_of(number)
         plan = plan_from_policy(
-            self._terms.policy,
-            children=self._target,
-            memory=self._memory,
-            scratch_path=server.scratch_of(number),
+            self._terms.policy, children=self._target, memory=self._memory, scratch_path=scratch
         )
         try:
             child = self.source_supervisor.child(number, owner=self._inbound, memory=plan.memory)
@@ -295,13 +283,14 @@ class Supervisor:
         child = self._children.get(number)
         if child is not None:
             child.start_failure = reason
-            self._bury(child)
+            self._remove(child)
 
-    def _surplus(self) -> list[Child]:
-        """Return the ready children above the target, those with the least to do first."""
+    def _retire_surplus(self) -> None:
+        """Retire the ready children above the target, those with the least to do first."""
         count = self._fresh - self._target - (self._outgoing is not None)
         fresh = [child for child in self.ready if not child.is_spent]
-        return sorted(fresh, key=lambda child: len(child.flying))[: max(0, count)]
+        for child in sorted(fresh, key=lambda child: len(child.flying))[: max(0, count)]:
+            self._retire(child)
 
     def _retire(self, child: Child) -> None:
         self.ready.remove(child)
@@ -328,7 +317,7 @@ class Supervisor:
             self.ready.remove(child)
         child.stop_timer()
         if child.death is not None:
-            self._bury(child)
+            self._remove(child)
         elif child.number in self._children:
             self._timers.expect_report(child)
 
@@ -337,10 +326,10 @@ class Supervisor:
         child = self._by_pid.get(pid)
         if child is not None:
             child.death = death
-            self._bury(child)
+            self._remove(child)
 
-    def _bury(self, child: Child) -> None:
-        """Settle and forget a child, and see to its successor."""
+    def _remove(self, child: Child) -> None:
+        """Settle the calls of a dead child, close it, and start its successor."""
         if self._children.pop(child.number, None) is None:
             return
         self._by_pid.pop(child.pid, None)
@@ -383,17 +372,20 @@ class Supervisor:
         else:
             self._fill_later(delay)
 
-    # ── the end ──
-
     def _end(self) -> None:
         self._is_ending = True
         if self._timer is not None:
             self._timer.cancel()
         self._changed.set()
 
-    def _bury_all(self) -> None:
+    def _kill_all(self) -> None:
+        self._end()
         for child in self.children:
-            self._bury(child)
+            child.kill()
+
+    def _remove_all(self) -> None:
+        for child in self.children:
+            self._remove(child)
 
     async def _until_all_are_gone(self, timeout: float) -> None:
         deadline = self._loop.time() + timeout

@@ -36,9 +36,9 @@ from sandboxq.child.activity_page import ActivityPage
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
-from sandboxq.child.setup import PRACTICES, be_born, practise, rehearse, take_place
+from sandboxq.child.setup import PRACTICES, be_born, practise, take_place
 from sandboxq.pool.children import forking
-from sandboxq.pool.children.forking import Spare, Sweeper, open_pair, wait_for_order
+from sandboxq.pool.children.forking import Spare, Sweeper, open_pair, order_for_spare
 from sandboxq.pool.children.orders import PACKET, decode_order
 from sandboxq.sandbox import descendants, plan, scratch
 from sandboxq.sandbox.mechanisms import cgroup, process
@@ -223,7 +223,12 @@ class _Zygote:
                 raise
             if pid == 0:
                 near.close()
-                self._be_child(lambda: _order_for_spare(far, steps), parent, group, limits)
+                self._be_child(
+                    lambda: order_for_spare(far, steps, _DESCRIPTORS_OF_A_CHILD),
+                    parent,
+                    group,
+                    limits,
+                )
         plan.give_away()
         self._spare = Spare(pid, near, group)
 
@@ -301,10 +306,10 @@ class _Zygote:
                 return
             if ended is None:
                 return
-            self._bury(ended.si_pid)
+            self._reap_one(ended.si_pid)
 
-    def _bury(self, pid: int) -> None:
-        """End the group of a dead process, tell, and end what it left elsewhere."""
+    def _reap_one(self, pid: int) -> None:
+        """End the group of a dead process, reap it, tell, and end what it has left."""
         is_child = pid in self._children
         if is_child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -368,20 +373,6 @@ def _practise() -> None:
         nowhere.enter()
         nowhere.limit({"memory": 1})
         practise()
-
-
-def _order_for_spare(
-    far: socket.socket, steps: Sequence[Sequence[Any]]
-) -> tuple[dict[str, Any], list[int]]:
-    """Get ready, wait, and return an order and its descriptors."""
-    rehearse()
-    plan.prepare(steps)
-    raw, received = wait_for_order(far, PACKET, _DESCRIPTORS_OF_A_CHILD)
-    order, fds = decode_order(raw, received)
-    for fd in received[len(fds) :]:
-        os.close(fd)
-    plan.prepare(order["steps"])  # files may have been replaced since
-    return order, fds
 
 
 def _flush() -> None:

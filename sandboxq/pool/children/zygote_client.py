@@ -210,11 +210,10 @@ class ZygoteClient:
 
     def clean(self) -> None:
         """End all processes left by this server's children, and remove its files. Blocks."""
+        marker = self._marker.encode()
         with self._cleaning:  # whoever comes second waits for the first, which may be cancelled
             for _ in range(20):  # one generation may start the next meanwhile
-                left = (
-                    descendants.processes_with(self._marker.encode()) if self._is_orphaned() else []
-                )
+                left = descendants.processes_with(marker) if self._is_orphaned() else []
                 if not left:
                     break
                 descendants.kill_all(left)
@@ -261,16 +260,16 @@ class ZygoteClient:
         self._send(self._load_order(), [])
 
     def _load_order(self) -> dict[str, Any]:
+        terms, policy = self._terms, self._terms.policy
         return {
-            "processor": self._terms.processor,
-            "queue": self._terms.queue_name,
-            "concurrency": self._terms.concurrency,
+            "processor": terms.processor,
+            "queue": terms.queue_name,
+            "concurrency": terms.concurrency,
             "preload": self._is_preloading,
-            "max_result": self._terms.max_result,
-            "budgets": self._terms.budgets,
-            "is_tidied": not self._terms.policy.fresh,
-            "may_leave_processes": self._terms.policy.leave_processes
-            or not self._terms.policy.may_fork,
+            "max_result": terms.max_result,
+            "budgets": terms.budgets,
+            "is_tidied": not policy.fresh,
+            "may_leave_processes": policy.leave_processes or not policy.may_fork,
             "path": sys.path,
             "scratch": self.scratch,
             "groups": self.group.limit_files,
