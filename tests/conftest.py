@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Long enough for a loaded 2-core machine; a hang is seen all the same, before pytest's timeout.
 WAIT_SECONDS = 60.0
+# What ends at once ends within this on a busy machine too; what it must not wait for takes longer.
+SOON = 20.0
 # Tests wait for locks, deadlines and processes most of their time: more workers than cores.
 WORKERS_PER_CORE, MOST_WORKERS = 3, 12
 
@@ -68,6 +70,23 @@ async def wait_until_async(
         assert time.monotonic() < deadline, f"still not true after {timeout} s: {condition}"
         await asyncio.sleep(0.01)
     return value
+
+
+class Gate:
+    """A file that jobs wait for: they run as long as the test wants, on any machine."""
+
+    def __init__(self, folder: Path) -> None:
+        """Be closed."""
+        self._file = folder / "gate"
+        self.path = str(self._file)
+
+    def open(self) -> None:
+        """End those that wait."""
+        self._file.touch()
+
+    def close(self) -> None:
+        """Hold those that come."""
+        self._file.unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True)

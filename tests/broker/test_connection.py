@@ -621,7 +621,7 @@ def test_everybody_waits_in_one_loop_and_it_is_said_once(server: StoppableServer
 
     assert [type(event) for event in told] == [BrokerLost, BrokerBack]
     assert isinstance(told[1], BrokerBack)
-    assert 0.3 < told[1].seconds < 10
+    assert told[1].seconds > 0.3
 
 
 def test_waiting_is_no_busy_loop(server: StoppableServer) -> None:

@@ -31,7 +31,7 @@ from sandboxq.observe.telemetry import (
     Event,
     Telemetry,
 )
-from tests.conftest import run_async, wait_until
+from tests.conftest import SOON, run_async, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ def test_it_starts_at_once_stops_with_its_last_user_and_keeps_its_data(directory
     began = time.monotonic()
     use = use_server(directory)
     # The aim is below 0.1 s (measured: 0.04 s); the bound allows for a loaded machine.
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SOON
     assert ask(use.socket, "INCR n") == ":1"
     use.release()
     use.release()

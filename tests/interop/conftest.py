@@ -80,22 +80,23 @@ def new_driver(
     server_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., NodeDriver]]:
-    """Return a function that starts a Node process with a version of BullMQ.
+    """Return a function that gives a Node process with a version of BullMQ; it is started once.
 
     It talks to the tests' server, unless given the ``hosts`` of a cluster.
     """
-    drivers: list[NodeDriver] = []
+    drivers: dict[tuple[str, str], NodeDriver] = {}
 
     def start(version: str, *, hosts: str = "") -> NodeDriver:
+        if (version, hosts) in drivers:
+            return drivers[version, hosts]
         log_path = tmp_path_factory.mktemp("node") / f"driver-{version}.log"
         script, place = NODE_FOLDER / "driver.mjs", hosts or server_url.removeprefix("unix://")
         package = {**BULLMQ_PACKAGES, **OLD_PACKAGES}[version]
         command = [node_tools.node, str(script), str(node_modules), package, place]
-        drivers.append(NodeDriver(command, log_path))
-        return drivers[-1]
+        return drivers.setdefault((version, hosts), NodeDriver(command, log_path))
 
     yield start
-    for driver in drivers:
+    for driver in drivers.values():
         driver.close()
 
 

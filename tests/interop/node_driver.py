@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Above every wait inside a command (`finished` waits 15 s); a hung Node must not hang the tests.
-CALL_SECONDS = 30.0
-FINISH_MS = 15_000
+# Above every wait inside a command (`finished` waits 60 s); a hung Node must not hang the tests.
+CALL_SECONDS = 90.0
+FINISH_MS = 60_000
 
 
 class NodeError(Exception):

@@ -165,8 +165,8 @@ async def test_what_a_job_knows_of_itself(pair: Pair) -> None:
 
     told = []
     async with pair.workers():
-        await pair.until_ended(ids)
         for side in pair.sides():
+            await wait_until_async(partial(_has_completed, side, len(ids) + 1))
             jobs = await side.queue("getJobs", ["completed"])
             values = [job["returnvalue"] for job in jobs]
             text = json.dumps(sorted(values, key=str)).replace(side.queue_name, "<queue>")
@@ -174,6 +174,11 @@ async def test_what_a_job_knows_of_itself(pair: Pair) -> None:
 
     assert len(told[0]) == 3
     assert told[0] == told[1]
+
+
+async def _has_completed(side: NodeSide, count: int) -> bool:
+    found: int = await side.queue("getCompletedCount")
+    return found == count
 
 
 # ── by hand ─────────────────────────────────────────────────────────────────

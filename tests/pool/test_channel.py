@@ -87,10 +87,8 @@ def test_a_reader_that_does_not_read_never_blocks_the_sender() -> None:
 
     async def main() -> None:
         pair = _Pair()
-        started = pair.loop.time()
         for seq in range(1, 201):
-            pair.channel.send(CALL, seq, bytes(10_000))
-        assert pair.loop.time() - started < 0.5
+            pair.channel.send(CALL, seq, bytes(10_000))  # else it would wait for ever here
         assert [seq for _, seq, _ in await pair.read(200)] == list(range(1, 201))
         pair.close()
 

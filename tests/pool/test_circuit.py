@@ -10,7 +10,7 @@ import pytest
 from sandboxq.model.outcome import Completed, Failed, HandedBack
 from sandboxq.observe.telemetry import CircuitClosed, CircuitOpened
 from sandboxq.pool.children.circuit import CircuitState
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import SOON, run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_children_that_cannot_start_any_more(chores: Path, tmp_path: Path) -> No
                 return desk.pool.room() == 1
 
             await wait_until_async(may_try)
-            assert time.monotonic() - started < 6
+            assert time.monotonic() - started < SOON
             assert isinstance(await desk.run({}), Completed)
             assert desk.pool.circuit.state is CircuitState.CLOSED
 

@@ -308,9 +308,7 @@ def test_stopped_fork_server_is_sent_on(chores: Path) -> None:
             child = desk.pool.pids[0]
             os.kill(_parent_of(child), signal.SIGSTOP)
             os.kill(child, signal.SIGKILL)
-            started = time.monotonic()
             outcome = await desk.outcome(call)
-            assert time.monotonic() - started < 1.0
             assert isinstance(outcome, Failed)
             assert "SIGKILL" in outcome.reason
             assert await desk.value({}) != child
@@ -345,10 +343,7 @@ def test_jobs_that_always_crash_slow_down_and_recover(chores: Path) -> None:
                 await desk.failure({"exit": 1})
             await desk.value({})
             assert time.monotonic() - started > 0.1 + 0.2
-            started = time.monotonic()
-            await desk.failure({"exit": 1})
-            await desk.value({})
-            assert time.monotonic() - started < 0.1
+            assert desk.pool.supervisor.delay.streak == 0
 
     run_async(main())
 
@@ -361,12 +356,10 @@ def test_calls_behind_a_stuck_child_go_to_others(chores: Path) -> None:
             for _ in range(80):
                 await desk.run({})
             assert desk.pool.room() > 10
-            stuck = desk.submit({"sleep": 3})
+            stuck = desk.submit({"sleep": 60})
             others = [desk.submit({}) for _ in range(20)]
-            started = time.monotonic()
             for call in others:
                 assert isinstance(await desk.outcome(call), Completed)
-            assert time.monotonic() - started < 1.0
             assert stuck.key not in desk.outcomes
             desk.pool.end_call(stuck, JobCancelled("enough"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from sandboxq.model.outcome import Completed, Failed, HandedBack
 from sandboxq.observe.telemetry import LoopBlocked
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import SOON, run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def test_a_blocked_loop_is_noticed_and_its_job_named(processor: Path, what: str)
             await desk.value(["sleep", 0])
             desk.submit(["sleep", 30])
             await asyncio.sleep(0.3)
-            call = desk.submit([what, 20])
+            call = desk.submit([what, 100])
 
             async def is_said() -> bool:
                 return bool(blocks(desk))
 
             # After 1 s on a machine that does nothing else, and long before the block ends.
-            await wait_until_async(is_said, timeout=15)
+            await wait_until_async(is_said)
             assert call.key not in desk.outcomes
             event = blocks(desk)[0]
             assert event.pid == desk.pool.pids[0]
@@ -111,8 +111,8 @@ def test_who_blocks_when_a_deadline_passes_is_ended(processor: Path, what: str) 
             late = desk.submit(["sleep", 20], timeout=0.4)
             await asyncio.sleep(0.1)
             started = time.monotonic()
-            failure = await desk.failure([what, 20])
-            assert time.monotonic() - started < 10
+            failure = await desk.failure([what, 100])
+            assert time.monotonic() - started < SOON
             assert failure.cause == "JobBlockedLoop"
             assert "blocked the event loop" in failure.reason
             assert failure.facts is not None
@@ -130,9 +130,9 @@ def test_a_deadline_waits_for_a_short_block(processor: Path) -> None:
     async def main() -> None:
         async with open_pool(processor, concurrency=4) as desk:
             pids = desk.pool.pids
-            late = desk.submit(["sleep", 20], timeout=0.3)
-            await asyncio.sleep(0.1)
-            assert await desk.value(["nap", 0.7]) == "done"
+            late = desk.submit(["sleep", 20], timeout=0.1)
+            await desk.until_begun(late)
+            assert await desk.value(["nap", 0.4]) == "done"
             outcome = await desk.outcome(late)
             assert isinstance(outcome, Failed)
             assert outcome.cause == "JobTimeout"
@@ -163,8 +163,8 @@ def test_the_clock_runs_from_the_begin_in_the_loop(processor: Path) -> None:
     async def main() -> None:
         async with open_pool(processor, concurrency=4) as desk:
             await desk.value(["sleep", 0])
-            first = desk.submit(["nap", 0.6])
-            second = desk.submit(["sleep", 1.0], timeout=1.4)
+            first = desk.submit(["nap", 0.9])
+            second = desk.submit(["sleep", 0.05], timeout=0.9)
             assert await desk.outcome(first) == Completed(b'"done"')
             assert await desk.outcome(second) == Completed(b'"done"')
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import pytest
 from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
 from sandboxq.pool.watch.recycler import Recycling
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import Gate, run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ def process(job):
         end = time.process_time() + data["burn"]
         while time.process_time() < end: pass
     if "sleep" in data: time.sleep(data["sleep"])
+    while "until" in data and not os.path.exists(data["until"]): time.sleep(0.01)
     return os.getpid()
 """
 # So many calls fit one packet.
@@ -50,6 +50,12 @@ _PACKET = 16
 def ran(tmp_path: Path) -> Path:
     """Return the file in which jobs with a note write that they run."""
     return tmp_path / "ran"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Return what ends the jobs that wait for it."""
+    return Gate(tmp_path)
 
 
 @pytest.fixture
@@ -99,17 +105,18 @@ def test_short_calls_share_a_packet_and_each_has_its_own_answer(chores: Path) ->
     run_async(main())
 
 
-def test_calls_behind_a_long_one_in_its_packet_go_to_others(chores: Path, ran: Path) -> None:
+def test_calls_behind_a_long_one_in_its_packet_go_to_others(
+    chores: Path, ran: Path, gate: Gate
+) -> None:
     """The child has read them, and does not get to them: they must not wait for the long one."""
 
     async def main() -> None:
         async with open_pool(chores, size=2) as desk:
             note = [{"note": 1}] * (2 * _PACKET - 1)
-            long, *others = await pack(desk, [{"sleep": 2}, *note])
-            began = time.monotonic()
+            long, *others = await pack(desk, [{"until": gate.path}, *note])
             await outcomes_of(desk, others)
-            assert time.monotonic() - began < 1.5
             assert long.key not in desk.outcomes
+            gate.open()
             await desk.outcome(long)
             assert set(runs_of(ran).values()) == {1}
             await wait_until_async(lambda: _both_work(desk))
@@ -124,16 +131,15 @@ async def _both_work(desk: Desk) -> bool:
     }
 
 
-def test_answers_do_not_wait_for_a_long_job_behind_them(chores: Path) -> None:
+def test_answers_do_not_wait_for_a_long_job_behind_them(chores: Path, gate: Gate) -> None:
     """A job that is done is done, whatever the next one in the packet turns out to be."""
 
     async def main() -> None:
         async with open_pool(chores) as desk:
-            calls = await pack(desk, [{}, {}, {"sleep": 3}, {}])
-            began = time.monotonic()
+            calls = await pack(desk, [{}, {}, {"until": gate.path}, {}])
             await outcomes_of(desk, calls[:2])
-            assert time.monotonic() - began < 1
             assert calls[2].key not in desk.outcomes
+            gate.open()
             await outcomes_of(desk, calls)
 
     run_async(main())
@@ -180,14 +186,17 @@ async def _have_run(ran: Path, count: int) -> bool:
     return runs_of(ran).total() == count
 
 
-def test_call_that_is_cancelled_before_it_begins_does_not_run(chores: Path, ran: Path) -> None:
+def test_call_that_is_cancelled_before_it_begins_does_not_run(
+    chores: Path, ran: Path, gate: Gate
+) -> None:
     """It stands in a packet that its child has read; the neighbours go on as if nothing was."""
 
     async def main() -> None:
         async with open_pool(chores) as desk:
-            calls = await pack(desk, [{"sleep": 0.3}] + [{"note": 1}] * 7)
-            await asyncio.sleep(0.05)  # the packet is read
+            calls = await pack(desk, [{"until": gate.path}] + [{"note": 1}] * 7)
+            await desk.until_begun(calls[0])  # the packet is read
             desk.pool.cancel_call(calls[3], JobCancelled("not needed"), grace=1)
+            gate.open()
             assert isinstance(desk.outcomes[calls[3].key], Failed)
             others = calls[:3] + calls[4:]
             assert all(isinstance(each, Completed) for each in await outcomes_of(desk, others))
@@ -196,14 +205,15 @@ def test_call_that_is_cancelled_before_it_begins_does_not_run(chores: Path, ran:
     run_async(main())
 
 
-def test_what_has_not_begun_is_given_back(chores: Path, ran: Path) -> None:
+def test_what_has_not_begun_is_given_back(chores: Path, ran: Path, gate: Gate) -> None:
     """A worker that stops gives its jobs to others at once, those in a read packet too."""
 
     async def main() -> None:
         async with open_pool(chores) as desk:
-            calls = await pack(desk, [{"sleep": 0.4}] + [{"note": 1}] * 15)
-            await asyncio.sleep(0.05)
+            calls = await pack(desk, [{"until": gate.path}] + [{"note": 1}] * 15)
+            await desk.until_begun(calls[0])
             assert desk.pool.take_back() == calls[1:]
+            gate.open()
             assert isinstance(await desk.outcome(calls[0]), Completed)
             assert desk.pool.held == 0
             assert not runs_of(ran)
@@ -212,14 +222,17 @@ def test_what_has_not_begun_is_given_back(chores: Path, ran: Path) -> None:
     run_async(main())
 
 
-def test_leaving_child_takes_nothing_along(chores: Path, ran: Path) -> None:
+def test_leaving_child_takes_nothing_along(chores: Path, ran: Path, gate: Gate) -> None:
     """A child that is retired in the middle of a packet finishes its job and leaves the rest."""
 
     async def main() -> None:
         async with open_pool(chores, size=2) as desk:
-            calls = await pack(desk, [{"sleep": 0.3}] + [{"note": 1}] * 15)
-            await asyncio.sleep(0.05)
-            await desk.pool.resize(1)
+            calls = await pack(desk, [{"until": gate.path}] + [{"note": 1}] * 15)
+            await desk.until_begun(calls[0])
+            resizing = asyncio.create_task(desk.pool.resize(1))
+            await asyncio.sleep(0)
+            gate.open()
+            await resizing
             assert all(isinstance(each, Completed) for each in await outcomes_of(desk, calls))
             assert runs_of(ran) == Counter(call.key.decode() for call in calls[1:])
 
@@ -251,9 +264,9 @@ def test_timeout_of_a_call_in_a_packet_ends_that_call(chores: Path) -> None:
 
     async def main() -> None:
         async with open_pool(chores) as desk:
-            calls = [desk.make({"sleep": seconds}) for seconds in (0.15, 0.15, 5, 0.01)]
+            calls = [desk.make({"sleep": seconds}) for seconds in (0.6, 0.6, 60, 0.01)]
             for call in calls:
-                call.timeout = 0.25
+                call.timeout = 1.0
             await pack(desk, [])
             desk.pool.submit_all(calls)
             first, second, late, last = await outcomes_of(desk, calls)

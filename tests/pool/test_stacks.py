@@ -15,7 +15,7 @@ from sandboxq.model.outcome import Completed
 from sandboxq.pool import stacks as py_spy
 from sandboxq.pool.kinds import this_interpreter
 from sandboxq.pool.stacks import Stacks, read_stacks
-from tests.conftest import run_async, wait_until, wait_until_async
+from tests.conftest import SOON, run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file, stat_fields
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ async def stacks_of(desk: Desk) -> Stacks:
     """Return the stacks of the only child, which must come in time."""
     started = time.monotonic()
     stacks = await read_stacks(desk.pool.supervisor.children[0])
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < SOON
     return stacks
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
-from tests.conftest import run_async
+from tests.conftest import Gate, run_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ async def process(job):
     os.write(RAN, (job.id + "\\n").encode())
     if "raw" in data: os.write(1, data["raw"].encode() + b"\\n")
     if data.get("die"): os._exit(3)
-    if "block" in data: time.sleep(data["block"])
+    while "until" in data and not os.path.exists(data["until"]): time.sleep(0.01)
     await asyncio.sleep(data.get("sleep", 0.01))
     return os.getpid()
 """
@@ -40,6 +39,12 @@ _SEATS = 8
 def ran(tmp_path: Path) -> Path:
     """Return the file in which jobs write that they run."""
     return tmp_path / "ran"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Return what ends the jobs that wait for it."""
+    return Gate(tmp_path)
 
 
 @pytest.fixture
@@ -77,16 +82,18 @@ def test_more_calls_than_seats_end_once_each(chores: Path, ran: Path) -> None:
     run_async(main())
 
 
-def test_calls_behind_one_that_blocks_the_loop_go_to_others(chores: Path, ran: Path) -> None:
+def test_calls_behind_one_that_blocks_the_loop_go_to_others(
+    chores: Path, ran: Path, gate: Gate
+) -> None:
     """They share its packet, and have not begun; its child is given work again afterwards."""
 
     async def main() -> None:
         async with open_pool(chores, size=2, concurrency=_SEATS) as desk:
-            before, blocker, *behind = pack(desk, [{}, {"block": 2}] + [{}] * (_SEATS - 2))
-            began = time.monotonic()
+            datas = [{}, {"until": gate.path}] + [{}] * (_SEATS - 2)
+            before, blocker, *behind = pack(desk, datas)
             others = {each.value for each in await outcomes_of(desk, behind)}
-            assert time.monotonic() - began < 1.5
             assert not {before.key, blocker.key} & desk.outcomes.keys()
+            gate.open()
             mine = {each.value for each in await outcomes_of(desk, [before, blocker])}
             assert len(others) == len(mine) == 1
             assert others != mine
@@ -113,15 +120,19 @@ def test_death_in_a_packet_is_the_fault_of_one(chores: Path, ran: Path) -> None:
     run_async(main())
 
 
-def test_what_has_not_begun_is_given_back_and_no_token_stays(chores: Path, ran: Path) -> None:
+def test_what_has_not_begun_is_given_back_and_no_token_stays(
+    chores: Path, ran: Path, gate: Gate
+) -> None:
     """A token too many would let the child begin what was taken back the next time."""
 
     async def main() -> None:
         async with open_pool(chores, concurrency=_SEATS) as desk:
             for _ in range(3):
-                first, *behind = pack(desk, [{"block": 0.3}] + [{}] * (_SEATS - 1))
+                gate.close()
+                first, *behind = pack(desk, [{"until": gate.path}] + [{}] * (_SEATS - 1))
                 await desk.until_begun(first)
                 assert desk.pool.take_back() == behind
+                gate.open()
                 assert isinstance(await desk.outcome(first), Completed)
                 assert not {call.key for call in behind} & runs_of(ran).keys()
                 assert isinstance(await desk.run({}), Completed)
@@ -151,9 +162,9 @@ def test_timeout_counts_from_the_begin(chores: Path) -> None:
 
     async def main() -> None:
         async with open_pool(chores, concurrency=_SEATS) as desk:
-            calls = [desk.make({"sleep": seconds}) for seconds in (0.01, 5, 0.1)]
+            calls = [desk.make({"sleep": seconds}) for seconds in (0.01, 60, 0.1)]
             for call in calls:
-                call.timeout = 0.25
+                call.timeout = 1.0
             desk.pool.submit_all(calls)
             quick, late, other = await outcomes_of(desk, calls)
             assert isinstance(quick, Completed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import run_async
+from tests.conftest import SOON, run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,8 @@ def test_burn_uses_the_cpu_time_it_was_asked_for(run: Run) -> None:
     result = run("burn", {"seconds": 0.1})
 
     used = time.thread_time() - began
-    assert 0.1 <= used < 0.2
-    assert result["seconds"] == pytest.approx(used, abs=0.02)
+    assert 0.1 <= used < 0.5
+    assert result["seconds"] == pytest.approx(used, abs=0.2)
     assert result["rounds"] > 0
 
 
@@ -43,14 +43,14 @@ def test_sleep_waits_without_computing(load: Load) -> None:
     process = load("sleep").process
     job = SimpleNamespace(data={"seconds": 0.2})
 
-    async def twenty_at_once() -> list[Any]:
-        return await asyncio.gather(*(process(job) for _ in range(20)))
+    async def many_at_once() -> list[Any]:
+        return await asyncio.gather(*(process(job) for _ in range(200)))
 
     began = time.perf_counter()
-    results = run_async(twenty_at_once())
+    results = run_async(many_at_once())
 
-    assert time.perf_counter() - began < 2.0
-    assert all(0.19 <= result["seconds"] < 2.0 for result in results)
+    assert time.perf_counter() - began < SOON  # of 40
+    assert all(0.19 <= result["seconds"] < SOON for result in results)
 
 
 @pytest.mark.parametrize("seconds", BAD_SECONDS)

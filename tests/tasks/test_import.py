@@ -40,7 +40,7 @@ OURS = {
 def test_importing_tasks_loads_little() -> None:
     """A web server's start, and that of each of its commands, is not held up by its queue."""
     done = subprocess.run(
-        [sys.executable, "-c", TEXT], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", TEXT], capture_output=True, text=True, check=True, timeout=60
     )
     loaded = set(done.stdout.split())
     assert not loaded & HEAVY

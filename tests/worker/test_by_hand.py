@@ -9,7 +9,7 @@ import pytest
 
 from sandboxq import Backoff, Queue, RateLimit, UnrecoverableError, UsageError, Worker
 from sandboxq.errors import JobHasFailedChildren, JobNotInState, LockMismatch, LockMissing
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import SOON, run_async, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -171,14 +171,14 @@ def test_waits_for_a_job_as_long_as_it_was_told(server_url: str, queue_name: str
         loop = asyncio.get_running_loop()
         started = loop.time()
         assert await worker.get_next_job(timeout=0.3) is None
-        assert 0.3 <= loop.time() - started < 1
-        waiting = asyncio.create_task(worker.get_next_job(timeout=30))
+        assert 0.3 <= loop.time() - started < SOON
+        waiting = asyncio.create_task(worker.get_next_job(timeout=100))
         await queue.add("late", {}, delay=0.2)
-        late = await asyncio.wait_for(waiting, 5)
+        late = await asyncio.wait_for(waiting, SOON)
         assert late is not None
-        waiting = asyncio.create_task(worker.get_next_job(timeout=30))
+        waiting = asyncio.create_task(worker.get_next_job(timeout=100))
         await queue.add("now", {})
-        job = await asyncio.wait_for(waiting, 5)
+        job = await asyncio.wait_for(waiting, SOON)
         assert job is not None
         assert job.name == "now"
 
@@ -257,7 +257,7 @@ def test_a_delayed_job_does_not_hide_those_that_come(server_url: str, queue_name
 
     async def body(queue: Queue, worker: Worker) -> None:
         await queue.add("later", {}, delay=600)
-        taking = asyncio.create_task(worker.get_next_job(timeout=60))
+        taking = asyncio.create_task(worker.get_next_job(timeout=100))
         marker = queue.keys["marker"]
 
         async def has_taken_the_marker() -> bool:
@@ -265,7 +265,7 @@ def test_a_delayed_job_does_not_hide_those_that_come(server_url: str, queue_name
 
         await wait_until_async(has_taken_the_marker)
         await queue.add("now", {})
-        job = await asyncio.wait_for(taking, 3)
+        job = await asyncio.wait_for(taking, SOON)
         assert job is not None
         assert job.name == "now"
 

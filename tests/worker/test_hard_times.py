@@ -17,10 +17,12 @@ from sandboxq.observe.telemetry import (
     Telemetry,
 )
 from tests.broker.servers import StoppableServer
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import SOON, Gate, run_async, wait_until_async
 
 if TYPE_CHECKING:
     import pytest
+
+    from sandboxq.queue.job import QueuedJob
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 
@@ -156,16 +158,22 @@ def test_own_former_run_ends_when_its_job_is_claimed_again(
     events: list[Event] = []
     telemetry = Telemetry()
     telemetry.subscribe(events.append)
-    marks = tmp_path / "marks"
+    marks, path, gate = tmp_path / "marks", tmp_path / "marking.py", Gate(tmp_path)
+    path.write_text(
+        "import os, time\n"
+        "def process(job):\n"
+        f"    with open({str(marks)!r}, 'a') as file: print(os.getpid(), file=file)\n"
+        f"    while not os.path.exists({gate.path!r}): time.sleep(0.01)\n"
+        "    return os.getpid()\n"
+    )
 
     async def main() -> None:
         async with (
             Queue(queue_name, url=server_url) as queue,
-            Worker(queue_name, PROCESSOR, url=server_url, procs=2, telemetry=telemetry) as worker,
+            Worker(queue_name, str(path), url=server_url, procs=2, telemetry=telemetry) as worker,
         ):
             run = asyncio.create_task(worker.run())
-            data = {"do": "mark", "path": str(marks), "seconds": 1.5}
-            job = await queue.add("mark", data)
+            job = await queue.add("mark", {})
             await wait_until_async(lambda: _has_marks(marks, 1))
             keys = worker.keys
             put_back = """
@@ -177,7 +185,8 @@ def test_own_former_run_ends_when_its_job_is_claimed_again(
             names = (keys[job.id], keys["active"], keys["wait"], keys["marker"])
             await worker.broker.command("EVAL", put_back, 4, *names, job.id)
             await wait_until_async(lambda: _has_marks(marks, 2))
-            await wait_until_async(lambda: _runs(worker, 1), timeout=1.0)
+            await wait_until_async(lambda: _runs(worker, 1))
+            gate.open()
             first, second = (int(line) for line in marks.read_text().split())
             assert await job.result(timeout=60) == second != first
             worker.stop()
@@ -205,11 +214,10 @@ def test_one_flood_of_reports_does_not_hold_up_other_outcomes(
     """A processor that reports progress in a tight loop is common, and must hurt nobody else."""
     path = tmp_path / "flood.py"
     path.write_text(
-        "import time\n"
+        "import os\n"
         "def process(job):\n"
-        "    end = time.time() + job.data.get('seconds', 0)\n"
         "    number = 0\n"
-        "    while time.time() < end:\n"
+        "    while 'until' in job.data and not os.path.exists(job.data['until']):\n"
         "        number += 1\n"
         "        job.update_progress(number)\n"
         "    return number\n"
@@ -221,12 +229,12 @@ def test_one_flood_of_reports_does_not_hold_up_other_outcomes(
             Worker(queue_name, str(path), url=server_url, procs=2) as worker,
         ):
             run = asyncio.create_task(worker.run())
-            flood = await queue.add("flood", {"seconds": 3})
-            await asyncio.sleep(0.5)
-            started = time.monotonic()
+            gate = Gate(tmp_path)
+            flood = await queue.add("flood", {"until": gate.path})
+            await wait_until_async(lambda: _has_progress(flood))
             for _ in range(5):
                 await (await queue.add("quick", {})).result(timeout=60)
-            assert time.monotonic() - started < 1.5
+            gate.open()
             number = await flood.result(timeout=60)
             stored = await queue.get_job(flood.id)
             assert stored is not None
@@ -235,6 +243,10 @@ def test_one_flood_of_reports_does_not_hold_up_other_outcomes(
             await run
 
     run_async(main())
+
+
+async def _has_progress(job: QueuedJob) -> bool:
+    return bool((await job.refresh()).progress)
 
 
 def test_jobs_behind_long_ones_go_to_other_workers(server_url: str, queue_name: str) -> None:
@@ -248,14 +260,14 @@ def test_jobs_behind_long_ones_go_to_other_workers(server_url: str, queue_name: 
             runs = [asyncio.create_task(first.run())]
             await queue.add_bulk([("echo", {"value": 1})] * 1000)
             await wait_until_async(lambda: _has_completed(first, 1000))
-            long = {"do": "sleep", "seconds": 6}
+            long = {"do": "sleep", "seconds": 60}
             await queue.add_bulk([("long", long)] * 2 + [("echo", {"value": 1})] * 60)
             await wait_until_async(lambda: _has_claimed_all(queue))
             async with Worker(queue_name, PROCESSOR, url=server_url, procs=1) as second:
                 runs.append(asyncio.create_task(second.run()))
                 started = time.monotonic()
                 await wait_until_async(lambda: _are_completed(queue, 1060))
-                assert time.monotonic() - started < 3
+                assert time.monotonic() - started < SOON
                 for worker in (first, second):
                     worker.stop()
                     worker.stop()

@@ -69,7 +69,7 @@ def test_a_job_may_stop_its_queue_for_a_while(server_url: str, queue_name: str) 
         await wait_until_async(lambda: _has_moved(queue, job.id))
         other = await queue.add("echo", {"value": 1})
         assert await other.result(timeout=60) == 1
-        assert 0.59 < loop.time() - began < 2
+        assert loop.time() - began > 0.59
         assert await job.result(timeout=60) == 2
         assert (await job.refresh()).attempts_made == 1
 

@@ -47,7 +47,7 @@ def test_outcomes_wait_for_redis_to_come_back(tmp_path: Path, queue_name: str) -
             await asyncio.to_thread(server.stop)
             cpu = time.process_time()
             await asyncio.sleep(1.2)
-            assert time.process_time() - cpu < 0.3
+            assert time.process_time() - cpu < 0.6
             await asyncio.to_thread(server.start)
 
             await wait_until_async(lambda: _has_completed(queue, 4))

@@ -22,7 +22,7 @@ from sandboxq.observe.telemetry import (
     JobsSettled,
     Telemetry,
 )
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import SOON, run_async, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,8 +91,8 @@ def test_each_job_is_charged_what_it_used(server_url: str, queue_name: str, tmp_
             program = await _used(queue, {"program": 0.3})
         assert busy.cpu_user + busy.cpu_system == pytest.approx(0.3, abs=0.1)
         assert busy.wall >= 0.29
-        assert idle.wall == pytest.approx(0.3, abs=0.15)
-        assert idle.cpu_user + idle.cpu_system < 0.05
+        assert 0.29 <= idle.wall < SOON
+        assert idle.cpu_user + idle.cpu_system < 0.15
         assert large.peak_rss > 150 << 20
         assert small.peak_rss < 100 << 20
         assert program.cpu_user + program.cpu_system > 0.28
