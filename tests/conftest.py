@@ -27,6 +27,22 @@ WAIT_SECONDS = 60.0
 SOON = 20.0
 # Tests wait for locks, deadlines and processes most of their time: more workers than cores.
 WORKERS_PER_CORE, MOST_WORKERS = 3, 12
+# Begun first: at the end no worker is to be alone with a long one.
+LONG_FOLDERS = (
+    "examples",
+    "integrations",
+    "docs",
+    "typecheckers",
+    "benchmarks",
+    "chaos",
+    "fuzz",
+    "escape",
+    "executor",
+    "cli",
+    "lifecycle",
+    "interop",
+    "pool",
+)
 
 T = TypeVar("T")
 
@@ -35,6 +51,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: a thousand of its processes are started."""
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(sandboxq.__file__).parent, quiet=2)
+        config.option.loadscopereorder = False  # else xdist begins with files of many short tests
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders of long tests first."""
+    rank = {folder: number for number, folder in enumerate(LONG_FOLDERS)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: rank.get(item.path.relative_to(tests).parts[0], len(rank)))
 
 
 def pytest_xdist_auto_num_workers() -> int:

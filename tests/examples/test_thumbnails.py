@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 EXAMPLE = CHECKOUT / "examples" / "thumbnails"
 WORKER = ["-m", "sandboxq", "run", str(CHECKOUT / "processors" / "resize.py")]
-END_SECONDS = 20
+END_SECONDS = 60
 
 
 class Place:

@@ -40,7 +40,7 @@ def _run(*words: str, url: str, without: int | None = None) -> Any:
     command = [sys.executable, *start, "run", *words, "--burst", "--procs=1"]
     environment = {**os.environ, "SANDBOXQ_URL": url}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False, env=environment
+        command, capture_output=True, text=True, timeout=60, check=False, env=environment
     )
 
 
