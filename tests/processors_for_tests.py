@@ -23,6 +23,8 @@ from sandboxq import (
 def process(job: Any) -> Any:
     """Run the action named in the job's data."""
     data = job.data
+    if "begun" in data:
+        open(data["begun"], "w").close()  # noqa: PTH123 - as small as can be
     return _ACTIONS[data.get("do", "echo")](job, data)
 
 
@@ -35,7 +37,10 @@ def _large(_job: Any, data: Any) -> str:
 
 
 def _sleep(_job: Any, data: Any) -> str:
-    time.sleep(data["seconds"])
+    """Sleep for seconds, or until there is a file."""
+    while "until" in data and not os.path.exists(data["until"]):  # noqa: PTH110 - as above
+        time.sleep(0.01)
+    time.sleep(data.get("seconds", 0))
     return "slept"
 
 

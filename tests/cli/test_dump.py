@@ -9,7 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import run_async
+from tests.worker.test_cancel import begun
 from tests.worker.test_worker import running, with_worker
 
 if TYPE_CHECKING:
@@ -28,23 +29,12 @@ async def dump(url: str, *words: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-async def active(queue: Queue, count: int) -> None:
-    """Wait until so many jobs run."""
-
-    async def do() -> bool:
-        return (await queue.counts())["active"] == count
-
-    await wait_until_async(do)
-    await asyncio.sleep(0.1)  # from claimed to begun
-
-
 def test_where_each_job_of_a_worker_is(server_url: str, queue_name: str) -> None:
     """Job, queue, worker, process, time and stack, for people and for programs."""
 
     async def body(queue: Queue, worker: Worker) -> None:
         assert "0 of 2 children busy" in await dump(server_url, worker.name, "--queue", queue_name)
-        job = await queue.add("job", STAY)
-        await active(queue, 1)
+        job = await begun(queue, STAY)
         shown = await dump(server_url, job.id, "--queue", queue_name)
         assert f"{worker.name}: queue {queue_name}" in shown
         assert f"\njob {job.id}: child " in shown
@@ -86,8 +76,7 @@ def test_several_workers(server_url: str, queue_name: str) -> None:
             running(server_url, queue_name, name="one", procs=1) as (queue, first),
             running(server_url, queue_name, name="two", procs=1) as (_, second),
         ):
-            jobs = [await queue.add("job", STAY) for _ in range(2)]
-            await active(queue, 2)
+            jobs = [await begun(queue, STAY) for _ in range(2)]
             rows = await _rows(server_url, queue_name)
             assert {row["job_id"] for row in rows} == {job.id for job in jobs}
             assert {row["worker"] for row in rows} == {"one", "two"}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +22,10 @@ from sandboxq.sandbox.descendants import children_of
 from sandboxq.sandbox.support import OF_A_CHILD
 from tests.conftest import Gate, run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
+
+if TYPE_CHECKING:
+    from sandboxq.pool.children.child import Child
+    from sandboxq.pool.pool import Call
 
 _CHORES = """
 import os, sys, time
@@ -261,6 +265,17 @@ async def _importing(known: set[int]) -> int | None:
     return next(iter(_zygotes() - known), None) if len(_zygotes() - known) == 1 else None
 
 
+async def _reader_of(desk: Desk, call: Call) -> Child:
+    """Return the child that has read some of a call of 12 MB; more is sent in each turn."""
+    for _ in range(1_000_000):
+        for child in desk.pool.supervisor.children:
+            if call.seq in child.flying and 0 < child.channel.backlog() < 11 << 20:
+                return child
+        await asyncio.sleep(0)
+    message = "nobody reads it"
+    raise AssertionError(message)
+
+
 @pytest.mark.parametrize("timeout", [None, 0.3])
 def test_a_long_call_that_is_read_slowly_stays_with_its_child(
     tmp_path: Path, timeout: float | None
@@ -272,13 +287,7 @@ def test_a_long_call_that_is_read_slowly_stays_with_its_child(
         async with open_pool(processor_file(tmp_path, source), size=2) as desk:
             await desk.value("ready")
             call = desk.submit("x" * (12 << 20), timeout=timeout)
-            holder = next(
-                child for child in desk.pool.supervisor.children if call.seq in child.flying
-            )
-            for _ in range(1_000_000):  # every turn of the loop sends more
-                if 0 < holder.channel.backlog() < 11 << 20:
-                    break  # some of it is read
-                await asyncio.sleep(0)
+            holder = await _reader_of(desk, call)
             began = time.monotonic()
             while holder.channel.backlog() and time.monotonic() < began + 2.5:
                 os.kill(holder.pid, signal.SIGSTOP)

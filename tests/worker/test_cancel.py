@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ import pytest
 
 from sandboxq import CancelNotHeard, JobCancelled, Queue, UsageError, Worker
 from sandboxq.errors import JobNotFound, JobNotInState
-from tests.conftest import SOON, run_async, wait_until_async
+from tests.conftest import SOON, Gate, run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, running, with_worker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sandboxq.queue.job import QueuedJob
 
 UNTIL_CANCELLED = {"do": "until-cancelled", "seconds": 60}
@@ -25,14 +28,15 @@ ASLEEP = {"do": "sleep", "seconds": 60}
 
 
 async def begun(queue: Queue, data: dict[str, Any], **options: Any) -> QueuedJob:
-    """Add a job and wait until it is being run."""
-    job = await queue.add("job", data, **options)
+    """Add a job and wait until its code is being run."""
+    with tempfile.TemporaryDirectory() as folder:
+        mark = f"{folder}/begun"
+        job = await queue.add("job", {**data, "begun": mark}, **options)
 
-    async def is_active() -> bool:
-        return await job.state() == "active"
+        async def has_begun() -> bool:
+            return os.path.exists(mark)  # noqa: PTH110, ASYNC240 - memory, no disk
 
-    await wait_until_async(is_active)
-    await asyncio.sleep(0.1)  # what was claimed has yet to begin in its child
+        await wait_until_async(has_begun)
     return job
 
 
@@ -76,18 +80,22 @@ def test_a_job_that_does_not_listen_is_killed(server_url: str, queue_name: str) 
     with_worker(server_url, queue_name, body)
 
 
-def test_jobs_that_have_not_begun_fail_at_once(server_url: str, queue_name: str) -> None:
+def test_jobs_that_have_not_begun_fail_at_once(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
     """In Redis, in the pool, or in a child's socket: no child is killed for them."""
+    gate = Gate(tmp_path)
 
     async def body(queue: Queue, worker: Worker) -> None:
         pids = worker.pool.pids
-        busy = [await begun(queue, {"do": "sleep", "seconds": 0.5}) for _ in range(2)]
+        busy = [await begun(queue, {"do": "sleep", "until": gate.path}) for _ in range(2)]
         jobs = [await queue.add("echo", {}) for _ in range(5)]
         delayed = await queue.add("echo", {}, delay=60)
         for job in [*jobs, delayed]:
             assert await queue.cancel(job.id) in {None, worker.name}
             with pytest.raises(JobCancelled):
                 await job.result(timeout=60)
+        gate.open()
         assert [await job.result(timeout=60) for job in busy] == ["slept"] * 2
         assert worker.pool.pids == pids
 

