@@ -19,7 +19,7 @@ _FORK = """
 def fork():
     try: return os.fork()
     except OSError:  # the kernel's own limit has come first: stay, and be counted
-        time.sleep(0.05)
+        time.sleep(60)
         return -1
 """
 _FORKS = f"""{_FORK}
