@@ -67,7 +67,7 @@ def _text_from(text: str) -> str | bytes:
 
 
 async def _say_what_is_missing(queue: Queue) -> None:
-    """Say that nothing will run the job for now; nothing where this user may not ask."""
+    """Say that no worker will run the job for now; nothing where this user may not ask."""
     with contextlib.suppress(QueueError):
         if await queue.is_paused():
             echo_error(f"sandboxq: queue {queue.name!r} is paused: waiting until it is resumed")
@@ -79,15 +79,19 @@ async def _say_what_is_missing(queue: Queue) -> None:
 @click.argument("queue")
 @click.argument("name")
 @click.argument("data", default="{}")
-@click.option("--delay", type=float, default=0.0, help="Seconds before it may run.")
-@click.option("--priority", type=int, default=0, help="1 runs first; 0 before all of them.")
-@click.option("--attempts", type=int, default=0, help="How often it may be tried.")
-@click.option("--backoff", help="SECONDS, fixed:SECONDS or exponential:SECONDS[:JITTER].")
-@click.option("--timeout", type=float, help="Seconds that one attempt may run.")
-@click.option("--job-id", help="An id of your own; a second job with it is not added.")
-@click.option("--lifo", is_flag=True, help="Run it before those that wait.")
+@click.option("--delay", type=float, default=0.0, help="Seconds until it may run. Default: 0.")
+@click.option("--priority", type=int, default=0, help="1 runs first, 0 before all. Default: 0.")
+@click.option("--attempts", type=int, default=0, help="How often it may be tried. Default: once.")
+@click.option(
+    "--backoff",
+    help="Time before the next try: SECONDS, fixed:SECONDS or exponential:SECONDS[:JITTER]. "
+    "Default: none.",
+)
+@click.option("--timeout", type=float, help="Seconds of one attempt. Default: the worker's.")
+@click.option("--job-id", help="An id of your own; a job that has it is not added again.")
+@click.option("--lifo", is_flag=True, help="Run it before the jobs that wait.")
 @click.option("--wait", is_flag=True, help="Wait for the job's end and print its value.")
-@click.option("--wait-timeout", type=float, help="Seconds to wait at most.")
+@click.option("--wait-timeout", type=float, help="Seconds to wait at most. Default: no limit.")
 @url_option
 @prefix_option
 @json_option
@@ -95,7 +99,7 @@ def command(  # noqa: PLR0913 - one parameter for each option of the interface
     queue: str, name: str, data: str, *, backoff: str | None, wait: bool,
     wait_timeout: float | None, url: str | None, prefix: str, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Add a job NAME with DATA to QUEUE: JSON, @FILE that has it, or - for stdin."""
+    """Add a job NAME to QUEUE. DATA is JSON, @FILE with JSON, or - for stdin."""
     options["backoff"] = backoff_from_text(backoff)
     job_data = data_from_text(data)
     if wait_timeout is not None:

@@ -1,4 +1,4 @@
-"""``sandboxq completion``: what makes a shell complete commands, options and their values."""
+"""``sandboxq completion``: the script by which a shell completes commands, options and values."""
 
 from __future__ import annotations
 

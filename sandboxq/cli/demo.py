@@ -1,6 +1,6 @@
-"""``python -m sandboxq demo``: pictures resized, one child and all in turn, and what that gave.
+"""``python -m sandboxq demo``: resizes pictures, with one child and with all in turn.
 
-Where the ready-made processors are. They are files to run, never modules to import.
+The ready-made processors are files to run, never modules to import.
 """
 
 from __future__ import annotations

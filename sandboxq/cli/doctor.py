@@ -24,7 +24,7 @@ _URL_VARIABLES = ("SANDBOXQ_URL", "REDIS_URL")
 @url_option
 @json_option
 def command(*, url: str | None, as_json: bool) -> None:
-    """Say what this machine and this Redis can do, policy by policy, and what would help."""
+    """Show what this machine and this Redis can do, policy by policy, and what would help."""
     found = {
         "sandboxq": __version__,
         "python": platform.python_version(),

@@ -1,6 +1,6 @@
-"""What a running worker logs, as text or as JSON, one event a line.
+"""The log of a running worker, as text or as JSON, one event a line.
 
-Text is printed as it is, made safe for a terminal; JSON holds it as it was.
+In text, what a terminal would obey is escaped; JSON has the original.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INFO = "INFO"
 
 
 class Format:
-    """Makes lines of what is logged. Called by the writer thread alone."""
+    """Makes lines of events. Called by the writer thread alone."""
 
     def __init__(self, log_format: str, *, names_queues: bool = False) -> None:
         """Make lines of this kind; in text the queue is named only if ``names_queues``."""

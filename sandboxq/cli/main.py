@@ -18,7 +18,7 @@ _COMMANDS = {
     "add": "Add a job to a queue.",
     "stats": "Show counts by state, of every queue or one.",
     "jobs": "List the jobs of a state, or show one.",
-    "pause": "Let no worker claim jobs of a queue any more.",
+    "pause": "Stop workers from claiming jobs of a queue.",
     "resume": "Undo pause.",
     "retry": "Let failed jobs, or completed ones, run again.",
     "promote": "Let delayed jobs run now.",
@@ -32,10 +32,10 @@ _COMMANDS = {
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
     "health": "Ask a worker that listens for HTTP whether it takes jobs: for probes.",
     "metrics": "Serve the metrics of queues for Prometheus, without a worker.",
-    "doctor": "What this machine and this Redis can do, and what is missing.",
-    "demo": "Large pictures on one core and on all, nothing to set up.",
-    "completion": "Print what completes the commands in bash, zsh or fish.",
-    "server": "The embedded server of this directory: start, stop, status.",
+    "doctor": "Show what this machine and this Redis can do, and what is missing.",
+    "demo": "Resize large pictures on one core and on all; needs no set-up.",
+    "completion": "Print the script that completes the commands in bash, zsh or fish.",
+    "server": "Start, stop or show the embedded server of this directory.",
 }
 # name → file, where several commands share one.
 _FILES = dict.fromkeys(

@@ -1,8 +1,7 @@
-"""What commands say: text that is safe on a terminal, exit codes, the library's log.
+"""Output of commands: text that is safe on a terminal, exit codes, the library's log.
 
-What commands print: text that is safe on a terminal, whatever names, data and reasons hold.
-
-What the library logs while a short command runs, as plain lines on stderr.
+Names, data and reasons may contain anything; what a terminal would obey is escaped. What the
+library logs while a short command runs is shown as plain lines on stderr.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def end_with_exit_code() -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """Have what is still to be written go nowhere: the interpreter tries again as it ends."""
+    """Discard what is still to be written: the interpreter would try again as it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

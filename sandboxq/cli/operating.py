@@ -1,6 +1,6 @@
 """Commands that change a queue, a job or a running worker, or remove jobs.
 
-Commands that remove jobs, after a question on a terminal.
+Before jobs are removed, they ask on a terminal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @url_option
 @prefix_option
 def pause(queue: str, *, url: str | None, prefix: str) -> None:
-    """Let no worker claim jobs of QUEUE any more; what runs goes on, and jobs can be added."""
+    """Stop workers from claiming jobs of QUEUE; what runs goes on, and jobs can be added."""
 
     async def act(jobs: Queue) -> int:
         await jobs.pause()
@@ -231,7 +231,7 @@ def drain(
 @click.command()
 @click.argument("queue")
 @click.argument("state", type=click.Choice([state.value for state in CLEANED_STATES]))
-@click.option("--grace", type=float, required=True, help="Seconds for which nobody touched them.")
+@click.option("--grace", type=float, required=True, help="Seconds since their last change.")
 @click.option("--limit", type=int, help="How many at most, the oldest first.")
 @yes_option
 @url_option
@@ -241,7 +241,7 @@ def clean(
     queue: str, state: str, *, grace: float, limit: int | None, yes: bool, url: str | None,
     prefix: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Remove jobs of QUEUE in STATE (such as completed) that nobody touched for so long.
+    """Remove jobs of QUEUE in STATE (such as completed) that did not change for so long.
 
     Active jobs are removed only when no worker holds their lock.
     """

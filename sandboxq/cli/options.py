@@ -36,7 +36,7 @@ def setting(*flags: str, **attributes: Any) -> Callable[..., Any]:
 
 
 class _Setting(click.Option):
-    """An option for which pyproject.toml may say one text where several are possible."""
+    """An option for which pyproject.toml may have one text where several are possible."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         """Return the value as its type; TOML has some that click would take for another."""
@@ -63,17 +63,17 @@ def _is_one(option: click.Option, value: Any) -> bool:
 
 
 def refuse_unknown_settings(context: click.Context) -> None:
-    """Refuse what ``[tool.sandboxq]`` says and this command does not know.
+    """Refuse settings in ``[tool.sandboxq]`` that no command knows.
 
     Raises:
-        UsageError: a limit that is not understood must not be none.
+        UsageError: a limit that is misspelt must not be ignored.
     """
     known = {parameter.name or "" for parameter in context.command.params}
     refuse_unknown(context.default_map or {}, known, "[tool.sandboxq]")
 
 
 def refuse_unknown(given: Iterable[str], known: Collection[str], where: str) -> None:
-    """Refuse what a table of pyproject.toml says beyond the settings that are known.
+    """Refuse settings in a table of pyproject.toml that are not known.
 
     Raises: UsageError.
     """

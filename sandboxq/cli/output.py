@@ -1,4 +1,4 @@
-"""What a running worker writes to its terminal or log: queued, and written by a thread.
+"""The output of a running worker to its terminal or log: queued, and written by a thread.
 
 events, log records ─► logs.Format ──┐
 progress line ───────────────────────┼─► bytes ─► stderr (stdout)
@@ -47,7 +47,7 @@ STDOUT, STDERR = 1, 2
 _PIECE = 64 * 1024
 _REDRAW = object()
 _ERASE = "\r\x1b[K"
-# Loggers that write on the loop: ours, and that which asyncio tells its troubles to.
+# Loggers that are used on the loop: ours and asyncio's.
 _LOGGERS = ("sandboxq", "asyncio")
 
 
@@ -59,7 +59,7 @@ class _Text(NamedTuple):
 
 
 class _Descriptor:
-    """One way out, of our own: descriptor 2 itself may be closed and mean something else later."""
+    """A descriptor of our own: descriptor 2 may be closed and be another file later."""
 
     def __init__(self, fileno: int) -> None:
         self._fileno = os.dup(fileno)
@@ -67,7 +67,7 @@ class _Descriptor:
         self.lost = 0  # lines that could not be written, since the last that could
 
     def write(self, data: bytes) -> None:
-        """Write all of it, and wait for who reads; what cannot be written is counted."""
+        """Write all of it, and wait for the reader; what cannot be written is counted."""
         view = memoryview(data)
         try:
             while view:
@@ -80,7 +80,7 @@ class _Descriptor:
             self._is_torn = not data.endswith(b"\n")
 
     def tell_lost(self, note: bytes) -> bool:
-        """Write what says how much was lost; False when that cannot be written either."""
+        """Write how much was lost; False when that cannot be written either."""
         lost = self.lost
         self.write(b"\n" + note if self._is_torn else note)
         if self.lost > lost:

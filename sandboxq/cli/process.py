@@ -97,7 +97,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def collect_rarely() -> None:
-    """Leave what is imported out of all collections, and make those of the rest rare.
+    """Leave imported objects out of all garbage collections, and collect the rest rarely.
 
     For a process of its own, as ``sandboxq run``: it changes the collector of the whole process.
     """

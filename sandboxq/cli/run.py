@@ -57,8 +57,8 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     "--queue",
     type=QueueName(),
     multiple=True,
-    help="The queue of one PROCESSOR. Default: those of its tasks, else the stem of the file's "
-    "name. May be repeated.",
+    help="The queue to serve, for one PROCESSOR. Default: the queues of its tasks, else the "
+    "file's name without .py. May be repeated.",
 )
 @setting(
     "--procs",
@@ -73,7 +73,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Jobs that one child runs at once: more than 1 for 'async def process'.",
+    help="Jobs that one child runs at once; more than 1 only for 'async def process'.",
 )
 @click.option("--burst", is_flag=True, help="Exit when no job waits and none is active.")
 @setting(
@@ -81,7 +81,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=click.Choice(kinds.NAMES),
     default=kinds.AUTO,
     show_default=True,
-    help="What a child is; all but processes need --policy none.",
+    help="Kind of the children; all but process need --policy none.",
 )
 @policy_options
 @setting(
@@ -96,19 +96,19 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=float,
     default=30.0,
     show_default=True,
-    help="Seconds from one look for jobs of workers that are gone to the next.",
+    help="Seconds between two checks for jobs whose worker is gone.",
 )
 @setting(
     "--max-stalled-count",
     type=click.IntRange(0),
     default=1,
     show_default=True,
-    help="Fail a job whose worker was lost more often.",
+    help="How often a job may lose its worker; once more fails it.",
 )
 @setting(
-    "--skip-stalled-check", is_flag=True, help="Look for no stalled jobs: another worker does."
+    "--skip-stalled-check", is_flag=True, help="Do not check for stalled jobs: other workers do."
 )
-@setting("--skip-lock-renewal", is_flag=True, help="Renew no locks: other code extends them.")
+@setting("--skip-lock-renewal", is_flag=True, help="Do not renew locks: other code does.")
 @setting(
     "--drain-delay",
     type=float,
@@ -121,95 +121,105 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=float,
     default=60.0,
     show_default=True,
-    help="Seconds that import and first children may take.",
+    help="Seconds for the import and the start of the first children.",
 )
 @setting(
     "--shutdown-timeout",
     type=float,
     default=25.0,
     show_default=True,
-    help="Seconds that running jobs have to finish.",
+    help="Seconds that running jobs have to finish when the worker stops.",
 )
 @setting(
     "--timeout",
     type=float,
-    help="Seconds that an attempt may run, of jobs without a timeout of their own.",
+    help="Seconds that one attempt may run, if the job has no timeout itself. Default: no limit.",
 )
 @setting(
     "--timeout-grace",
     type=float,
     default=TIMEOUT_GRACE,
     show_default=True,
-    help="Seconds from telling a job to end to killing it.",
+    help="Seconds between telling a job to end and killing it.",
 )
 @setting(
     "--max-block",
     type=float,
-    help="Seconds that an 'async def' job may keep the event loop from the others in its child.",
+    help="Seconds that an 'async def' job may block its event loop. Default: no limit.",
 )
 @setting(
-    "--limiter", type=Limiter(), help="At most N jobs in that time, all workers together: 10/1s."
+    "--limiter",
+    type=Limiter(),
+    help="At most N jobs in that time, by all workers together: 10/1s. Default: no limit.",
 )
 @setting(
     "--max-started-attempts",
     type=click.IntRange(1),
-    help="Fail a job that was begun more often; stalls and delays count too.",
+    help="How often a job may be started, stalls and delays included. Default: no limit.",
 )
 @setting(
     "--max-crashes",
     type=click.IntRange(1),
     default=MAX_CRASHES,
     show_default=True,
-    help="Fail a job for good once it has ended so many children, whatever attempts remain.",
+    help="Fail a job for good once it has ended so many children, even if attempts remain.",
 )
 @setting(
     "--claim-ahead-jobs",
     type=click.IntRange(0),
     default=2500,
     show_default=True,
-    help="Jobs that may be claimed beyond those that run, of short ones: see --claim-ahead-ms.",
+    help="Short jobs that may be claimed beyond those that run: see --claim-ahead-ms.",
 )
 @setting(
     "--claim-ahead-ms",
     type=click.IntRange(0, 60_000),
     default=4,
     show_default=True,
-    help="Milliseconds for which claimed jobs give the children work; 0 claims none ahead.",
+    help="Milliseconds of work for the children that is claimed in advance; 0: none.",
 )
-@setting("--max-jobs-per-child", type=click.IntRange(1), help="Replace a child after so many jobs.")
+@setting(
+    "--max-jobs-per-child",
+    type=click.IntRange(1),
+    help="Jobs after which a child is replaced. Default: never.",
+)
 @setting(
     "--max-rss-per-child",
     type=Size(),
-    help="Replace a child that holds more memory after a job: 500M, 2G.",
+    help="Memory above which a child is replaced after a job: 500M, 2G. Default: never.",
 )
-@setting("--max-child-age", type=float, help="Replace a child after about so many seconds.")
+@setting(
+    "--max-child-age",
+    type=float,
+    help="Seconds after which a child is replaced, about. Default: never.",
+)
 @setting(
     "--max-result",
     type=Size(),
     default="512M",
     show_default=True,
-    help="Fail a job whose value is larger, arrays and bytes included.",
+    help="Size of a job's value, arrays and bytes included; a larger one fails the job.",
 )
 @setting(
     "--max-reports",
     type=click.IntRange(1),
     default=DEFAULT_BUDGETS.reports,
     show_default=True,
-    help="Progress, log rows and new data of one job; more are dropped, and its log says so.",
+    help="Reports of one job (progress, log rows, new data); more are dropped, its log says so.",
 )
 @setting(
     "--max-report-bytes",
     type=Size(),
     default="64M",
     show_default=True,
-    help="Bytes of these together; more are dropped, new data are refused.",
+    help="Size of the reports of one job; more are dropped, new data are refused.",
 )
 @setting(
     "--max-lines",
     type=click.IntRange(1),
     default=DEFAULT_BUDGETS.lines,
     show_default=True,
-    help="Lines that one job prints or logs, a long one counts for each KB; more are dropped.",
+    help="Lines that one job prints or logs (a long one counts per KB); more are dropped.",
 )
 @setting(
     "--max-questions",
@@ -223,14 +233,14 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=click.IntRange(256, 1 << 20),
     default=DEFAULT_BUDGETS.failure_text,
     show_default=True,
-    help="Characters of a failed job's stack; a quarter of that for its reason.",
+    help="Characters of a failed job's stack; its reason may have a quarter of that.",
 )
 @setting(
     "--max-rate-limit",
     type=click.FloatRange(0),
     default=DEFAULT_BUDGETS.rate_limit,
     show_default=True,
-    help="Seconds that a job may have its queue rest by RateLimitError; more fails the job.",
+    help="Seconds that a job may pause its queue by RateLimitError; more fails the job.",
 )
 @setting("--remove-on-complete", type=KeepJobs(), default="all", help=f"Completed jobs: {_KEEP}")
 @setting("--remove-on-fail", type=KeepJobs(), default="all", help=f"Failed jobs: {_KEEP}")
@@ -239,16 +249,16 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Minutes of metrics to keep, as Node's maxDataPoints.",
+    help="Minutes of metrics that are kept in Redis, as Node's maxDataPoints; 0: none.",
 )
-@setting("--name", default="", help="The worker's name in dashboards and in the jobs it ran.")
+@setting("--name", default="", help="Name of the worker in dashboards. Default: host:pid.")
 @setting("--tracing", is_flag=True, help="Make OpenTelemetry spans; needs opentelemetry-api.")
 @setting(
     "--log-format",
     type=click.Choice([logs.TEXT, logs.JSON]),
     default=logs.TEXT,
     show_default=True,
-    help="How log lines look.",
+    help="Format of the log.",
 )
 @setting(
     "--reload",
@@ -263,7 +273,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
 @setting(
     "--http",
     metavar="ADDRESS",
-    help="Answer /livez, /readyz, /metrics and /v1/load there: 9808, 0.0.0.0:9808. Default: no.",
+    help="Serve /livez, /readyz, /metrics and /v1/load there: 9808, 0.0.0.0:9808. Default: off.",
 )
 @url_option
 @prefix_option
@@ -322,7 +332,7 @@ async def _while_listening(endpoints: Endpoints, running: Coroutine[Any, Any, No
 
 
 def _warn_of_password(url: str) -> None:
-    """Say that a password among the arguments is no secret."""
+    """Warn that others can read a password among the arguments."""
     if has_password(url):
         _log.warning("anyone here can read the password in --url (ps); use SANDBOXQ_URL instead")
 

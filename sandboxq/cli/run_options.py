@@ -1,7 +1,4 @@
-"""The options of ``run``: grouped on its help page; a flag for each field of ``Policy``.
-
-The help page of a command with many options: by what they are about.
-"""
+"""The options of ``run``: groups on its help page, and a flag for each field of ``Policy``."""
 
 from __future__ import annotations
 
@@ -47,18 +44,18 @@ GROUPS = {
     "Redis, log and traces": ("url", "prefix", "log_format", "tracing", "http"),
 }  # fmt: skip
 OTHERS = "Others"
-# Where a command leaves its arguments, among what all contexts share: they may be parsed again.
+# The key in a context's ``meta`` under which a command keeps its arguments, to parse them again.
 ARGUMENTS = "sandboxq.arguments"
 
 _GB = 1 << 30
-# A policy refuses what it does not limit only when it was asked for: what nobody said is left out.
+# Flags without a value are left out: a policy refuses settings that it has not only when given.
 _FLAGS = (
     setting(
         "--policy",
         type=click.Choice(NAMES),
         default="limits",
         show_default=True,
-        help="What a child may do.",
+        help="What jobs may do: none limits nothing, strict allows only what is granted.",
     ),
     setting("--memory", type=Size(), help="Memory of one child: 512M, 2G. Default: a fair share."),
     setting(
@@ -73,32 +70,52 @@ _FLAGS = (
     ),
     setting("--files", type=click.IntRange(1), help=f"Files open at once. Default: {FILES}."),
     setting("--file-size", type=Size(), help=f"Size of one file. Default: {FILE_SIZE // _GB}G."),
-    setting("--cpu-seconds", type=float, help="CPU seconds of one job, with all that it starts."),
+    setting(
+        "--cpu-seconds",
+        type=float,
+        help="CPU seconds of one job, with all that it starts. Default: no limit.",
+    ),
     setting(
         "--environment",
         multiple=True,
         metavar="NAME",
-        help="A variable that jobs get: strict, besides harmless ones; else, instead of all. "
-        "May be repeated.",
+        help="An environment variable that jobs get: with strict besides a few harmless ones, else "
+        "instead of all. May be repeated.",
     ),
     setting(
-        "--read", multiple=True, type=click.Path(), help="Strict: also readable. May be repeated."
+        "--read",
+        multiple=True,
+        type=click.Path(),
+        help="Strict: a path that jobs may read, with all below it. May be repeated.",
     ),
-    setting("--write", multiple=True, type=click.Path(), help="Strict: writable. May be repeated."),
-    setting("--network/--no-network", default=False, help="Strict: whether jobs may use it."),
-    setting("--subprocess/--no-subprocess", default=False, help="Strict: may jobs start programs."),
-    setting("--user", help="Strict: drop to this user; root only."),
+    setting(
+        "--write",
+        multiple=True,
+        type=click.Path(),
+        help="Strict: a path that jobs may write, with all below it. May be repeated.",
+    ),
+    setting(
+        "--network/--no-network", default=False, help="Strict: allow the network. Default: no."
+    ),
+    setting(
+        "--subprocess/--no-subprocess",
+        default=False,
+        help="Strict: allow jobs to start programs. Default: no.",
+    ),
+    setting("--user", help="Strict: run jobs as this user; root only. Default: the same user."),
     setting(
         "--add-to",
         multiple=True,
         metavar="QUEUE",
         help="Strict: a queue that jobs may add to, * for all. May be repeated.",
     ),
-    setting("--fresh/--no-fresh", default=False, help="Strict: a new child for each job."),
+    setting(
+        "--fresh/--no-fresh", default=False, help="Strict: a new child for each job. Default: no."
+    ),
     setting(
         "--leave-processes/--no-leave-processes",
         default=False,
-        help="Let what a job has started run on after it; else it is ended.",
+        help="Let processes that a job started run on after it. Default: they are ended.",
     ),
 )
 
@@ -130,7 +147,7 @@ class GroupedCommand(click.Command):
 
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the flags of a policy, in this order."""
+    """Add the flags of a policy to a command, in this order."""
     for flag in reversed(_FLAGS):
         command = flag(command)
     return command

@@ -66,7 +66,7 @@ def _of_this_directory(action: str) -> ServerStatus:
 def command() -> None:
     """Start, stop or show the embedded server of this directory.
 
-    Commands that are given no --url start it when they need it, and the last one stops it.
+    Commands without --url start it when they need it, and the last one stops it.
     """
 
 

@@ -1,7 +1,7 @@
-"""Which queues a processor serves when none is named: those of its tasks, or called as it is.
+"""Which queues a processor serves when none is named: those of its tasks, or of its own name.
 
-A process of its own imports the module to say so: this one, which keeps the locks, runs no code of
-users. A module with a processor is not imported for it, its text shows that.
+A process of its own imports the module to find out: this one, which keeps the locks, runs no code
+of users. A module with a processor is not imported: its text shows that it has one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _IMPORT_SECONDS = 60.0
 
 
 def queues_served(processor: str) -> list[str]:
-    """Return the queues that are served when none is named: of its tasks, or called as it is.
+    """Return the queues that are served when none is named: of its tasks, or of its own name.
 
     Raises: ProcessorNotLoaded.
     """

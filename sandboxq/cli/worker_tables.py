@@ -4,7 +4,7 @@
     run app.tasks                    one worker for each queue of these tasks
     run, or run images               [tool.sandboxq.workers.NAME]: all that have a processor, or one
 
-What a table says goes before ``[tool.sandboxq]``, and holds for its queue however that is run.
+A table's settings take precedence over ``[tool.sandboxq]``, and hold for its queue in any case.
 """
 
 from __future__ import annotations
