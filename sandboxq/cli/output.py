@@ -24,13 +24,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.cli import logs
-from sandboxq.observe.current_queue import current_queue
 from sandboxq.observe.log import (
     MOST_FOR_JOBS,
     OVERHEAD,
     Gap,
     LogQueue,
     QueueingHandler,
+    current_queue,
     size_of,
 )
 from sandboxq.observe.telemetry import JobLines

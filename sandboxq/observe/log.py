@@ -17,6 +17,7 @@ import os
 import queue
 import threading
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.observe.telemetry import (
@@ -78,6 +79,9 @@ SHOWN: tuple[type[Event], ...] = (
     LoopBlocked,
     OutcomesDropped,
 )
+# The queue of the running task. A worker in a group sets it at its start; tasks and callbacks of
+# the loop inherit it.
+current_queue: ContextVar[str] = ContextVar("sandboxq_current_queue", default="")
 
 
 class Gap:

@@ -16,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Literal, Self
 
 from sandboxq.errors import SandboxqError, UsageError, WorkersFailed
-from sandboxq.observe.current_queue import current_queue
+from sandboxq.observe.log import current_queue
 from sandboxq.sandbox.support import Part, usable_memory
 from sandboxq.worker.context import Membership
 from sandboxq.worker.shares import Demand, Share, children_by_share, parts_of
