@@ -300,6 +300,11 @@ class Pool(PoolCore):
         await self.supervisor.resize(size)
         self._listener.on_room()
 
+    async def reload(self, timeout: float) -> None:
+        """Have children with the code as it is now; see Supervisor.reload."""
+        await self.supervisor.reload(timeout)
+        self._listener.on_room()
+
     async def stop(self, *, timeout: float) -> None:
         """Let children finish and tear down, for at most ``timeout`` seconds, then kill the rest.
 

@@ -43,6 +43,7 @@ class Operating:
     _parts: Assembly | None
     _by_hand: ManualJobs | None
     _membership: Membership | None
+    _reloading: asyncio.Lock
     _claiming: Service | None
     _failure: Exception | None
     _ended: asyncio.Event
@@ -112,6 +113,17 @@ class Operating:
         await self.pool.resize(checked_whole("procs", procs, least=1, limit=MOST_CHILDREN))
         self._room.set()
         return self.pool.size
+
+    async def reload(self) -> None:
+        """Import the processor anew, and replace the children one by one; no job is disturbed.
+
+        Returns when all children that take jobs have the new code; those before may still finish a
+        job. Asked meanwhile, it happens once more afterwards.
+        Raises: ProcessorNotLoaded, ChildStartFailed, UsageError: the new code cannot be run, or the
+        children are threads; the code before runs on.
+        """
+        async with self._reloading:
+            await self.pool.reload(self.settings.start_timeout)
 
     async def get_next_job(
         self, token: str | None = None, *, timeout: float | timedelta = 0.0

@@ -121,6 +121,7 @@ class Worker(Operating):
         self._services: list[Service] = []
         self._claiming: Service | None = None
         self._winding = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._broker: Broker | None = None

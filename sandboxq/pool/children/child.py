@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from sandboxq.errors import ChildError
     from sandboxq.pool.calls import Call
+    from sandboxq.pool.children.zygote_client import ZygoteClient
     from sandboxq.pool.options import ChildOwner, PoolOptions
     from sandboxq.pool.outcomes import Death
 
@@ -87,6 +88,7 @@ class Child:
         "pidfd",
         "progress_at",
         "retire_reason",
+        "source",
         "start_failure",
         "state",
         "system_us",
@@ -115,6 +117,7 @@ class Child:
         self.is_strict = terms.is_strict
         self.memory = memory
         self.state = ChildState.STARTING
+        self.source: ZygoteClient | None = None  # that has forked it; threads have none
         self.pid = 0
         self.pidfd = -1
         self.flight: dict[int, Call] = {}  # changed by pool/calls.py alone

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.children.zygote_client import ZygoteClient
     from sandboxq.pool.options import ChildOwner
@@ -56,7 +58,23 @@ class SourceSupervisor(Protocol):
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Start another server in place of one that died."""
 
-    def kill_stuck(self) -> None:
+    @property
+    def servers(self) -> list[ZygoteClient]:
+        """The zygotes; none of threads."""
+
+    async def renew(self, size: int, timeout: float) -> None:
+        """Import the processor anew; the source before keeps the children that it has.
+
+        Raises: as ``start``, UsageError where that cannot be; then nothing has changed.
+        """
+
+    async def go_back(self) -> None:
+        """Undo ``renew``, whose source has no children any more."""
+
+    def let_go(self, server: ZygoteClient | None, left: Collection[Child]) -> None:
+        """End a server that is not the newest, if none of those that are left is its child."""
+
+    def kill_stuck(self, server: ZygoteClient | None) -> None:
         """Kill a server that does not answer."""
 
     def wake_stopped(self) -> None:

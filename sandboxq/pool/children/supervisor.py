@@ -36,6 +36,8 @@ _STARTING, _READY = ChildState.STARTING, ChildState.READY
 
 _log = logging.getLogger("sandboxq.pool")
 
+_NEW_CODE = "for new code"
+_LOOK_AGAIN = 1.0  # seconds, where nothing is told: another child is just being replaced
 # SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
 _KILL_SECONDS = 5.0
 
@@ -92,6 +94,11 @@ class Supervisor:
         return server if isinstance(server, ZygoteClient) else None
 
     @property
+    def servers(self) -> list[ZygoteClient]:
+        """All zygotes: one, and while code is reloaded those before it."""
+        return self.source_supervisor.servers
+
+    @property
     def _fresh(self) -> int:
         """How many children are ready and may have more calls."""
         return sum(not child.is_spent for child in self.ready)
@@ -131,6 +138,45 @@ class Supervisor:
             if self._loop.time() >= deadline:
                 message = f"children were not ready within {timeout:g} s (does setup() hang?)"
                 raise ChildStartFailed(message)
+
+    async def reload(self, timeout: float) -> None:
+        """Import the processor anew, and replace the children one by one by some that have it.
+
+        What they run they finish. When the import fails, or the first new child cannot start,
+        nothing changes. Raises: as ``start``; UsageError for threads too.
+        """
+        await self.source_supervisor.renew(self._target, timeout)
+        self._start_failure = ""
+        while (former := self._former) and not self._is_ending:
+            if self._start_failure and not any(each.source is self.server for each in self.ready):
+                await self._go_back()
+                raise ChildStartFailed(self._start_failure)
+            self.replace(
+                next((each for each in former if each in self.ready), former[0]), _NEW_CODE
+            )
+            await self._change(_LOOK_AGAIN)
+
+    @property
+    def _former(self) -> list[Child]:
+        """Those that take calls, or soon will, and were not forked by the zygote of now."""
+        states = (_STARTING, _READY)
+        return [
+            each
+            for each in self.children
+            if each.source is not self.server and each.state in states
+        ]
+
+    async def _go_back(self) -> None:
+        """Give up the newest zygote, and go on with the one before."""
+        self._outgoing = None
+        given_up = self.server
+        for child in self.children:
+            if child.source is given_up and child.state is _STARTING:
+                child.move(ChildState.LEAVING)
+        if given_up is not None:
+            self._end_children_of(given_up, "its code could not be started")
+        await self.source_supervisor.go_back()
+        self._fill()
 
     async def retire_all(self, timeout: float) -> None:
         """Start nothing any more; let children finish what they run, for at most ``timeout``."""
@@ -214,8 +260,13 @@ class Supervisor:
         _log.error("the zygote %d %s; starting another", server.pid, status)
         self._telemetry.emit(ChildDied(server.pid, f"zygote {status}"))
         self.source_supervisor.replace_lost(server, self._target)
-        self.ready.clear()  # they are dying: no more calls for them
-        for child in self.children:
+        self._end_children_of(server, note)
+
+    def _end_children_of(self, server: ZygoteClient, note: str) -> None:
+        """Kill all that a zygote has forked, which will not tell of their ends."""
+        for child in [each for each in self.children if each.source is server]:
+            if child in self.ready:
+                self.ready.remove(child)  # it is dying: no more calls for it
             child.death = child.death or Death(note=note)
             child.kill()
             if child.pidfd < 0 or child.has_ended:
@@ -256,6 +307,7 @@ class Supervisor:
             self._fill_later(self.delay.after_failed_start())
             return False
         self._children[number] = child
+        child.source = server if isinstance(server, ZygoteClient) else None
         self._timers.expect_start(child)
         try:
             server.spawn(number, plan, child.far_filenos())
@@ -337,6 +389,7 @@ class Supervisor:
             self.ready.remove(child)
         if child is self._outgoing:
             self._outgoing = None
+        self.source_supervisor.let_go(child.source, self._children.values())
         state = child.state
         child.move(ChildState.DEAD)  # first: a READY among its last words must not count
         self._inbound.on_last_words(child)

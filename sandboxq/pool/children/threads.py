@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.child import loader, loop, output
 from sandboxq.child import thread as child_thread
 from sandboxq.child.frames import RETIRE
-from sandboxq.errors import ProcessorNotLoaded
+from sandboxq.errors import ProcessorNotLoaded, UsageError
 from sandboxq.pool.children.child import Child
 from sandboxq.pool.children.source import refuse_concurrency
 from sandboxq.pool.kinds import Kind
@@ -35,7 +35,7 @@ from sandboxq.pool.stacks import stack_of_thread
 from sandboxq.sandbox.environment import THREAD_VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from sandboxq.pool.calls import Call
     from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
@@ -237,7 +237,26 @@ class ThreadSupervisor:
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Do nothing: there is no server to lose."""
 
-    def kill_stuck(self) -> None:
+    @property
+    def servers(self) -> list[ZygoteClient]:
+        """None."""
+        return []
+
+    async def renew(self, size: int, timeout: float) -> None:
+        """Refuse: what this process has imported stays. Raises: UsageError."""
+        del size, timeout
+        message = (
+            f"children that are {self._terms.kind.value}s cannot take new code: restart the worker"
+        )
+        raise UsageError(message)
+
+    async def go_back(self) -> None:
+        """Do nothing: nothing was renewed."""
+
+    def let_go(self, server: ZygoteClient | None, left: Collection[Child]) -> None:
+        """Do nothing: as above."""
+
+    def kill_stuck(self, server: ZygoteClient | None) -> None:
         """Do nothing: as above."""
 
     def wake_stopped(self) -> None:

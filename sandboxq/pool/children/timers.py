@@ -72,15 +72,15 @@ class Timers:
     def _give_up_on(self, child: Child) -> None:
         child.start_failure = f"it was not ready within {START_SECONDS:g} s"
         if child.pidfd < 0:
-            self._source_supervisor.kill_stuck()  # it was not even forked
+            self._source_supervisor.kill_stuck(child.source)  # it was not even forked
         child.kill()
 
     def _look_for_report(self, child: Child) -> None:
         self._source_supervisor.wake_stopped()
         self._set(child, _REPORT_SECONDS - _LOOK_SECONDS, self._kill_stuck)
 
-    def _kill_stuck(self, _: Child) -> None:
-        self._source_supervisor.kill_stuck()
+    def _kill_stuck(self, child: Child) -> None:
+        self._source_supervisor.kill_stuck(child.source)
 
 
 def _end_teardown(child: Child) -> None:

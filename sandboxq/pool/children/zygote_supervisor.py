@@ -15,7 +15,7 @@ from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
 from sandboxq.sandbox import descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from sandboxq.pool.children.circuit import RestartDelay
     from sandboxq.pool.options import ChildOwner, PoolOptions
@@ -48,6 +48,13 @@ class ZygoteSupervisor:
         self._starting: ZygoteClient | None = None
         self._lost: ZygoteClient | None = None  # it died, and what it left is not ended yet
         self.server: ZygoteClient | None = None
+        self._former: list[ZygoteClient] = []  # of code before; each has children yet
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def servers(self) -> list[ZygoteClient]:
+        """The server, and those of code before that still have children."""
+        return [*self._former, *([self.server] if self.server is not None else [])]
 
     @property
     def is_preloaded(self) -> bool:
@@ -105,6 +112,8 @@ class ZygoteSupervisor:
             raise
         if loaded.threads == 1:
             server.limit(size)
+            if self.server is not None:
+                self._former.append(self.server)
             self.server = server
             return
         # A fork copies one thread only, with the locks of all: each child imports for itself.
@@ -112,22 +121,56 @@ class ZygoteSupervisor:
         self._is_preloading = False
         await self.start(size, max(1.0, deadline - self._loop.time()))
 
+    async def renew(self, size: int, timeout: float) -> None:
+        """Import the processor in another server; this one keeps the children that it has.
+
+        Raises: as ``start``; then nothing has changed.
+        """
+        if self.server is None:
+            message = "the zygote is just being started again, with the code as it is now"
+            raise ChildStartFailed(message)
+        is_preloading, self._is_preloading = self._is_preloading, True
+        try:
+            await self.start(size, timeout)
+        except BaseException:
+            self._is_preloading = is_preloading
+            raise
+
+    async def go_back(self) -> None:
+        """Undo ``renew``."""
+        given_up = self.server
+        if self._former:
+            self.server = self._former.pop()
+        if given_up is not None:
+            await given_up.close()
+
+    def let_go(self, server: ZygoteClient | None, left: Collection[Child]) -> None:
+        """End a server of code before that has no children left."""
+        if server in self._former and not any(child.source is server for child in left):
+            self._former.remove(server)
+            ending = self._loop.create_task(server.close())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Clean up after a server that died, and start another one soon."""
+        if lost is not self.server:
+            return  # of code before: it is closed when its children are buried
         self.server, self._lost = None, lost
         self._restarting = self._loop.create_task(self._restart(lost, size))
 
-    def kill_stuck(self) -> None:
+    def kill_stuck(self, server: ZygoteClient | None) -> None:
         """Kill a server that does not answer; its death starts another."""
-        if self.server is not None:
-            _log.error("the zygote %d does not answer; it is killed", self.server.pid)
-            self.server.kill([])
+        if server is not None and server in self.servers:
+            _log.error("the zygote %d does not answer; it is killed", server.pid)
+            server.kill([])
 
     def wake_stopped(self) -> None:
-        """Send SIGCONT to a server that was stopped: all children depend on it."""
-        if self.server is not None and descendants.is_stopped(self.server.pid):
-            _log.warning("the zygote %d was stopped; it is sent on", self.server.pid)
-            os.kill(self.server.pid, signal.SIGCONT)
+        """Send SIGCONT to servers that were stopped: all children depend on them."""
+        for server in self.servers:
+            if descendants.is_stopped(server.pid):
+                _log.warning("the zygote %d was stopped; it is sent on", server.pid)
+                os.kill(server.pid, signal.SIGCONT)
 
     async def close(self) -> None:
         """End the server and all below it, and wait for that."""
@@ -135,10 +178,12 @@ class ZygoteSupervisor:
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.wait([self._restarting])
-        for server in (self.server, self._starting, self._lost):
+        self.wake_stopped()
+        for server in (*self.servers, self._starting, self._lost):
             if server is not None:
-                self.wake_stopped()
                 await server.close()
+        if self._ending:
+            await asyncio.wait(self._ending)
         self.server = self._lost = None
 
     def kill(self) -> None:
@@ -146,9 +191,9 @@ class ZygoteSupervisor:
         self._is_ending = True
         if self._restarting is not None:
             self._restarting.cancel()
-        for server in (self.server, self._starting, self._lost):
+        self.wake_stopped()
+        for server in (*self.servers, self._starting, self._lost):
             if server is not None:
-                self.wake_stopped()
                 server.shut()
                 server.reap()
         self.server = self._lost = None
@@ -158,6 +203,8 @@ class ZygoteSupervisor:
         self._lost = None
         while not self._is_ending:
             await asyncio.sleep(self._delay.after_failed_start())
+            if self.server is not None:
+                return  # code was reloaded meanwhile
             try:
                 await self.start(size, _START_SECONDS)
             except (SandboxqError, OSError) as error:

@@ -122,8 +122,7 @@ class TreeWatch:
 
         Where that is no more than ``beyond`` it may be 0. Without a control group: files alone.
         """
-        server = self._supervisor.server
-        group = server.group_of(child.pid) if server is not None else None
+        group = child.source.group_of(child.pid) if child.source is not None else None
         if group is None:
             return private_bytes(child.pid) + child.files_in_memory
         held = group.held(beyond)
@@ -143,14 +142,14 @@ class TreeWatch:
 
     def _sweep(self) -> None:
         """End processes without a child above them: a job has undone the adoption of orphans."""
-        server = self._supervisor.server
-        if server is None:
-            return
         owners = {child.pid for child in self._supervisor.children}
-        ownerless = {pid for pid in children_of(server.pid) if pid not in owners}
-        if ownerless - self._ownerless:  # what outlives a sweep is the server's own: its spare
-            server.sweep()
-        self._ownerless = ownerless
+        found = set()
+        for server in self._supervisor.servers:
+            ownerless = {pid for pid in children_of(server.pid) if pid not in owners}
+            if ownerless - self._ownerless:  # what outlives a sweep is the server's own: its spare
+                server.sweep()
+            found |= ownerless
+        self._ownerless = found
 
 
 class _Weighing:
@@ -279,10 +278,9 @@ class ScratchWatch:
 
     def _sizes(self, child: Child) -> Iterator[tuple[int, int]]:
         """Yield the device and the bytes of each temporary file."""
-        server = self._supervisor.server
-        if server is None or child.arena.fd < 0:
+        if child.source is None or child.arena.fd < 0:
             return
-        folder = server.scratch_of(child.number)
+        folder = child.source.scratch_of(child.number)
         device = _device_of(folder)
         yield from ((device, size) for size in sizes_below(folder))
         seen = set()
