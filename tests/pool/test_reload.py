@@ -1,0 +1,135 @@
+"""New code in a running pool: child by child, and only if it can be run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
+from sandboxq.model.outcome import Completed
+from sandboxq.pool.kinds import Kind
+from tests.conftest import run_async, wait_until_async
+from tests.pool.desk import Desk, lives, open_pool, processor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(180)
+
+CODE = """
+import os, time
+VALUE = {value!r}
+def setup():
+    {setup}
+def process(job):
+    while job.data == "long" and not os.path.exists({go!r}):
+        time.sleep(0.01)
+    return VALUE
+"""
+
+
+@pytest.fixture(autouse=True)
+def _is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of one size in one second would else be one compiled file."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
+def write(folder: Path, value: str, *, setup: str = "pass") -> Path:
+    """Write a processor that returns this value; size and second are those of the one before."""
+    return processor_file(folder, CODE.format(value=value, setup=setup, go=str(folder / "go")))
+
+
+async def server_is_gone(desk: Desk, pid: int) -> bool:
+    """Tell whether a former zygote has ended and is forgotten."""
+    return len(desk.pool.supervisor.servers) == 1 and not lives(pid)
+
+
+def test_each_child_is_replaced_and_finishes_what_it_runs(tmp_path: Path) -> None:
+    """Never are fewer there; the former zygote leaves with the last of its children."""
+    path = write(tmp_path, "old")
+
+    async def main() -> None:
+        async with open_pool(path, size=2, policy="limits") as desk:
+            server = desk.pool.supervisor.server
+            assert server is not None
+            long = desk.submit("long")
+            await desk.until_begun(long)
+            write(tmp_path, "new")
+            await desk.pool.reload(60)
+            assert [await desk.value() for _ in range(4)] == ["new"] * 4
+            assert desk.pool.size == 2
+            assert long.key not in desk.outcomes
+            (tmp_path / "go").touch()
+            assert await desk.outcome(long) == Completed(b'"old"')
+            await wait_until_async(lambda: server_is_gone(desk, server.pid))
+
+    run_async(main())
+
+
+@pytest.mark.parametrize(
+    ("setup", "text", "error"),
+    [
+        ("pass", "def process(job:\n", ProcessorNotLoaded),
+        ("raise ValueError('no')", "", ChildStartFailed),
+    ],
+)
+def test_code_that_cannot_run_changes_nothing(
+    tmp_path: Path, setup: str, text: str, error: type[Exception]
+) -> None:
+    """Neither what does not load, nor what loads and has a setup() that fails."""
+    path = write(tmp_path, "old")
+
+    async def main() -> None:
+        async with open_pool(path, size=2, policy="limits") as desk:
+            pids = set(desk.pool.pids)
+            write(tmp_path, "bad", setup=setup)
+            if text:
+                path.write_text(text)
+            with pytest.raises(error):
+                await desk.pool.reload(60)
+            assert set(desk.pool.pids) == pids
+            assert [await desk.value() for _ in range(4)] == ["old"] * 4
+            write(tmp_path, "new")
+            await desk.pool.reload(60)
+            assert await desk.value() == "new"
+
+    run_async(main())
+
+
+def test_a_former_zygote_that_dies_takes_its_own_children_alone(tmp_path: Path) -> None:
+    """A job that it ran fails; those with the new code do not notice."""
+    path = write(tmp_path, "old")
+
+    async def main() -> None:
+        async with open_pool(path, size=1, policy="limits") as desk:
+            server = desk.pool.supervisor.server
+            assert server is not None
+            long = desk.submit("long")
+            await desk.until_begun(long)
+            write(tmp_path, "new")
+            await desk.pool.reload(60)
+            pids = desk.pool.supervisor.ready[0].pid
+            os.kill(server.pid, signal.SIGKILL)
+            await desk.outcome(long)
+            await wait_until_async(lambda: server_is_gone(desk, server.pid))
+            assert await desk.value() == "new"
+            assert desk.pool.supervisor.ready[0].pid == pids
+
+    run_async(main())
+
+
+def test_threads_keep_their_code(tmp_path: Path) -> None:
+    """What this process has imported cannot be unloaded: said, and nothing happens."""
+    path = write(tmp_path, "old")
+
+    async def main() -> None:
+        async with open_pool(path, kind=Kind.THREAD) as desk:
+            write(tmp_path, "new")
+            with pytest.raises(UsageError, match="restart the worker"):
+                await desk.pool.reload(60)
+            assert await desk.value() == "old"
+
+    run_async(main())
