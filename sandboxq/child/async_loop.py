@@ -37,6 +37,7 @@ from sandboxq.child.loop import (
     tell_value,
 )
 from sandboxq.child.packets import Granted, TurnBuffer
+from sandboxq.child.process_state import states_now
 from sandboxq.child.steps import (
     OF_LOOP,
     OF_SETUP,
@@ -129,7 +130,7 @@ class _Intake:
             most=link.budgets.questions * self._settings.concurrency,
         )
         if self._settings.is_tidied:
-            self._leftovers = leftovers_of(link, self._settings)
+            self._leftovers = leftovers_of(link, self._settings, states_now())
         with self._answering_by_turns(loop):
             self._read_on()
             await self._retired.wait()

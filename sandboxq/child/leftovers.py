@@ -14,25 +14,24 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
-import socket
-import stat
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sandboxq.child import leftover_kinds
+from sandboxq.child.files import Descriptors, Scratch
 from sandboxq.child.frames import LEFT, encode_left
+from sandboxq.child.kernel_state import state_beneath
 from sandboxq.child.patches import KernelView
-from sandboxq.child.process_state import CannotRestore, kernel_now, limits_now, states_now
+from sandboxq.child.state import CannotRestore
 from sandboxq.child.strays import Processes, Threads
-from sandboxq.sandbox.scratch import empty_scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandboxq.child.link import Link
+    from sandboxq.child.process_state import States
 
 # Where nothing hints at a change, looks are so many times as far apart as the last one took: 0.5 %
 # of the time of a busy child, be its machine fast or slow. Never closer or further apart than this.
@@ -64,12 +63,8 @@ _OTHERS = frozenset(
 ) | {_AUDIT_HOOK, *_REACHES_C, *_LIMITS}
 _EVENTS = dict.fromkeys(_FILES | _OTHERS)
 HEARD_NOTHING = len(_EVENTS)
-# Descriptors that jobs may keep for those after them; sockets, which are connections, count less.
-_KEPT_DESCRIPTORS = 16
 # Memory that is worth a word: this part of the grant.
 _SHARE = 8
-_SCRATCH_SECONDS = 0.25
-_TICK_NS = 20_000_000  # with room: ticks are 1 to 10 ms
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _DATA_FIELD = 5  # of /proc/PID/statm
 
@@ -86,11 +81,18 @@ class Leftovers:
     """Looks after the jobs of one child, one at a time."""
 
     def __init__(
-        self, link: Link, *, memory: int | None, scratch: str, may_leave_processes: bool
+        self,
+        link: Link,
+        states: States,
+        *,
+        memory: int | None,
+        scratch: str,
+        may_leave_processes: bool,
     ) -> None:
         """Take what is there now for what is to be there: setup() has run.
 
-        ``scratch`` is the child's own folder: a TMPDIR that setup() has chosen is others' too.
+        ``states`` is how the process is now, ``scratch`` is the child's own folder: a TMPDIR that
+        setup() has chosen is others' too.
         """
         # Events that no job has raised since the last look: fewer than HEARD_NOTHING are heeded
         # before the answer.
@@ -102,15 +104,14 @@ class Leftovers:
         self.must_leave = False  # the coordinator knows
         self._link = link
         self._memory = memory
-        self._states = states_now()
-        self._limits = limits_now()
+        self._states = states
         view = KernelView()
-        self._kernel = kernel_now(view)
+        self._kernel = state_beneath(view)
         self._reaches_c = False  # once a job has, all may: a function of C is found only once
         self._threads = Threads()
         self._processes = None if may_leave_processes else Processes()
-        self._scratch = _Scratch(scratch)
-        self._descriptors = _Descriptors()
+        self._scratch = Scratch(scratch)
+        self._descriptors = Descriptors()
         self._held = _Memory(memory)
         self._opened = self._descriptors.fd, self._held.fd, *view.fds
 
@@ -223,9 +224,9 @@ class Leftovers:
     def _restore(self, seq: int) -> None:
         if _AUDIT_HOOK not in self.unheard:  # nobody can take it back
             self._tell(seq, leftover_kinds.SETTINGS, 1, leaves=True)
-        states = self._states
+        states = self._states.always
         if not self.unheard.keys() >= _LIMITS:
-            states = [*states, self._limits]
+            states = [*states, *self._states.limits]
         if self._reaches_c or not self.unheard.keys() >= _REACHES_C:
             self._reaches_c = True
             states = [*states, self._kernel]
@@ -265,130 +266,6 @@ class Leftovers:
         self._link.answer(LEFT, seq, encode_left(count), detail=detail)
         if leaves:
             raise _CannotClear
-
-
-class _Scratch:
-    """The child's own folder of temporary files."""
-
-    def __init__(self, path: str) -> None:
-        self._fd = -1
-        self._seen = 0
-        self._kept: set[str] = set()
-        self._tempdir = getattr(sys.modules.get("tempfile"), "tempdir", None)
-        if path:
-            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._kept = set(os.listdir(self._fd))  # noqa: PTH208 - by descriptor
-            self._note()
-
-    def _note(self) -> None:
-        """Keep when it was changed last, which nobody can set; not before that is over.
-
-        Before Linux 6.13 changes within one tick of the kernel's clock have the same time.
-        """
-        changed = os.fstat(self._fd).st_ctime_ns
-        self._seen = changed if time.time_ns() - changed > _TICK_NS else 0
-
-    def is_changed(self) -> bool:
-        return self._fd >= 0 and os.fstat(self._fd).st_ctime_ns != self._seen
-
-    def empty(self) -> int:
-        """Remove what jobs have left; return how many things lay there. Raises: TimeoutError."""
-        count = empty_scratch(self._fd, keep=self._kept, seconds=_SCRATCH_SECONDS)
-        self._note()
-        tempfile: Any = sys.modules.get("tempfile")
-        if tempfile is not None and tempfile.tempdir != self._tempdir:
-            tempfile.tempdir = self._tempdir  # not a job's own place; None: looked up again
-        if count and "multiprocessing.process" in sys.modules:
-            process = sys.modules["multiprocessing.process"].current_process()
-            process._config.pop("tempdir", None)  # noqa: SLF001 - the folder that it had made is gone
-        return count
-
-
-class _Descriptors:
-    """Which are open, and whether the new ones are harmless."""
-
-    def __init__(self) -> None:
-        self.fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._known = set(self._open())
-        spare = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - len(self._known)) // 4
-        self._most, self._most_files = max(1, spare), max(1, min(_KEPT_DESCRIPTORS, spare))
-        self._seen = self._size()
-
-    def _size(self) -> int:
-        """Return how many there are; kernels before 6.2 say 0."""
-        return os.fstat(self.fd).st_size
-
-    def _open(self) -> list[int]:
-        return [int(name) for name in os.listdir(self.fd)]  # noqa: PTH208 - by descriptor
-
-    def too_many(self) -> int:
-        """Return how many jobs have left, when they must not stay; 0 while they may."""
-        size = self._size()
-        if size and size <= self._seen:
-            self._seen = size
-            return 0
-        if self._must_go(self._new()):
-            gc.collect()  # what only a circle of objects holds is nobody's
-            new = self._new()
-            if self._must_go(new):
-                return len(new)
-        self._seen = self._size()
-        return 0
-
-    def _new(self) -> list[int]:
-        """Return what is open that was not before the first job."""
-        return [fd for fd in self._open() if fd not in self._known and _is_open(fd)]
-
-    def _must_go(self, fds: list[int]) -> bool:
-        files = [fd for fd in fds if not _is_socket(fd)]
-        is_many = len(fds) > self._most or len(files) > self._most_files
-        return is_many or any(_is_harmful(fd) and not self._was_open(fd) for fd in fds)
-
-    def _was_open(self, fd: int) -> bool:
-        """Tell whether what it leads to was open before: ``mmap`` makes a descriptor of its own."""
-        return any(_lead_to_one_file(fd, known) for known in self._known)
-
-
-def _is_socket(fd: int) -> bool:
-    try:
-        return stat.S_ISSOCK(os.fstat(fd).st_mode)
-    except OSError:
-        return False
-
-
-def _is_open(fd: int) -> bool:
-    """Tell whether it is still there: the one by which the folder was listed is not."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-def _is_harmful(fd: int) -> bool:
-    """Tell whether others would meet it: a lock, a port, a file that has no name any more."""
-    try:
-        facts = os.fstat(fd)
-        if stat.S_ISSOCK(facts.st_mode):
-            return _is_listening(fd)
-        if not stat.S_ISREG(facts.st_mode):
-            return False
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:  # noqa: PTH123 - pathlib is not worth its import here
-            return not facts.st_nlink or b"lock:" in info.read()
-    except OSError:
-        return False
-
-
-def _lead_to_one_file(fd: int, other: int) -> bool:
-    try:
-        return os.path.sameopenfile(fd, other)
-    except OSError:
-        return False
-
-
-def _is_listening(fd: int) -> bool:
-    with socket.socket(fileno=os.dup(fd)) as other:
-        return bool(other.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 class _Memory:

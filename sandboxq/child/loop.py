@@ -37,6 +37,7 @@ from sandboxq.child.frames import (
 from sandboxq.child.job import Job
 from sandboxq.child.leftovers import HEARD_NOTHING, Leaving, Leftovers
 from sandboxq.child.packets import AnswerBuffer, run_calls
+from sandboxq.child.process_state import states_as_forked, states_now
 from sandboxq.child.values import NotJson, json_from_value, without_parts
 from sandboxq.errors import ResultTooLarge
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from sandboxq.child.link import Link
     from sandboxq.child.loader import Processor
+    from sandboxq.child.process_state import States
     from sandboxq.payload.binary import Part
 
 
@@ -73,16 +75,18 @@ def serve(link: Link, processor: Processor, settings: Settings, capture: output.
     if not start(link, processor.setup):
         return
     if settings.is_tidied:
-        link.leftovers = leftovers_of(link, settings)
-    _serve(link, AnswerBuffer(link), _runner(link, processor, settings, capture, soft))
+        states = states_as_forked() if processor.setup is None else states_now()
+        link.leftovers = leftovers_of(link, settings, states)
+    serve_calls(link, AnswerBuffer(link), runner(link, processor, settings, capture, soft))
     if processor.teardown is not None:
         processor.teardown()
 
 
-def leftovers_of(link: Link, settings: Settings) -> Leftovers:
+def leftovers_of(link: Link, settings: Settings, states: States) -> Leftovers:
     """Return who looks after jobs, now that setup() has run."""
     leftovers = Leftovers(
         link,
+        states,
         memory=settings.memory,
         scratch=settings.scratch,
         may_leave_processes=settings.may_leave_processes,
@@ -110,7 +114,8 @@ def report_failed_start(link: Link, where: str, error: BaseException) -> None:
     link.send(START_FAILED, 0, encode_failure(reason, failure.stack, failure.cause))
 
 
-def _serve(link: Link, held: AnswerBuffer, run: Callable[[bytes, int], None]) -> None:
+def serve_calls(link: Link, held: AnswerBuffer, run: Callable[[bytes, int], None]) -> None:
+    """Run calls until the coordinator retires this child, or the child must leave."""
     with suppress(Leaving):
         while True:
             try:
@@ -132,7 +137,7 @@ def _serve(link: Link, held: AnswerBuffer, run: Callable[[bytes, int], None]) ->
                 return
 
 
-def _runner(
+def runner(
     link: Link,
     processor: Processor,
     settings: Settings,

@@ -35,7 +35,7 @@ from sandboxq.child.frames import (
     STDOUT,
 )
 from sandboxq.child.link import Link
-from sandboxq.child.output import LineWriter, LogLines
+from sandboxq.child.streams import LineWriter, LogLines
 from sandboxq.child.usage import ThreadMeter
 from sandboxq.model.job_limits import Budgets, withhold_redis
 

@@ -8,7 +8,7 @@ import sys
 _SCRIPT = """
 import os, random, signal, sys, threading
 from sandboxq.child import random_state
-from sandboxq.child.setup import PRACTICES, practise, rehearse
+from sandboxq.child.practice import practise, rehearse
 
 def facts():
     return (
@@ -22,7 +22,7 @@ def facts():
 random_state.note_generators()
 before = facts()
 {started}
-for _ in range(PRACTICES):
+for _ in range(3):
     practise()
 rehearse()
 assert facts() == before, (facts(), before)

@@ -8,7 +8,7 @@ import sys
 
 _SETTLE = """
 from sandboxq.pool.children import forking
-forking.settle_memory()
+forking.settle_memory(int)
 print(sum(map(len, forking._in_gaps)))
 """
 

@@ -29,6 +29,7 @@ from sandboxq.child import (
     life,
     loader,
     loop,
+    process_state,
     random_state,
     stacks,
 )
@@ -36,7 +37,8 @@ from sandboxq.child.activity_page import ActivityPage
 from sandboxq.child.arena import ChildArena
 from sandboxq.child.cancels import Cancels
 from sandboxq.child.link import Link
-from sandboxq.child.setup import PRACTICES, be_born, practise, take_place
+from sandboxq.child.practice import practise
+from sandboxq.child.setup import be_born, take_place
 from sandboxq.pool.children import forking
 from sandboxq.pool.children.forking import Spare, Sweeper, open_pair, order_for_spare
 from sandboxq.pool.children.orders import PACKET, decode_order
@@ -134,8 +136,9 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, _do_nothing)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         random_state.note_generators()
-        _practise()
-        forking.settle_memory()
+        if self._processor is not None:
+            process_state.remember()
+        forking.settle_memory(_practise)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
@@ -367,12 +370,11 @@ class _Zygote:
 
 
 def _practise() -> None:
-    """Do what children do, before the first one is forked: see setup.practise."""
+    """Do what children do, before the first one is forked: see child/practice.py."""
     nowhere = child_group({os.devnull: {"memory": "none"}}, "none")
-    for _ in range(PRACTICES):
-        nowhere.enter()
-        nowhere.limit({"memory": 1})
-        practise()
+    nowhere.enter()
+    nowhere.limit({"memory": 1})
+    practise()
 
 
 def _flush() -> None:
