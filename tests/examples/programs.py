@@ -37,7 +37,7 @@ def python(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run Python in ``folder`` while the block runs; then it must end by SIGINT.
 
-    What it prints goes to the file ``output``, if there is one.
+    What it prints and logs goes to the file ``output``, if there is one.
     """
     with output.open("wb") if output else contextlib.nullcontext() as file:
         process = subprocess.Popen(
@@ -46,6 +46,7 @@ def python(
             env=environment(variables or {}),
             pass_fds=pass_fds,
             stdout=file,
+            stderr=file and subprocess.STDOUT,
         )
     try:
         yield process
