@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from pathlib import Path
@@ -31,7 +32,7 @@ async def upload(request: Request, thumbnails: Thumbnails) -> dict[str, Any]:
             raise HTTPException(413, f"more than {MOST_BYTES} bytes")
     FOLDER.mkdir(exist_ok=True)
     source = FOLDER / uuid.uuid4().hex
-    source.write_bytes(body)
+    await asyncio.to_thread(source.write_bytes, body)
     job = await thumbnails.add("resize", {"src": str(source), "widths": [320, 160, 80]}, timeout=60)
     return {"job": job.id, "events": f"/jobs/{job.id}/events"}
 
