@@ -52,6 +52,9 @@ def add_worker(page: Page, watched: Watched) -> None:
     )
     for (name, text), value in zip(_OF_WORKER.items(), values, strict=True):
         page.gauge(name, text, value, queue=queue)
+    if worker.pool.memory is not None:
+        text = "Memory that a child may use, with all that it has started"
+        page.gauge("sandboxq_child_memory_limit_bytes", text, worker.pool.memory, queue=queue)
 
 
 def _state_of(child: Child) -> str:
