@@ -1,10 +1,9 @@
 """sandboxq: the CPU-bound job executor for BullMQ queues, in Python."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
-# Not from typing: `python -m sandboxq` comes here before it has put the current folder last.
+# `python -m sandboxq` comes here before it has put the current folder last, where a typing.py or
+# __future__.py may be.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:

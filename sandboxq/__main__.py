@@ -1,7 +1,5 @@
 """``python -m sandboxq``."""
 
-from __future__ import annotations
-
 import os
 import sys
 

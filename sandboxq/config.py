@@ -50,6 +50,9 @@ HEARTBEATS_PER_LOCK = 8
 MOST_CHILDREN = 10_000
 MOST_THREADS = 100_000
 MOST_METRICS_POINTS = 1_000_000
+# Two weeks, as Node's MetricsTime.TWO_WEEKS: 60 KB of Redis a queue at most, and two commands for
+# a batch of outcomes.
+METRICS_POINTS = 20_160
 
 KeepOption = bool | int | Keep
 
@@ -101,7 +104,7 @@ class WorkerSettings:
     name: str = ""
     remove_on_complete: Keep = KEEP_ALL
     remove_on_fail: Keep = KEEP_ALL
-    metrics_points: int = 0
+    metrics_points: int = METRICS_POINTS
     limiter: RateLimit | None = None
     # Run in the coordinator, whose loop renews all locks: they may compute, and nothing else.
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict)

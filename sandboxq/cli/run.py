@@ -29,6 +29,7 @@ from sandboxq.cli.process import collect_rarely, stay_behind_as_init
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.run_options import GroupedCommand, policy_options
 from sandboxq.cli.worker_tables import Plan, plans_of
+from sandboxq.config import METRICS_POINTS
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
 from sandboxq.model.outcome import MAX_CRASHES
 from sandboxq.observe.telemetry import Telemetry
@@ -247,7 +248,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
 @setting(
     "--metrics-points",
     type=click.IntRange(0),
-    default=0,
+    default=METRICS_POINTS,
     show_default=True,
     help="Minutes of metrics that are kept in Redis, as Node's maxDataPoints; 0: none.",
 )

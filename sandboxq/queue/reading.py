@@ -183,7 +183,7 @@ class QueueReading(QueueBase):
         """Return how many jobs ``completed`` or ``failed``, in all and in each minute.
 
         Minutes ``start`` to ``end`` (inclusive; 0 is the newest, -1 the oldest) are in ``data``.
-        Workers count only when their metrics are on.
+        Ours count unless their ``metrics_points`` are 0, Node's workers with ``metrics`` alone.
         """
         state = bulk.checked_state(kind, bulk.FINISHED_STATES)
         _check_places(start, end)

@@ -16,7 +16,10 @@ from tests.conftest import run_async
 _SCRIPT = [str(Path(sys.executable).parent / "sandboxq")]
 _MODULE = [sys.executable, "-m", "sandboxq"]
 # Python itself imports types for `-m`, before any code of ours.
-_NAMES = ("email", "queue", "redis", "json", "logging", "select", "click", "numpy", "calendar")
+_NAMES = (
+    *("email", "queue", "redis", "json", "logging", "select", "click", "numpy", "calendar"),
+    *("threading", "__future__"),
+)
 _PROCESSOR = """
 import email.message, json, logging, queue, random, select, smtplib, subprocess
 import multiprocessing

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandboxq import Queue, UsageError
+from sandboxq import Queue, SyncQueue, UsageError
 from tests.conftest import wait_until
 from tests.examples.programs import environment, program
 
@@ -50,6 +52,30 @@ def test_a_letter(tmp_path: Path, server_url: str, queue_name: str) -> None:
     assert client.get("/letters/999").status_code == 404
     stats = run_flask(tmp_path, "stats", "letters", "--json", **variables)
     assert '"completed": 1' in stats.stdout, stats.stderr
+
+
+def test_threads_that_come_at_once_share_a_queue() -> None:
+    """A queue that one of them got alone would have connections that nobody closes."""
+    from sandboxq.integrations.flask import Sandboxq
+
+    app, together = example_app(), threading.Barrier(8)
+
+    def queue() -> SyncQueue:
+        with app.app_context():
+            together.wait()
+            return sandboxq.queue("letters")
+
+    sandboxq = Sandboxq(app)
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            app.extensions["sandboxq"].clear()
+            with ThreadPoolExecutor(8) as threads:
+                queues = {id(each.result()) for each in [threads.submit(queue) for _ in range(8)]}
+            assert len(queues) == 1
+    finally:
+        sys.setswitchinterval(switching)
 
 
 TASKS = """

@@ -37,6 +37,8 @@ class OurSide:
     @contextlib.asynccontextmanager
     async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
         """Run a worker with processor.py while the block runs; one child unless told otherwise."""
+        # As Node's default is: what both leave in Redis is compared.
+        settings = {"metrics_points": 0, **settings}
         options: WorkerOptions = {"procs": 1, "drain_delay": 1.0, **settings}  # type: ignore[typeddict-item]
         async with Worker(self.queue_name, str(PROCESSOR), url=self.url, **options) as worker:
             running = asyncio.create_task(worker.run())

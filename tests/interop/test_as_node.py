@@ -216,7 +216,7 @@ MOVES: list[tuple[dict[str, Any], Move]] = [
 
 async def test_moves_by_hand(pair: Pair) -> None:
     """Each job is claimed and moved by the program itself."""
-    async with Worker(pair.twin.queue_name, url=pair.url) as worker:
+    async with Worker(pair.twin.queue_name, url=pair.url, metrics_points=0) as worker:
         for opts, (method, args, move) in MOVES:
             await pair.add_to_both("echo", 1, opts)
             job_id = await pair.node.call("claim", holder=HOLDER, lockDuration=60_000)
@@ -238,7 +238,7 @@ async def test_what_is_told_of_a_job_by_hand(pair: Pair) -> None:
     """Progress, log, data, lock and the next job with the end of this one."""
     for number in range(2):
         await pair.add_to_both("echo", number, {"keepLogs": 2})
-    async with Worker(pair.twin.queue_name, url=pair.url) as worker:
+    async with Worker(pair.twin.queue_name, url=pair.url, metrics_points=0) as worker:
         job_id = await pair.node.call("claim", holder=HOLDER, lockDuration=60_000)
         job = await worker.get_next_job(HOLDER)
         assert job is not None
@@ -266,7 +266,7 @@ async def test_what_is_told_of_a_job_by_hand(pair: Pair) -> None:
 async def test_a_parent_by_hand(pair: Pair) -> None:
     """It waits for a child that it was given meanwhile, and then is no longer held."""
     await pair.add_to_both("parent", 1, {"priority": 2})
-    async with Worker(pair.twin.queue_name, url=pair.url) as worker:
+    async with Worker(pair.twin.queue_name, url=pair.url, metrics_points=0) as worker:
         parent = await pair.node.call("claim", holder=HOLDER, lockDuration=60_000)
         job = await worker.get_next_job(HOLDER)
         assert job is not None

@@ -72,7 +72,7 @@ async def test_jobs_by_hand_leave_the_same(node: NodeSide, twin: NodeSide, serve
         job_id = await node.call("claim", **claim)
         await node.call("heldMethod", id=job_id, method=method, args=args)
 
-    async with Worker(twin.queue_name, url=server_url) as worker:
+    async with Worker(twin.queue_name, url=server_url, metrics_points=0) as worker:
         moves: list[Callable[[Any], Awaitable[None]]] = [
             lambda job: job.move_to_completed(value),
             lambda job: job.move_to_delayed(600),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import uuid
 from datetime import UTC, datetime
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,7 +17,7 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from sandboxq.broker.keys import DEFAULT_PREFIX, checked_queue_name
@@ -48,10 +47,16 @@ _OF_TASKS = ("delay", "priority", "job_id", "parent", "deduplication", "timestam
 _OF_BACKEND = ("url", "prefix", "on_commit")
 
 
-@cache
+_queues: dict[tuple[str, str | None, str], SyncQueue] = {}
+
+
 def queue_at(name: str, url: str | None, prefix: str) -> SyncQueue:
     """Return a queue; all threads share it."""
-    return SyncQueue(name, url, prefix=prefix)
+    key = (name, url, prefix)
+    if key in _queues:
+        return _queues[key]
+    # Of threads that come at once, all get the first one's; the others never connect.
+    return _queues.setdefault(key, SyncQueue(name, url, prefix=prefix))
 
 
 def new_backend(name: str, package: str) -> type[Any]:
@@ -95,22 +100,36 @@ class QueueBackend:
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Add a job for the task; return its result, which is still to come."""
         result = self._new_result(task, args, kwargs)
-        on_commit = self.options.get("on_commit", False)
-        if on_commit:
-            using = None if on_commit is True else on_commit
-            transaction.on_commit(lambda: self._add_and_tell(result), using=using)
-        else:
+        if not self._is_left_to_commit(result):
             self._add_and_tell(result)
         return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Do as ``enqueue``; the event loop goes on meanwhile."""
+        """Do as ``enqueue``; the event loop goes on meanwhile.
+
+        A transaction is that of the thread in which this context's database work is done.
+        """
         result = self._new_result(task, args, kwargs)
+        if self._waits_for_commit and await sync_to_async(self._is_left_to_commit)(result):
+            return result
         added = await sync_to_async(self._add, thread_sensitive=False)(result)
         if inspect.isawaitable(added):
             await added
         await part(self.package, "signals").task_enqueued.asend(type(self), task_result=result)
         return result
+
+    @property
+    def _waits_for_commit(self) -> bool:
+        return bool(self.options.get("on_commit", False))
+
+    def _is_left_to_commit(self, result: Any) -> bool:
+        """Have a task added when the transaction that is open here is committed, if one is."""
+        option = self.options.get("on_commit", False)
+        using = DEFAULT_DB_ALIAS if option is True else option
+        if not using or not transaction.get_connection(using).in_atomic_block:
+            return False
+        transaction.on_commit(lambda: self._add_and_tell(result), using=using)
+        return True
 
     def _new_result(self, task: Any, args: Any, kwargs: Any) -> Any:
         self.validate_task(task)  # type: ignore[attr-defined]  # of the base class
@@ -131,7 +150,7 @@ class QueueBackend:
             added.close()
             message = (
                 f"task {result.task.name!r} was not added: this job runs on an event loop, write "
-                f"`await {result.task.name}.aenqueue(…)`"
+                f"`await {result.task.name}.aenqueue(…)`, outside of a transaction"
             )
             raise UsageError(message)
         part(self.package, "signals").task_enqueued.send(type(self), task_result=result)

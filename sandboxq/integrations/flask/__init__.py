@@ -42,11 +42,12 @@ class Sandboxq:
     def queue(self, name: str) -> SyncQueue:
         """Return a queue of the current application; all of its threads share it."""
         queues: dict[str, SyncQueue] = current_app.extensions[_EXTENSION]
-        if name not in queues:
-            url = current_app.config.get("SANDBOXQ_URL")
-            prefix = current_app.config.get("SANDBOXQ_PREFIX", DEFAULT_PREFIX)
-            queues[name] = SyncQueue(name, url, prefix=prefix)
-        return queues[name]
+        if name in queues:
+            return queues[name]
+        url = current_app.config.get("SANDBOXQ_URL")
+        prefix = current_app.config.get("SANDBOXQ_PREFIX", DEFAULT_PREFIX)
+        # Of threads that come at once, all get the first one's; the others never connect.
+        return queues.setdefault(name, SyncQueue(name, url, prefix=prefix))
 
 
 @click.command(

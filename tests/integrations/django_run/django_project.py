@@ -38,6 +38,7 @@ import pytest  # noqa: E402 - the same
 django.setup()
 
 import tasks_for_tests as tasks  # noqa: E402 - after setup()
+from asgiref.sync import async_to_sync  # noqa: E402 - after setup()
 from django.contrib.auth.models import User  # noqa: E402 - after setup()
 from django.core.management import call_command  # noqa: E402 - after setup()
 from django.db import connection, transaction  # noqa: E402 - after setup()
@@ -106,8 +107,15 @@ def before_there_is_a_worker() -> None:
         with transaction.atomic():
             tasks.note.enqueue("never")
             assert sum(queue.counts().values()) == 0
+            async_to_sync(tasks.note.aenqueue)("never")
+            assert sum(queue.counts().values()) == 0
             transaction.set_rollback(True)
         assert sum(queue.counts().values()) == 0
+        with transaction.atomic():
+            both = tasks.note.enqueue("sync"), async_to_sync(tasks.note.aenqueue)("async")
+            assert sum(queue.counts().values()) == 0
+        assert sum(queue.counts().values()) == len(both)
+        queue.drain()
         low = tasks.note.using(priority=-100).enqueue("low")
         usual = tasks.note.enqueue("usual")
         high = tasks.note.using(priority=100).enqueue("high")
