@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sandboxq.broker.codec import json_value
-from sandboxq.broker.commands.events import COMPLETED, look_at_events
+from sandboxq.broker.commands.events import COMPLETED
 from sandboxq.broker.connect.blocking import SHORTEST_BLOCK
-from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.connect.connection import leave_to_parent
 from sandboxq.broker.connect.stream_position import (
     NEWEST,
@@ -24,12 +23,13 @@ from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.model.validation import checked_many, waiting_seconds
 from sandboxq.queue.base import LoopBound
 from sandboxq.queue.blocking import Blocking, blocking
+from sandboxq.queue.event_source import EventSource, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import timedelta
 
-    from sandboxq.broker.connect.blocking import BlockingReader
+    from sandboxq.broker.connect.broker import Broker
 
 # How long one read blocks inside Redis, as Node's does; then it is asked again.
 READ_SECONDS = 10.0
@@ -58,9 +58,9 @@ class QueueEvent:
 class _Feed(NamedTuple):
     """The connections and the position of reading that has begun."""
 
-    broker: Broker
-    reader: BlockingReader
+    source: EventSource
     place: StreamPosition
+    stop: asyncio.Future[None]
 
 
 class QueueEvents(LoopBound):
@@ -68,8 +68,8 @@ class QueueEvents(LoopBound):
 
     Begins where the stream ends when it is entered, or first read, unless ``last_id`` names the
     event after which to begin (``"0"``: all that is there). A lost connection is made anew and
-    reading goes on after the last event. Each object has a connection and a place of its own, for
-    one reader at a time; any number of them may follow a queue.
+    reading goes on after the last event. Each object has a place of its own, for one reader at a
+    time. All that follow a queue in an event loop share two connections, however many they are.
 
     Raises BrokerUnavailable when Redis cannot be reached at the beginning.
     """
@@ -100,6 +100,7 @@ class QueueEvents(LoopBound):
         self._connecting = asyncio.Lock()
         self._ready: deque[QueueEvent] = deque()
         self._is_reading = False
+        self._is_held = False  # entered or connected: it will be closed
         self._is_closed = False
 
     @staticmethod
@@ -146,6 +147,7 @@ class QueueEvents(LoopBound):
         """Connect now instead of at the first read. Raises: BrokerUnavailable."""
         self._refuse_when_closed()
         self._come_here()
+        self._is_held = True
         await self._connected()
 
     async def read(self, timeout: float | timedelta | None = None) -> QueueEvent | None:
@@ -158,6 +160,11 @@ class QueueEvents(LoopBound):
         self._is_reading = True
         try:
             return await self._next(seconds)
+        except asyncio.CancelledError:
+            if not self._is_held:
+                # Perhaps nobody will close it; who reads on goes on behind the last event.
+                await self._let_go()
+            raise
         finally:
             self._is_reading = False
 
@@ -165,9 +172,7 @@ class QueueEvents(LoopBound):
         """End the iteration and close the connections opened here; may be called twice."""
         self._is_closed = True
         self._come_here()
-        feed, self._feed = self._feed, None
-        if feed is not None:
-            await self._close_feed(feed)
+        await self._let_go()
         await self._close_abandoned()
 
     # ── inside ──────────────────────────────────────────────────────────────
@@ -185,10 +190,15 @@ class QueueEvents(LoopBound):
         elif feed is not None:
             self._abandoned.append(feed)
 
+    async def _let_go(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            await self._close_feed(feed)
+
     async def _close_feed(self, feed: _Feed) -> None:
-        await feed.reader.close()
-        if feed.broker is not self._given_broker:
-            await feed.broker.close()
+        if feed.source.is_here and not feed.stop.done():
+            feed.stop.set_result(None)
+        await feed.source.leave()
 
     async def _close_abandoned(self) -> None:
         while self._abandoned:
@@ -202,20 +212,16 @@ class QueueEvents(LoopBound):
             return self._feed
 
     async def _new_feed(self) -> _Feed:
-        broker = self._given_broker or await Broker.connect(self._url)
-        reader: BlockingReader | None = None
+        source = source_of(self._keys, self._url, self._given_broker)
         try:
-            reader = await broker.blocking(f"{self._keys.client_name}:qe", self._keys["events"])
-            place = StreamPosition.after(self._last_id, await look_at_events(broker, self._keys))
+            await source.open()
+            place = StreamPosition.after(self._last_id, await source.look())
             self._refuse_when_closed()
         except BaseException:
-            if reader is not None:
-                await reader.close()
-            if broker is not self._given_broker:
-                await broker.close()
+            await source.leave()
             raise
         self._last_id = text_from_id(place.id)
-        return _Feed(broker, reader, place)
+        return _Feed(source, place, asyncio.get_running_loop().create_future())
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
@@ -254,7 +260,7 @@ class QueueEvents(LoopBound):
             await self._read_page(feed, seconds)
         except BrokerUnavailable:
             if not self._is_closed:
-                await self._wait_until_back(feed.broker, seconds)
+                await self._wait_until_back(feed.source.broker, seconds)
 
     async def _wait_until_back(self, broker: Broker, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -268,8 +274,10 @@ class QueueEvents(LoopBound):
     async def _read_page(self, feed: _Feed, seconds: float) -> None:
         place = feed.place
         before = text_from_id(place.id)
-        key = self._keys["events"]
-        look, entries = await feed.reader.look_and_read_events(key, before, seconds)
+        page = await feed.source.read(before, seconds, feed.stop)
+        if page is None:
+            return
+        look, entries = page
         missed = place.missed(look)
         if missed is not None:
             self._ready.append(QueueEvent(before, GAP, None, {"missed": missed.count}))
@@ -278,6 +286,9 @@ class QueueEvents(LoopBound):
         place.advance([id_from_text(entry_id) for entry_id, _ in entries])
         if not self._ready:
             self._last_id = text_from_id(place.id)
+        if not self._ready and not entries:
+            # Nothing is left before the place where others wait: what comes is brought to them.
+            await feed.source.wait(seconds, feed.stop)
 
     def _is_wanted(self, event: QueueEvent) -> bool:
         if self._names is not None and event.name not in self._names:

@@ -166,7 +166,10 @@ class QueueReading(QueueBase):
         return await workers.workers_of(await self._connected(), self._keys)
 
     async def get_queue_events_clients(self) -> list[dict[str, str]]:
-        """Return one row per connected QueueEvents, Node's or ours; see ``get_workers``."""
+        """Return one row per connection that reads events; see ``get_workers``.
+
+        Node has one for each QueueEvents, we have one for all of an event loop.
+        """
         return await workers.listeners_of(await self._connected(), self._keys)
 
     async def get_meta(self) -> settings.QueueMeta:

@@ -26,7 +26,9 @@ def dump(url: str, queue_name: str) -> dict[str, Any]:
     prefix = f"bull:{queue_name}:"
     with redis.Redis.from_url(url, decode_responses=True) as client:
         keys = sorted(client.scan_iter(f"{prefix}*", count=1000))
-        contents = {key.removeprefix(prefix): _content(client, key) for key in keys}
+        found = {key.removeprefix(prefix): _content(client, key) for key in keys}
+    # Some expire while this reads.
+    contents = {key: content for key, content in found.items() if content is not None}
     text = json.dumps(contents, ensure_ascii=False, sort_keys=True)
     return dict(json.loads(text.replace(queue_name, "<queue>")))
 
@@ -65,6 +67,7 @@ def _hash(client: Any, key: str) -> Any:
 
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {
+    "none": lambda _client, _key: None,
     "string": _string,
     "list": _list,
     "set": _set,

@@ -12,6 +12,8 @@ import pytest
 from sandboxq import QueueEvent, QueueEvents
 from sandboxq.broker.commands.attempts import Report, report
 from sandboxq.broker.connect.broker import Broker
+from sandboxq.broker.connect.resolve import ENVIRONMENT
+from sandboxq.broker.embedded import server as embedded
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.queue import custom_events
@@ -294,6 +296,103 @@ def test_many_consumers_each_see_everything(bench: Bench) -> None:
     assert len(set(first)) == 40
 
 
+def test_a_look_without_waiting(bench: Bench) -> None:
+    """What is there is told, however short the time; also beside one that waits."""
+
+    async def body() -> None:
+        async with following(bench) as events, following(bench) as other:
+            bench.redis.xadd(bench.keys["events"], {"event": "e"})
+            event = await events.read(0)
+            assert event is not None
+            assert await events.read(0) is None
+            waiting = asyncio.create_task(events.read(SECONDS))
+            await blocked_reader(bench)
+            assert await other.read(0) == event
+            assert await other.read(0) is None
+            bench.redis.xadd(bench.keys["events"], {"event": "f"})
+            assert (await waiting) == (await take(other, 1))[0]
+
+    run_async(body())
+
+
+@pytest.mark.parametrize("by", ["url", "broker"])
+def test_a_hundred_share_two_connections(bench: Bench, by: str) -> None:
+    """An application has one for each browser; a slow one harms nobody, and misses nothing."""
+
+    def connections() -> int:
+        return len(bench.redis.client_list())
+
+    async def all_but_slowly(events: QueueEvents, count: int) -> list[str]:
+        found: list[str] = []
+        while len(found) < count:
+            found += [(await take(events, 1))[0].id]
+            await asyncio.sleep(0.001 * (len(found) % 3))
+        return found
+
+    async def body() -> None:
+        broker = await Broker.connect(bench.url)
+        queue = Queue(bench.name, broker=broker)
+        await queue.add("before", {})
+        before = connections()
+        crowd = [
+            QueueEvents(bench.name, bench.url, broker=broker if by == "broker" else None)
+            for _ in range(100)
+        ]
+        await asyncio.gather(*(events.connect() for events in crowd))
+        reading = [asyncio.create_task(all_but_slowly(events, 60)) for events in crowd]
+        for _ in range(3):
+            await queue.add_bulk([("n", {})] * 10)
+        found = await asyncio.gather(*reading)
+        assert connections() <= before + 2
+        assert all(ids == found[0] for ids in found)
+        assert len(set(found[0])) == 60
+        early = QueueEvents(bench.name, bench.url, last_id="0")
+        waiting = asyncio.create_task(crowd[0].read(SECONDS))
+        await blocked_reader(bench)
+        assert [event.id for event in await take(early, 62)][2:] == found[0]
+        await asyncio.gather(*(events.close() for events in (*crowd[1:], early)))
+        await queue.add("after", {})
+        event = await waiting
+        assert event is not None
+        assert event.name == "added"
+        await crowd[0].close()
+
+        async def are_gone() -> bool:
+            return connections() == before
+
+        await wait_until_async(are_gone, timeout=SECONDS)
+        await broker.close()
+
+    run_async(body())
+
+
+def reads_of(bench: Bench) -> int:
+    """Return how often events were asked for, in all."""
+    found: Any = bench.redis.info("commandstats")
+    return int(found.get("cmdstat_xread", {"calls": 0})["calls"])
+
+
+def test_who_is_left_by_all_entries_before_the_end_waits_for_the_next(bench: Bench) -> None:
+    """It must not ask again and again for what was trimmed."""
+
+    async def body() -> None:
+        key = bench.keys["events"]
+        bench.redis.xadd(key, {"event": "e"})
+        async with following(bench) as at_the_end, following(bench, last_id="0") as behind:
+            bench.redis.xtrim(key, 0, approximate=False)
+            other = asyncio.create_task(at_the_end.read(SECONDS))
+            await blocked_reader(bench)
+            asked = reads_of(bench)
+            assert [event.name for event in await take(behind, 1)] == ["gap"]
+            assert await behind.read(0.5) is None
+            assert reads_of(bench) - asked < 10
+            bench.redis.xadd(key, {"event": "f"})
+            assert [event.name for event in await take(behind, 1)] == ["f"]
+            assert (await other) is not None
+
+    run_async(body())
+
+
 @pytest.mark.parametrize("whose", ["events", "broker"])
 def test_closing_ends_a_loop_that_waits(bench: Bench, whose: str) -> None:
     """Whoever stops a program must not have to wait for the next event."""
@@ -328,6 +427,46 @@ def test_a_cancelled_read_loses_nothing(bench: Bench) -> None:
             return [event.name for event in await take(events, 1)]
 
     assert run_async(body()) == ["e"]
+
+
+def test_a_cancelled_loop_leaves_no_connection(bench: Bench) -> None:
+    """Nobody closes what was never entered; who reads on misses nothing."""
+
+    async def body() -> None:
+        before = len(bench.redis.client_list())
+        events = QueueEvents(bench.name, bench.url)
+        looping = asyncio.create_task(_all_of(events))
+        await blocked_reader(bench)
+        looping.cancel()
+        await asyncio.wait({looping})
+        assert len(bench.redis.client_list()) == before
+        bench.redis.xadd(bench.keys["events"], {"event": "e"})
+        assert [event.name for event in await take(events, 1)] == ["e"]
+        await events.close()
+
+    run_async(body())
+
+
+def test_a_cancelled_loop_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded one, which its last user stops."""
+    monkeypatch.chdir(tmp_path)
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+
+    async def body() -> None:
+        looping = asyncio.create_task(_all_of(QueueEvents("images")))
+        await wait_until_async(is_running, timeout=30)
+        looping.cancel()
+        await asyncio.wait({looping})
+        await wait_until_async(has_ended, timeout=30)
+
+    async def has_ended() -> bool:
+        return not await is_running()
+
+    async def is_running() -> bool:
+        return embedded.server_status(tmp_path / embedded.DIRECTORY).running
+
+    run_async(body())
 
 
 def test_one_reader_at_a_time(bench: Bench) -> None:

@@ -35,6 +35,18 @@ async def look_at_events(broker: Broker, keys: QueueKeys) -> Look:
     return look_from_reply(await broker.script(load("events_look"), [keys["events"]], []))
 
 
+async def events_after(
+    broker: Broker, keys: QueueKeys, last_id: str, most: int
+) -> tuple[Look, list[tuple[str, dict[str, str]]]]:
+    """Look, and return ``(id, fields)`` of up to so many entries after ``last_id``; do not wait."""
+    key = keys["events"]
+    look = ("EVAL", load("events_look").text, 1, key)
+    read = ("XREAD", "COUNT", most, "STREAMS", key, last_id)
+    looked, reply = await broker.pipeline([look, read])
+    entries = reply[0][1] if reply else []
+    return look_from_reply(looked), [(entry[0].decode(), _fields(entry[1])) for entry in entries]
+
+
 async def last_event_id(broker: Broker, keys: QueueKeys) -> str:
     """Return the id of the newest entry, from which a reader sees all that follows."""
     return text_from_id((await look_at_events(broker, keys)).last)
