@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from tests.commands import run_command
 from tests.conftest import run_async
 from tests.worker.test_cancel import begun
 from tests.worker.test_worker import running, with_worker
@@ -21,10 +20,7 @@ STAY = {"do": "stay", "seconds": 60}
 
 async def dump(url: str, *words: str, code: int = 0) -> str:
     """Run the command and return what it prints."""
-    command = [sys.executable, "-m", "sandboxq", "dump", *words, "--url", url]
-    done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False
-    )
+    done = await asyncio.to_thread(run_command, "dump", *words, "--url", url)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

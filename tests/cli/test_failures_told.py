@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.commands import run_command
 from tests.conftest import wait_until
 from tests.lifecycle.test_run import RunningWorker
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -60,8 +60,7 @@ def worker(
 
 
 def _command(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sandboxq", *arguments, "--url", url]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return run_command(*arguments, "--url", url)
 
 
 def _fail(url: str, queue: str, name: str) -> str:

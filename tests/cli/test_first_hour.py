@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sandboxq import FlowProducer, Queue, Repeat, UsageError
+from tests.commands import run_command
 from tests.conftest import run_async
 from tests.lifecycle.test_run import RunningWorker
 
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
 
 
 def _run(url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sandboxq", *arguments, "--url", url],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return run_command(*arguments, "--url", url, stdin=stdin)
 
 
 def _with_queue(url: str, name: str, body: Callable[[Queue], Coroutine[Any, Any, Any]]) -> Any:

@@ -15,6 +15,7 @@ import pytest
 from sandboxq.cli.on_queue import counting
 from sandboxq.errors import QueueError
 from sandboxq.queue.queue import Queue
+from tests.commands import run_command
 from tests.conftest import run_async
 from tests.queue.bench import completed, failed, finish
 
@@ -32,22 +33,15 @@ class Shell:
 
     def run(self, command: str, *flags: str, code: int = 0) -> str:
         """Run a command on the queue and return what it prints."""
-        done = subprocess.run(
-            self._words(command, *flags),
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = run_command(*self._words(command, *flags))
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
     def answer(self, answer: str, command: str, *flags: str) -> str:
         """Run a command on a terminal, type an answer, and return what is shown."""
         ours, theirs = pty.openpty()
-        process = subprocess.Popen(
-            self._words(command, *flags), stdin=theirs, stdout=theirs, stderr=theirs
-        )
+        words = [sys.executable, "-m", "sandboxq", *self._words(command, *flags)]
+        process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
         os.write(ours, answer.encode() + b"\n")
         shown = b""
@@ -65,8 +59,7 @@ class Shell:
         return shown.decode()
 
     def _words(self, command: str, *flags: str) -> list[str]:
-        words = [sys.executable, "-m", "sandboxq", command, self.queue, *flags]
-        return [*words, "--url", self.url]
+        return [command, self.queue, *flags, "--url", self.url]
 
     def do(self, body: Callable[[Queue], Coroutine[Any, Any, Any]]) -> Any:
         """Run an async body with the queue."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.broker.commands.workers import ask_for_facts, facts_from_payload
+from tests.commands import run_command
 from tests.conftest import wait_until_async
 from tests.worker.test_worker import with_worker
 
@@ -27,13 +28,7 @@ STAY = {"do": "stay", "seconds": 60}
 
 async def command(url: str, *words: str, code: int = 0) -> str:
     """Run a command and return what it prints."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "sandboxq", *words, "--url", url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = await asyncio.to_thread(run_command, *words, "--url", url)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
