@@ -15,10 +15,10 @@ def main() -> None:
 
 
 def _put_current_folder_last() -> None:
-    """Have the path be the same for `python -m sandboxq` and `sandboxq`: the current folder last.
+    """Give `python -m sandboxq` and `sandboxq` the same import path: the current folder last.
 
-    Python has put it first, or the folder of the script; a file there that is called email.py would
-    be imported in the place of Python's. Where a processor is loaded it is first again, if it may.
+    Python has put it first, or the folder of the script: a file email.py there would be imported in
+    place of Python's. Where a processor is loaded it is first again, if that is allowed.
     """
     if not sys.flags.safe_path:
         del sys.path[:1]

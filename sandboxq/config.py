@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy
     from sandboxq.schedule.cron import RepeatStrategy
 
-# The environment's names all start with this.
+# The prefix of environment variables.
 ENV_PREFIX = "SANDBOXQ_"
 # Where the root command leaves ``[tool.sandboxq.workers]``, among what all its contexts share.
 WORKER_TABLES = "sandboxq.workers"
-# A heartbeat every so many seconds at the latest, however long the lock lasts: it also shows that
-# the coordinator is alive, and a second is what people wait before they worry.
+# The longest time between heartbeats in seconds, however long the lock lasts: they also show that
+# the coordinator is alive.
 HEARTBEAT_INTERVAL = 0.5
-# A lock is renewed this often while it lasts, so that several renewals may fail in a row.
+# How often a lock is renewed while it lasts: several renewals in a row may fail.
 HEARTBEATS_PER_LOCK = 8
 
-# More are refused as a slip of the finger: each child is a process, each thread of one has a stack,
-# each point of the metrics is a minute (two years of them).
+# More are refused as a typing error: each child is a process, each thread has a stack, each point
+# of the metrics is a minute (two years of them).
 MOST_CHILDREN = 10_000
 MOST_THREADS = 100_000
 MOST_METRICS_POINTS = 1_000_000
@@ -82,7 +82,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a worker may be told. Durations are seconds."""
+    """The settings of a worker. Durations are seconds."""
 
     procs: int | Literal["auto"] = "auto"
     concurrency: int = 1
@@ -131,7 +131,7 @@ class WorkerSettings:
     secret: str | bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
+        """Check the values."""
         if self.procs != "auto":
             hint = "; 'auto' takes every core this process may use"
             checked_whole("procs", self.procs, least=1, limit=MOST_CHILDREN, hint=hint)
@@ -324,7 +324,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def checked_keep(name: str, keep: Keep) -> Keep:
-    """Refuse what no job could be settled with."""
+    """Refuse limits with which no job could be settled."""
     _instance(name, keep, Keep)
     for part, value in (("count", keep.count), ("limit", keep.limit)):
         if value is not None:

@@ -47,7 +47,7 @@ class QueueError(SandboxqError):
 
 
 class OutcomesLost(QueueError):
-    """A worker ended before Redis had taken how its jobs ended; they will be run again."""
+    """A worker ended before the outcomes of its jobs were written; they will be run again."""
 
 
 class BrokerUnavailable(QueueError):
@@ -66,10 +66,10 @@ class TooLarge(UsageError, QueueError):
 class AddInterrupted(BrokerUnavailable):
     """Redis went away in the middle of an add.
 
-    ``results`` has the job, or the error, of each entry that Redis answered for, from the first on;
-    ``added`` has the ids of these jobs. Of the next ``unknown`` entries nobody knows: all of them
-    were added or some or none; ``unknown_ids`` has the ids that they have then, where these are not
-    given by Redis (flows, all or none of which was added). What comes after was not sent.
+    ``results`` has the job, or the error, of each entry that Redis answered, from the first on;
+    ``added`` has the ids of these jobs. Of the next ``unknown`` entries all, some or none were
+    added; ``unknown_ids`` has their ids, where these are not given by Redis (flows, all or none of
+    which was added). The rest was not sent.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ParentNotFound(QueueError):
 
 
 class LockMismatch(QueueError):
-    """Somebody else holds the job's lock (script code -6)."""
+    """Another worker holds the job's lock (script code -6)."""
 
 
 class ParentCannotBeReplaced(QueueError):
@@ -167,11 +167,11 @@ class BulkAddFailed(QueueError):
 
 
 class BinaryMissing(QueueError):
-    """The arrays and bytes of a job or result are gone from Redis, or not what they should be."""
+    """The arrays and bytes of a job or result are missing in Redis, or damaged."""
 
 
 class JobFailed(QueueError):
-    """A job ended in ``failed``: the parent of every way in which it can.
+    """A job failed; the errors of children are subclasses.
 
     ``reason`` is the job's failed reason, ``cause`` the name of the error's class (``ValueError``,
     ``JobTimeout``; empty where a worker of Node ran it), ``stacktrace`` the trace of each attempt,
@@ -208,11 +208,11 @@ class JobFailed(QueueError):
 
 
 class SignatureRefused(JobFailed):
-    """A worker of functions was given a job that nobody with its secret has signed for it."""
+    """A job for a worker of functions was not signed with the worker's secret."""
 
 
 class RemoteError(JobFailed):
-    """A function raised what is no built-in exception.
+    """A function raised an exception that is not built in.
 
     ``type_name`` is its class, ``traceback`` the text that the child wrote.
     """
@@ -257,7 +257,7 @@ class JobTimeout(ChildError):
 
 
 class JobBlockedLoop(JobTimeout):
-    """The job kept the event loop of its child to itself, so that others could not be ended."""
+    """The job blocked the event loop of its child, so that others could not be ended."""
 
 
 class JobMemoryExceeded(ChildError):
@@ -277,11 +277,11 @@ class JobScratchExceeded(ChildError):
 
 
 class JobCancelled(ChildError):
-    """Somebody asked for the job's end."""
+    """The job was cancelled."""
 
 
 class LockLost(ChildError):
-    """Renewal of the job's lock was refused, so this run was ended: somebody else owns the job."""
+    """Renewal of the job's lock was refused, so this run was ended: another worker has the job."""
 
 
 class ResultTooLarge(ChildError):
@@ -296,7 +296,7 @@ class ChildStartFailed(SandboxqError):
 
 
 class SandboxError(SandboxqError):
-    """The kernel or the policy is in the way."""
+    """The kernel or the policy prevents it."""
 
 
 class MechanismMissing(SandboxError):

@@ -100,7 +100,7 @@ class JobFuture(concurrent.futures.Future[Any]):
 
 
 class PendingCalls:
-    """What an executor has sent and not heard of. Only ``put`` is for other threads."""
+    """The calls of an executor that have not ended. Only ``put`` is for other threads."""
 
     def __init__(
         self, keys: QueueKeys, options: AddOptions, loop: asyncio.AbstractEventLoop

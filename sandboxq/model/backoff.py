@@ -50,7 +50,7 @@ class Backoff:
 
     @classmethod
     def custom(cls, kind: str, delay: float | timedelta = 0.0) -> Backoff:
-        """Wait as the strategy ``kind`` says of the worker that runs the job."""
+        """Wait as the worker's strategy ``kind`` says."""
         if checked_text("backoff kind", kind) in BUILT_IN:
             message = f"a custom backoff needs a kind of its own, not {kind!r}"
             raise UsageError(message)
@@ -62,7 +62,7 @@ def _checked(delay: float | timedelta, jitter: float) -> tuple[float, float]:
 
 
 def checked_jitter(jitter: float) -> float:
-    """Return the share of a delay that chance may take away. Raises: UsageError."""
+    """Return the largest random share of a delay that is subtracted. Raises: UsageError."""
     if not (_is_number(jitter) and 0 <= jitter <= 1):
         message = f"backoff jitter must be between 0 and 1, not {shown(jitter)}"
         raise UsageError(message)

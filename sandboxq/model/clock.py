@@ -1,4 +1,4 @@
-"""Wall time and monotonic time, behind one object, so that tests can bring their own."""
+"""Wall time and monotonic time in one object, so that tests can shift them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 class Clock:
     """The machine's clocks."""
 
-    # How far the time of jobs is ahead of the present: tests do not wait for delays.
+    # Milliseconds by which the time of jobs is ahead: tests do not wait for delays.
     shift_ms = 0
 
     def now_ms(self) -> int:

@@ -1,4 +1,4 @@
-"""What a job can ask of its children, and what the answers mean: for queue and child alike."""
+"""Questions about a job's children, and what the answers mean: for queue and child alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandboxq.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# How a child stands, as its parent sees it; the order of everything below.
+# The states of a child as its parent sees them, in the order of everything below.
 KINDS: Final = ("processed", "unprocessed", "ignored", "failed")
 
 # ── questions; the numbers travel between child and coordinator ──

@@ -12,7 +12,7 @@ from sandboxq.model.backoff import Backoff  # noqa: TC001 - dataclass fields are
 
 
 class JobState(enum.StrEnum):
-    """Where a job is. The values are BullMQ's words."""
+    """The state of a job. The values are BullMQ's words."""
 
     WAITING = "waiting"
     PRIORITIZED = "prioritized"
@@ -43,7 +43,7 @@ KEEP_NONE = Keep(count=0)
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What the caller of ``add`` may ask of a job. Durations are seconds.
+    """The options of a job. Durations are seconds.
 
     ``extra`` holds options that sandboxq does not know, by their wire names; they are passed on.
     """
@@ -152,7 +152,7 @@ class StoredJob:
         return self.opts
 
     def __repr__(self) -> str:
-        """Return one line: which job, and what is most worth knowing of it."""
+        """Return one line: which job, its state and most important facts."""
         told = "".join(f", {name}={_short(value)}" for name, value in self._told().items())
         return f"<{type(self).__name__} {self.id} of queue {self.queue_name!r}{told}>"
 

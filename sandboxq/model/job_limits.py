@@ -1,7 +1,7 @@
-"""What a job's code may do beside its sandbox: how much it may say, and whether it finds Redis.
+"""Limits of a job beside its sandbox: how much it may report, and whether it finds Redis.
 
-Budgets are far more than honest work needs, and little enough for everybody else. The child keeps
-to them and says so, to the job or beside its log. The coordinator ends a child that does not
+Budgets are far more than usual work needs, and protect other jobs. The child enforces them and
+tells the job, or writes to its log. The coordinator ends a child that exceeds them
 (pool/boundary.py).
 """
 
@@ -35,10 +35,10 @@ _is_withheld: ContextVar[bool] = ContextVar("sandboxq_redis_withheld", default=F
 
 
 def withhold_redis() -> None:
-    """Say so of this thread, or task, and of what copies its context."""
+    """Withhold the URL of Redis from this thread or task, and from what copies its context."""
     _is_withheld.set(True)
 
 
 def is_redis_withheld() -> bool:
-    """Tell whether a URL is missing here on purpose."""
+    """Tell whether the URL of Redis is withheld here."""
     return REDIS_WITHHELD in os.environ or _is_withheld.get()

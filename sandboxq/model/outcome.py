@@ -11,9 +11,9 @@ from sandboxq.model.job import KEEP_ALL, JobOptions, Keep
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# So many children may one job take along: a first crash may be bad luck, a third is the job.
+# How many children one job may crash: a first crash may be chance, a third is the job.
 MAX_CRASHES = 3
-# So often may a job be beside one that ends their child before it fails: perhaps it is to blame.
+# How often a job may be beside one that crashes their child before it fails: it may be to blame.
 MAX_DEATHS_BESIDE = 10
 # More would not be read, and a job may be allowed any number of crashes.
 _HISTORY_LIMIT = 10
@@ -21,7 +21,7 @@ _HISTORY_LIMIT = 10
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """How many children a job has taken along, and how the last of them ended.
+    """How many children a job has crashed, and how the last of them ended.
 
     ``beside`` counts children that ended under it because of another job.
     """
@@ -41,7 +41,7 @@ class Crashes:
         return facts | {"beside": str(self.beside)} if self.beside else facts
 
     def __str__(self) -> str:
-        """Say it in a failed reason."""
+        """Return it as text for a failed reason."""
         times = "once" if self.count == 1 else f"{self.count} times"
         return f"the job has crashed {times} ({', '.join(self.history)})"
 
@@ -71,8 +71,8 @@ class Failed:
     """The processor raised, or its child ended.
 
     ``cause`` names the type of error (``ValueError``, ``JobCrashed``); ``stack`` is the text of the
-    trace; ``facts`` are what is known of a death, stored with the job; ``is_crash``: the job took
-    its child along, which is counted apart from attempts.
+    trace; ``facts`` are those of a death, stored with the job; ``is_crash``: the job ended its
+    child, which is counted apart from attempts.
     """
 
     reason: str
@@ -204,7 +204,7 @@ Transition = (
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a worker keeps of finished jobs that do not say it themselves."""
+    """How many finished jobs a worker keeps, for jobs without options of their own."""
 
     completed: Keep = KEEP_ALL
     failed: Keep = KEEP_ALL

@@ -1,8 +1,8 @@
-"""What numbers, durations, names and nesting may be, the same wherever they come from.
+"""Checks of numbers, durations, names and nesting, the same wherever they come from.
 
-Two sides. What a caller says (arguments, settings, URLs, the command line) is checked, and refused
-in words with the argument's name: ``checked_…``, ``…_seconds``. What stands in Redis was written
-by anybody, and is brought into range: ``…_from_wire``.
+Values of a caller (arguments, settings, URLs, the command line) are checked, and refused with the
+argument's name: ``checked_…``, ``…_seconds``. Values from Redis may be written by any client, and
+are brought into range: ``…_from_wire``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def checked_flag(name: str, value: object) -> bool:
 
 
 def checked_many(name: str, values: object) -> Iterable[Any]:
-    """Return what can be iterated over; a text is not taken for its letters."""
+    """Return an iterable; text is refused, although it has letters to iterate over."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         message = f"{name} must be a list, not {shown(values)}"
         raise UsageError(message)
@@ -174,7 +174,7 @@ _OF_NUMBERS = "+-.0123456789eE \t\r\n"
 
 
 def number_from_wire(value: Any, most: float = MAX_SAFE_INTEGER) -> float | None:
-    """Return what JavaScript would take as a number, from ``-most`` to ``most``; None for none."""
+    """Return the number that JavaScript would read, from ``-most`` to ``most``; None for none."""
     if isinstance(value, str) and value.strip(_OF_NUMBERS):
         return None  # Python would take ``1_000``, ``nan`` and ``inf``
     try:
@@ -197,7 +197,7 @@ def whole_from_wire(value: Any) -> int | None:
 
 
 def count_from_wire(value: Any) -> int:
-    """Return a whole number from 0; 0 for none and for nonsense."""
+    """Return a whole number from 0; 0 for none and for what is no number."""
     return max(whole_from_wire(value) or 0, 0)
 
 

@@ -1,7 +1,7 @@
 """Metrics as text: Prometheus' format 0.0.4, and OpenMetrics 1.0.
 
-Nothing here asks or waits. Who has figures adds them to a Page; a family that several add to (a
-metric of several queues) stays together, as both formats want it.
+Callers add their figures to a Page; a family with figures of several queues stays together, as both
+formats require.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sandboxq.observe.telemetry import Event, Telemetry
 
-# The library that made the metrics, for whoever looks at them.
+# The instrumentation scope of the metrics.
 METER_NAME = "sandboxq"
 
 _COUNTERS = {

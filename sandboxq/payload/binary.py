@@ -34,7 +34,7 @@ WHOLE = "value"
 MOST_BYTES = 512 << 20
 # More would be slower than any other way of writing them.
 MOST_PARTS = 10_000
-# What vector instructions like best.
+# Bytes: suits vector instructions.
 ALIGNMENT = 64
 
 _ZEROS = bytes(ALIGNMENT)

@@ -1,7 +1,7 @@
-"""Makes any text safe to print: what a terminal would obey, or cannot show, is escaped.
+"""Makes any text safe to print: control characters, and what cannot be shown, are escaped.
 
-Job names, data, printed lines and failure reasons come from strangers. Printed as they are, a
-control sequence in one of them can clear the screen, forge a line of the log or reverse its text.
+Job names, data, printed lines and failure reasons are not trusted. A control sequence in one of
+them could clear the screen, forge a line of the log or reverse its text.
 """
 
 from __future__ import annotations

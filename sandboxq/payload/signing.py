@@ -1,13 +1,13 @@
-"""Signed calls: how code may travel through a queue, and who may put it there.
+"""Signed calls: code that travels through a queue, from holders of a secret only.
 
     {"signed": "<HMAC-SHA256, hex>.<Python version>.<base64 of a pickle>"}
 
-The code covers prefix, queue and job id too, so that a call that was copied to another queue, or
-under another id, is refused. Whoever can write to Redis can still run the same job a second time.
+The signature covers prefix, queue and job id too, so that a call that was copied to another queue,
+or to another id, is refused. A client that can write to Redis can still run the same job again.
 
-The worker's coordinator verifies, over the raw bytes as Redis gave them: nothing is decoded there.
-A child could verify as well, but then each child would hold the secret, and a job that is taken
-over (a hostile image is enough) could sign code for every other worker. So no child ever has it.
+The worker's coordinator verifies the raw bytes from Redis, without decoding them. If a child
+verified, it would need the secret, and a job that is taken over (by a hostile image, for example)
+could sign code for every other worker.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def checked_secret(secret: str | bytes | None) -> bytes:
 
 
 def signed_text(payload: bytes, key: bytes, place: SignedPlace, job_id: str) -> str:
-    """Return what stands under ``signed`` in the data of this job.
+    """Return the value of ``signed`` in the data of this job.
 
     Raises: PayloadTooLarge.
     """

@@ -4,8 +4,8 @@ What JSON has stays as it is; other types are objects with one member, such as `
 Bytes and the buffers of numpy arrays are base64; large ones stay what they are, and travel beside
 the JSON (payload/binary.py).
 
-What comes back was written by a child, or by whoever can write to Redis: nothing here makes more of
-it than it has bytes, and whatever it is, it is a value or a UsageError.
+What comes back was written by a child, or by another client of Redis: decoding it takes no more
+memory than it has bytes, and returns a value or raises UsageError.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from sandboxq.schedule.wall_clock import WallClock
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-# A caller's own reading of patterns: the pattern, and the ms after which the next time is wanted.
+# A caller's own strategy: gets the pattern and ms since 1970, and returns the next time after it.
 RepeatStrategy = Callable[[str, int], int | None]
 
 MACROS = {
@@ -87,7 +87,7 @@ class Cron:
         try:
             found = _Search(self, after_ms, zone).run()
         except (OverflowError, ValueError, OSError):
-            # No calendar of ours has that year: what a job's options say may be any number.
+            # Python's calendar ends before that year: a job's options may have any number.
             return None
         return None if found is None else _ms_from_utc(found)
 
@@ -114,7 +114,7 @@ def _days_left(day: datetime) -> int:
 
 
 def next_by(strategy: RepeatStrategy, pattern: str, after_ms: int) -> int | None:
-    """Return the next time by somebody's own reading of a pattern.
+    """Return the next time of a pattern by a caller's own strategy.
 
     Raises: UsageError when it raises, or returns what is no later time.
     """

@@ -1,4 +1,4 @@
-"""A clock on the wall of one time zone, that can be moved forward; and zones by their names."""
+"""The wall clock of a time zone, which can be moved forward; and zones by their names."""
 
 from __future__ import annotations
 

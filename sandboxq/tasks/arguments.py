@@ -122,7 +122,7 @@ class Arguments:
 def _told(
     what: str, kind: type[InvalidArguments | UnexpectedResult], between: str = ": "
 ) -> Iterator[None]:
-    """Raise one kind of error for all that a value may raise which is not as annotated."""
+    """Translate every error that a value of the wrong type may raise into one."""
     try:
         yield
     except RecursionError:

@@ -28,7 +28,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Enqueues(Protocol[R_co]):
-    """What is known here of a task."""
+    """A task, as far as it is needed here."""
 
     name: str
     queue: str
@@ -51,7 +51,7 @@ _queues: dict[str, Queue] = {}
 def connect_tasks(
     url: str | None = None, *, prefix: str = DEFAULT_PREFIX, tracing: Tracing | None = None
 ) -> None:
-    """Say to which Redis this process enqueues its tasks; else it is that of the environment.
+    """Set the Redis to which this process enqueues its tasks; else it is that of the environment.
 
     Connections that it had are closed; new ones are made with the first job.
     """

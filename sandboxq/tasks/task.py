@@ -1,7 +1,6 @@
 """Functions that are run as jobs: ``@task(queue="images")``.
 
-Importing this costs a producer nothing of Redis, asyncio or the worker: those are loaded when
-something is enqueued first.
+Importing this does not import Redis, asyncio or the worker: those are loaded by the first enqueue.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Enqueuing(Generic[P, R]):
     def using(self, **options: Unpack[AddOptions]) -> Self:
         """Return this task with other options for its jobs: ``delay``, ``priority``, and so on.
 
-        They are those of Queue.add, and go before those of ``task``.
+        They are those of Queue.add, and override those of ``task``.
         """
         return type(self)(
             self.function,

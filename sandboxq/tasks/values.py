@@ -36,7 +36,7 @@ _MAPPINGS = (dict, cabc.Mapping, cabc.MutableMapping)
 
 
 class Misfit(ValueError):
-    """A value is not what an annotation says; the text begins with the place."""
+    """A value does not fit an annotation; the text begins with its place."""
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of value
