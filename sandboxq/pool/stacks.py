@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sandboxq
 from sandboxq.child.stacks import STACKS_SIGNAL
+from sandboxq.sandbox.descendants import is_caught
 
 if TYPE_CHECKING:
     import threading
@@ -159,11 +160,6 @@ def _without_ours(text: str) -> str:
             lines.append(line)
     is_alone = sum(not line.startswith("  ") for line in lines) == 1
     return "\n".join(lines[1:] if is_alone else lines)
-
-
-def is_caught(pid: int, number: int) -> bool:
-    """Tell whether a process has a handler for a signal, which otherwise may end it."""
-    return _has(_status(Path(f"/proc/{pid}/status")), "SigCgt", number)
 
 
 def threads_that_block(pid: int, number: int) -> set[str]:

@@ -73,5 +73,11 @@ def is_stopped(pid: int) -> bool:
     return _state(pid) == b"T"
 
 
+def is_caught(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal, which otherwise may end it."""
+    status = read_file(f"/proc/{pid}/status").partition(b"SigCgt:")[2]
+    return bool(int(status.partition(b"\n")[0] or b"0", 16) >> (number - 1) & 1)
+
+
 def _state(pid: int) -> bytes:
     return read_file(f"/proc/{pid}/stat").rpartition(b") ")[2][:1]

@@ -19,7 +19,6 @@ import sandboxq
 from sandboxq.child.stacks import STACKS_SIGNAL
 from sandboxq.errors import ProcessorNotLoaded
 from sandboxq.model.job_limits import REDIS_WITHHELD
-from sandboxq.pool import stacks as signals
 from sandboxq.pool.children.orders import PACKET
 from sandboxq.pool.children.outbox import Outbox
 from sandboxq.pool.children.scratch_folder import ScratchFolder
@@ -359,7 +358,7 @@ class ZygoteClient:
 
     async def _hang(self, stacks: int, timeout: float) -> ProcessorNotLoaded:
         """Have the zygote write where its import hangs, and return that as an error."""
-        if signals.is_caught(self.pid, STACKS_SIGNAL):  # else the signal would end it
+        if descendants.is_caught(self.pid, STACKS_SIGNAL):  # else the signal would end it
             os.kill(self.pid, STACKS_SIGNAL)
         text, deadline = "", self._loop.time() + _STACKS_SECONDS
         while self._loop.time() < deadline:
