@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from sandboxq.sandbox.kernel_files import read_file
+from sandboxq.sandbox.processes import read_file
 from sandboxq.sandbox.scratch import empty_scratch
 
 # Descriptors that jobs may keep for those after them; sockets, which are connections, count less.

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.sandbox import descendants
+from sandboxq.sandbox import processes
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -35,14 +35,14 @@ class Processes:
 
     def __init__(self) -> None:
         """Keep what setup() has started."""
-        there = descendants.has_children()  # one system call, and nearly always all
-        self._kept = set(descendants.children_of(os.getpid())) if there else set()
+        there = processes.has_children()  # one system call, and nearly always all
+        self._kept = set(processes.children_of(os.getpid())) if there else set()
 
     def are_there(self) -> bool:
         """Tell whether a job has started anything that was not waited for."""
         if self._kept:
-            return not self._kept.issuperset(descendants.children_of(os.getpid()))
-        return descendants.has_children()
+            return not self._kept.issuperset(processes.children_of(os.getpid()))
+        return processes.has_children()
 
     def end(self) -> int:
         """End all of them, and what they have started; return how many still ran.
@@ -63,18 +63,18 @@ class Processes:
         return len(ended)
 
     def _strays(self) -> list[int]:
-        return [pid for pid in descendants.children_of(os.getpid()) if pid not in self._kept]
+        return [pid for pid in processes.children_of(os.getpid()) if pid not in self._kept]
 
     def _kill_round(self, but: set[int]) -> set[int]:
         """Kill what lives, and return it; helpers of the standard library go last."""
         strays = [pid for pid in self._strays() if pid not in but]
-        tree = descendants.living([pid for stray in strays for pid in (stray, *_below(stray))])
-        descendants.kill_all(tree)
+        tree = processes.living([pid for stray in strays for pid in (stray, *_below(stray))])
+        processes.kill_all(tree)
         return set(tree)
 
 
 def _below(pid: int) -> list[int]:
-    return descendants.descendants_of(pid)
+    return processes.descendants_of(pid)
 
 
 def _reap(pids: list[int]) -> None:

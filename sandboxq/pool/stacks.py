@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sandboxq
 from sandboxq.child.stacks import STACKS_SIGNAL
-from sandboxq.sandbox.descendants import is_caught
+from sandboxq.sandbox.processes import is_caught
 
 if TYPE_CHECKING:
     import threading

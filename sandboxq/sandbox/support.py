@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.errors import ChildStartFailed, MechanismMissing
-from sandboxq.sandbox.kernel_files import read_text
+from sandboxq.sandbox.processes import read_text
 
 if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy

@@ -21,8 +21,7 @@ from sandboxq.broker.commands.workers import publish_facts
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.watch.usage import resident_bytes
-from sandboxq.sandbox.descendants import descendants_of
-from sandboxq.sandbox.kernel_files import read_file
+from sandboxq.sandbox.processes import descendants_of, read_file
 from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:

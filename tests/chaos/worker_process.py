@@ -9,7 +9,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from sandboxq.sandbox.descendants import children_of
+from sandboxq.sandbox.processes import children_of
 from tests.conftest import wait_until
 
 _READY_SECONDS = 90.0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.sandbox.descendants import descendants_of
 from sandboxq.sandbox.mechanisms.cgroup import own_groups
+from sandboxq.sandbox.processes import descendants_of
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:

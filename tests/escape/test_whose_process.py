@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.model.outcome import Completed
-from sandboxq.sandbox.descendants import children_of, descendants_of, living
 from sandboxq.sandbox.policy import Policy
+from sandboxq.sandbox.processes import children_of, descendants_of, living
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file
 
@@ -189,7 +189,7 @@ exec "$@"
 """
 _PROGRAM = """
 import asyncio, os, sys
-from sandboxq.sandbox.descendants import living
+from sandboxq.sandbox.processes import living
 from tests.conftest import wait_until_async
 from tests.pool.desk import open_pool
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sandboxq.cli import process
 from sandboxq.model.outcome import Completed
-from sandboxq.sandbox.descendants import descendants_of
+from sandboxq.sandbox.processes import descendants_of
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:

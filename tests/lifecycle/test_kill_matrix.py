@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from sandboxq import Queue
-from sandboxq.sandbox.descendants import children_of, descendants_of
+from sandboxq.sandbox.processes import children_of, descendants_of
 from tests.conftest import wait_until
 from tests.lifecycle.test_run import RunningWorker, is_alive
 from tests.lifecycle.test_run import workers as workers  # noqa: PLC0414 - a fixture

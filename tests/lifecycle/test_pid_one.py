@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.sandbox.descendants import children_of, living
+from sandboxq.sandbox.processes import children_of, living
 from tests.conftest import wait_until
 from tests.pool.desk import processor_file
 

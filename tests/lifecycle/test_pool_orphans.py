@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxq.sandbox.descendants import descendants_of
+from sandboxq.sandbox.processes import descendants_of
 from tests.conftest import SOON, wait_until
 from tests.pool.desk import lives, processor_file
 

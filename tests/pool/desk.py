@@ -13,7 +13,7 @@ from sandboxq.child.frames import encode_call
 from sandboxq.model.outcome import Completed, Failed
 from sandboxq.observe.telemetry import Event, Telemetry
 from sandboxq.pool.pool import Call, Pool
-from sandboxq.sandbox.descendants import descendants_of
+from sandboxq.sandbox.processes import descendants_of
 from tests.conftest import WAIT_SECONDS, wait_until_async
 
 if TYPE_CHECKING:

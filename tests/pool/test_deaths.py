@@ -16,7 +16,7 @@ from sandboxq.model.outcome import Completed, Failed, Interrupted
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.kinds import this_interpreter
 from sandboxq.pool.pool import Call, Pool
-from sandboxq.sandbox.descendants import children_of
+from sandboxq.sandbox.processes import children_of
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, lives, open_pool, processor_file, stat_fields
 

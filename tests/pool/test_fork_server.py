@@ -17,8 +17,8 @@ from sandboxq.child.loader import LoadFailed
 from sandboxq.errors import ChildStartFailed
 from sandboxq.pool.children.orders import PACKET, decode_order, encode_order
 from sandboxq.pool.children.zygote import _refusal
-from sandboxq.sandbox.descendants import children_of, is_stopped, living
 from sandboxq.sandbox.policy import Policy
+from sandboxq.sandbox.processes import children_of, is_stopped, living
 from sandboxq.sandbox.scratch import remove_scratch
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file

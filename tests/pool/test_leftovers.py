@@ -14,7 +14,7 @@ from sandboxq.errors import UsageError
 from sandboxq.model.outcome import Completed, HandedBack
 from sandboxq.observe.telemetry import ChildRecycled
 from sandboxq.pool.outcomes import Unstored
-from sandboxq.sandbox.descendants import children_of, living
+from sandboxq.sandbox.processes import children_of, living
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool
 

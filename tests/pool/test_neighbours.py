@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.model.outcome import Completed, Failed, HandedBack
-from sandboxq.sandbox.descendants import children_of, living
+from sandboxq.sandbox.processes import children_of, living
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.pool.children.forking import Spare, open_pair, wait_for_order
-from sandboxq.sandbox.descendants import children_of
 from sandboxq.sandbox.mechanisms.cgroup import ChildGroup
+from sandboxq.sandbox.processes import children_of
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import lives, open_pool, processor_file, stat_fields
 

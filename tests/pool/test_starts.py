@@ -13,7 +13,7 @@ import pytest
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Pool
-from sandboxq.sandbox.descendants import descendants_of
+from sandboxq.sandbox.processes import descendants_of
 from tests.conftest import SOON, run_async
 from tests.pool.desk import Desk, open_pool, processor_file
 

@@ -18,7 +18,7 @@ import pytest
 from sandboxq.errors import ChildStartFailed, JobCancelled
 from sandboxq.model.outcome import Completed
 from sandboxq.pool.children.zygote_client import ZygoteClient
-from sandboxq.sandbox.descendants import children_of
+from sandboxq.sandbox.processes import children_of
 from sandboxq.sandbox.support import OF_A_CHILD
 from tests.conftest import Gate, run_async, wait_until, wait_until_async
 from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
@@ -245,7 +245,7 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
 
 
 def _zygotes() -> set[int]:
-    from sandboxq.sandbox.descendants import descendants_of
+    from sandboxq.sandbox.processes import descendants_of
 
     found = set()
     for pid in descendants_of(os.getpid()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq import JobCrashed, Queue, UsageError, Worker
-from sandboxq.sandbox.descendants import children_of
+from sandboxq.sandbox.processes import children_of
 from tests.conftest import run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, running
 

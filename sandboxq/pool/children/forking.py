@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sandboxq.child.practice import rehearse
 from sandboxq.pool.children.orders import PACKET, decode_order
-from sandboxq.sandbox import descendants, plan, scratch
+from sandboxq.sandbox import plan, processes, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -205,9 +205,9 @@ class Sweeper:
     def sweep(self, ours: Container[int]) -> None:
         """End what is below this process and not ``ours``; each death calls for the next sweep."""
         self._groups = [group for group in self._groups if not group.end()]
-        for pid in descendants.children_of(os.getpid()):
+        for pid in processes.children_of(os.getpid()):
             if pid not in ours and pid not in self._removers:
-                descendants.kill_all([pid, *descendants.descendants_of(pid)])
+                processes.kill_all([pid, *processes.descendants_of(pid)])
         if self._folders:
             self._remove_folders()
 

@@ -7,7 +7,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sandboxq.sandbox.descendants import is_stopped
+from sandboxq.sandbox.processes import is_stopped
 
 if TYPE_CHECKING:
     import asyncio

@@ -42,7 +42,7 @@ from sandboxq.child.setup import be_born, take_place
 from sandboxq.pool.children import forking
 from sandboxq.pool.children.forking import Spare, Sweeper, open_pair, order_for_spare
 from sandboxq.pool.children.orders import PACKET, decode_order
-from sandboxq.sandbox import descendants, plan, scratch
+from sandboxq.sandbox import plan, processes, scratch
 from sandboxq.sandbox.mechanisms import cgroup, process
 from sandboxq.sandbox.mechanisms.cgroup import child_group, new_child_group
 
@@ -356,7 +356,7 @@ class _Zygote:
         """Kill everything below this process, remove its files, and exit."""
         deadline = time.monotonic() + _LAST_SWEEP_SECONDS
         while time.monotonic() < deadline:
-            descendants.kill_all(descendants.descendants_of(os.getpid()))
+            processes.kill_all(processes.descendants_of(os.getpid()))
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass

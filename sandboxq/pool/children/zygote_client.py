@@ -25,7 +25,7 @@ from sandboxq.pool.children.scratch_folder import ScratchFolder
 from sandboxq.pool.options import limits_of_all, limits_of_one
 from sandboxq.pool.outcomes import Death
 from sandboxq.pool.transport.output import OutputPipe
-from sandboxq.sandbox import descendants
+from sandboxq.sandbox import processes
 from sandboxq.sandbox.environment import THREAD_VARIABLES, environment_for, warn_of_withheld
 from sandboxq.sandbox.mechanisms.cgroup import ChildGroup, Group, child_group
 from sandboxq.sandbox.support import usable_memory
@@ -178,14 +178,14 @@ class ZygoteClient:
     async def close(self) -> None:
         """Shut, and wait until the zygote is gone; what hangs is killed."""
         is_serving = self._is_serving
-        tree = descendants.descendants_of(self.pid) if self.pid and not is_serving else []
+        tree = processes.descendants_of(self.pid) if self.pid and not is_serving else []
         self.shut()
         if self._process is not None and not self._gone.done():
             if not is_serving:
                 self.kill(tree)
             await asyncio.wait([self._gone], timeout=_LEAVE_SECONDS)
             if not self._gone.done():
-                self.kill(descendants.descendants_of(self.pid))
+                self.kill(processes.descendants_of(self.pid))
                 await self._gone
         self._give_back()
         await self._loop.run_in_executor(None, self.clean)
@@ -193,7 +193,7 @@ class ZygoteClient:
     def kill(self, tree: list[int]) -> None:
         """Kill the zygote and these processes below it."""
         self.group.kill()
-        descendants.kill_all([*tree, self.pid])
+        processes.kill_all([*tree, self.pid])
 
     def reap(self) -> None:
         """Wait for the zygote outside the loop, after ``shut``; for ``Pool.kill`` only."""
@@ -202,7 +202,7 @@ class ZygoteClient:
         try:
             self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
-            self.kill(descendants.descendants_of(self.pid))
+            self.kill(processes.descendants_of(self.pid))
             self._process.wait()
         self._give_back()
         self.clean()
@@ -212,10 +212,10 @@ class ZygoteClient:
         marker = self._marker.encode()
         with self._cleaning:  # whoever comes second waits for the first, which may be cancelled
             for _ in range(20):  # one generation may start the next meanwhile
-                left = descendants.processes_with(marker) if self._is_orphaned() else []
+                left = processes.processes_with(marker) if self._is_orphaned() else []
                 if not left:
                     break
-                descendants.kill_all(left)
+                processes.kill_all(left)
             self.group.remove()
             self._folder.remove()
 
@@ -358,7 +358,7 @@ class ZygoteClient:
 
     async def _hang(self, stacks: int, timeout: float) -> ProcessorNotLoaded:
         """Have the zygote write where its import hangs, and return that as an error."""
-        if descendants.is_caught(self.pid, STACKS_SIGNAL):  # else the signal would end it
+        if processes.is_caught(self.pid, STACKS_SIGNAL):  # else the signal would end it
             os.kill(self.pid, STACKS_SIGNAL)
         text, deadline = "", self._loop.time() + _STACKS_SECONDS
         while self._loop.time() < deadline:

@@ -12,7 +12,7 @@ from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.pool.children.child import Child
 from sandboxq.pool.children.source import refuse_concurrency
 from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
-from sandboxq.sandbox import descendants
+from sandboxq.sandbox import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -168,7 +168,7 @@ class ZygoteSupervisor:
     def wake_stopped(self) -> None:
         """Send SIGCONT to servers that were stopped: all children depend on them."""
         for server in self.servers:
-            if descendants.is_stopped(server.pid):
+            if processes.is_stopped(server.pid):
                 _log.warning("the zygote %d was stopped; it is sent on", server.pid)
                 os.kill(server.pid, signal.SIGCONT)
 

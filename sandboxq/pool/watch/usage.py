@@ -16,8 +16,7 @@ from sandboxq.errors import (
     JobScratchExceeded,
     SandboxViolation,
 )
-from sandboxq.sandbox.descendants import children_of, descendants_of, living
-from sandboxq.sandbox.kernel_files import read_file
+from sandboxq.sandbox.processes import children_of, descendants_of, living, read_file
 from sandboxq.sandbox.scratch import (
     devices_in_memory,
     holds_passed_files,

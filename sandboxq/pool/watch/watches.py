@@ -20,8 +20,7 @@ from sandboxq.pool.breach import Breach
 from sandboxq.pool.options import ChildState
 from sandboxq.pool.watch.deadlines import LoopWatch
 from sandboxq.pool.watch.usage import ScratchWatch, TreeWatch
-from sandboxq.sandbox.descendants import descendants_of
-from sandboxq.sandbox.kernel_files import read_file
+from sandboxq.sandbox.processes import descendants_of, read_file
 
 if TYPE_CHECKING:
     import asyncio

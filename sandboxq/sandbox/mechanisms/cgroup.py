@@ -22,8 +22,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandboxq.sandbox import descendants
-from sandboxq.sandbox.kernel_files import read_file, read_text
+from sandboxq.sandbox import processes
+from sandboxq.sandbox.processes import read_file, read_text
 from sandboxq.sandbox.scratch import Owned, abandoned, make_owned
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _own_folders() -> dict[str, str]:
 def kill(path: str) -> None:
     """Send SIGKILL to all in a group; v1 has no call for it, and may start more meanwhile."""
     if not write(f"{path}/cgroup.kill", "1"):
-        descendants.kill_all([pid for pid in members(path) if pid])  # 0 would be our own group
+        processes.kill_all([pid for pid in members(path) if pid])  # 0 would be our own group
 
 
 def _remove(path: str) -> None:
