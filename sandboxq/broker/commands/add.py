@@ -141,6 +141,9 @@ async def _refuse_above_limit(broker: Broker, job: NewJob, what: str, text: str)
 
 def _trips(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """Split the jobs into round trips: each has at least one job, and is not too large."""
+    if len(jobs) == 1:  # mostly
+        yield jobs
+        return
     first = size = 0
     for place, job in enumerate(jobs):
         weight = len(job.data) + len(job.opts) + len(job.rest)

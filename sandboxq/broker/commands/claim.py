@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.blocking import BlockingReader
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.connect.resp import Argument
+    from sandboxq.broker.connect.server_info import Reading
     from sandboxq.broker.keys import QueueKeys
 
 # More would keep Redis from its other clients for milliseconds.
@@ -297,12 +298,16 @@ class WaitingClaim:
             raise
         finally:
             self.is_waiting = False
-        self._broker.time.note_least(asked, ms_from_time(time))
+        # Jobs are started first.
+        asyncio.get_running_loop().call_soon(self._note_time, asked, time)
         claim = claim_from_reply(reply)
         if isinstance(popped, ResponseError) and not claim.jobs:
             # Nothing waited: going on as if it had would be a busy loop.
             raise error_from_reply(popped) from popped
         return claim
+
+    def _note_time(self, asked: Reading, time: list[bytes]) -> None:
+        self._broker.time.note_least(asked, ms_from_time(time))
 
     async def hurry(self) -> None:
         """Make a waiting ``run`` claim and return now, and none wait until ``calm``."""

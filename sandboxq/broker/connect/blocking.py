@@ -340,12 +340,10 @@ def _payload_of(push: Any) -> bytes | None:
 
 
 def _first_error(replies: list[Any], unless: int | None) -> ResponseError | None:
-    errors = (
-        reply
-        for place, reply in enumerate(replies)
-        if place != unless and isinstance(reply, ResponseError)
-    )
-    return next(errors, None)
+    for place, reply in enumerate(replies):
+        if isinstance(reply, ResponseError) and place != unless:
+            return reply
+    return None
 
 
 def _events_from_reply(reply: Any) -> list[tuple[str, dict[str, str]]]:

@@ -36,6 +36,7 @@ _DIGITS_OF_TIMES = 14
 # In settle's codes: Redis refused a command.
 _REFUSED = -12
 _OF_ADD = frozenset({bytes, int, list})
+_OF_CLAIM = (list, int, int, int, bytes)  # see claim.lua
 # Of a job that was never run, and of any other (lua/includes/claimed.lua).
 _FRESH, _WHOLE = 7, 21
 _FRESH_ONLY = frozenset({_FRESH})
@@ -167,12 +168,11 @@ def _are_entries(_command: Sequence[Argument], reply: Any) -> bool:
 
 
 def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:
-    is_claim = type(reply) is list and len(reply) == 5 and type(reply[0]) is list  # noqa: PLR2004 - see claim.lua
-    if not is_claim or not _INTEGERS.issuperset(map(type, reply[1:4])):
+    if type(reply) is not list or tuple(map(type, reply)) != _OF_CLAIM:
         return False
-    if type(reply[4]) is not bytes or not reply[4].isdigit() or len(reply[4]) > _DIGITS_OF_TIMES:
+    rows, _, _, _, time = reply
+    if not time.isdigit() or len(time) > _DIGITS_OF_TIMES:
         return False
-    rows = reply[0]
     if not _LISTS.issuperset(map(type, rows)):
         return False
     # Nearly always all are fresh: checked without a call for each.
