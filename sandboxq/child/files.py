@@ -75,7 +75,7 @@ class Descriptors:
         return os.fstat(self.fd).st_size
 
     def _open(self) -> list[int]:
-        return [int(name) for name in os.listdir(self.fd)]  # noqa: PTH208 - by descriptor
+        return list(map(int, os.listdir(self.fd)))  # noqa: PTH208 - by descriptor
 
     def too_many(self) -> int:
         """Return how many jobs have left, when they must not stay; 0 while they may."""

@@ -1,4 +1,7 @@
-"""What the kernel keeps for this process: signals, timers, descriptors, limits, identity."""
+"""What the kernel keeps for this process: signals, timers, descriptors, limits, identity.
+
+Read without functions within functions: to make one is to write to several pages of its module.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def _limits(numbers: Iterable[int], *, is_own: bool = False) -> State:
     there = tuple(numbers)
 
     def read() -> list[tuple[int, int]]:
-        return [resource.getrlimit(number) for number in there]
+        return list(map(resource.getrlimit, there))
 
     def restore(was: list[tuple[int, int]]) -> None:
         for number, limits in zip(there, was, strict=True):
@@ -86,7 +89,11 @@ def _cancel_dump_later() -> None:
 
 
 def _handlers() -> list[list[Any]]:
-    return [list(map(_signal.getsignal, eight)) for eight in _SIGNALS]
+    return list(map(_handlers_of, _SIGNALS))
+
+
+def _handlers_of(eight: list[int]) -> list[Any]:
+    return list(map(_signal.getsignal, eight))
 
 
 def _restore_handlers(was: list[list[Any]]) -> None:
@@ -105,7 +112,7 @@ def _restore_blocked(was: set[Any]) -> None:
 
 
 def _timers() -> list[bool]:
-    return [any(signal.getitimer(timer)) for timer in _TIMERS]
+    return list(map(any, map(signal.getitimer, _TIMERS)))
 
 
 def _stop_timers(was: list[bool]) -> None:

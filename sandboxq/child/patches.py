@@ -140,7 +140,7 @@ class KernelView:
 
     def __init__(self) -> None:
         """Open what tells."""
-        self.fds = self._status, self._timers = [_opened(each) for each in ("status", "timers")]
+        self.fds = self._status, self._timers = _opened("status"), _opened("timers")
 
     def read(self) -> tuple[bytes, int]:
         """Return the masks of signals and the number of timers, in about 20 µs."""

@@ -55,12 +55,12 @@ class SeenList:
         return self._copy
 
 
-def changes_of(names: dict[str, Any]) -> Mark:
+def changes_of(names: dict[Any, Any]) -> Mark:
     """Return a mark of a dictionary: the number of its last change, or always something new."""
     return _number_of(names) if _ARE_NUMBERED else object
 
 
-def _number_of(names: dict[str, Any]) -> Mark:
+def _number_of(names: dict[Any, Any]) -> Mark:
     """Return what reads the number, without a word to the object; the dictionary must live on."""
     return memoryview(ctypes.c_uint64.from_address(id(names) + _VERSION_AT)).tobytes
 
