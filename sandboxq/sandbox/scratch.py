@@ -48,7 +48,8 @@ def make_owned(parent: str, prefix: str) -> Owned:
     for _ in range(_TRIES):
         path = f"{parent}/{prefix}{secrets.token_hex(8)}"
         os.mkdir(path)  # noqa: PTH102 - text, as all paths in this package
-        os.chmod(path, 0o700)  # noqa: PTH101 - as above; a umask may take from what mkdir is told
+        with suppress(FileNotFoundError):  # a sweeper was faster
+            os.chmod(path, 0o700)  # noqa: PTH101 - as above; a umask takes from what mkdir is told
         fd = _locked(path)
         if fd >= 0:
             return Owned(path, fd)

@@ -194,6 +194,27 @@ time.sleep(60)
 """
 
 
+_SWEPT = """
+import os, sys
+from sandboxq.sandbox.scratch import abandoned, make_owned
+folder, prefix = sys.argv[1], "sandboxq-scratch-"
+sweeps = []
+def hook(event, args):  # another worker starts, as soon as the folder is there
+    if event == "os.chmod" and len(sweeps) < 2:
+        sweeps.append(event)
+        for path in abandoned(folder, prefix): os.rmdir(path)
+sys.addaudithook(hook)
+print(len(sweeps), os.path.isdir(make_owned(folder, prefix).path), len(sweeps))
+"""
+
+
+def test_a_folder_that_is_swept_before_it_has_an_owner(tmp_path: Path) -> None:
+    """Workers that start at once remove what no one owns: then there is another, and no error."""
+    command = [sys.executable, "-c", _SWEPT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "0 True 2\n", done.stderr
+
+
 def test_files_of_workers_that_were_killed_are_removed(path: Path, tmp_path: Path) -> None:
     """At the next start in the same temporary folder; those of a worker that lives stay."""
     command = [sys.executable, "-c", _OWNER, str(tmp_path)]
