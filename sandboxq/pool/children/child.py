@@ -148,7 +148,7 @@ class Child:
         self._loop = loop
         self._owner = owner
         self._open(terms)
-        loop.add_reader(self.channel.fileno(), self._on_readable)
+        loop.add_reader(self.channel.fileno(), owner.on_readable, self)
 
     def _open(self, terms: PoolOptions) -> None:
         """Open everything that it shares with its process. Raises: OSError, with nothing open."""
@@ -388,9 +388,6 @@ class Child:
         """Take the messages that are there, unless it is not read now or any more."""
         if not (self.is_paused or self.is_ignored) and self.channel.fileno() >= 0:
             self._owner.on_readable(self)
-
-    def _on_readable(self) -> None:
-        self._owner.on_readable(self)
 
 
 def _hear_nothing(*_: object) -> None:

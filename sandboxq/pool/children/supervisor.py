@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from sandboxq.pool.children.source import Source, SourceSupervisor, SupervisorOwner
     from sandboxq.pool.options import ChildOwner, PoolOptions
 
-_STARTING, _READY = ChildState.STARTING, ChildState.READY
+# To ask the class for a member takes ten times as long as a global.
+_STARTING, _READY, _LEAVING = ChildState.STARTING, ChildState.READY, ChildState.LEAVING
 
 _log = logging.getLogger("sandboxq.pool")
 
@@ -356,7 +357,7 @@ class Supervisor:
 
     def retire_if_idle(self, child: Child) -> None:
         """Give a leaving child that has answered everything some time for its teardown()."""
-        if child.state is ChildState.LEAVING and not child.flying:
+        if child.state is _LEAVING and not child.flying:
             self._timers.expect_leave(child)
 
     # ── deaths ──

@@ -121,7 +121,7 @@ class Lines(Generic[P]):
 
     def is_behind(self) -> bool:
         """Tell whether lines were read that were not passed on."""
-        return self._stdout.is_behind() or self._stderr.is_behind()
+        return bool(self._stdout.text or self._stderr.text)
 
     def on_piped_lines(self, stream: str, lines: list[bytes]) -> bool:
         """Take lines from fd 1 or 2; marked ones say whose and of which stream they are.
@@ -238,7 +238,6 @@ class OutputPipe:
 
     __slots__ = (
         "_a_turn",
-        "_buffer",
         "_far",
         "_loop",
         "_near",
@@ -246,6 +245,7 @@ class OutputPipe:
         "_reader",
         "_timer",
         "stream",
+        "text",
     )
 
     def __init__(
@@ -261,7 +261,7 @@ class OutputPipe:
         self.stream = stream
         self._near, self._far = open_socket_pipe() if is_socket else os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._near, False)
-        self._buffer = b""
+        self.text = b""  # that was read and not passed on
         self._read_at = 0.0
         self._a_turn = _LINES_A_TURN
         self._timer: asyncio.Handle | None = None
@@ -282,19 +282,15 @@ class OutputPipe:
         if self._near < 0:
             return
         for _ in range(_PIECES_AT_ONCE):
-            before = len(self._buffer)
+            before = len(self.text)
             self._read()
-            is_all = len(self._buffer) < before + _PIECE
-            while b"\n" in self._buffer:
+            is_all = len(self.text) < before + _PIECE
+            while b"\n" in self.text:
                 self._pass_on()
             if is_all:
                 break
-        if not self._buffer.startswith(MARK):  # half a marked line: the rest of it comes
+        if not self.text.startswith(MARK):  # half a marked line: the rest of it comes
             self._flush()
-
-    def is_behind(self) -> bool:
-        """Tell whether text was read that was not passed on."""
-        return bool(self._buffer)
 
     def close(self) -> None:
         """Stop reading; twice is harmless."""
@@ -311,12 +307,12 @@ class OutputPipe:
         self._reader.on_text()
         before, self._read_at = self._read_at, self._loop.time()
         is_open = self._read()
-        is_much = len(self._buffer) > _PIECE // 4
+        is_much = len(self.text) > _PIECE // 4
         self._pass_on()
         if not is_open:
             self._flush()
             self._loop.remove_reader(self._near)
-        elif b"\n" in self._buffer or not self._reader.wants_lines():
+        elif b"\n" in self.text or not self._reader.wants_lines():
             self._wait(_PAUSE)
         elif self._read_at - before < _SOON:
             self._wait(_PAUSE if is_much else _GATHER)
@@ -328,7 +324,7 @@ class OutputPipe:
     def _resume(self) -> None:
         self._timer = None
         self._pass_on()
-        if b"\n" in self._buffer:
+        if b"\n" in self.text:
             self._timer = self._loop.call_later(_PAUSE, self._resume)
         else:
             self._loop.add_reader(self._near, self._on_readable)
@@ -339,28 +335,28 @@ class OutputPipe:
             piece = os.read(self._near, _PIECE)
         except BlockingIOError:
             return True
-        self._buffer += piece
+        self.text += piece
         return bool(piece)
 
     def _pass_on(self) -> None:
         if not self._reader.wants_lines():
             self._drop_unmarked()
-        *lines, rest = self._buffer.split(b"\n", self._a_turn)
+        *lines, rest = self.text.split(b"\n", self._a_turn)
         if lines:
             is_plain = self._reader.on_piped_lines(self.stream, lines)
             self._a_turn = _LINES_A_TURN if is_plain else _MIXED_LINES_A_TURN
         if b"\n" not in rest and len(rest) >= _LONGEST:
             self._reader.on_piped_lines(self.stream, [rest])
             rest = b""
-        self._buffer = rest
+        self.text = rest
 
     def _drop_unmarked(self) -> None:
         """Drop what is of nobody in particular; marked lines may be those of the next call."""
-        if not self._buffer.startswith(MARK):
-            start = self._buffer.find(b"\n" + MARK)
-            self._buffer = self._buffer[start + 1 :] if start >= 0 else b""
+        if not self.text.startswith(MARK):
+            start = self.text.find(b"\n" + MARK)
+            self.text = self.text[start + 1 :] if start >= 0 else b""
 
     def _flush(self) -> None:
-        if self._buffer:
-            self._reader.on_piped_lines(self.stream, [self._buffer])
-            self._buffer = b""
+        if self.text:
+            self._reader.on_piped_lines(self.stream, [self.text])
+            self.text = b""
