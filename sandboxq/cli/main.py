@@ -27,6 +27,7 @@ _COMMANDS = {
     "obliterate": "Remove a queue with all its jobs.",
     "cancel": "End a job, whether it waits or runs.",
     "scale": "Change the number of children of a running worker.",
+    "reload": "Have running workers of a queue load their code anew.",
     "workers": "List the running workers: host, children, load, policy.",
     "top": "Watch hosts, workers, children and jobs: CPU, memory, age, deadline.",
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
@@ -39,7 +40,18 @@ _COMMANDS = {
 }
 # name → file, where several commands share one.
 _FILES = dict.fromkeys(
-    ("pause", "resume", "retry", "promote", "cancel", "scale", "clean", "drain", "obliterate"),
+    (
+        "pause",
+        "resume",
+        "retry",
+        "promote",
+        "cancel",
+        "scale",
+        "reload",
+        "clean",
+        "drain",
+        "obliterate",
+    ),
     "operating",
 )
 

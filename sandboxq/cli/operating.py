@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandboxq.broker.commands.workers import ask_to_scale
+from sandboxq.broker.commands.workers import ask_to_reload, ask_to_scale
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.on_queue import ask, check_exists, counting, jobs_text, run_on_queue, yes_option
 from sandboxq.cli.options import json_option, prefix_option, url_option
-from sandboxq.errors import QueueError, QueueHasActiveJobs, UsageError
+from sandboxq.errors import ProcessorNotLoaded, QueueError, QueueHasActiveJobs, UsageError
 from sandboxq.queue.bulk import CLEANED_STATES, FINISHED_STATES
 
 if TYPE_CHECKING:
@@ -185,6 +185,40 @@ def scale(queue: str, procs: int, *, url: str | None, prefix: str, as_json: bool
         return
     for answer in answers:
         echo(f"{answer['worker']}: {answer['procs']} children")
+
+
+@click.command()
+@click.argument("queue")
+@url_option
+@prefix_option
+@json_option
+def reload(queue: str, *, url: str | None, prefix: str, as_json: bool) -> None:
+    """Have each running worker of QUEUE load its code anew, child by child; no job is lost.
+
+    Code that cannot be run is told, and the code before runs on: exit code 3.
+    """
+    answers = process.run(_reload(QueueKeys(queue, prefix), url=url, tell=not as_json))
+    if not answers:
+        message = f"no running worker of queue {queue!r} answered; start one with 'run'"
+        raise QueueError(message)
+    if as_json:
+        echo_json(answers)
+    failed = [str(answer["worker"]) for answer in answers if answer["error"]]
+    if failed:
+        message = f"the new code was not taken by {', '.join(failed)}"
+        raise ProcessorNotLoaded(message)
+
+
+async def _reload(keys: QueueKeys, *, url: str | None, tell: bool) -> list[dict[str, Any]]:
+    broker, answers = await Broker.connect(url), []
+    try:
+        async for answer in ask_to_reload(broker, keys):
+            answers.append(answer)
+            if tell:
+                echo(f"{answer['worker']}: {answer['error'] or 'runs the new code'}")
+    finally:
+        await broker.close()
+    return answers
 
 
 async def _scale(keys: QueueKeys, procs: int, *, url: str | None) -> list[dict[str, Any]]:

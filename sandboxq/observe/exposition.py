@@ -72,6 +72,10 @@ class Histogram:
         ]
 
 
+# Prometheus reads no blank there in OpenMetrics, and Node's export has one.
+_BETWEEN = ","
+
+
 class _Family(NamedTuple):
     kind: str
     help: str
@@ -125,7 +129,7 @@ class Page:
     ) -> None:
         family = self._families.setdefault(name, _Family(kind, help_text, []))
         family.lines.extend(
-            f"{name}{end}{text_of_labels(labels)} {_number(value)}"
+            f"{name}{end}{text_of_labels(labels, between=_BETWEEN)} {_number(value)}"
             for end, labels, value in samples
         )
 
@@ -135,9 +139,9 @@ def wants_open_metrics(accept: str) -> bool:
     return "application/openmetrics-text" in accept
 
 
-def text_of_labels(labels: Mapping[str, str]) -> str:
-    """Return labels as both formats write them, none as nothing."""
-    pairs = ", ".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+def text_of_labels(labels: Mapping[str, str], *, between: str = ", ") -> str:
+    """Return labels as Node's export writes them, none as nothing."""
+    pairs = between.join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
     return f"{{{pairs}}}" if pairs else ""
 
 

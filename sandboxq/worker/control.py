@@ -1,4 +1,4 @@
-"""Obeys what is asked over the queue's control channel: ``scale``, ``cancel``, ``dump``, facts.
+"""Obeys what is asked over the queue's control channel: scale, reload, cancel, dump, facts.
 
 What ``sandboxq dump`` shows of a worker: where each job is that it runs.
 """
@@ -14,11 +14,12 @@ from sandboxq.broker.commands.workers import (
     CancelRequest,
     DumpRequest,
     FactsRequest,
+    ReloadRequest,
     ScaleRequest,
     answer,
     request_from_payload,
 )
-from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError
+from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError, SandboxqError
 from sandboxq.pool.stacks import read_stacks
 from sandboxq.worker.facts import Facts, Viewers, running_since
 from sandboxq.worker.service import Seldom
@@ -43,7 +44,7 @@ _MOST_TASKS = 32
 
 # Characters of a stack: as many as fit a hundred frames.
 _MOST_TEXT = 16 * 1024
-_REQUESTS = "`scale`, `cancel`, `dump`, `workers` and `top`"
+_REQUESTS = "`scale`, `reload`, `cancel`, `dump`, `workers` and `top`"
 _NOT_BEGUN = "it has not begun: the worker has claimed it, and no child is free"
 
 
@@ -56,6 +57,9 @@ class Controlled(Protocol):
 
     async def scale(self, procs: int) -> int:
         """Have so many children; return how many there are."""
+
+    async def reload(self) -> None:
+        """Run jobs by the code as it is now. Raises: SandboxqError: it cannot be run."""
 
     def cancel(self, job_id: str, reason: str, *, grace: float) -> bool:
         """End a job, unless this worker does not have it."""
@@ -140,6 +144,18 @@ class Control:
             case ScaleRequest(procs):
                 async with self._scaling:
                     return {"procs": await self._worker.scale(procs)}
+            case ReloadRequest():
+                return {"error": await self._failed_reload()}
+
+    async def _failed_reload(self) -> str:
+        """Load the code anew; return why it was not taken, or nothing."""
+        try:
+            await self._worker.reload()
+        except SandboxqError as error:
+            _log.error("the new code was not taken, the code before runs on: %s", error)
+            return str(error)[:_MOST_TEXT]
+        _log.info("new jobs run with the new code")
+        return ""
 
 
 class Dump:

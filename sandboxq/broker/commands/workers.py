@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Seconds. A worker answers at once; one that does not is being killed or hangs.
 ANSWER_SECONDS = 5.0
+# Seconds that new code may take: import and first children (start_timeout) of each child in turn.
+RELOAD_SECONDS = 600.0
 # Seconds: Redis Cluster counts only the listeners of one node (they listen where the slot was when
 # they began), and a job may be on its way to its worker.
 LATECOMER_SECONDS = 0.25
@@ -31,6 +33,7 @@ DUMP_SECONDS = 2.5
 _ANSWER_TTL = 30
 # Seconds between two looks. Answers take a millisecond or two; no connection is held meanwhile.
 _LOOK_SECONDS = 0.005
+_LOOK_LATER = 0.1
 # Far more than any request has.
 _MOST_BYTES = 1 << 20
 # What a message asks for: the value of its member ``ask``.
@@ -38,11 +41,13 @@ SCALE = "scale"
 CANCEL = "cancel"
 DUMP = "dump"
 FACTS = "facts"
+RELOAD = "reload"
 # The members of an answer that every version of a worker gives.
 _MEMBERS = {
     SCALE: {"worker", "procs"},
     CANCEL: {"worker", "has_it"},
     DUMP: {"worker", "queue", "pid", "is_meant", "busy", "children", "jobs"},
+    RELOAD: {"worker", "error"},
     FACTS: {"id", "worker", "queue", "host", "pid", "procs", "busy"},
 }
 
@@ -115,6 +120,12 @@ class DumpRequest(NamedTuple):
     reply_key: str = ""
 
 
+class ReloadRequest(NamedTuple):
+    """Asks a worker to run its jobs by the code as it is now."""
+
+    reply_key: str = ""
+
+
 class FactsRequest(NamedTuple):
     """Asks what a worker does, at once, and then each second on the channel ``reply_key``.
 
@@ -125,7 +136,7 @@ class FactsRequest(NamedTuple):
     reply_key: str = ""
 
 
-Request = ScaleRequest | CancelRequest | DumpRequest | FactsRequest
+Request = ScaleRequest | CancelRequest | DumpRequest | FactsRequest | ReloadRequest
 
 
 def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
@@ -155,6 +166,8 @@ def _request(message: dict[str, Any], reply_key: str) -> Request | None:
             return None if seconds is None else CancelRequest(job_id, reason, seconds, reply_key)
         case {"ask": "dump", "target": str(target)}:
             return DumpRequest(target, reply_key)
+        case {"ask": "reload"}:
+            return ReloadRequest(reply_key)
         case {"ask": "facts", "seconds": seconds}:
             wanted = _seconds(seconds)
             return None if wanted is None else FactsRequest(wanted, reply_key)
@@ -183,6 +196,13 @@ async def answer(broker: Broker, request: Request, **members: Any) -> None:
 async def ask_to_scale(broker: Broker, keys: QueueKeys, procs: int) -> list[dict[str, Any]]:
     """Tell every worker of the queue to have ``procs`` children; return what each answered."""
     return [answered async for answered in _ask(broker, [keys], SCALE, {"procs": procs})]
+
+
+async def ask_to_reload(broker: Broker, keys: QueueKeys) -> AsyncIterator[dict[str, Any]]:
+    """Tell every worker of the queue to load its code anew; yield what each answers when it has."""
+    asked = _ask(broker, [keys], RELOAD, {}, patience=RELOAD_SECONDS, look=_LOOK_LATER)
+    async for answered in asked:
+        yield answered
 
 
 async def ask_to_cancel(broker: Broker, keys: QueueKeys, request: CancelRequest) -> str | None:
@@ -233,6 +253,8 @@ async def _ask(
     members: dict[str, Any],
     *,
     lateness: float = LATECOMER_SECONDS,
+    patience: float = ANSWER_SECONDS,
+    look: float = _LOOK_SECONDS,
     reply_key: str = "",
 ) -> AsyncIterator[dict[str, Any]]:
     """Send a message to the workers of some queues, and yield their answers."""
@@ -242,11 +264,11 @@ async def _ask(
     for keys in queues:
         told += int(await broker.command("PUBLISH", keys.control_channel, message))
     clock = asyncio.get_running_loop().time
-    deadline = clock() + (ANSWER_SECONDS if told else lateness)
+    deadline = clock() + (patience if told else lateness)
     while clock() < deadline:
         reply = await broker.command("LPOP", reply_key)
         if reply is None:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(look)
             continue
         if (answered := _answer_from(reply, _MEMBERS[what])) is not None:
             yield answered
