@@ -39,21 +39,8 @@ _COMMANDS = {
     "server": "Start, stop or show the embedded server of this directory.",
 }
 # name → file, where several commands share one.
-_FILES = dict.fromkeys(
-    (
-        "pause",
-        "resume",
-        "retry",
-        "promote",
-        "cancel",
-        "scale",
-        "reload",
-        "clean",
-        "drain",
-        "obliterate",
-    ),
-    "operating",
-)
+_OPERATING = "pause resume retry promote cancel scale reload clean drain obliterate"
+_FILES = dict.fromkeys(_OPERATING.split(), "operating")
 
 # These write a log of their own.
 _WITH_A_LOG = frozenset({"run", "demo"})
