@@ -93,9 +93,8 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy
     from sandboxq.tasks.enqueued import AsyncTaskJob, TaskJob, close_tasks, connect_tasks
     from sandboxq.tasks.task import AsyncTask, Task, task
-    from sandboxq.worker.group import WorkerGroup
+    from sandboxq.worker.group import Share, WorkerGroup
     from sandboxq.worker.manual_job import HeldJob
-    from sandboxq.worker.shares import Share
     from sandboxq.worker.worker import Worker
 
 __version__ = "0.2.0"
@@ -200,7 +199,7 @@ _HOMES = {
     "WaitingChildrenError": "sandboxq.errors",
     "WaitingError": "sandboxq.errors",
     "WorkersFailed": "sandboxq.errors",
-    "Share": "sandboxq.worker.shares",
+    "Share": "sandboxq.worker.group",
     "Worker": "sandboxq.worker.worker",
     "WorkerGroup": "sandboxq.worker.group",
 }

@@ -20,9 +20,8 @@ from sandboxq.cli.options import prefix_option, setting, url_option
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.observe.exposition import Page, wants_open_metrics
 from sandboxq.queue.queue import queue_names
-from sandboxq.worker.figures import add_load, add_process
 from sandboxq.worker.http_server import DEFAULT_PORT, HttpServer, Request, Response
-from sandboxq.worker.shared_answer import SharedAnswer
+from sandboxq.worker.metrics import SharedAnswer, add_load, add_process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -37,9 +37,8 @@ from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password
 from sandboxq.worker.endpoints import Endpoints
-from sandboxq.worker.group import WorkerGroup
-from sandboxq.worker.group_banner import banner_of_group, summary_of_group
-from sandboxq.worker.signals import end_by_signal
+from sandboxq.worker.group import WorkerGroup, banner_of_group, summary_of_group
+from sandboxq.worker.shutdown import end_by_signal
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:

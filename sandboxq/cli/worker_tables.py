@@ -21,7 +21,7 @@ from sandboxq.config import WORKER_TABLES, WorkerOptions
 from sandboxq.errors import UsageError
 from sandboxq.observe.tracing import Tracing
 from sandboxq.sandbox.policy import Policy
-from sandboxq.worker.shares import Share
+from sandboxq.worker.group import Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

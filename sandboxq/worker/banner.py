@@ -1,4 +1,4 @@
-"""What a worker says of itself when it begins and when it has ended."""
+"""The lines that a worker logs when it begins and when it has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandboxq.sandbox.environment import oversubscription
 
 if TYPE_CHECKING:
     from sandboxq.config import WorkerSettings
-    from sandboxq.worker.worker import Worker
+    from sandboxq.worker.operating import Operating
 
 PLURALS = {
     kinds.Kind.PROCESS: "processes",
@@ -22,11 +22,11 @@ PLURALS = {
 
 
 def program() -> str:
-    """Return what this process is."""
+    """Return version, process and Python, in one line."""
     return f"sandboxq {__version__}, pid {os.getpid()}, Python {sys.version.split()[0]}"
 
 
-def banner(worker: Worker) -> list[str]:
+def banner(worker: Operating) -> list[str]:
     """Return what runs, line by line."""
     settings, cores = worker.settings, worker.cores
     children = f"{worker.procs} {PLURALS[worker.kind]} x {settings.concurrency} job at once"
@@ -66,8 +66,8 @@ def on_time(settings: WorkerSettings) -> list[str]:
     return [f"{label:<10} {', '.join(texts)}" for label, texts in lines if texts]
 
 
-def summary(worker: Worker) -> list[str]:
-    """Return what became of its jobs, in one line."""
+def summary(worker: Operating) -> list[str]:
+    """Return how many jobs it has run, in one line."""
     counters = worker.counters
     cpu = counters.usage.cpu_user + counters.usage.cpu_system
     line = (

@@ -1,11 +1,11 @@
-"""What a worker tells by HTTP: /livez, /readyz, /metrics, /v1/load (docs/reference/http.md).
+"""A worker's answers by HTTP: /livez, /readyz, /metrics, /v1/load (docs/reference/http.md).
 
     Worker ── telemetry, once a batch ──► Measures, of each queue ─┐
     Redis ── asked at most once a second ──► QueueLoad ────────────┴─► /metrics, /v1/load
     Pulse, a timer of the loop ──► /livez       pool, circuit, Redis ──► /readyz
 
-One Endpoints serves all workers of a process. A worker leaves when it is closed; what was counted
-of its queue stays, so that counters do not begin anew when the code is reloaded.
+One Endpoints serves all workers of a process. A worker leaves when it is closed; the counts of its
+queue stay, so that counters do not begin anew when the code is reloaded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 from sandboxq.observe.exposition import Page, wants_open_metrics
 from sandboxq.observe.telemetry import WorkerClosed
-from sandboxq.worker.figures import add_load, add_process, add_worker
 from sandboxq.worker.http_server import Address, HttpServer, Request, Response
-from sandboxq.worker.measures import Measures
-from sandboxq.worker.pulse import STOOD_STILL, Pulse
-from sandboxq.worker.watched import Watched, total
+from sandboxq.worker.metrics import Measures, Watched, add_load, add_process, add_worker, total
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,8 +29,14 @@ if TYPE_CHECKING:
     from sandboxq.observe.telemetry import Event
     from sandboxq.worker.worker import Worker
 
-_BLOCKED = f"How often the event loop of the worker stood still for more than {STOOD_STILL:g} s"
 _log = logging.getLogger("sandboxq.worker")
+# Seconds between two checks of the loop.
+TICK = 0.5
+# Seconds: a longer block is serious: locks of 30 s are renewed twice a second, and probes give up.
+STOOD_STILL = 5.0
+# Seconds for which a block is reported: a probe can only ask once the loop turns again.
+REMEMBERED = 10.0
+_BLOCKED = f"How often the event loop of the worker stood still for more than {STOOD_STILL:g} s"
 
 
 class Endpoints:
@@ -155,3 +158,44 @@ class Endpoints:
         newest = self._newest()
         loads = await asyncio.gather(*(each.load() for each in newest.values()))
         return dict(zip(newest, loads, strict=True))
+
+
+class Pulse:
+    """Ticks on the running loop from ``start`` to ``stop``."""
+
+    def __init__(self, most: float = STOOD_STILL) -> None:
+        """Begin without having ticked; ``most`` seconds may pass without a turn of the loop."""
+        self._most = most
+        self.blocked = 0  # how often it stood still
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0
+        self._until = float("-inf")
+
+    def start(self) -> None:
+        """Tick from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._tick()
+
+    def stop(self) -> None:
+        """Tick no more; twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the loop has not stood still lately for more than ``most`` seconds."""
+        if self._loop is None:
+            return False
+        now = self._loop.time()
+        return now - self._last - TICK <= self._most and now > self._until
+
+    def _tick(self) -> None:
+        assert self._loop is not None  # noqa: S101 - it was started
+        now = self._loop.time()
+        if now - self._last - TICK > self._most:
+            self.blocked += 1
+            self._until = now + REMEMBERED
+        self._last = now
+        self._timer = self._loop.call_later(TICK, self._tick)

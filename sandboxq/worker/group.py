@@ -4,8 +4,8 @@
        ├── Worker resize ── claims, locks, outcomes of its queue; its pool
        └── Worker report ── …
 
-The machine is shared among them (shares.py). A worker that fails does not end the others: they run
-on, and the group says so at its end.
+They share the machine: children by the weights of their Share, and memory. A worker that fails does
+not end the others: they run on, and the group raises at its end.
 """
 
 from __future__ import annotations
@@ -13,23 +13,107 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Literal, Self
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from sandboxq.errors import SandboxqError, UsageError, WorkersFailed
+from sandboxq.model.validation import checked_whole, shown
 from sandboxq.observe.log import current_queue
+from sandboxq.sandbox.environment import oversubscription
 from sandboxq.sandbox.support import Part, usable_memory
+from sandboxq.worker.banner import PLURALS, banner, on_time, program, summary
 from sandboxq.worker.context import Membership
-from sandboxq.worker.shares import Demand, Share, children_by_share, parts_of
-from sandboxq.worker.signals import ended_by_signals
+from sandboxq.worker.shutdown import ended_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.worker.worker import Worker
 
+# The part of its share of memory that a worker gets at least, whatever was granted to the others.
+_LEAST_OF_MEMORY = 0.1
+# More is a typing error.
+_MOST_WEIGHT = 1_000_000.0
+
 _log = logging.getLogger("sandboxq.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of the children one worker of a group gets: by weight, from ``min`` to ``max``.
+
+    A worker whose ``procs`` is a number has that many, whatever its share says.
+    Raises: UsageError.
+    """
+
+    weight: float = 1.0
+    min: int = 1
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_weight(self.weight)
+        checked_whole("min", self.min, least=1)
+        if self.max is not None:
+            checked_whole("max", self.max, least=self.min, hint="; it must not be below min")
+
+    @classmethod
+    def fixed(cls, procs: int) -> Share:
+        """Return the share of a worker that has so many children."""
+        return cls(1.0, procs, procs)
+
+
+def _check_weight(weight: object) -> None:
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not is_number or not 0 < weight <= _MOST_WEIGHT:  # type: ignore[operator]  # it is a number
+        message = f"weight must be a number above 0, not {shown(weight)}"
+        raise UsageError(message)
+
+
+class Demand(NamedTuple):
+    """What a worker's children are and need."""
+
+    children: int
+    memory: int | None  # bytes that each was promised; None: its part of what is left
+
+
+def children_by_share(total: int, shares: Sequence[Share]) -> list[int]:
+    """Return how many children each gets, ``total`` together if their bounds allow that.
+
+    Each has its ``min``, even where that is more in all. The others go one by one to the worker
+    with least for its weight (Sainte-Laguë), so that one child more in all takes none from another.
+    """
+    counts = [share.min for share in shares]
+    limits = [math.inf if share.max is None else share.max for share in shares]
+    for _ in range(total - sum(counts)):
+        open_to = [index for index, limit in enumerate(limits) if counts[index] < limit]
+        if not open_to:
+            break
+        poorest = min(open_to, key=lambda index: (counts[index] + 0.5) / shares[index].weight)
+        counts[poorest] += 1
+    return counts
+
+
+def parts_of(machine: Part, demands: Sequence[Demand]) -> list[Part]:
+    """Return the part of the machine that each worker's children share.
+
+    What was granted is subtracted from the memory first; of the rest each child has the same.
+    """
+    everybody = max(1, sum(each.children for each in demands))
+    promised = sum(each.children * each.memory for each in demands if each.memory)
+    left = max(machine.memory - promised, int(machine.memory * _LEAST_OF_MEMORY))
+    sharing = sum(each.children for each in demands if not each.memory)
+    return [
+        Part(
+            max(1, machine.cores * each.children // everybody),
+            machine.memory if each.memory else left * each.children // max(1, sharing),
+        )
+        for each in demands
+    ]
 
 
 class WorkerGroup:
@@ -213,3 +297,49 @@ class WorkerGroup:
 
 def _first_line(error: SandboxqError) -> str:
     return str(error).partition("\n")[0]
+
+
+def banner_of_group(group: WorkerGroup) -> list[str]:
+    """Return what runs, line by line: of a single worker its banner, of several a line for each."""
+    workers = group.serving
+    if len(group.workers) == 1:
+        return banner(workers[0])
+    first, procs = workers[0], sum(worker.procs for worker in workers)
+    lines = [
+        program(),
+        *(line for worker in workers for line in _of_queue(worker)),
+    ]
+    cores = first.cores
+    return [
+        *dict.fromkeys(lines),  # what holds for several is said once
+        *(f"queue      {queue}: not served, see above" for queue in group.failures),
+        f"cores      {cores.number} ({cores.source}), shared by {procs} children",
+        *(f"cores      {note}" for note in oversubscription(procs, cores.number, os.environ)),
+        f"broker     {first.broker.endpoint.safe}",
+    ]
+
+
+def _of_queue(worker: Worker) -> Iterator[str]:
+    settings, plural = worker.settings, PLURALS[worker.kind]
+    memory = worker.pool.memory
+    parts = [
+        f"{worker.procs} {plural} x {settings.concurrency} job at once",
+        f"policy {worker.policy.name}",
+        *([f"{memory >> 20} MB a child"] if memory else []),
+        *(line.partition(" ")[2].strip() for line in on_time(settings)),
+    ]
+    yield f"queue      {worker.keys.queue}: {worker.processor}, {', '.join(parts)}"
+    yield from (f"kind       {note}" for note in worker.kind_notes)
+    yield from (note for note in worker.pool.notes if not note.startswith("memory "))
+
+
+def summary_of_group(group: WorkerGroup) -> list[str]:
+    """Return what became of the jobs, in one line a queue."""
+    if len(group.workers) == 1:
+        return summary(group.workers[0])
+    return [
+        f"{each.keys.queue}: {line}"
+        for each in group.workers
+        if each in group.serving or each.counters.heartbeats
+        for line in summary(each)
+    ]

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sandboxq.broker.connect.broker import Broker
+    from sandboxq.broker.keys import QueueKeys
     from sandboxq.config import WorkerSettings
+    from sandboxq.pool.kinds import Kind
     from sandboxq.pool.pool import Pool
+    from sandboxq.sandbox.policy import Policy
     from sandboxq.sandbox.support import Cores
     from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import HeldJobs, Membership
+    from sandboxq.worker.counters import Counters
     from sandboxq.worker.manual import ManualJobs
     from sandboxq.worker.manual_job import HeldJob
     from sandboxq.worker.service import Service
@@ -35,8 +39,14 @@ _CANCELLABLE = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.ANSWERE
 class Operating:
     """The part of a Worker that needs to know nothing of its life but whether it was started."""
 
+    keys: QueueKeys
+    processor: str
     settings: WorkerSettings
+    policy: Policy
+    kind: Kind
+    kind_notes: tuple[str, ...]
     cores: Cores
+    counters: Counters
     _held: HeldJobs
     _room: asyncio.Event
     _broker: Broker | None

@@ -38,8 +38,7 @@ from sandboxq.worker.locks import StalledChecker
 from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
 from sandboxq.worker.service import Service
-from sandboxq.worker.shutdown import LAST_WORDS
-from sandboxq.worker.signals import ended_by_signals
+from sandboxq.worker.shutdown import LAST_WORDS, ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,12 +5,8 @@ import graphlib
 import grimp
 import pytest
 
-# A job knows its queue, and a queue gives jobs; a banner is of a worker, which logs it: their types
-# need each other.
-MUTUAL = {
-    ("sandboxq.queue.job", "sandboxq.queue.queue"),
-    ("sandboxq.worker.banner", "sandboxq.worker.worker"),
-}
+# A job knows its queue, and a queue gives jobs: their types need each other.
+MUTUAL = {("sandboxq.queue.job", "sandboxq.queue.queue")}
 
 Arrows = dict[str, set[str]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq import Share, UsageError
 from sandboxq.sandbox.support import Part
-from sandboxq.worker.shares import Demand, children_by_share, parts_of
+from sandboxq.worker.group import Demand, children_by_share, parts_of
 
 
 @pytest.mark.parametrize(

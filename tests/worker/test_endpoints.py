@@ -13,8 +13,7 @@ from sandboxq import JobFailed, Worker, WorkerGroup, WorkersFailed
 from sandboxq.observe.exposition import OPEN_TYPE
 from sandboxq.observe.telemetry import AttemptsMeasured, Event, Telemetry
 from sandboxq.worker.attempt import MOST_MEASURED
-from sandboxq.worker.endpoints import Endpoints
-from sandboxq.worker.pulse import Pulse
+from sandboxq.worker.endpoints import Endpoints, Pulse
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, _has_completed, running
