@@ -34,14 +34,16 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.policy import Policy
     from sandboxq.worker.counters import Counters
 
-# A row has at most so many children, and jobs of each: some 100 KB.
+# A row has at most so many children, so many jobs of each and in all: some 100 KB, half a megabyte
+# where names are all of escapes.
 MOST_CHILDREN = 256
 MOST_JOBS = 16
+MOST_JOBS_IN_ALL = 512
 # Of what one child has started so many processes are counted.
 _MOST_PROCESSES = 64
 # The loop has other work to do between so many children: each takes some 30 µs.
 _AT_ONCE = 16
-_MOST_TEXT = 200
+_MOST_TEXT = 80
 # Seconds between two rows, and the most for which somebody may ask without asking again.
 INTERVAL = 1.0
 MOST_SECONDS = 30.0
@@ -129,20 +131,23 @@ class Facts:
         return "paused" if self._worker.is_paused else "running"
 
     async def _children(self) -> list[dict[str, Any]]:
+        children = self._worker.pool.supervisor.children[:MOST_CHILDREN]
+        most = min(MOST_JOBS, MOST_JOBS_IN_ALL // max(1, len(children)))
         rows = []
-        for place, child in enumerate(self._worker.pool.supervisor.children[:MOST_CHILDREN]):
+        for place, child in enumerate(children):
             if place and place % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-            rows.append(self._child(child))
+            rows.append(self._child(child, most))
         return rows
 
-    def _child(self, child: Child) -> dict[str, Any]:
+    def _child(self, child: Child, most: int) -> dict[str, Any]:
+        """Return the row of a child with at most so many of its jobs."""
         calls = child.running_calls()
         row: dict[str, Any] = {"pid": child.pid, "state": child.state.value, "memory": child.memory}
         if self._worker.kind is Kind.PROCESS and child.pid:
             row |= _used_by(child.pid, may_fork=self._worker.policy.may_fork)
         now = asyncio.get_running_loop().time()
-        jobs = [self._job(child, call, now) for call in calls[:MOST_JOBS]]
+        jobs = [self._job(child, call, now) for call in calls[:most]]
         return {**row, "running": len(calls), "jobs": jobs}
 
     @staticmethod

@@ -144,16 +144,16 @@ class WorkerGroup:
         self._check()
 
     def _check(self) -> None:
-        keys = [worker.keys for worker in self.workers]
-        twice = sorted({each.queue for each in keys if keys.count(each) > 1})
-        if not keys or twice:
+        names = [worker.keys.queue for worker in self.workers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if not names or twice:
             what = f"has two workers for the queue {twice[0]!r}" if twice else "needs a worker"
             message = f"a group {what}"
             raise UsageError(message)
         if len({worker.address for worker in self.workers}) > 1:
             message = "the workers of a group share their connections: give all the same url"
             raise UsageError(message)
-        for name in self._shares.keys() - {each.queue for each in keys}:
+        for name in self._shares.keys() - set(names):
             message = f"a share is given to queue {name!r}, which no worker of the group has"
             raise UsageError(message)
 
