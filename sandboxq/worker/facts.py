@@ -41,7 +41,7 @@ MOST_JOBS = 16
 MOST_JOBS_IN_ALL = 512
 # Of what one child has started so many processes are counted.
 _MOST_PROCESSES = 64
-# The loop has other work to do between so many children: each takes some 30 µs.
+# The loop has other work to do between so many children: each takes some 50 µs.
 _AT_ONCE = 16
 _MOST_TEXT = 80
 # Seconds between two rows, and the most for which somebody may ask without asking again.
