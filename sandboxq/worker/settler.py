@@ -19,6 +19,9 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.broker.commands.attempts import (
+    NOT_SETTLED,
+    REFUSED_COMPLETION,
+    SETTLED,
     Refusal,
     Report,
     settle,
@@ -40,14 +43,7 @@ from sandboxq.model.outcome import (
 )
 from sandboxq.observe.telemetry import JobProgressed
 from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING, Announcer, end_span
-from sandboxq.worker.reports import (
-    LARGE,
-    LIGHT,
-    MOST_TRIES,
-    Reports,
-    lightest,
-    weight_of,
-)
+from sandboxq.worker.reports import LARGE, LIGHT, MOST_TRIES, Reports, lightest, weight_of
 from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
@@ -70,26 +66,10 @@ _LOOK_SECONDS = 0.002
 MOST_ENDINGS = 10_000
 LARGE_ONES = "settler of large values"
 _DECIDED = (ENDED, LOST)
-# What the settle script answers (protocol.md 3.1).
-SETTLED = 0
-PENDING_CHILDREN = -4
-FAILED_CHILDREN = -9
 # A user of Redis who lacks a permission: no fault of a row. Scripts have words of their own for it.
 _NOT_PERMITTED = re.compile(r"NOPERM|no permissions to|ACL failure|executing the script can't")
 # Seconds until outcomes are sent again that this user may not write.
 _PERMISSION_DELAY = 1.0
-_REASONS = {
-    -1: "the job was removed meanwhile",
-    -2: "it is settled already, or its lock had expired",
-    -3: "it was no longer active",
-    -6: "another worker holds its lock",
-}
-_REFUSED_COMPLETION = {
-    PENDING_CHILDREN: "Job {} has pending dependencies. moveToFinished",
-    FAILED_CHILDREN: (
-        "Cannot complete job {} because it has at least one failed child. moveToFinished"
-    ),
-}
 
 
 class _Sent(NamedTuple):
@@ -139,9 +119,8 @@ class Settler:
             row = Report(attempt.job.id, attempt.token, kind, payload, keep_logs)
             self._settler_of(attempt, len(payload)).take_report(row)
             if kind == "progress" and self._telemetry.wants(JobProgressed):
-                self._telemetry.emit(
-                    JobProgressed(attempt.job.id.decode(errors="replace"), payload)
-                )
+                job_id = attempt.job.id.decode(errors="replace")
+                self._telemetry.emit(JobProgressed(job_id, payload))
 
     def take_report(self, row: Report) -> None:
         """Take what was reported, to be written behind what was taken before."""
@@ -258,9 +237,8 @@ class Settler:
 
     async def _flush_batch(self) -> None:
         if self._light is not None:
-            await self._light._reports.until_written(  # noqa: SLF001 - of the same class
-                self.large_runs
-            )
+            reports = self._light._reports  # noqa: SLF001 - of the same class
+            await reports.until_written(self.large_runs)
         await self._reports.catch_up()
         await self._catch_up()
         # Both are taken before they are sent: an outcome never overtakes its attempt's reports.
@@ -339,9 +317,8 @@ class Settler:
         endings, settlements = self._unsure
         codes = await self._known_codes(settlements)
         self._unsure = None
-        known = [
-            (each, code) for each, code in zip(endings, codes, strict=True) if code is not None
-        ]
+        pairs = zip(endings, codes, strict=True)
+        known = [(each, code) for each, code in pairs if code is not None]
         if known:
             gone = {id(ending) for ending, _ in known}
             self._endings = [ending for ending in self._endings if id(ending) not in gone]
@@ -373,8 +350,7 @@ class Settler:
         if attempt.is_refused:
             return False
         attempt.is_refused = True
-        # Without its options: they may be the cause.
-        attempt.options = DEFAULT_OPTIONS
+        attempt.options = DEFAULT_OPTIONS  # its own may be the cause
         self._fail_instead(attempt, f"its outcome cannot be stored: {error}", type(error))
         return True
 
@@ -398,15 +374,15 @@ class Settler:
             attempt, transition = ending
             if code == SETTLED:
                 taken.append(ending)
-            elif code in _REFUSED_COMPLETION and isinstance(transition, (Complete, AwaitChildren)):
-                reason = _REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))
+            elif code in REFUSED_COMPLETION and isinstance(transition, (Complete, AwaitChildren)):
+                reason = REFUSED_COMPLETION[code].format(attempt.job.id.decode(errors="replace"))
                 self._fail_instead(attempt, reason, JobHasFailedChildren)
             elif isinstance(code, Refusal):
                 if not self._has_failed_instead(attempt, code.error):
                     self._drop(attempt, code.error)
             else:
                 self._held.settled(attempt)
-                dropped.setdefault(_REASONS.get(code, f"code {code}"), []).append(attempt)
+                dropped.setdefault(NOT_SETTLED.get(code, f"code {code}"), []).append(attempt)
         self._announcer.tell_dropped(dropped)
         return taken
 
@@ -421,5 +397,4 @@ def _weight(ending: Ending) -> int:
 
 
 def _run_of(ending: Ending) -> tuple[bytes, bytes]:
-    attempt, _ = ending
-    return attempt.job.id, attempt.token
+    return ending[0].job.id, ending[0].token

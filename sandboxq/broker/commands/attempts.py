@@ -50,8 +50,20 @@ DEFAULT_KEEP_LIMIT = 1000
 # Above this Lua's numbers are no exact integers.
 _MOST = 2**53
 _TO_THE_FRONT = (HandBack, LimitRate, AwaitChildren)
-# The script's code for an outcome that Redis refused.
+# The codes of the settle script for each outcome (protocol.md 3.1).
+SETTLED = 0
 REFUSED = -12
+NOT_SETTLED = {
+    -1: "the job was removed meanwhile",
+    -2: "it is settled already, or its lock had expired",
+    -3: "it was no longer active",
+    -6: "another worker holds its lock",
+}
+# The failed reasons, as Node has them, of jobs that may not complete because of their children.
+REFUSED_COMPLETION = {
+    -4: "Job {} has pending dependencies. moveToFinished",
+    -9: "Cannot complete job {} because it has at least one failed child. moveToFinished",
+}
 
 
 async def extend(
