@@ -1,4 +1,4 @@
-"""What a worker that runs jobs consists of, wired together but not yet started.
+"""The parts of a worker that runs jobs, connected but not yet started.
 
 Redis ──claim──► Claimer ──call──► Pool ──► children
   ▲                                 │ outcome, progress, log
@@ -48,8 +48,8 @@ class ChildrenOptions(NamedTuple):
     part: Part | None  # of the machine, when several workers share it
 
 
-# Without these nothing can be done: jobs that are claimed would never end, or run twice. So is the
-# claimer, which the worker starts.
+# Without these a worker must stop: claimed jobs would never end, or run twice. The claimer, which
+# the worker starts, is another such part.
 VITAL = frozenset({"settler", LARGE_ONES, "lock renewer"})
 
 
@@ -142,7 +142,7 @@ def _pool(context: WorkerContext, options: ChildrenOptions, listener: WorkerList
         recycling=Recycling(
             settings.max_jobs_per_child, settings.max_rss_per_child, settings.max_child_age
         ),
-        # What Redis would not take is refused where it is made, with words.
+        # A value that Redis would not take is refused in the child, with an error that says so.
         max_result=min(settings.max_result, context.broker.value_limit),
         budgets=settings.budgets,
         max_block=settings.max_block,

@@ -62,12 +62,12 @@ _STATES = {
 }
 # What became of attempts that ran to their end: what was handed back says nothing of the job.
 _RAN = (Complete, Fail, RetryNow, RetryLater)
-# A batch of more attempts than this is of jobs of microseconds, and one is much like the next.
+# In larger batches only a sample is measured: those are jobs of microseconds, much alike.
 MOST_MEASURED = 32
 
 
 class AttemptState(enum.Enum):
-    """Where an attempt is on its way through the worker."""
+    """The states of an attempt in the worker."""
 
     CLAIMED = "claimed"  # held, not in the pool yet: perhaps some of it is still to be read
     RUNNING = "running"  # in the pool: waiting for a child, or in one
@@ -77,7 +77,7 @@ class AttemptState(enum.Enum):
     LOST = "lost"  # somebody else owns the job: whatever its child still says is dropped
 
 
-# For where each job passes: to ask the class for a member takes ten times as long as a global.
+# For the hot path: a member of the class takes ten times as long to read as a global.
 CLAIMED, RUNNING, ANSWERED, GIVEN_UP, ENDED, LOST = AttemptState
 
 
@@ -161,7 +161,7 @@ def _payload_of(attempt: Attempt, opts: bytes) -> bytes:
 
 
 class AttemptSpan:
-    """A span, and how the attempt's child learns of it."""
+    """A span, and its context for the attempt's child."""
 
     __slots__ = ("span",)
 
@@ -196,7 +196,7 @@ def begin_span(attempt: Attempt, tracing: Tracing, queue: str, worker: str) -> N
 
 
 def end_span(attempt: Attempt, transition: Transition | None = None) -> None:
-    """End it, by what is going to be written; None: the job belongs to somebody else by now."""
+    """End it, by the transition to be written; None: another worker has the job by now."""
     held, attempt.span = attempt.span, None
     if held is None:
         return
@@ -232,15 +232,15 @@ def _end_failed(span: ProcessSpan, made: int, event: str, failure: Failed) -> No
 
 
 class Announcer:
-    """Turns settled attempts into events."""
+    """Sends telemetry of settled attempts."""
 
     def __init__(self, telemetry: Telemetry, queue: str) -> None:
-        """Tell those who listen to ``telemetry`` of a queue's jobs."""
+        """Send events of a queue's jobs to ``telemetry``."""
         self._telemetry = telemetry
         self._queue = queue
 
     def tell_settled(self, endings: Sequence[Ending]) -> None:
-        """Tell what Redis has taken, together."""
+        """Tell which outcomes were written, as one batch."""
         counts = JobsSettled()
         others = [ending for ending in endings if not isinstance(ending[1], Complete)]
         counts.completed = len(endings) - len(others)
@@ -269,7 +269,7 @@ class Announcer:
                 self._telemetry.emit(_measures(each, part))
 
     def tell_dropped(self, dropped: Mapping[str, Sequence[Attempt]]) -> None:
-        """Tell what Redis has not taken, by the reason."""
+        """Tell which outcomes Redis did not take, by the reason."""
         for reason, attempts in dropped.items():
             ids = [attempt.job.id.decode(errors="replace") for attempt in attempts]
             self._telemetry.emit(OutcomesDropped(ids, reason))

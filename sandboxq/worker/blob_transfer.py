@@ -3,9 +3,9 @@
     Claimer ──fetch──► waiting ─┐                    ┌─ blob read ──► Pool.submit
     Listener ──store─► results ─┴─► two carriers ────┴─ stored ─────► Settler.end
 
-Jobs that have none never come here. How much is held at once is bounded; a job in here is held by
-its lock like any other. What is read is put into memory that is used again and again: fresh pages
-would cost more than the transfer.
+Jobs that have none never come here. How much is held at once is bounded; the locks of jobs in here
+are renewed like any other. Blobs are read into memory that is used again: new pages would cost more
+than the transfer.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Memory:
         self._kept = 0
 
     def take(self, size: int) -> mmap.mmap:
-        """Return a block of at least so many bytes; what is in it is somebody's old data."""
+        """Return a block of at least so many bytes, with old data in it."""
         length = max(_LEAST_MEMORY, 1 << (size - 1).bit_length())
         free = self._free.get(length)
         if not free:
@@ -76,7 +76,7 @@ class Memory:
             self._free.setdefault(len(block), []).append(block)
 
     def clear(self) -> None:
-        """Let go of all that is kept."""
+        """Free all blocks that are kept."""
         self._free.clear()
         self._kept = 0
 
@@ -96,7 +96,7 @@ class Blob:
         self.table = table
 
     def __del__(self) -> None:
-        """Give the memory back, whatever became of the call."""
+        """Give the memory back, however the call ended."""
         self._on_end(self._block, len(self.view))
 
 
@@ -178,7 +178,7 @@ class BlobTransfer:
         await self._carried(attempt, self._fetch(attempt, call))
 
     async def _carried(self, attempt: Attempt, carrying: Awaitable[None]) -> None:
-        """Carry for one job; whatever becomes of that, it ends and the next one is carried."""
+        """Carry the blob of one job; if that fails, the job fails and the next one is carried."""
         try:
             await carrying
         except Exception as error:  # noqa: BLE001 - the boundary of one job

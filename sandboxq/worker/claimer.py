@@ -44,7 +44,7 @@ _log = logging.getLogger("sandboxq.worker")
 
 
 class Mode(enum.Enum):
-    """What the claimer is here for."""
+    """How long the claimer goes on."""
 
     FOREVER = "forever"
     BURST = "burst"  # until nothing is waiting, prioritized or active
@@ -182,7 +182,7 @@ class Claimer:
         return (min(room, BATCH) if is_enough or idle_slots else 0), idle_slots
 
     async def _wait_for_room(self) -> None:
-        """Wait until there is something to ask for, or somebody to give up; not for long."""
+        """Wait, not for long, until jobs may be claimed or a call is to be given up."""
         was_told = False
         try:
             # Not wait_for, which in Python 3.11 may swallow the cancellation that ends this loop.
@@ -307,7 +307,7 @@ async def _at_once() -> bool:
 
 
 def refusal_of(job: ClaimedJob, max_started_attempts: int | None) -> str:
-    """Say why a job that was claimed must fail without being run; nothing when it is run."""
+    """Return why a job that was claimed must fail without being run; empty when it is run."""
     if job.deferred_failure:
         return job.deferred_failure.decode(errors="replace")
     if job.unreadable:

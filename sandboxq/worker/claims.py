@@ -1,4 +1,4 @@
-"""Asks Redis for jobs; nothing that a claim took is forgotten, whatever becomes of its reply.
+"""Claims jobs; what a claim took goes back when its reply is lost.
 
     claim ──reply──► HeldJobs.hold ──► start
       │                    └─ jobs of schedulers: what follows them is made, then start
@@ -7,9 +7,7 @@
 Each claim has a token of its own: a run that outlives its lock cannot write under that of a later
 run, and what a claim took is found by it when the reply was lost or could not be read.
 
-Gives back what claims took whose answer nobody has seen, at once and later.
-
-What is locked by the token of such a claim goes back. It is looked for again for some seconds: the
+Jobs that are locked by the token of a lost claim go back, at once and again for some seconds: the
 command may still be on its way, or wait in Redis behind a connection that is dead on our side only.
 """
 

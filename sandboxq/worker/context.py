@@ -5,8 +5,8 @@ It owns a job from the claim that brought it until nothing of the job is left he
     claiming ──► hold ──► settled    Redis has taken the outcome, or never will
                    └────► lost ────► gone    somebody else owns the job, and its run has ended
 
-There is no other way in or out. What has to wait for the end of it all (a pause, a stop, the end of
-a burst) waits here.
+There is no other way in or out. A pause, a stop and the end of a burst wait here until nothing is
+held.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class WorkerContext:
 
 
 class Address(NamedTuple):
-    """Where a worker's Redis is, as it was told, and the clock that it goes by."""
+    """Where a worker's Redis is, and the clock that it uses."""
 
     url: str | None
     directory: Path | None
     clock: Clock
 
     async def connect(self) -> Broker:
-        """Connect, and learn what a worker must know of the server. Raises: BrokerUnavailable."""
+        """Connect, and ask for the facts of the server. Raises: BrokerUnavailable."""
         broker = await Broker.connect(self.url, directory=self.directory, clock=self.clock)
         try:
             warn_of_clock(broker.time)
@@ -62,7 +62,7 @@ class Address(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """What a worker has of what its group shares."""
+    """What a worker gets from its group."""
 
     broker: Broker | None  # None: it makes connections of its own
     procs: int
@@ -89,7 +89,7 @@ class HeldJobs:
         self._idle.clear()
 
     def end_claim(self) -> None:
-        """Take note that a claim is over, whatever became of it."""
+        """Note that a claim is over, however it ended."""
         self._claims -= 1
         self._tell_if_idle()
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.worker")
 
-# More children than this is a slip of the finger, not a wish.
+# More children are a typing error.
 MOST_PROCS = 1024
 # Bytes of a message that are shown, and how many requests are worked on at once.
 _MOST_SHOWN = 200
@@ -79,7 +79,7 @@ class Control:
         self._keys = keys
         self._worker = worker
         self._seldom = Seldom()
-        # What takes a while: who cancels must not wait for a dump, or for children that start.
+        # Requests may take a while: a cancel must not wait for a dump, or for children that start.
         self._tasks: set[asyncio.Task[None]] = set()
         self._scaling = asyncio.Lock()
 
@@ -124,7 +124,7 @@ class Control:
             members = await self._done(request)
             await answer(self._broker, request, **{"worker": self._worker.name, **members})
         except ChildStartFailed as error:
-            # The text has the user's frames; ours would say nothing.
+            # The text has the user's frames; ours would not help.
             _log.error("a new child could not start; it is tried again: %s", error)
         except QueueError as error:
             self._seldom.warn("a request was obeyed, but the answer was not taken", error)

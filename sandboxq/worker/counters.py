@@ -29,8 +29,8 @@ from sandboxq.worker.service import Seldom
 if TYPE_CHECKING:
     from sandboxq.worker.context import WorkerContext
 
-# Once for hundreds of thousands of jobs, so that it costs none of them anything. A worker that is
-# killed with -9 has not told of its last seconds.
+# Seconds between writes: one for hundreds of thousands of jobs. A worker that is killed by SIGKILL
+# has not written its last seconds.
 _INTERVAL = 5.0
 
 

@@ -2,9 +2,9 @@
 
     connection ─► head, at most 8 KB, within seconds ─► answer(request) ─► written, and closed
 
-It has no dependency and no idle cost: standard library streams, one request a connection. Whoever
-connects is a stranger, so everything is bounded: connections, bytes, seconds. Who wants more than
-that is closed on, and nothing else of the worker notices.
+It has no dependency and no idle cost: standard library streams, one request a connection. Clients
+are not trusted, so everything is bounded: connections, bytes, seconds. Above that a connection is
+closed, and the rest of the worker is not disturbed.
 """
 
 from __future__ import annotations

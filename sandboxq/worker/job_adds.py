@@ -1,4 +1,4 @@
-"""Adds what running jobs ask for, under the locks of these jobs, many requests in one round trip.
+"""Adds the jobs that running jobs ask for, under their locks, many requests in one round trip.
 
 child ──REQUEST──► pool ──► listener ──take──► run ──► flow.lua, fenced by the job's lock
 ▲──────────────RESPONSE──────── Question.answer ◄────────┘
@@ -41,7 +41,7 @@ _log = logging.getLogger("sandboxq.worker")
 
 # Bounds one round trip; what comes after it waits for the next.
 MOST_REQUESTS = 50
-# What parsing and checking raise for a request that no honest job sends.
+# The errors of parsing and checking for a malformed request.
 _NOT_UNDERSTOOD = (
     Breach,
     UsageError,
@@ -124,7 +124,7 @@ class JobAdds:
                 each.question.answer([job_id.encode() for job_id in result])
 
     async def _understand(self, question: Question) -> None:
-        """Check a request; one that makes no sense is refused, whatever it is made of."""
+        """Check a request, and refuse an invalid one."""
         try:
             nodes = await self._nodes_of(question.argument, question.call.key)
         except _NOT_UNDERSTOOD as error:

@@ -1,4 +1,4 @@
-"""What the pool tells the worker, passed on to the part that handles it.
+"""Passes what the pool tells the worker on to the part that handles it.
 
 Questions of running jobs about their children are read here, many in one round trip.
 
@@ -152,7 +152,7 @@ class Answers:
     async def run(self) -> None:
         """Answer until cancelled."""
         while True:
-            # First what lies there: whoever ran before this may have left it.
+            # First what is left from a loop that crashed before.
             self._work.clear()
             while self._asked:
                 try:

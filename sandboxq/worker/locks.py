@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 # The part of a lock's time for which the answer to a renewal is waited for, but not less seconds.
 _SILENCE = 0.25
-# At most so long after a beat that has failed comes the next one, though Redis seem away.
+# Seconds from a failed beat to the next at most, even if Redis seems away.
 _RETRY_SECONDS = 0.25
 _LEAST_SILENCE = 1.0
 # What is in the pool for so many beats has begun: what only waits there goes back sooner.
@@ -125,7 +125,7 @@ class LockRenewer:
         await self._tell_begun()
 
     async def _tell_begun(self) -> None:
-        """Have those that run for long count as begun, should this worker die."""
+        """Mark jobs that run for long as begun, in case this worker dies."""
         running = (a for a in self._held.values() if a.state is AttemptState.RUNNING)
         names = [(attempt.job.id, attempt.token) for attempt in running]
         self._beats = {name: self._beats.get(name, 0) + 1 for name in names}

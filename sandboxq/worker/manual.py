@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 # What the scripts answer (protocol.md 3.1).
 _NOT_FOUND = -1
 _FAILED_CHILD = -9
-# It has ended, unless somebody else has taken it.
+# It has ended, unless another worker has taken it.
 _GONE = (-1, -2)
-# The caller has the job still.
+# The caller still has the job.
 _HELD_ON = (-4, _FAILED_CHILD)
 _ERRORS: dict[int, tuple[type[QueueError], str]] = {
     -1: (JobNotFound, "does not exist any more"),
@@ -81,7 +81,7 @@ class ManualJobs:
         self._rules = RetryRules(settings.backoff_strategies, settings.max_started_attempts)
         self._scheduler_advancer = SchedulerAdvancer(context)
         self._reader: BlockingReader | None = None
-        # What was claimed for callers who were cancelled, on its way back.
+        # Jobs claimed for callers that were cancelled, on their way back.
         self._giving_back: set[asyncio.Task[None]] = set()
         # Claims whose reply was lost, and what callers have still: a token may be used for both.
         self._lost_tokens: list[str] = []
@@ -190,7 +190,7 @@ class ManualJobs:
             self._telemetry.emit(JobProgressed(job.id, payload))
 
     async def close(self) -> None:
-        """Give back what nobody has got, and close the connection that waits; twice is harmless."""
+        """Give back jobs that no caller got, and close the connection; twice is harmless."""
         await asyncio.gather(*self._giving_back)
         with contextlib.suppress(QueueError):
             await self._give_back_lost()

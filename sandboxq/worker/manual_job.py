@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Hand(Protocol):
-    """Who writes how a job goes on."""
+    """Writes how a job goes on."""
 
     async def settle(self, job: HeldJob, outcome: Outcome) -> None:
         """Write how the job goes on."""

@@ -1,4 +1,4 @@
-"""What a worker that was started is asked: what it has, more children, the end of a job."""
+"""The methods of a started worker: its parts, scaling, reload, cancelling jobs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CANCELLABLE = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.ANSWERE
 
 
 class Operating:
-    """The part of a Worker that needs to know nothing of its life but whether it was started."""
+    """The part of a Worker that depends only on whether it was started."""
 
     keys: QueueKeys
     processor: str

@@ -1,4 +1,4 @@
-"""What running jobs have reported and Redis does not have yet: progress, log rows, new data.
+"""Reports of running jobs that are not in Redis yet: progress, log rows, new data.
 
 Settler.report ──► add ──► write ──► Redis
                              │ the reply is lost, or an error: half as many the next time,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Run = tuple[bytes, bytes]  # of which job, and its token
 _log = logging.getLogger("sandboxq.worker")
 
-# A flood of log rows is written in round trips of so many, so that none takes too long.
+# Rows in one round trip, so that none takes too long.
 MOST_REPORTS = 1000
 # While more than this waits for Redis, children that report are not read: their code waits.
 MOST_UNWRITTEN = 20_000
@@ -55,7 +55,7 @@ LARGE = 256 << 10
 
 
 class Reports:
-    """Keeps every report until Redis has taken it, or never will."""
+    """Keeps every report until Redis has taken or refused it."""
 
     def __init__(self, context: WorkerContext, mark_key: str) -> None:
         """Begin with none; ``mark_key`` is for the marks of this worker's reports."""

@@ -20,7 +20,7 @@ _log = logging.getLogger("sandboxq.worker")
 # A loop that crashed is started again after this long, twice as long each time in a row.
 FIRST_RESTART = 0.1
 LONGEST_RESTART = 5.0
-# So many crashes in a row are no passing trouble: a worker gives up that cannot do without it.
+# After so many crashes in a row a worker that needs the service gives up.
 MOST_CRASHES = 6
 # A loop that ran this long before it crashed starts counting anew.
 STEADY_SECONDS = 60.0
@@ -33,9 +33,9 @@ class Service:
     """Runs one loop as a task. May be stopped before it was started, and twice.
 
     A crash of the loop is logged and the loop is started again with growing delays: each loop does
-    first what its predecessor has left. After MOST_CRASHES in a row ``on_failure`` is told, who
-    stops the worker; without it the service is tried for ever. So is what Redis refuses, unless
-    ``may_wait`` is False: a key of another type, or a missing permission, comes right again.
+    first what its predecessor has left. After MOST_CRASHES in a row ``on_failure`` is called, which
+    stops the worker; without it the service is tried for ever. So it is when Redis refuses, unless
+    ``may_wait`` is False: a key of another type, or a missing permission, may be corrected.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ def _is_being_cancelled() -> bool:
 
 
 class Seldom:
-    """Logs warnings, of each kind one in QUIET_SECONDS; the kinds are ours, and few."""
+    """Logs warnings, of each kind one in QUIET_SECONDS."""
 
     def __init__(self) -> None:
         """Begin with nothing said."""
@@ -120,7 +120,7 @@ class Seldom:
         self._left_out: dict[str, int] = {}
 
     def warn(self, kind: str, detail: object) -> None:
-        """Say ``kind``, a sentence, and what it is about; of an unknown error the trace too."""
+        """Log ``kind``, a sentence, and what it is about; of an unknown error the trace too."""
         now = time.monotonic()
         if now - self._said_at.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1

@@ -1,12 +1,12 @@
-"""Collects what children report and how attempts end, and writes it to Redis in batches.
+"""Collects reports and outcomes of attempts, and writes them to Redis in batches.
 
 pool ──report──► reports ─┐
      ──outcome─► endings ─┴─► flush: report script, then settle script ──► Redis
                     ▲           │ Redis away: everything is kept and sent again
                     └───────────┘ an error: in halves, until what is refused stands alone
 
-Reports and outcomes of many bytes go by a settler of their own, and with them all of the same run:
-on a slow link others would wait for seconds until these are across.
+Large reports and outcomes, with all others of the same run, go by a settler of their own: on a slow
+link others would wait for seconds until these are sent.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _Sent(NamedTuple):
 
 
 class Settler:
-    """Keeps every outcome until Redis has taken it, or the lock is provably gone."""
+    """Keeps every outcome until Redis has taken it, or the lock is certainly lost."""
 
     def __init__(self, context: WorkerContext, *, light: Settler | None = None) -> None:
         """Settle the jobs that are held; ``light`` has what is not large, and asks this one."""
@@ -134,7 +134,7 @@ class Settler:
         return self._reports.is_flooded or (large is not None and large.is_flooded)
 
     def _settler_of(self, attempt: Attempt, size: int) -> Settler:
-        """Return which of the two has what comes of a run: all of it one, for its order."""
+        """Return the settler of a run: one has all of it, to keep the order."""
         if self._large is None:
             return self
         run = attempt.job.id, attempt.token
@@ -205,7 +205,7 @@ class Settler:
     async def run(self) -> None:
         """Flush whenever there is something to write, until cancelled."""
         while True:
-            # First what lies there: whoever ran before this may have left it.
+            # First what is left from a loop that crashed before.
             self._work.clear()
             await self.flush()
             await self._work.wait()
@@ -229,7 +229,7 @@ class Settler:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Take away the marks."""
+        """Remove the marks."""
         with contextlib.suppress(QueueError):
             await self._broker.command("UNLINK", self._mark.key, self._reports.mark_key)
         if self._large is not None:
@@ -334,7 +334,7 @@ class Settler:
             return [None] * len(settlements)
 
     def _try_again_or_fail(self, ending: Ending, error: Exception) -> None:
-        """Send what could not be sent again, some times."""
+        """Send an outcome again that was refused, some times; then fail the job instead."""
         attempt, _ = ending
         attempt.tries += 1
         if attempt.tries < MOST_TRIES:
@@ -346,7 +346,7 @@ class Settler:
             self._drop(attempt, error)
 
     def _has_failed_instead(self, attempt: Attempt, error: Exception) -> bool:
-        """In the place of an outcome that is refused, have the job fail for that; but only once."""
+        """Fail the job because its outcome is refused; once only."""
         if attempt.is_refused:
             return False
         attempt.is_refused = True
@@ -360,7 +360,7 @@ class Settler:
         self._announcer.tell_dropped({reason: [attempt]})
 
     def _conclude(self, endings: list[Ending], codes: list[int]) -> None:
-        """Forget what was settled, take up again what must fail, and tell who listens."""
+        """Release what was settled, fail what must fail instead, and tell telemetry."""
         if any(codes):
             endings = self._sort_out(endings, codes)
         self._held.all_settled(endings)
