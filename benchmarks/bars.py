@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,17 +15,15 @@ COLOUR, OURS, LIMIT = "#b4b8bf", "#1f6fb4", "#c2410c"
 TEXT, FAINT = "#24292f", "#6b7280"
 PANEL_WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 6.2, 0.32, 1.15
 
-mpl.rcParams.update(
-    {
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titleweight": "bold",
-        "text.color": TEXT,
-        "axes.labelcolor": TEXT,
-        "xtick.color": FAINT,
-        "ytick.color": TEXT,
-    }
-)
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "xtick.color": FAINT,
+    "ytick.color": TEXT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +42,11 @@ def draw(panels: Sequence[Panel], path: Path, *, caption: str, across: int = 2) 
     rows = [panels[first : first + across] for first in range(0, len(panels), across)]
     heights = [FRAME_HEIGHT + BAR_HEIGHT * max(len(each.values) for each in row) for row in rows]
     size = (PANEL_WIDTH * across, sum(heights))
+    # Only here: it is a second of imports.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    mpl.rcParams.update(_STYLE)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     places = figure.subplots(down, across, squeeze=False, height_ratios=heights).flat
     for place, panel in zip(places, panels, strict=False):
