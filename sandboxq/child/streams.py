@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.child.frames import LOGGING, STDERR, STDOUT, STREAMS
 
 if TYPE_CHECKING:
-    from sandboxq.child.output import Capture
+    from typing import Protocol
+
+    class Capture(Protocol):
+        """Takes text by stream, and makes lines of it: sandboxq.child.output has it."""
+
+        def write(self, stream: int, text: str) -> bool:
+            """Take text; False in a process that the job forked."""
+
+        def flush(self, stream: int) -> bool:
+            """Show what has no newline yet; False as above."""
+
+        def resume(self) -> None:
+            """Hear what was not to interrupt a line."""
 
 
 def stand_ins(capture: Capture) -> tuple[LineWriter, LineWriter, LogLines]:
