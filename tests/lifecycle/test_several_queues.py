@@ -120,6 +120,20 @@ def test_tasks_of_several_queues(tmp_path: Path, server_url: str, queue_name: st
         assert [job.result(5) for job in jobs] == ["one", "two"]
 
 
+def test_one_processor_of_several_queues(folder: Path, server_url: str, queue_name: str) -> None:
+    """--queue may be repeated, as Django and Flask do; a table holds for its queue all the same."""
+    queues = [Queue.sync(name, server_url, prefix=queue_name) for name in ("first", "third")]
+    jobs = [queue.add("x", {}) for queue in queues]
+    arguments = ("two.py", "--queue", "first", "--queue", "third", "--procs", "5", "--burst")
+    code, log = ended(sandboxq(folder, server_url, queue_name, *arguments))
+    assert code == 0, log
+    assert [job.result(5) for job in jobs] == ["two", "two"]
+    assert "first: two.py, 3 processes" in log
+    assert "third: two.py, 2 processes" in log
+    for queue in queues:
+        queue.close()
+
+
 def test_reload_of_one_of_two(folder: Path, server_url: str, queue_name: str) -> None:
     """The queue whose folder has changed gets the new code."""
     pytest.importorskip("watchfiles")
