@@ -8,7 +8,7 @@ from typing import Any
 
 from videos import convert
 
-from sandboxq import QueueEvents
+from sandboxq import JobFailed, QueueEvents
 
 
 def main(src: str, dst: str, width: str) -> None:
@@ -28,7 +28,10 @@ def main(src: str, dst: str, width: str) -> None:
             if percent > shown:
                 shown = percent
                 print(f"{shown} %", flush=True)
-    print(f"{dst}: made of {job.result(timeout=10)} pieces")
+    try:
+        print(f"{dst}: made of {job.result(timeout=10)} pieces")
+    except JobFailed as error:
+        sys.exit(f"{dst}: {error.reason}")
 
 
 if __name__ == "__main__":

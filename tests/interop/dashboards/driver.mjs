@@ -64,6 +64,7 @@ const commands = {
   click: async ({ selector }) => void (await page.locator(selector).first().click()),
   count: ({ selector }) => page.locator(selector).count(),
   fill: async ({ selector, value }) => void (await page.locator(selector).first().fill(value)),
+  choose: async ({ selector, file }) => void (await page.locator(selector).setInputFiles(file)),
   press: async ({ key }) => void (await page.keyboard.press(key)),
   type: async ({ text }) => void (await page.keyboard.insertText(text)),
   run: async ({ script, given }) => void (await page.evaluate(`(${script})(${JSON.stringify(given)})`)),
