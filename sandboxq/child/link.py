@@ -340,22 +340,31 @@ class Questions:
         self._link = link
         self._number = 0
         # Threads of the job take turns: there is one socket to read from.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_asking = False
 
     def ask(self, seq: int, question: int, argument: bytes, decode: Callable[[Any], T]) -> T:
         """Return the answer, decoded.
 
         Raises:
             QueueError: Redis, or the coordinator, refused.
-            UsageError: a process that the job forked cannot ask.
+            UsageError: a process that the job forked cannot ask, nor a handler of a signal while
+                its thread asks.
         """
         refuse_fork(self._link)
         with self._lock:
-            self._number += 1
-            number = self._number
-            request = encode_request(number, argument)
-            self._link.send(REQUEST, seq, request, detail=question)
-            payload = self._answer_to(number)
+            if self._is_asking:  # by this thread: it would wait for ever for what comes next
+                message = "a handler of a signal cannot ask the worker while the job asks it"
+                raise UsageError(message)
+            self._is_asking = True
+            try:
+                self._number += 1
+                number = self._number
+                request = encode_request(number, argument)
+                self._link.send(REQUEST, seq, request, detail=question)
+                payload = self._answer_to(number)
+            finally:
+                self._is_asking = False
         return decode(replies_from(payload))
 
     def _answer_to(self, number: int) -> bytes:

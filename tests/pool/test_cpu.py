@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.errors import UsageError
+from sandboxq.errors import JobCancelled, UsageError
 from sandboxq.model.outcome import Failed
+from sandboxq.pool.watch.watches import CpuWatch
 from sandboxq.sandbox.policy import Policy
-from tests.conftest import run_async
+from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -32,6 +34,38 @@ def process(job):
         time.sleep(0.7)
     return "done"
 """
+
+
+def test_a_watch_outlives_a_look_that_fails(tmp_path: Path) -> None:
+    """The next look is set before this one: what goes wrong with one child harms one look."""
+
+    async def main() -> None:
+        told: list[object] = []
+
+        def end_soon(*about: object) -> None:
+            told.append(about)
+            if len(told) == 1:
+                message = "a look that fails"
+                raise RuntimeError(message)
+            watch.stop()
+
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        async with open_pool(processor_file(tmp_path, CHORES)) as desk:
+            watch = CpuWatch(loop, desk.pool, 0.01, end_soon)
+            call = desk.submit("python")
+            watch.start()
+            await wait_until_async(lambda: _are(told, 2))
+            seen = len(told)
+            desk.pool.cancel_call(call, JobCancelled("enough"), grace=0.1)
+            await desk.outcome(call)
+            assert len(told) == seen == 2, "a look that stops its watch is the last one"
+
+    run_async(main())
+
+
+async def _are(told: list[object], count: int) -> bool:
+    return len(told) >= count
 
 
 @pytest.mark.parametrize("what", ["python", "gil", "other"])

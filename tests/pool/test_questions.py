@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,17 +15,15 @@ from sandboxq.child.frames import decode_page
 from sandboxq.errors import JobCancelled
 from sandboxq.model import dependencies as words
 from sandboxq.model.outcome import Completed
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import run_async, wait_until, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sandboxq.pool.calls import Question
     from tests.pool.desk import Desk
 
 _PLAIN = """
-import os, threading
+import os, signal, threading
 
 def process(job):
     what = job.data["ask"]
@@ -40,6 +41,18 @@ def process(job):
         return got
     if what == "size":
         return len(job.children_values()["k"])
+    if what == "handler":
+        got = []
+
+        def handle(number, frame):
+            try:
+                got.append(job.children_values())
+            except Exception as error:
+                got.append(str(error))
+
+        signal.signal(signal.SIGUSR1, handle)
+        got.append(job.children_values())
+        return got
     if what == "leave":
         threading.Thread(target=job.children_values, daemon=True).start()
         return "left"
@@ -143,6 +156,32 @@ def test_answers_of_any_size(tmp_path: Path, size: int) -> None:
             assert json.loads(outcome.value) == size
 
     run_async(main())
+
+
+def test_a_handler_of_a_signal_is_told_that_it_cannot_ask(tmp_path: Path) -> None:
+    """In the middle of another question it waited for ever for an answer that was read already."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
+            call = desk.submit({"ask": "handler"})
+            question = await asked(desk)
+            os.kill(desk.pool.pids[0], signal.SIGUSR1)
+            await asyncio.to_thread(wait_until, lambda: not _has_pending(desk.pool.pids[0]))
+            question.answer(_REPLIES[words.VALUES])
+            outcome = await desk.outcome(call)
+            assert isinstance(outcome, Completed)
+            refused, value = json.loads(outcome.value)
+            assert refused == "a handler of a signal cannot ask the worker while the job asks it"
+            assert value == {"k": 1}
+
+    run_async(main())
+
+
+def _has_pending(pid: int) -> bool:
+    """Tell whether a signal waits to be handled: the kernel's part of that."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pending = [line.split()[1] for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(int(mask, 16) for mask in pending)
 
 
 def test_threads_of_a_job_take_turns(tmp_path: Path) -> None:

@@ -224,11 +224,11 @@ class LoopWatch:
 
     def start(self) -> None:
         """Look now, and again and again."""
+        self._timer = self._loop.call_later(_INTERVAL, self.start)
         told, self._told = self._told, set()
         for child in self._pool.supervisor.children:
             if child.flying and child.kill_reason is None:
                 self._look(child, told)
-        self._timer = self._loop.call_later(_INTERVAL, self.start)
 
     def stop(self) -> None:
         """Stop looking; twice is harmless."""

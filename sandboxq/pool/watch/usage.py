@@ -79,6 +79,7 @@ class TreeWatch:
 
     def start(self) -> None:
         """Look now, and again and again."""
+        self._timer = self._loop.call_later(_INTERVAL, self.start)
         if self._policy.name != "none" and self._policy.may_fork:
             self._sweep()
         for child in self._supervisor.children:
@@ -89,7 +90,6 @@ class TreeWatch:
             error = self._look(child, child.memory)
             if error is not None:
                 self._on_exceeded(child, error)
-        self._timer = self._loop.call_later(_INTERVAL, self.start)
 
     def stop(self) -> None:
         """Stop looking; twice is harmless."""
@@ -230,13 +230,14 @@ class ScratchWatch:
 
     def start(self) -> None:
         """Look for a while, and again and again."""
+        self._timer = self._loop.call_later(_PAUSE, self.start)
         until = time.perf_counter() + _STEP_SECONDS
-        pause = _PAUSE
         while time.perf_counter() < until:
             if next(self._round, self) is self:  # the end
-                self._round, pause = self._look_at_all(), _REST
+                self._round = self._look_at_all()
+                self._timer.cancel()
+                self._timer = self._loop.call_later(_REST, self.start)
                 break
-        self._timer = self._loop.call_later(pause, self.start)
 
     def stop(self) -> None:
         """Stop looking; twice is harmless."""

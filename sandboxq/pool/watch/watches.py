@@ -103,11 +103,11 @@ class UnresponsiveWatch:
 
     def start(self) -> None:
         """Look now, and again and again."""
+        self._timer = self._loop.call_later(_INTERVAL, self.start)
         owed, self._owed = self._owed, {}
         for child in self._pool.supervisor.children:
             if child.state in (ChildState.READY, ChildState.LEAVING) and child.kill_reason is None:
                 self._look(child, *owed.get(child.number, (None, 0)))
-        self._timer = self._loop.call_later(_INTERVAL, self.start)
 
     def stop(self) -> None:
         """Stop looking; twice is harmless."""
@@ -148,11 +148,11 @@ class CpuWatch:
 
     def start(self) -> None:
         """Look now, and again and again."""
+        self._timer = self._loop.call_later(_CPU_INTERVAL, self.start)
         before, self._seen = self._seen, {}
         for child in self._pool.supervisor.children:
             if child.pid and child.kill_reason is None:
                 self._look(child, before)
-        self._timer = self._loop.call_later(_CPU_INTERVAL, self.start)
 
     def stop(self) -> None:
         """Stop looking; twice is harmless."""
