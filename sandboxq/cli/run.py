@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from sandboxq.cli import logs, process
+from sandboxq.cli.foreground import run_in_foreground
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import (
     KeepJobs,
@@ -25,8 +23,7 @@ from sandboxq.cli.options import (
     url_option,
 )
 from sandboxq.cli.output import Output
-from sandboxq.cli.process import collect_rarely, stay_behind_as_init
-from sandboxq.cli.progress import ProgressLine
+from sandboxq.cli.process import stay_behind_as_init
 from sandboxq.cli.run_options import GroupedCommand, policy_options
 from sandboxq.cli.worker_tables import Plan, plans_of
 from sandboxq.config import METRICS_POINTS
@@ -37,12 +34,10 @@ from sandboxq.pool import kinds
 from sandboxq.pool.calls import TIMEOUT_GRACE
 from sandboxq.sandbox.environment import has_password
 from sandboxq.worker.endpoints import Endpoints
-from sandboxq.worker.group import WorkerGroup, banner_of_group, summary_of_group
-from sandboxq.worker.shutdown import end_by_signal
+from sandboxq.worker.group import WorkerGroup
 from sandboxq.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Coroutine
 
 
@@ -316,7 +311,7 @@ def command(
     else:
         if endpoints is not None:
             endpoints.add(*group.workers)
-        running = _run(group, burst=burst, output=output)
+        running = run_in_foreground(group, burst=burst, output=output)
     with output.in_charge(), end_with_exit_code():
         if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
@@ -335,56 +330,3 @@ def _warn_of_password(url: str) -> None:
     """Warn that others can read a password among the arguments."""
     if has_password(url):
         _log.warning("anyone here can read the password in --url (ps); use SANDBOXQ_URL instead")
-
-
-async def _run(group: WorkerGroup, *, burst: bool, output: Output) -> None:
-    import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
-
-    starting = asyncio.ensure_future(group.start())
-    _listen_to_signals(group, starting, output)
-    has_progress = output.has_progress
-    progress = ProgressLine(group, output).shown() if has_progress else contextlib.nullcontext()
-    try:
-        await starting
-        collect_rarely()
-        _say(banner_of_group(group))
-        async with progress:
-            await group.run(burst=burst, handle_signals=False)
-    except asyncio.CancelledError:
-        if not starting.cancelled():
-            raise
-        return
-    finally:
-        await group.close()
-        if starting.done() and not starting.cancelled() and starting.exception() is None:
-            _say(summary_of_group(group))
-
-
-def _say(lines: list[str]) -> None:
-    for line in lines:
-        _log.info("%s", line)
-
-
-def _listen_to_signals(group: WorkerGroup, starting: Future[None], output: Output) -> None:
-    import asyncio  # noqa: PLC0415 - the loop exists by now, and --help need not pay for it
-
-    loop = asyncio.get_running_loop()
-    received: list[signal.Signals] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, number, received, group, starting, output)
-
-
-def _on_signal(
-    number: signal.Signals,
-    received: list[signal.Signals],
-    group: WorkerGroup,
-    starting: Future[None],
-    output: Output,
-) -> None:
-    received.append(number)
-    if not starting.done():
-        _log.warning("%s: stopped before the children were ready", number.name)
-        starting.cancel()
-    elif end_by_signal(group, number, len(received)):
-        output.flush()
-        os._exit(128 + number)

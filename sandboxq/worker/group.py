@@ -240,6 +240,10 @@ class WorkerGroup:
             )
         self._raise_failures()
 
+    async def reload(self) -> None:
+        """Have each worker load its code anew; code that cannot be run is logged and not taken."""
+        await asyncio.gather(*map(_reload, self.serving))
+
     def stop(self) -> None:
         """Claim no more, finish what runs; a second call hands back at once."""
         for worker in self.workers:
@@ -293,6 +297,18 @@ class WorkerGroup:
         texts = "; ".join(f"{queue}: {_first_line(error)}" for queue, error in failed.items())
         message = f"{len(failed)} of {number} queues ended with an error: {texts}"
         raise WorkersFailed(message)
+
+
+async def _reload(worker: Worker) -> None:
+    queue = worker.keys.queue
+    try:
+        await worker.reload()
+    except SandboxqError as error:
+        _log.error(
+            "queue %s: the new code was not taken, the code before runs on: %s", queue, error
+        )
+    else:
+        _log.info("queue %s: new jobs run with the new code", queue)
 
 
 def _first_line(error: SandboxqError) -> str:
