@@ -118,6 +118,18 @@ class Job:
         return carrier if isinstance(carrier, dict) else None
 
     @property
+    def log_fields(self) -> dict[str, Any]:
+        """Which job a line of a log is of: ``job_id``, ``queue``, ``attempt``, ``trace_id``.
+
+        For a logger that has fields: ``structlog.contextvars.bind_contextvars(**job.log_fields)``.
+        ``trace_id`` is there if the job carries a trace.
+        """
+        fields = {"job_id": self.id, "queue": self.queue_name, "attempt": self.attempts_made + 1}
+        # As W3C writes it: version, trace, span, flags.
+        _, trace, *_ = [*str((self.trace_context or {}).get("traceparent", "")).split("-"), ""]
+        return {**fields, "trace_id": trace} if trace else fields
+
+    @property
     def parent(self) -> dict[str, Any] | None:
         """The ``id`` and ``queueKey`` of the job that waits for this one, if any does."""
         if self._parent is _UNREAD:

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import Any
 
-from sandboxq.observe.log import SHOWN, row_from_event
+from sandboxq.observe.log import SHOWN, fields_of_attempt, place_of_lines, row_from_event
 from sandboxq.observe.telemetry import (
     AttemptFailed,
     ChildDied,
@@ -55,7 +55,7 @@ class Format:
 
     def _printed_lines(self, at: float, event: JobLines, queue: str) -> str:
         """Return the lines of a job: tens of thousands a second, so few steps for each."""
-        where = f"job {event.job_id}" if event.job_id else f"child {event.child_pid}"
+        where = place_of_lines(event)
         is_plain = "".join([where, *event.lines]).isprintable()
         if self._is_json:
             text = self._printed_rows(at, event, where, queue)
@@ -70,7 +70,7 @@ class Format:
     def _printed_rows(self, at: float, event: JobLines, where: str, queue: str) -> str:
         fields = {
             "event": "line", "job_id": event.job_id, "child_pid": event.child_pid,
-            "stream": event.stream,
+            "stream": event.stream, **fields_of_attempt(event),
         }  # fmt: skip
         head, tail = self._line(at, _INFO, "", fields, queue).split(_EMPTY, 1)
         head += _EMPTY[:-2]

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from contextvars import ContextVar
@@ -79,6 +80,8 @@ SHOWN: tuple[type[Event], ...] = (
     LoopBlocked,
     OutcomesDropped,
 )
+# The trace of a W3C trace context, as it stands in a job's option ``tm``.
+_TRACE_ID = re.compile(r'"traceparent":\s*"[0-9a-f]{2}-([0-9a-f]{32})-', re.ASCII)
 # The queue of the running task. A worker in a group sets it at its start; tasks and callbacks of
 # the loop inherit it.
 current_queue: ContextVar[str] = ContextVar("sandboxq_current_queue", default="")
@@ -302,9 +305,10 @@ def _log_event(event: Event) -> None:
 
 
 def _log_lines(event: Any) -> None:
-    where = f"job {event.job_id}" if event.job_id else f"child {event.child_pid}"
+    where = place_of_lines(event)
+    fields = {"job_id": event.job_id, **fields_of_attempt(event)}
     for line in event.lines:
-        _job_log.info("[%s] %s", where, printable(line))
+        _job_log.info("[%s] %s", where, printable(line), extra={"fields": fields})
 
 
 def row_from_event(event: Event) -> Row:
@@ -325,8 +329,27 @@ def _failure(event: AttemptFailed) -> tuple[str, dict[str, Any]]:
         f"attempt {event.attempt} of {event.attempts}, after {event.seconds:.3f} s: {what}"
     )
     names = ("job_id", "queue", "attempt", "attempts", "cause", "reason", "next_step", "seconds")
-    fields = {name: getattr(event, name) for name in names}
+    fields = {name: getattr(event, name) for name in names} | fields_of_attempt(event)
+    if "trace_id" in fields:
+        message += f" (trace {fields['trace_id']})"
     return message, {"name": event.job_name, **fields, "stack": event.stack.rstrip()}
+
+
+def fields_of_attempt(event: AttemptFailed | JobLines) -> dict[str, Any]:
+    """Return which attempt a line is of and, where its job carries a trace, of which trace."""
+    found = _TRACE_ID.search(event.trace) if event.trace else None
+    trace = {"trace_id": found[1]} if found is not None else {}
+    return {"attempt": event.attempt, **trace} if event.attempt else trace
+
+
+def place_of_lines(event: JobLines) -> str:
+    """Return whose lines these are: the job, a later attempt's number, its trace if it has one."""
+    if not event.job_id:
+        return f"child {event.child_pid}"
+    fields = fields_of_attempt(event)
+    attempt = f" attempt {event.attempt}" if event.attempt > 1 else ""
+    trace = f" trace {fields['trace_id']}" if "trace_id" in fields else ""
+    return f"job {event.job_id}{attempt}{trace}"
 
 
 def _children(event: Event) -> Row | None:

@@ -119,6 +119,7 @@ class AttemptFailed(Event):
     attempt: int = 0
     attempts: int = 0
     stack: str = ""
+    trace: str = ""  # the trace context that belongs to it, as BullMQ stores it
 
 
 @dataclass(slots=True)
@@ -182,12 +183,14 @@ class JobLine(Event):
 class JobLines(JobEvent):
     """Lines that came at once, each a JobLine too: for listeners that take many.
 
-    ``job_id`` is empty outside a job.
+    ``job_id`` is empty outside a job; ``attempt`` and ``trace`` are as in AttemptFailed.
     """
 
     child_pid: int
     stream: str
     lines: list[str]
+    attempt: int = 0
+    trace: str = ""
 
 
 @dataclass(slots=True)

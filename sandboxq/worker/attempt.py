@@ -10,6 +10,7 @@ import enum
 import json
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import json_value
@@ -193,6 +194,8 @@ def begin_span(attempt: Attempt, tracing: Tracing, queue: str, worker: str) -> N
         _log.exception("no span for job %s", job.id.decode(errors="replace"))
     else:
         attempt.span = AttemptSpan(span)
+        # Who made no span of its own is logged under this one.
+        attempt.options = replace(attempt.options, trace_context=span.metadata)
 
 
 def end_span(attempt: Attempt, transition: Transition | None = None) -> None:
@@ -323,6 +326,7 @@ class Announcer:
             job.attempts_made + 1,
             max(attempt.options.attempts, 1),
             failure.stack,
+            attempt.options.trace_context or "",
         )
         self._telemetry.emit(event)
 

@@ -102,13 +102,15 @@ class WorkerListener:
 
     def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         """Show what a child printed or logged, and keep it with its job."""
-        job_id, telemetry = "", self._telemetry
+        job_id, telemetry, attempt, trace = "", self._telemetry, 0, ""
         if call is not None:
             job_id = call.key.decode(errors="replace")
+            attempt = call.context.job.attempts_made + 1
+            trace = call.context.options.trace_context or ""
             text = "\n".join(lines)
             self._settler.report(call.context, "lines", text.encode(errors="replace"))
         if telemetry.wants(JobLines):
-            telemetry.emit(JobLines(job_id, pid, stream, lines))
+            telemetry.emit(JobLines(job_id, pid, stream, lines, attempt, trace))
         if telemetry.wants(JobLine):
             for line in lines:
                 telemetry.emit(JobLine(job_id, pid, stream, line))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq import Deduplication, Queue, Repeat, Worker
 from tests.conftest import run_async
+from tests.pool.desk import processor_file
+from tests.worker.test_worker import running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +61,22 @@ def test_what_a_job_knows_of_itself(server_url: str, queue_name: str, tmp_path: 
         assert [value["failed_reason"] for value in values] == [None, "the first time", None, None]
 
     run_async(main())
+
+
+def test_fields_for_a_logger(server_url: str, queue_name: str, tmp_path: Path) -> None:
+    """Which job, which attempt and, where it carries one, which trace."""
+    path = processor_file(tmp_path, "def process(job):\n    return job.log_fields\n")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+    async def main() -> list[Any]:
+        async with running(server_url, queue_name, processor=str(path)) as (queue, _):
+            carrier = f'{{"traceparent":"00-{trace}-00f067aa0ba902b7-01"}}'
+            jobs = [
+                await queue.add("traced", {}, opts={"telemetry": {"metadata": carrier}}),
+                await queue.add("not", {}),
+            ]
+            return [(job.id, await job.result(timeout=30)) for job in jobs]
+
+    (first, traced), (second, other) = run_async(main())
+    assert other == {"job_id": second, "queue": queue_name, "attempt": 1}
+    assert traced == {"job_id": first, "queue": queue_name, "attempt": 1, "trace_id": trace}
