@@ -72,7 +72,7 @@ def test_fields_for_a_logger(server_url: str, queue_name: str, tmp_path: Path) -
         async with running(server_url, queue_name, processor=str(path)) as (queue, _):
             carrier = f'{{"traceparent":"00-{trace}-00f067aa0ba902b7-01"}}'
             jobs = [
-                await queue.add("traced", {}, opts={"telemetry": {"metadata": carrier}}),
+                await queue.add("traced", {}, trace_context=carrier),
                 await queue.add("not", {}),
             ]
             return [(job.id, await job.result(timeout=30)) for job in jobs]
