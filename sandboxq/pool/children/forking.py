@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
 import sys
 import sysconfig
@@ -159,8 +160,9 @@ def order_for_spare(
     far: socket.socket, steps: Sequence[Sequence[Any]], most: int
 ) -> tuple[dict[str, Any], list[int]]:
     """Prepare, wait, and return an order and its descriptors, ``most`` at most; in the spare."""
-    rehearse()
-    plan.prepare(steps)
+    if not _has_come(far):  # where starts follow each other it has: somebody waits already
+        rehearse()
+        plan.prepare(steps)
     raw, received = wait_for_order(far, PACKET, most)
     order, fds = decode_order(raw, received)
     for fd in received[len(fds) :]:
@@ -176,6 +178,12 @@ def wait_for_order(far: socket.socket, size: int, most: int) -> tuple[bytes, lis
     if not raw:
         _leave()
     return raw, fds
+
+
+def _has_come(far: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(far, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _leave() -> NoReturn:
