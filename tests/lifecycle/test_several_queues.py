@@ -10,8 +10,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from sandboxq import Queue
+from sandboxq.cli.main import cli
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
@@ -134,6 +136,7 @@ def test_one_processor_of_several_queues(folder: Path, server_url: str, queue_na
         queue.close()
 
 
+@pytest.mark.slow
 def test_reload_of_one_of_two(folder: Path, server_url: str, queue_name: str) -> None:
     """The queue whose folder has changed gets the new code."""
     pytest.importorskip("watchfiles")
@@ -173,9 +176,16 @@ def test_reload_of_one_of_two(folder: Path, server_url: str, queue_name: str) ->
         ),
     ],
 )
-def test_what_makes_no_sense(tmp_path: Path, text: str, arguments: list[str], says: str) -> None:
+def test_what_makes_no_sense(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    arguments: list[str],
+    says: str,
+) -> None:
     """It is said at once, with the table and the setting."""
     (tmp_path / "pyproject.toml").write_text(text)
-    code, log = ended(sandboxq(tmp_path, "redis://127.0.0.1:1", "bull", *arguments))
-    assert code == 2, log
-    assert says in log
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["run", *arguments])
+    assert done.exit_code == 2, done.output
+    assert says in done.output
