@@ -166,7 +166,7 @@ def test_a_blocked_loop_is_given_up_with_all_its_jobs(
 
     async def main() -> None:
         async with open_kind(chores, concurrency=2) as desk:
-            beside = desk.submit({"seconds": 0.3})
+            beside = desk.submit({"seconds": 1.5})
             await desk.until_begun(beside)
             blocking = desk.submit({"block": 2.5}, timeout=0.1)
             outcomes = [await desk.outcome(call) for call in (blocking, beside)]

@@ -107,7 +107,7 @@ def test_what_was_not_begun_can_be_taken_back(open_kind: Open, chores: Path) -> 
         async with open_kind(chores) as desk:
             for call in [desk.submit({}) for _ in range(50)]:
                 await desk.outcome(call)
-            long = desk.submit({"sleep": 0.5})
+            long = desk.submit({"sleep": 1})
             waiting = [desk.submit({}) for _ in range(5)]
             await desk.until_begun(long)
             taken = desk.pool.take_back()
@@ -123,10 +123,10 @@ def test_a_stop_lets_jobs_finish_and_hands_back_the_rest(open_kind: Open, chores
 
     async def main() -> None:
         async with open_kind(chores) as desk:
-            running = desk.submit({"sleep": 0.3})
+            running = desk.submit({"sleep": 1})
             waiting = desk.submit({})
             await desk.until_begun(running)
-            await desk.pool.stop(timeout=5)
+            await desk.pool.stop(timeout=60)
             assert isinstance(desk.outcomes[running.key], Completed)
             assert desk.outcomes[waiting.key] == HandedBack()
             assert desk.pool.room() == 0

@@ -126,7 +126,7 @@ def test_signals_of_the_terminal_do_not_reach_a_job(chores: Path) -> None:
 
     async def main() -> None:
         async with open_pool(chores) as desk:
-            call = desk.submit({"sleep": 0.2})
+            call = desk.submit({"sleep": 1})
             await _started(desk, call)
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(desk.pool.pids[0], number)
@@ -264,8 +264,8 @@ def test_ending_a_call_that_was_not_started_spares_the_child(chores: Path) -> No
         async with open_pool(chores) as desk:
             for _ in range(60):
                 await desk.run({})
-            first = desk.submit({"sleep": 0.3})
-            await asyncio.sleep(0.02)
+            first = desk.submit({"sleep": 1})
+            await desk.until_begun(first)
             second, third = desk.submit({}), desk.submit({})
             desk.pool.end_call(second, JobCancelled("by test"))
             assert isinstance(desk.outcomes[second.key], Failed)
@@ -373,8 +373,8 @@ def test_take_back_returns_what_never_started_in_order(chores: Path) -> None:
         async with open_pool(chores) as desk:
             for _ in range(80):
                 await desk.run({})
-            running = desk.submit({"sleep": 0.3})
-            await asyncio.sleep(0.02)
+            running = desk.submit({"sleep": 1})
+            await desk.until_begun(running)
             calls = [desk.submit({}) for _ in range(50)]
             assert desk.pool.take_back(waiting_longer_than=5) == []
             assert desk.pool.take_back() == calls

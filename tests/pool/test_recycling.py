@@ -12,7 +12,7 @@ from sandboxq.errors import UsageError
 from sandboxq.observe.telemetry import ChildReady, ChildRecycled
 from sandboxq.pool.watch.recycler import Recycling
 from sandboxq.sandbox.policy import Policy
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import Gate, run_async, wait_until_async
 from tests.pool.desk import Desk, open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _CHORES = """
 import os, time
 kept = []
 def process(job):
+    while "until" in job.data and not os.path.exists(job.data["until"]): time.sleep(0.01)
     time.sleep(job.data.get("sleep", 0))
     kept.append(b"x" * (job.data.get("keep", 0) << 20))
     return os.getpid()
@@ -91,15 +92,20 @@ async def _has_said(desk: Desk, kind: type) -> bool:
     return any(isinstance(event, kind) for event in desk.events)
 
 
-def test_one_child_a_job_never_doubles_the_load(chores: Path) -> None:
+async def _has_children(desk: Desk, count: int) -> bool:
+    return len(desk.pool.pids) == count
+
+
+def test_one_child_a_job_never_doubles_the_load(chores: Path, tmp_path: Path) -> None:
     """While a last job runs its successor is warm, and waits."""
+    gate = Gate(tmp_path)
 
     async def main() -> None:
         async with open_pool(chores, size=2, recycling=Recycling(max_jobs=1)) as desk:
-            calls = [desk.submit({"sleep": 0.4}) for _ in range(2)]
-            await asyncio.sleep(0.15)
-            assert len(desk.pool.pids) == 4
+            calls = [desk.submit({"until": gate.path}) for _ in range(2)]
+            await wait_until_async(lambda: _has_children(desk, 4))
             assert desk.pool.room() == 0
+            gate.open()
             for call in calls:
                 await desk.outcome(call)
             assert desk.pool.room() == 2

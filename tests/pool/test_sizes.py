@@ -51,7 +51,7 @@ def test_pool_grows_and_shrinks_while_it_works(chores: Path) -> None:
         async with open_pool(chores, size=2) as desk:
             await desk.pool.resize(4)
             assert desk.pool.size == 4
-            calls = [desk.submit({"sleep": 0.2}) for _ in range(4)]
+            calls = [desk.submit({"sleep": 1}) for _ in range(4)]
             await desk.until_begun(*calls)
             await desk.pool.resize(1)
             assert desk.pool.size == 1
@@ -74,10 +74,10 @@ def test_stop_lets_running_jobs_finish_and_hands_back_the_rest(chores: Path) -> 
 
     async def main() -> None:
         async with open_pool(chores) as desk:
-            running = desk.submit({"sleep": 0.3})
+            running = desk.submit({"sleep": 1})
             waiting = desk.submit({})
             await desk.until_begun(running)
-            await desk.pool.stop(timeout=5)
+            await desk.pool.stop(timeout=60)
             assert isinstance(desk.outcomes[running.key], Completed)
             assert desk.outcomes[waiting.key] == HandedBack(was_started=False)
 

@@ -82,7 +82,7 @@ def test_death_of_the_fork_server_uses_no_attempt(
 
     async def main() -> None:
         async with running(server_url, queue_name, procs=1) as (queue, worker):
-            job = await queue.add("m", {"do": "mark", "path": str(marks), "seconds": 0.5})
+            job = await queue.add("m", {"do": "mark", "path": str(marks), "seconds": 2})
             await wait_until_async(lambda: _has_lines(marks, 1))
             (child,) = worker.pool.pids
             (zygote,) = [pid for pid in children_of(os.getpid()) if child in children_of(pid)]

@@ -78,13 +78,13 @@ def test_impatient_cancellation_loses_no_outcome(
 
     async def main() -> None:
         async def work() -> None:
-            async with _worker(queue_name, server_url, procs=2, shutdown_timeout=10) as worker:
+            async with _worker(queue_name, server_url, procs=2, shutdown_timeout=60) as worker:
                 await worker.run()
 
         async def has_begun() -> bool:  # in its child: what was only sent goes back
             return path.exists() and len(path.read_text().split()) == 2
 
-        data = {"do": "mark", "path": str(path), "seconds": 0.4}
+        data = {"do": "mark", "path": str(path), "seconds": 1}
         async with Queue(queue_name, url=server_url) as queue:
             await queue.add_bulk([("mark", data)] * 2)
             task = asyncio.create_task(work())

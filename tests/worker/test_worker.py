@@ -14,7 +14,7 @@ import pytest
 from sandboxq import Backoff, JobCrashed, JobExited, JobFailed, Queue, UsageError, Worker
 from sandboxq.observe.telemetry import LocksLost, Telemetry
 from sandboxq.worker.attempt import Attempt
-from tests.conftest import SOON, run_async, wait_until_async
+from tests.conftest import SOON, Gate, run_async, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -242,14 +242,17 @@ def test_short_locks_survive_jobs_that_compute(server_url: str, queue_name: str)
     with_worker(server_url, queue_name, body, lock_duration=0.8, stalled_interval=0.3)
 
 
-def test_scaling_while_it_runs(server_url: str, queue_name: str) -> None:
+def test_scaling_while_it_runs(server_url: str, queue_name: str, tmp_path: Path) -> None:
     """More children take more jobs at once; fewer finish theirs first."""
+    gate = Gate(tmp_path)
 
     async def body(queue: Queue, worker: Worker) -> None:
         assert await worker.scale(4) == 4
-        jobs = [await queue.add("sleep", {"do": "sleep", "seconds": 0.5}) for _ in range(4)]
+        data = {"do": "sleep", "until": gate.path}
+        jobs = [await queue.add("sleep", data) for _ in range(4)]
         await wait_until_async(lambda: _is_busy(worker, 4))
         assert await worker.scale(1) == 1
+        gate.open()
         assert await asyncio.gather(*(job.result(timeout=60) for job in jobs)) == ["slept"] * 4
         assert await (await queue.add("echo", {"value": 5})).result(timeout=60) == 5
         with pytest.raises(UsageError):
