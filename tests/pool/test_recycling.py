@@ -102,7 +102,8 @@ def test_one_child_a_job_never_doubles_the_load(chores: Path, tmp_path: Path) ->
 
     async def main() -> None:
         async with open_pool(chores, size=2, recycling=Recycling(max_jobs=1)) as desk:
-            calls = [desk.submit({"until": gate.path}) for _ in range(2)]
+            data = {"until": gate.path, "sleep": 0.4}  # long enough to be no short job
+            calls = [desk.submit(data) for _ in range(2)]
             await wait_until_async(lambda: _has_children(desk, 4))
             assert desk.pool.room() == 0
             gate.open()
