@@ -20,6 +20,7 @@ import select
 import socket
 import sys
 import sysconfig
+from contextlib import suppress
 from types import CodeType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -56,7 +57,8 @@ def settle_memory(practise: Callable[[], object]) -> None:
     """
     practise()  # makes what is made once
     if sys.version_info < (3, 13):  # later ones call a function whose code was replaced slowly
-        _gather(_code_of(practise))
+        with suppress(Exception):  # an audit hook of the processor's module may refuse
+            _gather(_code_of(practise))
     for _ in range(_PRACTICES):
         practise()
     gc.collect()
