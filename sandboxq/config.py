@@ -32,6 +32,7 @@ from sandboxq.payload.binary import MOST_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sandboxq.observe.telemetry import AttemptFailed, ChildDied, Hook, JobsStalled
     from sandboxq.sandbox.policy import Policy
     from sandboxq.schedule.cron import RepeatStrategy
 
@@ -127,6 +128,10 @@ class WorkerSettings:
     max_failure_text: int = DEFAULT_BUDGETS.failure_text  # characters
     max_rate_limit: float = DEFAULT_BUDGETS.rate_limit
     tracing: Tracing | None = None
+    # Called on the worker's loop (worker/hooks.py).
+    on_failed: Hook[AttemptFailed] | None = None
+    on_stalled: Hook[JobsStalled] | None = None
+    on_died: Hook[ChildDied] | None = None
     # Of functions alone (sandboxq.payload.signing); None is $SANDBOXQ_SECRET. Never shown.
     secret: str | bytes | None = field(default=None, repr=False)
 
@@ -145,6 +150,10 @@ class WorkerSettings:
             checked_keep(name, getattr(self, name))
         if self.limiter is not None:
             _instance("limiter", self.limiter, RateLimit)
+        for name in ("on_failed", "on_stalled", "on_died"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                message = f"{name} must be a function, not {shown(getattr(self, name))}"
+                raise UsageError(message)
         if self.tracing is not None:
             _instance("tracing", self.tracing, Tracing)
         _check_strategies(self.backoff_strategies, self.repeat_strategy)
@@ -263,6 +272,9 @@ class WorkerOptions(TypedDict, total=False):
     max_failure_text: int
     max_rate_limit: float | dt.timedelta
     tracing: Tracing | None
+    on_failed: Hook[AttemptFailed] | None
+    on_stalled: Hook[JobsStalled] | None
+    on_died: Hook[ChildDied] | None
     secret: str | bytes | None
 
 

@@ -25,6 +25,7 @@ from sandboxq.cli.options import (
 from sandboxq.cli.output import Output
 from sandboxq.cli.process import stay_behind_as_init
 from sandboxq.cli.run_options import GroupedCommand, policy_options
+from sandboxq.cli.webhook import KINDS, Webhook
 from sandboxq.cli.worker_tables import Plan, plans_of
 from sandboxq.config import METRICS_POINTS
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
@@ -270,6 +271,11 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     metavar="ADDRESS",
     help="Serve /livez, /readyz, /metrics and /v1/load there: 9808, 0.0.0.0:9808. Default: off.",
 )
+@setting(
+    "--webhook",
+    metavar="URL",
+    help="Post to it, as JSON: final failures, stalled jobs, lost locks, an open circuit.",
+)
 @url_option
 @prefix_option
 def command(
@@ -288,10 +294,14 @@ def command(
     plans = plans_of(context, processors, queue)
     output = Output(log_format, names_queues=len(plans) > 1)
     endpoints = Endpoints(http) if http else None
+    webhook = context.params["webhook"]
+    posting = Webhook(webhook) if webhook else None
 
     def new_worker(plan: Plan) -> Worker:
         telemetry = Telemetry()
         telemetry.subscribe(output.teller(plan.queue), *logs.SHOWN)
+        if posting is not None:
+            telemetry.subscribe(posting.teller(plan.queue), *KINDS)
         return Worker(
             plan.queue, plan.processor, url=url, prefix=prefix, telemetry=telemetry, **plan.options
         )
@@ -315,7 +325,11 @@ def command(
     with output.in_charge(), end_with_exit_code():
         if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
             _warn_of_password(url or "")
-        process.run(running if endpoints is None else _while_listening(endpoints, running))
+        try:
+            process.run(running if endpoints is None else _while_listening(endpoints, running))
+        finally:
+            if posting is not None:
+                posting.close()
 
 
 async def _while_listening(endpoints: Endpoints, running: Coroutine[Any, Any, None]) -> None:

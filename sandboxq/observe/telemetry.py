@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sandboxq.model.job import Usage, UsageTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 _log = logging.getLogger("sandboxq.telemetry")
 
+# What becomes of a job that is not tried again.
+FOR_GOOD = "for good"
 NOTHING_USED = UsageTotals()
 
 
@@ -120,6 +122,11 @@ class AttemptFailed(Event):
     attempts: int = 0
     stack: str = ""
     trace: str = ""  # the trace context that belongs to it, as BullMQ stores it
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job is not tried again."""
+        return self.next_step == FOR_GOOD
 
 
 @dataclass(slots=True)
@@ -273,6 +280,16 @@ class BrokerBack(Event):
     """Redis answers again after ``seconds``."""
 
     seconds: float
+
+
+E_contra = TypeVar("E_contra", bound=Event, contravariant=True)
+
+
+class Hook(Protocol[E_contra]):
+    """A function that is told of one kind of event; it may be `async def`."""
+
+    def __call__(self, event: E_contra, /) -> Awaitable[object] | object:
+        """Hear of the event."""
 
 
 class Telemetry:

@@ -27,6 +27,7 @@ from sandboxq.model.outcome import (
     RetryNow,
 )
 from sandboxq.observe.telemetry import (
+    FOR_GOOD,
     NOTHING_USED,
     AttemptFailed,
     AttemptsMeasured,
@@ -287,7 +288,7 @@ class Announcer:
             case Fail(failure):
                 counts.failed += 1
                 counts.crashes += failure.is_crash
-                self._tell_failure(attempt, failure, "for good")
+                self._tell_failure(attempt, failure, FOR_GOOD)
             case RetryNow(failure):
                 counts.retried += 1
                 counts.crashes += failure.is_crash

@@ -34,6 +34,7 @@ from sandboxq.worker.context import Address, HeldJobs, WorkerContext
 from sandboxq.worker.control import Control, Dump
 from sandboxq.worker.counters import Counters
 from sandboxq.worker.facts import Facts
+from sandboxq.worker.hooks import subscribe_hooks
 from sandboxq.worker.locks import StalledChecker
 from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
@@ -109,6 +110,7 @@ class Worker(Operating):
         self.telemetry = telemetry or Telemetry()
         self.counters = Counters()
         self.telemetry.subscribe(self.counters, *Counters.KINDS)
+        subscribe_hooks(self.telemetry, self.settings)
         self.cores = usable_cores()
         self.address = Address(url, directory, clock)
         self._held = HeldJobs()
