@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # What no command line can say, and why.
 _PYTHON_ONLY = {
     "backoff_strategies": "functions",
+    **dict.fromkeys(("on_failed", "on_stalled", "on_died"), "functions: --webhook"),
     "repeat_strategy": "a function",
     "secret": "a flag could be read by ps: $SANDBOXQ_SECRET",
 }
