@@ -49,9 +49,21 @@ T = TypeVar("T")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: a thousand of its processes are started."""
+    _let_hypothesis_take_its_time()
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(sandboxq.__file__).parent, quiet=2)
         config.option.loadscopereorder = False  # else xdist begins with files of many short tests
+
+
+def _let_hypothesis_take_its_time() -> None:
+    """See that no example fails because the machine is busy."""
+    try:
+        from hypothesis import HealthCheck, settings
+    except ImportError:  # not in each of the environments of .ci/run
+        return
+    busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("busy", busy)
+    settings.load_profile("busy")
 
 
 @pytest.hookimpl(trylast=True)
