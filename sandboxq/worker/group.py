@@ -207,7 +207,11 @@ class WorkerGroup:
         Raises:
             BrokerUnavailable: Redis cannot be reached or refuses this client.
             SandboxqError: no worker could start; it is what the first one said.
+            UsageError: the group was started before, or one of its workers was, by itself.
         """
+        if self._broker is not None or any(worker.is_connected for worker in self.workers):
+            message = "the group, or one of its workers, was started before: make another"
+            raise UsageError(message)
         try:
             self._broker = await self.workers[0].address.connect()
             for worker, membership in zip(

@@ -64,6 +64,11 @@ class Operating:
         return self._failure
 
     @property
+    def is_connected(self) -> bool:
+        """Whether it was connected: it has been started, perhaps closed since."""
+        return self._broker is not None
+
+    @property
     def is_running(self) -> bool:
         """Whether it runs jobs: ``run`` was called. True also while it stops."""
         return self._claiming is not None

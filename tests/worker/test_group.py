@@ -137,3 +137,20 @@ def test_what_is_no_group(queue_name: str) -> None:
             WorkerGroup(wrong)
     with pytest.raises(UsageError, match="share is given to queue 'elsewhere'"):
         WorkerGroup([one], {"elsewhere": Share()})
+
+
+def test_what_was_started_goes_on(server_url: str, queue_name: str) -> None:
+    """A group that is started twice, or with a worker that runs already: refused, none ends."""
+
+    async def scenario() -> None:
+        async with Worker(queue_name, PROCESSOR, url=server_url, procs=1) as worker:
+            with pytest.raises(UsageError, match="was started before"):
+                await WorkerGroup([worker]).start()
+            assert worker.pool.size == 1
+        other = Worker(f"{queue_name}-2", PROCESSOR, url=server_url, procs=1)
+        async with WorkerGroup([other]) as group:
+            with pytest.raises(UsageError, match="was started before"):
+                await group.start()
+            assert other.pool.size == 1
+
+    run_async(scenario())
