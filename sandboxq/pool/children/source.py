@@ -87,6 +87,30 @@ class SourceSupervisor(Protocol):
         """End all now."""
 
 
+class WithoutZygotes:
+    """What a SourceSupervisor does about zygotes where there are none: nothing."""
+
+    @property
+    def servers(self) -> list[ZygoteClient]:
+        """None."""
+        return []
+
+    def replace_lost(self, lost: ZygoteClient, size: int) -> None:
+        """Do nothing."""
+
+    async def go_back(self) -> None:
+        """Do nothing."""
+
+    def let_go(self, server: ZygoteClient | None, left: Collection[Child]) -> None:
+        """Do nothing."""
+
+    def kill_stuck(self, server: ZygoteClient | None) -> None:
+        """Do nothing."""
+
+    def wake_stopped(self) -> None:
+        """Do nothing."""
+
+
 class SupervisorOwner(Protocol):
     """Hears of starts and deaths."""
 

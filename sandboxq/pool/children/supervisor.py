@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import ChildStartFailed
 from sandboxq.observe.telemetry import ChildDied, ChildReady, ChildRecycled
 from sandboxq.pool.children.circuit import RestartDelay
+from sandboxq.pool.children.registry import Registry
 from sandboxq.pool.children.threads import ThreadSupervisor
 from sandboxq.pool.children.timers import START_SECONDS, Timers
 from sandboxq.pool.children.zygote_client import ZygoteClient
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.options import ChildOwner, PoolOptions
 
 # To ask the class for a member takes ten times as long as a global.
-_STARTING, _READY, _LEAVING = ChildState.STARTING, ChildState.READY, ChildState.LEAVING
+_LEAVING = ChildState.LEAVING
 
 _log = logging.getLogger("sandboxq.pool")
 
@@ -59,8 +59,7 @@ class Supervisor:
         self._inbound = inbound
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
-        self._children: dict[int, Child] = {}  # by number, until removed
-        self._by_pid: dict[int, Child] = {}
+        self._registry = Registry()
         self._number = 0  # of the newest child
         self._target = 0
         self.delay = RestartDelay()
@@ -72,21 +71,14 @@ class Supervisor:
         self._timers = Timers(self._loop, self.source_supervisor)
         self._outgoing: Child | None = None  # it works on until its successor is ready
         self._timer: asyncio.TimerHandle | None = None
-        self._changed = asyncio.Event()
         self._start_failure = ""
         self._is_ending = False
-        self._memory = terms.machine.memory
-        self.ready: list[Child] = []
+        self.ready = self._registry.ready
 
     @property
     def size(self) -> int:
         """How many children live or are being started, without those that leave or are spent."""
-        size = 0
-        for child in self._children.values():
-            state = child.state
-            if (state is _READY or state is _STARTING) and not child.is_spent:
-                size += 1
-        return size
+        return self._registry.size
 
     @property
     def server(self) -> ZygoteClient | None:
@@ -100,14 +92,9 @@ class Supervisor:
         return self.source_supervisor.servers
 
     @property
-    def _fresh(self) -> int:
-        """How many children are ready and may have more calls."""
-        return sum(not child.is_spent for child in self.ready)
-
-    @property
     def children(self) -> list[Child]:
         """Every child that is not removed yet."""
-        return list(self._children.values())
+        return self._registry.all()
 
     async def start(self, size: int, timeout: float) -> None:
         """Start the zygote and ``size`` children, and wait until all of them are ready.
@@ -121,10 +108,9 @@ class Supervisor:
     async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
         """Have ``size`` children; returns when new ones are ready, not when old ones have left.
 
-        Raises: ChildStartFailed when a new child could not start (it is tried again all the same),
-        or this process may not open enough files for so many.
+        Raises: ChildStartFailed: one could not start, which is tried again; too few open files.
         """
-        require_descriptors(size - len(self._children))
+        require_descriptors(size - len(self._registry.by_number))
         self._target = size
         if self.server is not None:
             self.server.limit(size)
@@ -132,10 +118,10 @@ class Supervisor:
         self._retire_surplus()
         self._fill()
         deadline = self._loop.time() + timeout
-        while self._fresh < self._target and not self._is_ending:
+        while self._registry.fresh < self._target and not self._is_ending:
             if self._start_failure:
                 raise ChildStartFailed(self._start_failure)
-            await self._change(deadline - self._loop.time())
+            await self._registry.change(deadline - self._loop.time())
             if self._loop.time() >= deadline:
                 message = f"children were not ready within {timeout:g} s (does setup() hang?)"
                 raise ChildStartFailed(message)
@@ -148,31 +134,20 @@ class Supervisor:
         """
         await self.source_supervisor.renew(self._target, timeout)
         self._start_failure = ""
-        while (former := self._former) and not self._is_ending:
+        while (former := self._registry.not_forked_by(self.server)) and not self._is_ending:
             if self._start_failure and not any(each.source is self.server for each in self.ready):
                 await self._go_back()
                 raise ChildStartFailed(self._start_failure)
-            self.replace(
-                next((each for each in former if each in self.ready), former[0]), _NEW_CODE
-            )
-            await self._change(_LOOK_AGAIN)
-
-    @property
-    def _former(self) -> list[Child]:
-        """Those that take calls, or soon will, and were not forked by the zygote of now."""
-        states = (_STARTING, _READY)
-        return [
-            each
-            for each in self.children
-            if each.source is not self.server and each.state in states
-        ]
+            next_one = next((each for each in former if each in self.ready), former[0])
+            self.replace(next_one, _NEW_CODE)
+            await self._registry.change(_LOOK_AGAIN)
 
     async def _go_back(self) -> None:
         """Give up the newest zygote, and go on with the one before."""
         self._outgoing = None
         given_up = self.server
         for child in self.children:
-            if child.source is given_up and child.state is _STARTING:
+            if child.source is given_up and child.state is ChildState.STARTING:
                 child.move(ChildState.LEAVING)
         if given_up is not None:
             self._end_children_of(given_up, "its code could not be started")
@@ -188,20 +163,22 @@ class Supervisor:
             elif child.state is ChildState.STARTING:
                 child.move(ChildState.LEAVING)
                 child.kill()
-        await self._until_all_are_gone(timeout)
+        await self._registry.until_empty(timeout)
 
     async def close(self) -> None:
         """Kill what is left, the zygote last, and wait until all is gone."""
         self._kill_all()
-        await self._until_all_are_gone(_KILL_SECONDS)
+        await self._registry.until_empty(_KILL_SECONDS)
         await self.source_supervisor.close()
-        self._remove_all()
+        for child in self.children:
+            self._remove(child)
 
     def kill(self) -> None:
         """Kill everything now and give back every descriptor; blocks for some milliseconds."""
         self._kill_all()
         self.source_supervisor.kill()
-        self._remove_all()
+        for child in self.children:
+            self._remove(child)
 
     def ready_now(self, child: Child) -> None:
         """Take a child's READY."""
@@ -216,7 +193,7 @@ class Supervisor:
         self.delay.start()
         self._telemetry.emit(ChildReady(child.pid))
         self._owner.on_child_ready(child)
-        self._changed.set()
+        self._registry.changed.set()
         self._let_go()
         self._retire_surplus()
 
@@ -243,31 +220,26 @@ class Supervisor:
     def _let_go(self) -> None:
         """Retire the child whose successor is ready."""
         child, self._outgoing = self._outgoing, None
-        if child is not None and child in self.ready and self._fresh > self._target:
+        if child is not None and child in self.ready and self._registry.fresh > self._target:
             self._retire(child)
 
     def leave(self, child: Child) -> None:
         """Send no more calls to a child that is ending by itself or was told to."""
         if child.state in (ChildState.STARTING, ChildState.READY):
             child.move(ChildState.LEAVING)
-        if child in self.ready:
-            self.ready.remove(child)
-
-    # ── the zygote ──
+        self._registry.not_ready(child)
 
     def on_server_gone(self, server: ZygoteClient, status: str) -> None:
         """Kill the children of a dead zygote and have it replaced."""
-        note = f"its zygote {server.pid} {status}"
         _log.error("the zygote %d %s; starting another", server.pid, status)
         self._telemetry.emit(ChildDied(server.pid, f"zygote {status}"))
         self.source_supervisor.replace_lost(server, self._target)
-        self._end_children_of(server, note)
+        self._end_children_of(server, f"its zygote {server.pid} {status}")
 
     def _end_children_of(self, server: ZygoteClient, note: str) -> None:
         """Kill all that a zygote has forked, which will not tell of their ends."""
-        for child in [each for each in self.children if each.source is server]:
-            if child in self.ready:
-                self.ready.remove(child)  # it is dying: no more calls for it
+        for child in self._registry.forked_by(server):
+            self._registry.not_ready(child)  # it is dying: no more calls for it
             child.death = child.death or Death(note=note)
             child.kill()
             if child.pidfd < 0 or child.has_ended:
@@ -276,8 +248,6 @@ class Supervisor:
     def on_server_line(self, pid: int, stream: str, line: str) -> None:
         """Pass on what the import printed."""
         self._owner.on_import_line(pid, stream, line)
-
-    # ── starts ──
 
     def _fill(self) -> None:
         """Start children until there are enough."""
@@ -296,9 +266,9 @@ class Supervisor:
     def _spawn(self, server: Source) -> bool:
         """Start one child; False when this process has no descriptors left for it."""
         self._number = number = self._number + 1
-        scratch = server.scratch_of(number)
+        path, terms = server.scratch_of(number), self._terms
         plan = plan_from_policy(
-            self._terms.policy, children=self._target, memory=self._memory, scratch_path=scratch
+            terms.policy, children=self._target, memory=terms.machine.memory, scratch_path=path
         )
         try:
             child = self.source_supervisor.child(number, owner=self._inbound, memory=plan.memory)
@@ -307,7 +277,7 @@ class Supervisor:
             _log.error("%s", self._start_failure)
             self._fill_later(self.delay.after_failed_start())
             return False
-        self._children[number] = child
+        self._registry.by_number[number] = child
         child.source = server if isinstance(server, ZygoteClient) else None
         self._timers.expect_start(child)
         try:
@@ -318,13 +288,13 @@ class Supervisor:
 
     def on_forked(self, number: int, pid: int, pidfd: int) -> None:
         """Join process and child."""
-        child = self._children.get(number)
+        child = self._registry.by_number.get(number)
         if child is None:
             os.close(pidfd)
             return
         child.pid, child.pidfd = pid, pidfd
         child.close_far()
-        self._by_pid[pid] = child
+        self._registry.by_pid[pid] = child
         self._loop.add_reader(pidfd, self._on_end, child)
         if child.state is ChildState.LEAVING:
             child.kill()  # it was not wanted any more before it was there
@@ -333,16 +303,14 @@ class Supervisor:
 
     def on_fork_failed(self, number: int, reason: str) -> None:
         """Take a refused start as a failed start."""
-        child = self._children.get(number)
+        child = self._registry.by_number.get(number)
         if child is not None:
             child.start_failure = reason
             self._remove(child)
 
     def _retire_surplus(self) -> None:
         """Retire the ready children above the target, those with the least to do first."""
-        count = self._fresh - self._target - (self._outgoing is not None)
-        fresh = [child for child in self.ready if not child.is_spent]
-        for child in sorted(fresh, key=lambda child: len(child.flying))[: max(0, count)]:
+        for child in self._registry.surplus(self._target + (self._outgoing is not None)):
             self._retire(child)
 
     def _retire(self, child: Child) -> None:
@@ -360,37 +328,31 @@ class Supervisor:
         if child.state is _LEAVING and not child.flying:
             self._timers.expect_leave(child)
 
-    # ── deaths ──
-
     def _on_end(self, child: Child) -> None:
         """Take the pidfd's word that the process has ended; the zygote knows how."""
         self._loop.remove_reader(child.pidfd)
         child.has_ended = True
-        if child in self.ready:
-            self.ready.remove(child)
+        self._registry.not_ready(child)
         child.stop_timer()
         if child.death is not None:
             self._remove(child)
-        elif child.number in self._children:
+        elif child.number in self._registry.by_number:
             self._timers.expect_report(child)
 
     def on_exit(self, pid: int, death: Death) -> None:
         """Take the zygote's word for how a child ended."""
-        child = self._by_pid.get(pid)
+        child = self._registry.by_pid.get(pid)
         if child is not None:
             child.death = death
             self._remove(child)
 
     def _remove(self, child: Child) -> None:
         """Settle the calls of a dead child, close it, and start its successor."""
-        if self._children.pop(child.number, None) is None:
+        if not self._registry.remove(child):
             return
-        self._by_pid.pop(child.pid, None)
-        if child in self.ready:
-            self.ready.remove(child)
         if child is self._outgoing:
             self._outgoing = None
-        self.source_supervisor.let_go(child.source, self._children.values())
+        self.source_supervisor.let_go(child.source, self._registry.by_number.values())
         state = child.state
         child.move(ChildState.DEAD)  # first: a READY among its last words must not count
         self._inbound.on_last_words(child)
@@ -401,7 +363,7 @@ class Supervisor:
             self._on_failed_start(child, death)
         elif state is ChildState.READY:
             self._telemetry.emit(ChildDied(child.pid, death.note or text_of_status(death.status)))
-        self._changed.set()
+        self._registry.changed.set()
         self._replace(child, state)
 
     def _on_failed_start(self, child: Child, death: Death) -> None:
@@ -430,25 +392,9 @@ class Supervisor:
         self._is_ending = True
         if self._timer is not None:
             self._timer.cancel()
-        self._changed.set()
+        self._registry.changed.set()
 
     def _kill_all(self) -> None:
         self._end()
         for child in self.children:
             child.kill()
-
-    def _remove_all(self) -> None:
-        for child in self.children:
-            self._remove(child)
-
-    async def _until_all_are_gone(self, timeout: float) -> None:
-        deadline = self._loop.time() + timeout
-        while self._children and self._loop.time() < deadline:
-            await self._change(deadline - self._loop.time())
-
-    async def _change(self, timeout: float) -> None:
-        """Wait for a start or a death, for at most ``timeout`` seconds."""
-        self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, timeout)):
-                await self._changed.wait()

@@ -28,17 +28,17 @@ from sandboxq.child import thread as child_thread
 from sandboxq.child.frames import RETIRE
 from sandboxq.errors import ProcessorNotLoaded, UsageError
 from sandboxq.pool.children.child import Child
-from sandboxq.pool.children.source import refuse_concurrency
+from sandboxq.pool.children.source import WithoutZygotes, refuse_concurrency
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.outcomes import Death
 from sandboxq.pool.stacks import stack_of_thread
 from sandboxq.sandbox.environment import THREAD_VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from sandboxq.pool.calls import Call
-    from sandboxq.pool.children.zygote_client import ServerOwner, ZygoteClient
+    from sandboxq.pool.children.zygote_client import ServerOwner
     from sandboxq.pool.options import ChildOwner, PoolOptions
     from sandboxq.sandbox.plan import Plan
 
@@ -94,7 +94,7 @@ class ThreadChild(Child):
         return self._source_supervisor.stack_of(self.number)
 
 
-class ThreadSupervisor:
+class ThreadSupervisor(WithoutZygotes):
     """Loads the processor into this process, and starts the threads."""
 
     def __init__(self, terms: PoolOptions, owner: ServerOwner) -> None:
@@ -123,9 +123,7 @@ class ThreadSupervisor:
     async def start(self, size: int, timeout: float) -> None:
         """Load the processor, in a thread, within ``timeout`` seconds.
 
-        Raises:
-            ProcessorNotLoaded: it cannot be imported, or not into such an interpreter.
-            UsageError: it does not fit the concurrency.
+        Raises: ProcessorNotLoaded, also when such an interpreter cannot import it; UsageError.
         """
         self._size = size
         _share_cores(self._terms.machine.cores // max(1, size))
@@ -234,33 +232,12 @@ class ThreadSupervisor:
 
     # ── what supervisors ask of zygotes ──
 
-    def replace_lost(self, lost: ZygoteClient, size: int) -> None:
-        """Do nothing: there is no server to lose."""
-
-    @property
-    def servers(self) -> list[ZygoteClient]:
-        """None."""
-        return []
-
     async def renew(self, size: int, timeout: float) -> None:
         """Refuse: what this process has imported stays. Raises: UsageError."""
         del size, timeout
-        message = (
-            f"children that are {self._terms.kind.value}s cannot take new code: restart the worker"
-        )
+        kind = self._terms.kind.value
+        message = f"children that are {kind}s cannot take new code: restart the worker"
         raise UsageError(message)
-
-    async def go_back(self) -> None:
-        """Do nothing: nothing was renewed."""
-
-    def let_go(self, server: ZygoteClient | None, left: Collection[Child]) -> None:
-        """Do nothing: as above."""
-
-    def kill_stuck(self, server: ZygoteClient | None) -> None:
-        """Do nothing: as above."""
-
-    def wake_stopped(self) -> None:
-        """Do nothing: as above."""
 
     async def close(self) -> None:
         """Start no more; what runs has been told to end."""
@@ -273,8 +250,6 @@ class ThreadSupervisor:
         self._is_ending = True
         for each in list(self._seats.values()):
             self._abandon(each)
-
-    # ── in threads ──
 
     def _load(self, loaded: asyncio.Future[bool]) -> None:
         try:
