@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from sandboxq import JobFailed, Queue
 from tests.conftest import run_async, wait_until_async
+from tests.http_receiver import served
 from tests.pool.desk import processor_file
 from tests.worker.test_worker import running
 
@@ -89,17 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """Run a receiver, and an SDK of this process that sends to it."""
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = Receiver()
+    with served(server):
         sentry_sdk.init(server.dsn, traces_sample_rate=1.0, default_integrations=False)
         try:
             yield server
         finally:
             sentry_sdk.get_client().close(timeout=5)
             sentry_sdk.init()
-            server.shutdown()
-            thread.join()
 
 
 def test_one_trace_from_the_add_to_the_job(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from sandboxq import Queue
 from tests.conftest import wait_until
+from tests.http_receiver import served
 from tests.lifecycle.test_run import RunningWorker, start, workers  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -50,14 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """Run a receiver in a thread."""
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Receiver()
+    with served(server):
+        yield server
 
 
 def test_final_failures_are_posted(
