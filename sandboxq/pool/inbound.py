@@ -253,6 +253,7 @@ class Inbound:
         self._drained += 1
         for each in self._pool.supervisor.children if self._drained >= _MOST_DRAINED else (child,):
             each.can_pack = False
+        self._pool.placement.pump()
 
     def _on_request(self, child: Child, kind: int, seq: int, payload: bytes) -> None:
         number, argument = decode_request(payload)
