@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.pool.desk import Desk
 
 _MB = 1 << 20
+_PACKET = 16  # calls that share one
 _CHORES = """
 import ctypes, os, signal, socket, struct, sys, time
 
@@ -111,11 +112,11 @@ async def submitted(desk: Desk, policy: str, datas: list[Any]) -> tuple[list[Cal
     if policy == "strict":
         return desk.submit_all(datas), set()
     calls = await pack(desk, datas)
-    return calls, {call.key for call in calls[1:8]}
+    return calls, {call.key for call in calls[1:_PACKET]}
 
 
 @pytest.mark.parametrize("policy", ["limits", "strict"])
-@pytest.mark.parametrize("forged", [[], list(range(1, 17))])
+@pytest.mark.parametrize("forged", [[], list(range(1, 2 * _PACKET + 1))])
 @pytest.mark.parametrize("end", [0, 1])
 def test_shared_memory_is_not_believed(
     tmp_path: Path, policy: str, forged: list[int], end: int
@@ -124,7 +125,7 @@ def test_shared_memory_is_not_believed(
 
     async def main() -> None:
         async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy=policy) as desk:
-            datas = [{"scribble": forged, "end": end}] + [{}] * 15
+            datas = [{"scribble": forged, "end": end}] + [{}] * (2 * _PACKET - 1)
             (bad, *good), mine = await submitted(desk, policy, datas)
             await outcomes_of(desk, [bad, *good])
             for call in good:
