@@ -6,7 +6,7 @@ formats require.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -42,22 +42,22 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def take(self, values: Sequence[float], weight: int = 1) -> None:
-        """Count values, each so often; none is less than 0."""
+    def take(self, values: Sequence[float], count: int) -> None:
+        """Count values, which stand for ``count`` alike; none is less than 0."""
         if not values:
             return
-        self._sum += sum(values) * weight
-        limits, counts = self._limits, self._counts
-        lowest, highest = bisect_left(limits, min(values)), bisect_left(limits, max(values))
-        if lowest == highest:  # nearly always, where jobs are alike
-            counts[lowest] += len(values) * weight
+        limits, counts, size = self._limits, self._counts, len(values)
+        self._sum += sum(values) * count / size
+        place = bisect_left(limits, values[0])
+        if size == 1 or place == bisect_left(limits, min(values)) == bisect_left(
+            limits, max(values)
+        ):
+            counts[place] += count  # nearly always
             return
-        ordered, before = sorted(values), 0
-        for place in range(lowest, highest):
-            after = bisect_right(ordered, limits[place])
-            counts[place] += (after - before) * weight
-            before = after
-        counts[highest] += (len(ordered) - before) * weight
+        weight, rest = divmod(count, size)
+        counts[place] += rest
+        for value in values:
+            counts[bisect_left(limits, value)] += weight
 
     def samples(self) -> list[tuple[str, dict[str, str], float]]:
         """Return its samples: suffix, label, value."""

@@ -150,12 +150,12 @@ class JobsSettled(Event):
 class AttemptsMeasured(NamedEvent):
     """How long attempts waited and ran, and what they used: those of one batch, or some of them.
 
-    Each stands for ``weight`` attempts. ``waits`` are the milliseconds from when a job could be
+    They stand for ``count`` attempts. ``waits`` are the milliseconds from when a job could be
     run to its first attempt, ``seconds`` how long each ran, ``usages`` µs in all, µs of CPU in its
     code and in the kernel, bytes at the peak, of those that were measured.
     """
 
-    weight: int
+    count: int
     waits: list[int]
     seconds: list[float]
     usages: list[tuple[int, int, int, int]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import json
 import logging
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ _STATES = {
 # What became of attempts that ran to their end: what was handed back says nothing of the job.
 _RAN = (Complete, Fail, RetryNow, RetryLater)
 # In larger batches only a sample is measured: those are jobs of microseconds, much alike.
-MOST_MEASURED = 32
+MOST_MEASURED = 8
 
 
 class AttemptState(enum.Enum):
@@ -253,7 +252,9 @@ class Announcer:
         if self._telemetry.wants(JobMoved) or self._telemetry.wants(JobCompleted):
             self._tell_each(endings)
         if self._telemetry.wants(AttemptsMeasured):
-            self._tell_measures([each for each, moved in endings if type(moved) in _RAN])
+            ran = [each for each in endings if type(each[1]) in _RAN] if others else endings
+            if ran:
+                self._telemetry.emit(_measures(ran))
         counts.usage = _total(endings, counts.crashes)
         self._telemetry.emit(counts)
 
@@ -263,14 +264,6 @@ class Announcer:
                 self._tell_completion(attempt, transition.value)
             if self._telemetry.wants(JobMoved):
                 self._tell_move(attempt, transition)
-
-    def _tell_measures(self, attempts: Sequence[Attempt]) -> None:
-        """Tell what attempts took; of many at once some stand for those between them."""
-        weight = 1 + len(attempts) // MOST_MEASURED
-        rest = len(attempts) % weight
-        for each, part in ((weight, attempts[weight - 1 :: weight]), (1, attempts[:rest])):
-            if part:
-                self._telemetry.emit(_measures(each, part))
 
     def tell_dropped(self, dropped: Mapping[str, Sequence[Attempt]]) -> None:
         """Tell which outcomes Redis did not take, by the reason."""
@@ -336,16 +329,21 @@ def _usage_of(attempt: Attempt) -> Usage | None:
     return None if attempt.usage is None else usage_from_measure(attempt.usage)
 
 
-def _measures(weight: int, attempts: Sequence[Attempt]) -> AttemptsMeasured:
-    waits = []
-    for attempt in attempts:
-        job = attempt.job
+def _measures(endings: Sequence[Ending]) -> AttemptsMeasured:
+    """Return what attempts took; of many at once, what some of them did."""
+    waits, seconds, usages = [], [], []
+    for attempt, _ in endings[:: 1 + (len(endings) - 1) // MOST_MEASURED]:
+        job, used = attempt.job, attempt.usage
+        seconds.append(attempt.seconds)
+        if used is not None:
+            usages.append(used)
         if job.attempts_started == 1:  # of a retry nobody knows since when it waited
-            with suppress(ValueError):  # text that is no number
+            try:
                 due = int(job.timestamp) + int(job.delay or 0)
-                waits.append(max(0, job.processed_on - due))
-    usages = [used for attempt in attempts if (used := attempt.usage) is not None]
-    return AttemptsMeasured(weight, waits, [attempt.seconds for attempt in attempts], usages)
+            except ValueError:  # text that is no number
+                continue
+            waits.append(max(0, job.processed_on - due))
+    return AttemptsMeasured(len(endings), waits, seconds, usages)
 
 
 def _total(endings: Sequence[Ending], crashes: int) -> UsageTotals:

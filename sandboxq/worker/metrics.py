@@ -125,10 +125,12 @@ class Measures:
             case AttemptsMeasured():
                 self._measure(event)
             case JobsSettled(completed, failed, retried, handed_back, moved):
-                self._outcomes.update(
-                    completed=completed, failed=failed, retried=retried,
-                    handed_back=handed_back, moved=moved,
-                )  # fmt: skip
+                outcomes = self._outcomes  # one by one: `update` takes ten times as long
+                outcomes["completed"] += completed
+                outcomes["failed"] += failed
+                outcomes["retried"] += retried
+                outcomes["handed_back"] += handed_back
+                outcomes["moved"] += moved
             case JobsClaimed(count):
                 self._counts["sandboxq_jobs_claimed"] += count
             case AttemptFailed(cause=cause) if cause in CAUSES:
@@ -139,13 +141,13 @@ class Measures:
                 self._count(event)
 
     def _measure(self, event: AttemptsMeasured) -> None:
-        weight, seconds = event.weight, event.seconds
-        self._wait.take(event.waits, weight)
-        self._run.take(seconds, weight)
-        if event.usages:
-            _, users, systems, peaks = zip(*event.usages, strict=True)
-            self._cpu.take([u + s for u, s in zip(users, systems, strict=True)], weight)
-            self._peak.take(peaks, weight)
+        seconds, waits, usages = event.seconds, event.waits, event.usages
+        size = len(seconds)
+        self._run.take(seconds, event.count)
+        self._wait.take(waits, event.count * len(waits) // size)
+        count = event.count * len(usages) // size
+        self._cpu.take([user + system for _, user, system, _ in usages], count)
+        self._peak.take([peak for _, _, _, peak in usages], count)
         mean = sum(seconds) / len(seconds)
         if self.mean_run is None:
             self.mean_run = mean

@@ -229,8 +229,7 @@ def test_many_attempts_are_counted_by_a_sample(server_url: str, queue_name: str)
             await wait_until_async(lambda: _has_completed(worker, 1000))
 
     run_async(main())
-    assert sum(each.weight * len(each.seconds) for each in heard) == 1000
-    assert sum(each.weight * len(each.waits) for each in heard) == 1000
+    assert sum(each.count for each in heard) == 1000
     assert max(len(each.seconds) for each in heard) <= MOST_MEASURED
 
 
