@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -116,9 +115,9 @@ def test_a_death_while_all_wait_is_nobodys_fault(chores: Path) -> None:
         async with open_pool(chores, concurrency=2) as desk:
             for _ in range(60):
                 await desk.run({})
-            running = [desk.submit({"sleep": 5}) for _ in range(2)]
+            running = [desk.submit({"sleep": 60}) for _ in range(2)]
             waiting = [desk.submit({}) for _ in range(3)]
-            await asyncio.sleep(0.03)
+            await desk.until_begun(*running)
             os.kill(desk.pool.pids[0], signal.SIGKILL)
             for call in running:
                 outcome = await desk.outcome(call)
@@ -136,8 +135,8 @@ def test_who_takes_the_child_along_is_blamed_alone(chores: Path, way: str) -> No
 
     async def main() -> None:
         async with open_pool(chores, concurrency=4) as desk:
-            neighbours = [desk.submit({"sleep": 5}) for _ in range(3)]
-            await asyncio.sleep(0.05)
+            neighbours = [desk.submit({"sleep": 60}) for _ in range(3)]
+            await desk.until_begun(*neighbours)
             failure = await desk.failure({"sleep": 0.05, way: 1})
             assert failure.is_crash
             for call in neighbours:

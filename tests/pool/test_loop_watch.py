@@ -66,8 +66,7 @@ def test_a_blocked_loop_is_noticed_and_its_job_named(processor: Path, what: str)
     async def main() -> None:
         async with open_pool(processor, concurrency=4) as desk:
             await desk.value(["sleep", 0])
-            desk.submit(["sleep", 30])
-            await asyncio.sleep(0.3)
+            await desk.until_begun(desk.submit(["sleep", 100]))
             call = desk.submit([what, 100])
 
             async def is_said() -> bool:
@@ -109,7 +108,7 @@ def test_who_blocks_when_a_deadline_passes_is_ended(processor: Path, what: str) 
             await desk.value(["sleep", 0])
             steady = desk.submit(["sleep", 20])
             late = desk.submit(["sleep", 20], timeout=0.4)
-            await asyncio.sleep(0.1)
+            await desk.until_begun(steady, late)
             started = time.monotonic()
             failure = await desk.failure([what, 100])
             assert time.monotonic() - started < SOON
@@ -149,7 +148,7 @@ def test_a_block_may_be_limited_without_any_deadline(processor: Path) -> None:
     async def main() -> None:
         async with open_pool(processor, concurrency=4, max_block=1.5) as desk:
             steady = desk.submit(["sleep", 20])
-            await asyncio.sleep(0.1)
+            await desk.until_begun(steady)
             failure = await desk.failure(["gil", 20])
             assert failure.cause == "JobBlockedLoop"
             assert await desk.outcome(steady) == HandedBack(was_started=True, is_neighbour=True)
