@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import os
+import secrets
 import signal
 import subprocess
 from socket import AF_INET, SOCK_STREAM, socket
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# Below those that Linux gives to whoever asks for any: until it is used, nobody is given it.
+_PORTS = range(11_000, 32_000)
+
+
 def free_port() -> int:
     """Return a loopback port that nobody listens on."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket(AF_INET, SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class StoppableServer:
