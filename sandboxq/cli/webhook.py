@@ -54,12 +54,8 @@ class Webhook:
 
     def __init__(self, url: str) -> None:
         """Check the URL; nothing is posted yet. Raises: UsageError."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            message = f"--webhook must be a URL of http or https, not {url!r}"
-            raise UsageError(message)
         self._url = url
-        self._host = parts.hostname  # all that is said of it: its path may be a secret
+        self._host = _host_of(url)  # all that is said of it: its path may be a secret
         self._seldom = Seldom()
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="sandboxq-webhook", daemon=True)
@@ -97,7 +93,8 @@ class Webhook:
                 self._post(json.dumps({"events": events}, default=str).encode())
 
     def _post(self, body: bytes) -> None:
-        from urllib.request import Request, urlopen  # noqa: PLC0415 - only where it is used
+        from http.client import HTTPException  # noqa: PLC0415 - only where it is used
+        from urllib.request import Request, urlopen  # noqa: PLC0415 - as above
 
         headers = {"Content-Type": "application/json", "User-Agent": "sandboxq"}
         request = Request(self._url, body, headers)  # noqa: S310 - checked to be http
@@ -105,12 +102,24 @@ class Webhook:
             try:
                 with urlopen(request, timeout=_TIMEOUT):  # noqa: S310 - as above
                     return
-            except (OSError, ValueError) as error:  # of HTTP too
+            except (OSError, ValueError, HTTPException) as error:
                 if pause is None:
                     what = f"{self._host} does not take it: {error}"
                     self._seldom.warn("events were not posted to the webhook", what)
                 else:
                     time.sleep(pause)
+
+
+def _host_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in {"http", "https"} and parts.port != 0 else None
+    except ValueError:  # the port is none, or a bracket is missing
+        host = None
+    if not host or not url.isprintable() or " " in url:
+        message = f"--webhook must be a URL of http or https, not {url!r}"
+        raise UsageError(message)
+    return host
 
 
 def _row(event: Event, queue_name: str) -> dict[str, Any]:

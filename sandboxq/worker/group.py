@@ -137,7 +137,7 @@ class WorkerGroup:
         self.workers = list(workers)
         self.procs = procs
         # Why a queue is not served any more, by the worker's queue.
-        self.failures: dict[str, SandboxqError] = {}
+        self.failures: dict[str, Exception] = {}
         self._shares = shares or {}
         self._broker: Broker | None = None
         self._running: set[Worker] = set()
@@ -149,6 +149,9 @@ class WorkerGroup:
         if not names or twice:
             what = f"has two workers for the queue {twice[0]!r}" if twice else "needs a worker"
             message = f"a group {what}"
+            raise UsageError(message)
+        if idle := [worker.keys.queue for worker in self.workers if not worker.processor]:
+            message = f"a group runs jobs: the worker of queue {idle[0]!r} needs a processor"
             raise UsageError(message)
         if len({worker.address for worker in self.workers}) > 1:
             message = "the workers of a group share their connections: give all the same url"
@@ -206,7 +209,7 @@ class WorkerGroup:
 
         Raises:
             BrokerUnavailable: Redis cannot be reached or refuses this client.
-            SandboxqError: no worker could start; it is what the first one said.
+            Exception: no worker could start; it is what the first one raised.
             UsageError: the group was started before, or one of its workers was, by itself.
         """
         if self._broker is not None or any(worker.is_connected for worker in self.workers):
@@ -233,7 +236,7 @@ class WorkerGroup:
 
         Raises:
             WorkersFailed: some have failed.
-            SandboxqError: all have; it is what the first one said.
+            Exception: all have; it is what the first one raised.
         """
         if len(self._running) > 1:
             for worker in self._running:
@@ -260,11 +263,14 @@ class WorkerGroup:
 
     async def close(self) -> None:
         """End what runs within the shutdown timeouts, and release everything."""
+        closing = [worker.close() for worker in self.workers]
         try:
-            await asyncio.gather(*(worker.close() for worker in self.workers))
+            ends = await asyncio.gather(*closing, return_exceptions=True)
         finally:
             if self._broker is not None:
                 await self._broker.close()
+        for error in filter(None, ends):
+            raise error
 
     async def _each(
         self, workers: Sequence[Worker], do: Callable[[Worker], Coroutine[None, None, None]]
@@ -277,10 +283,11 @@ class WorkerGroup:
         current_queue.set(queue)  # of this task, and of all that it starts
         try:
             await action
-        except SandboxqError as error:
+        except Exception as error:  # noqa: BLE001 - the boundary of one worker: the others run on
             self.failures[queue] = error
             if len(self.workers) > 1:
-                _log.error("queue %s is not served any more: %s", queue, error)
+                trace = None if isinstance(error, SandboxqError) else error
+                _log.error("queue %s is not served any more: %s", queue, error, exc_info=trace)
             await worker.close()
         finally:
             self._running.discard(worker)
@@ -315,8 +322,8 @@ async def _reload(worker: Worker) -> None:
         _log.info("queue %s: new jobs run with the new code", queue)
 
 
-def _first_line(error: SandboxqError) -> str:
-    return str(error).partition("\n")[0]
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or repr(error)
 
 
 def banner_of_group(group: WorkerGroup) -> list[str]:

@@ -85,8 +85,8 @@ class HttpServer:
         host, port = self.address
         try:
             self._server = await asyncio.start_server(self._accept, host, port, limit=MOST_HEAD)
-        except OSError as error:
-            why = error.strerror or error
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+            why = getattr(error, "strerror", None) or error
             message = f"cannot listen for HTTP on {self.address}: {why}; name another address"
             raise UsageError(message) from error
         self.address = Address(host, self._server.sockets[0].getsockname()[1])

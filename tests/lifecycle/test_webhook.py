@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq import Queue
+from sandboxq import Queue, UsageError
+from sandboxq.cli.webhook import Webhook
 from tests.conftest import wait_until
 from tests.http_receiver import served
 from tests.lifecycle.test_run import RunningWorker, start, workers  # noqa: F401 - a fixture
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Receiver(ThreadingHTTPServer):
-    """Refuses the first POST, and keeps the events of those after it."""
+    """Refuses the first POST, answers the second with nonsense, keeps the events of the others."""
 
     def __init__(self) -> None:
         """Listen on a free port."""
@@ -37,6 +38,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Take one."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posts += 1
+        if self.server.posts == 2:
+            self.wfile.write(b"what no server of HTTP says\r\n\r\n")
+            self.close_connection = True
+            return
         is_first = self.server.posts == 1
         if not is_first:
             self.server.events += json.loads(body)["events"]
@@ -75,3 +80,12 @@ def test_final_failures_are_posted(
         "attempt-failed", queue_name, job.id, 2, "ValueError", "no", "for good",
     ]  # fmt: skip
     assert "secret" not in worker.text
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://h/", "http://", "http://[", "http://h:port/", "http://h/a b"]
+)
+def test_what_is_no_url(url: str) -> None:
+    """Said before anything is started."""
+    with pytest.raises(UsageError, match="--webhook must be a URL"):
+        Webhook(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 from sandboxq.model.outcome import Completed
+from sandboxq.observe.telemetry import ChildDied
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
 from tests.pool.desk import Desk, lives, open_pool, processor_file
@@ -117,6 +119,55 @@ def test_a_former_zygote_that_dies_takes_its_own_children_alone(tmp_path: Path) 
             await wait_until_async(lambda: server_is_gone(desk, server.pid))
             assert await desk.value() == "new"
             assert desk.pool.supervisor.ready[0].pid == pids
+
+    run_async(main())
+
+
+def test_a_zygote_without_children_leaves_at_once(tmp_path: Path) -> None:
+    """None can start with the code before: with the new code they do, by one zygote alone."""
+    broken = tmp_path / "broken"
+    path = write(tmp_path, "old", setup=f"assert not os.path.exists({str(broken)!r})")
+
+    async def main() -> None:
+        async with open_pool(path, size=1, policy="limits") as desk:
+            server = desk.pool.supervisor.server
+            assert server is not None
+            broken.touch()
+            os.kill(desk.pool.pids[0], signal.SIGKILL)
+            await wait_until_async(lambda: is_without_children(desk))
+            write(tmp_path, "new")
+            await desk.pool.reload(60)
+            await wait_until_async(lambda: server_is_gone(desk, server.pid))
+            assert await desk.value() == "new"
+
+    run_async(main())
+
+
+async def is_without_children(desk: Desk) -> bool:
+    """Tell whether some starts have failed, and the next one is not tried for a while."""
+    died = sum(isinstance(event, ChildDied) for event in desk.events)
+    return died > 4 and not desk.pool.supervisor.children
+
+
+def test_no_descriptors_for_another_zygote(tmp_path: Path) -> None:
+    """An error of the system is an error of the reload: the code before runs on."""
+    path = write(tmp_path, "old")
+
+    async def main() -> None:
+        async with open_pool(path, size=1, policy="limits") as desk:
+            write(tmp_path, "new")
+            free = os.dup(0)
+            os.close(free)
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            try:
+                with pytest.raises(ChildStartFailed, match="no zygote can be started"):
+                    await desk.pool.reload(60)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert await desk.value() == "old"
+            await desk.pool.reload(60)
+            assert await desk.value() == "new"
 
     run_async(main())
 

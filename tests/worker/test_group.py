@@ -80,6 +80,41 @@ def test_one_that_breaks_does_not_stop_the_others(
     run_async(scenario())
 
 
+class _Crashing(Worker):
+    """Raises what is no error of ours."""
+
+    async def run(self, *, burst: bool = False, handle_signals: bool = True) -> None:
+        """Run until a job is there."""
+        del burst, handle_signals
+        raise RuntimeError(self.keys.queue)
+
+
+def test_one_that_crashes_does_not_stop_the_others(server_url: str, queue_name: str) -> None:
+    """Whatever it raises: the others do their work, and the end says which has failed."""
+    other, name = f"{queue_name}-other", f"{queue_name}-crashes"
+
+    async def scenario() -> None:
+        async with Queue(other, server_url) as queue:
+            jobs = [await queue.add("echo", {"value": at}) for at in range(20)]
+            workers = [
+                _Crashing(name, PROCESSOR, url=server_url, procs=1),
+                Worker(other, PROCESSOR, url=server_url, procs=1),
+            ]
+            async with WorkerGroup(workers) as group:
+                with pytest.raises(WorkersFailed, match=f"1 of 2 queues .*{name}"):
+                    await group.run(burst=True, handle_signals=False)
+                assert await asyncio.gather(*(job.result(5) for job in jobs)) == list(range(20))
+
+    run_async(scenario())
+
+
+def test_a_worker_without_a_processor_is_refused(server_url: str, queue_name: str) -> None:
+    """It has nothing to run: said before anything is started."""
+    workers = [Worker("x", PROCESSOR, url=server_url), Worker(queue_name, url=server_url)]
+    with pytest.raises(UsageError, match=f"{queue_name}' needs a processor"):
+        WorkerGroup(workers)
+
+
 def test_all_that_break_say_why(tmp_path: Path, server_url: str, queue_name: str) -> None:
     """Nothing can be served: the error is that of a single worker."""
     group = WorkerGroup(

@@ -139,6 +139,13 @@ def test_what_is_no_address(text: str) -> None:
         address_from_text(text)
 
 
+def test_a_host_that_can_be_none_is_named() -> None:
+    """However the resolver says so."""
+    for address in ("a..b:0", f"{'x' * 70}:0"):
+        with pytest.raises(UsageError, match="name another"):
+            run_async(HttpServer(address, echo).start())
+
+
 def test_an_address_that_is_taken_is_named() -> None:
     """And what to do."""
 

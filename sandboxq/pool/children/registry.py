@@ -55,11 +55,9 @@ class Registry:
         return [child for child in self.all() if child.source is server]
 
     def not_forked_by(self, server: ZygoteClient | None) -> list[Child]:
-        """Return those that take calls, or soon will, and are not of this zygote."""
-        states = (_STARTING, _READY)
-        return [
-            child for child in self.all() if child.source is not server and child.state in states
-        ]
+        """Return those that take calls, and then those that soon will, if not of this zygote."""
+        others = [child for child in self.all() if child.source is not server]
+        return [child for state in (_READY, _STARTING) for child in others if child.state is state]
 
     def not_ready(self, child: Child) -> None:
         """Remove a child from those that are ready, if it is one of them."""

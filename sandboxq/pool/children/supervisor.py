@@ -37,7 +37,6 @@ _LEAVING = ChildState.LEAVING
 
 _log = logging.getLogger("sandboxq.pool")
 
-_NEW_CODE = "for new code"
 _LOOK_AGAIN = 1.0  # seconds, where nothing is told: another child is just being replaced
 # SIGKILL takes effect within milliseconds, except in the middle of a disk that hangs.
 _KILL_SECONDS = 5.0
@@ -132,25 +131,24 @@ class Supervisor:
         What they run they finish. When the import fails, or the first new child cannot start,
         nothing changes. Raises: as ``start``; UsageError for threads too.
         """
+        before = self.server
         await self.source_supervisor.renew(self._target, timeout)
+        self.source_supervisor.let_go(before, self._registry.by_number.values())
         self._start_failure = ""
         while (former := self._registry.not_forked_by(self.server)) and not self._is_ending:
             if self._start_failure and not any(each.source is self.server for each in self.ready):
                 await self._go_back()
                 raise ChildStartFailed(self._start_failure)
-            next_one = next((each for each in former if each in self.ready), former[0])
-            self.replace(next_one, _NEW_CODE)
+            self.replace(former[0], "for new code")
             await self._registry.change(_LOOK_AGAIN)
 
     async def _go_back(self) -> None:
         """Give up the newest zygote, and go on with the one before."""
         self._outgoing = None
-        given_up = self.server
-        for child in self.children:
-            if child.source is given_up and child.state is ChildState.STARTING:
-                child.move(ChildState.LEAVING)
-        if given_up is not None:
-            self._end_children_of(given_up, "its code could not be started")
+        if self.server is not None:
+            for child in self._registry.forked_by(self.server):
+                self.leave(child)
+            self._end_children_of(self.server, "its code could not be started")
         await self.source_supervisor.go_back()
         self._fill()
 
@@ -367,9 +365,11 @@ class Supervisor:
         self._replace(child, state)
 
     def _on_failed_start(self, child: Child, death: Death) -> None:
-        text = self._start_failure = text_of_failed_start(
+        text = text_of_failed_start(
             death, pid=child.pid, reason=child.start_failure, stderr=child.lines.stderr_tail()
         )
+        if self.server in (None, child.source):  # else it had the code before
+            self._start_failure = text
         _log.error("%s", text)
         self._telemetry.emit(ChildDied(child.pid, text))
         if not self.ready:

@@ -132,32 +132,39 @@ class ZygoteSupervisor:
         is_preloading, self._is_preloading = self._is_preloading, True
         try:
             await self.start(size, timeout)
-        except BaseException:
+        except BaseException as error:
             self._is_preloading = is_preloading
+            if isinstance(error, OSError):
+                message = f"no zygote can be started: {error}"
+                raise ChildStartFailed(message) from error
             raise
 
     async def go_back(self) -> None:
-        """Undo ``renew``."""
-        given_up = self.server
-        if self._former:
-            self.server = self._former.pop()
+        """Undo ``renew``, unless the server before it has ended."""
+        if not self._former:
+            return
+        given_up, self.server = self.server, self._former.pop()
         if given_up is not None:
             await given_up.close()
 
     def let_go(self, server: ZygoteClient | None, left: Collection[Child]) -> None:
         """End a server of code before that has no children left."""
         if server in self._former and not any(child.source is server for child in left):
-            self._former.remove(server)
-            ending = self._loop.create_task(server.close())
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            self._end_former(server)
+
+    def _end_former(self, server: ZygoteClient) -> None:
+        self._former.remove(server)
+        ending = self._loop.create_task(server.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Clean up after a server that died, and start another one soon."""
-        if lost is not self.server:
-            return  # of code before: it is closed when its children are buried
-        self.server, self._lost = None, lost
-        self._restarting = self._loop.create_task(self._restart(lost, size))
+        if lost is self.server:
+            self.server, self._lost = None, lost
+            self._restarting = self._loop.create_task(self._restart(lost, size))
+        elif lost in self._former:
+            self._end_former(lost)
 
     def kill_stuck(self, server: ZygoteClient | None) -> None:
         """Kill a server that does not answer; its death starts another."""
