@@ -41,7 +41,7 @@ GROUPS = {
         "stalled_interval", "skip_stalled_check", "skip_lock_renewal",
     ),
     "What is kept of jobs": ("remove_on_complete", "remove_on_fail", "metrics_points"),
-    "Redis, log and traces": ("url", "prefix", "log_format", "tracing", "http"),
+    "Redis, log and traces": ("url", "prefix", "log_format", "tracing", "http", "webhook"),
 }  # fmt: skip
 OTHERS = "Others"
 # The key in a context's ``meta`` under which a command keeps its arguments, to parse them again.

@@ -13,12 +13,12 @@ from sandboxq.errors import UsageError
 from sandboxq.model.job_limits import DEFAULT_BUDGETS, Budgets
 from sandboxq.payload.binary import MOST_BYTES
 from sandboxq.pool.kinds import Kind
-from sandboxq.sandbox.support import Part, whole_machine
 
 if TYPE_CHECKING:
     from sandboxq.pool.calls import Call
     from sandboxq.pool.transport.channel import Spent
     from sandboxq.sandbox.policy import Policy
+    from sandboxq.sandbox.support import Part
 
 # Of what this process may use; each child is limited to less, and has margins of its own.
 _MOST_OF_MEMORY = 0.95
@@ -58,11 +58,11 @@ class PoolOptions(NamedTuple):
     queue_name: str
     concurrency: int
     policy: Policy
+    machine: Part  # what the children may use together
     max_result: int = MOST_BYTES  # of a job's value, in bytes
     kind: Kind = Kind.PROCESS
     budgets: Budgets = DEFAULT_BUDGETS
     withholds_redis: bool = False  # from threads: processes never get its URL
-    part: Part | None = None  # of the machine, when several pools share it
 
     def check(self) -> None:
         """Raise UsageError for what does not go together."""
@@ -72,11 +72,6 @@ class PoolOptions(NamedTuple):
                 f"concurrency {self.concurrency} uses, nobody can tell"
             )
             raise UsageError(message)
-
-    @property
-    def machine(self) -> Part:
-        """What the children may use together."""
-        return self.part or whole_machine()
 
     @property
     def is_strict(self) -> bool:

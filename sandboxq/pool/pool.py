@@ -91,11 +91,11 @@ class Pool(PoolCore):
             queue_name,
             concurrency,
             granted,
+            part or support.whole_machine(),
             max_result,
             kind,
             budgets,
             withholds_redis,
-            part,
         )
         terms.check()
         super().__init__(terms, listener)

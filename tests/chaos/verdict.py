@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LISTS = ("wait", "active", "paused")
 _SETS = ("prioritized", "delayed", "waiting-children", "completed", "failed")
+_METRICS = [f"metrics:{state}{of}" for state in ("completed", "failed") for of in ("", ":data")]
 _OWN_KEYS = {
     *(
         *_LISTS,
@@ -35,6 +36,7 @@ _OWN_KEYS = {
         "stalled-check",
         "limiter",
         "repeat",
+        *_METRICS,
     ),
 }
 # What may stand beside a job's hash for as long as the job is there.

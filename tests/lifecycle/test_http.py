@@ -57,6 +57,6 @@ def test_the_exporter_tells_of_queues_without_a_worker(server_url: str, queue_na
         said = command("metrics", "--once", "--url", server_url, *names)
         assert said.returncode == 0, said.stderr
         lines = said.stdout.splitlines()
-        assert f'bullmq_job_count{{queue="{queue_name}", state="waiting"}} 3' in lines
+        assert f'bullmq_job_count{{queue="{queue_name}",state="waiting"}} 3' in lines
         assert f'sandboxq_queue_workers{{queue="{queue_name}"}} 0' in lines
         assert f'sandboxq_redis_up{{queue="{queue_name}"}} 1' in lines

@@ -14,6 +14,7 @@ from sandboxq.pool.calls import Call, Calls, CallState
 from sandboxq.pool.children.child import Child
 from sandboxq.pool.options import PoolOptions
 from sandboxq.sandbox.policy import policy_from
+from sandboxq.sandbox.support import whole_machine
 
 _CHILDREN = 3
 _child = st.integers(0, _CHILDREN - 1)
@@ -35,7 +36,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         """Make the children's near sides."""
         self.loop = asyncio.new_event_loop()
-        terms = PoolOptions("none", "q", 1, policy_from("none"))
+        terms = PoolOptions("none", "q", 1, policy_from("none"), whole_machine())
         self.children = [
             Child(number, self.loop, owner=_Owner(), terms=terms, memory=None)
             for number in range(_CHILDREN)
