@@ -101,8 +101,12 @@ class Descriptors:
         return is_many or any(_is_harmful(fd) and not self._was_open(fd) for fd in fds)
 
     def _was_open(self, fd: int) -> bool:
-        """Tell whether what it leads to was open before: ``mmap`` makes a descriptor of its own."""
-        return any(_lead_to_one_file(fd, known) for known in self._known)
+        """Tell whether what it leads to was open before: ``mmap`` makes a descriptor of its own.
+
+        A lock belongs to what was opened, not to the file: one that was not there is new.
+        """
+        there = [known for known in self._known if _lead_to_one_file(fd, known)]
+        return bool(there) and (not _is_locked(fd) or any(map(_is_locked, there)))
 
 
 def _is_socket(fd: int) -> bool:
@@ -129,9 +133,13 @@ def _is_harmful(fd: int) -> bool:
             return _is_listening(fd)
         if not stat.S_ISREG(facts.st_mode):
             return False
-        return not facts.st_nlink or b"lock:" in read_file(f"/proc/self/fdinfo/{fd}")
+        return not facts.st_nlink or _is_locked(fd)
     except OSError:
         return False
+
+
+def _is_locked(fd: int) -> bool:
+    return b"lock:" in read_file(f"/proc/self/fdinfo/{fd}")
 
 
 def _lead_to_one_file(fd: int, other: int) -> bool:

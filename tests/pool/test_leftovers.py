@@ -27,6 +27,7 @@ import subprocess, sys, tempfile, threading, time, warnings
 keep = []
 memory = os.memfd_create("memory")
 os.ftruncate(memory, 100)
+own = open(__file__)
 
 def process(job):
     do, *arguments = job.data
@@ -80,7 +81,7 @@ def fds(count):
 def few_fds(): keep.append(open("/dev/null"))
 def pipes(): keep.extend(os.pipe() for _ in range(40))
 def lock(path):
-    file = open(path, "w")
+    file = open(path, "a")
     fcntl.flock(file, fcntl.LOCK_EX)
     keep.append(file)
 def port():
@@ -251,8 +252,9 @@ def test_leaked_descriptors_fail_nobody(processor: Path, tmp_path: Path) -> None
             for _ in range(60):
                 await desk.value(["fds", 5])
             assert await desk.value(["files"]) < 60
-            for _ in range(3):
-                await desk.value(["lock", str(tmp_path / "lock")])
+            for path in (tmp_path / "lock", processor):  # the second was open before
+                for _ in range(3):
+                    await desk.value(["lock", str(path)])
 
     run_async(main())
 
