@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq import JobFailed, Worker, WorkerGroup, WorkersFailed
+from sandboxq import JobFailed, Queue, Worker, WorkerGroup, WorkersFailed
+from sandboxq.broker.commands.load import load_of
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.observe.exposition import OPEN_TYPE
 from sandboxq.observe.telemetry import AttemptsMeasured, Event, Telemetry
 from sandboxq.worker.attempt import MOST_MEASURED
@@ -209,6 +211,23 @@ def test_load_is_what_scales_workers(server_url: str, queue_name: str) -> None:
             _, total = await get_json(http, "/v1/load")
             assert (total["waiting"], total["load"], len(total["queues"])) == (4, 2.0, 1)
             assert (await get(http, "/v1/load?queue=other"))[0] == 404
+
+    run_async(main())
+
+
+def test_a_score_that_is_no_priority(server_url: str, queue_name: str) -> None:
+    """Any client may write one: the rest of the load is told."""
+
+    async def main() -> None:
+        async with Queue(queue_name, server_url) as queue:
+            await queue.add("old", {}, priority=3, timestamp_ms=1_000)
+            broker = await Broker.connect(server_url)
+            try:
+                await broker.command("ZADD", queue.keys["prioritized"], "inf", "strange")
+                load = await load_of(broker, queue.keys)
+            finally:
+                await broker.close()
+            assert (load.waiting, load.oldest > 3600) == (2, True)
 
     run_async(main())
 

@@ -57,7 +57,7 @@ async def load_of(broker: Broker, keys: QueueKeys) -> QueueLoad:
     *ids, first, last = ends
     ids += first
     if last:
-        lowest = int(float(last[1])) // _PER_PRIORITY * _PER_PRIORITY
+        lowest = (whole_from_wire(last[1]) or 0) // _PER_PRIORITY * _PER_PRIORITY
         ids += await broker.command(
             "ZRANGEBYSCORE", keys["prioritized"], lowest, "+inf", "LIMIT", 0, 1
         )
