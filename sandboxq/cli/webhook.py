@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sandboxq.errors import UsageError
+from sandboxq.model.validation import shown
 from sandboxq.observe.log import row_from_event
 from sandboxq.observe.telemetry import (
     AttemptFailed,
@@ -55,7 +56,7 @@ class Webhook:
     def __init__(self, url: str) -> None:
         """Check the URL; nothing is posted yet. Raises: UsageError."""
         self._url = url
-        self._host = _host_of(url)  # all that is said of it: its path may be a secret
+        self._host = _checked_host(url)  # all that is said of it: its path may be a secret
         self._seldom = Seldom()
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="sandboxq-webhook", daemon=True)
@@ -93,33 +94,51 @@ class Webhook:
                 self._post(json.dumps({"events": events}, default=str).encode())
 
     def _post(self, body: bytes) -> None:
-        from http.client import HTTPException  # noqa: PLC0415 - only where it is used
-        from urllib.request import Request, urlopen  # noqa: PLC0415 - as above
-
-        headers = {"Content-Type": "application/json", "User-Agent": "sandboxq"}
-        request = Request(self._url, body, headers)  # noqa: S310 - checked to be http
         for pause in (*_PAUSES, None):
             try:
-                with urlopen(request, timeout=_TIMEOUT):  # noqa: S310 - as above
-                    return
-            except (OSError, ValueError, HTTPException) as error:
+                _post_once(self._url, body)
+            except Exception as error:  # noqa: BLE001 - whoever is there may answer anything
                 if pause is None:
-                    what = f"{self._host} does not take it: {error}"
+                    what = f"{self._host} does not take it: {shown(str(error))}"
                     self._seldom.warn("events were not posted to the webhook", what)
                 else:
                     time.sleep(pause)
+            else:
+                return
 
 
-def _host_of(url: str) -> str:
+def _checked_host(url: str) -> str:
+    """Return the host of a URL that can be posted to. Raises: UsageError, without a password."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname if parts.scheme in {"http", "https"} and parts.port != 0 else None
-    except ValueError:  # the port is none, or a bracket is missing
-        host = None
-    if not host or not url.isprintable() or " " in url:
-        message = f"--webhook must be a URL of http or https, not {url!r}"
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError as error:
+        message = f"--webhook is no URL: {error}"
+        raise UsageError(message) from None
+    if parts.username is not None:
+        message = "--webhook must have no user or password: a secret can only be in its path"
+        raise UsageError(message)
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme not in {"http", "https"} or not host or port == 0 or not is_plain:
+        message = f"--webhook must be a URL of http or https, as %XX what is not ASCII: {url!r}"
         raise UsageError(message)
     return host
+
+
+def _post_once(url: str, body: bytes) -> None:
+    """Post, and read nothing of the answer but its status. Raises: OSError, HTTPException."""
+    from urllib.request import HTTPRedirectHandler, Request, build_opener  # noqa: PLC0415 - seldom
+
+    class Stay(HTTPRedirectHandler):
+        """What is moved answers an error: urllib would go there with GET, without the events."""
+
+        def redirect_request(self, *_: Any) -> None:
+            """Go nowhere."""
+
+    headers = {"Content-Type": "application/json", "User-Agent": "sandboxq"}
+    request = Request(url, body, headers)  # noqa: S310 - checked to be http
+    build_opener(Stay).open(request, timeout=_TIMEOUT).close()
 
 
 def _row(event: Event, queue_name: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ _log = logging.getLogger("sandboxq.worker")
 
 # More children are a typing error.
 MOST_PROCS = 1024
-# Bytes of a message that are shown, and how many requests are worked on at once.
+# Bytes of a message that are shown, and how many requests of a kind are worked on at once.
 _MOST_SHOWN = 200
 _MOST_TASKS = 32
 
@@ -80,7 +80,8 @@ class Control:
         self._worker = worker
         self._seldom = Seldom()
         # Requests may take a while: a cancel must not wait for a dump, or for children that start.
-        self._tasks: set[asyncio.Task[None]] = set()
+        # By kind: nor is it left out because of many of these.
+        self._tasks: dict[type[Request], set[asyncio.Task[None]]] = {}
         self._scaling = asyncio.Lock()
 
     async def run(self) -> None:
@@ -101,7 +102,7 @@ class Control:
                 self._obey(payload)
         finally:
             self._viewers.close()
-            for task in self._tasks:
+            for task in [task for tasks in self._tasks.values() for task in tasks]:
                 task.cancel()
             await asyncio.shield(subscription.close())
 
@@ -112,12 +113,12 @@ class Control:
             isinstance(request, ScaleRequest) and not 1 <= request.procs <= MOST_PROCS
         ):
             self._seldom.warn("a message on the control channel is not understood", what)
-        elif len(self._tasks) >= _MOST_TASKS:
+        elif len(tasks := self._tasks.setdefault(type(request), set())) >= _MOST_TASKS:
             self._seldom.warn("too much is asked over the control channel at once, left out", what)
         else:
             task = asyncio.create_task(self._answered(request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _answered(self, request: Request) -> None:
         try:

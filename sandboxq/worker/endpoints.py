@@ -114,7 +114,8 @@ class Endpoints:
         return Response.of_json({"live": False}, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _readyz(self, _request: Request) -> Response:
-        rows = [await each.readiness() for each in list(self._watched.values())]
+        # At once: each may wait for Redis until a probe of one after the other would have given up.
+        rows = await asyncio.gather(*(each.readiness() for each in self._watched.values()))
         # While code is reloaded two workers have a queue, and one of them leaves.
         ready = {row["queue"] for row in rows if row["ready"]}
         is_ready = bool(rows) and ready == {row["queue"] for row in rows}

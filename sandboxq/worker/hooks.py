@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxq.worker")
 # Calls that have not ended: while so many wait for whatever they wait for, more are left out.
 MOST_CALLS = 1000
+# Seconds that those of the last events may take when the worker is closed.
+_LAST_SECONDS = 5.0
 
 
-def subscribe_hooks(telemetry: Telemetry, settings: WorkerSettings) -> None:
+def subscribe_hooks(telemetry: Telemetry, settings: WorkerSettings) -> Calls:
     """Have the hooks of these settings called; what they raise is logged and harms nothing."""
-    calls = _Calls()
+    calls = Calls()
     hooks: tuple[tuple[Hook[Any] | None, type[Event]], ...] = (
         (settings.on_failed, AttemptFailed),
         (settings.on_stalled, JobsStalled),
@@ -37,12 +39,14 @@ def subscribe_hooks(telemetry: Telemetry, settings: WorkerSettings) -> None:
     for hook, kind in hooks:
         if hook is not None:
             telemetry.subscribe(partial(calls.call, hook), kind)
+    return calls
 
 
-class _Calls:
+class Calls:
     """The calls of hooks that are `async def`."""
 
     def __init__(self) -> None:
+        """Begin with none."""
         self._running: set[asyncio.Task[None]] = set()
         self._seldom = Seldom()
 
@@ -57,9 +61,19 @@ class _Calls:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
+    async def finish(self) -> None:
+        """Wait for those that run, for a bounded time; what does not end then is left alone."""
+        if not self._running:
+            return
+        _, left = await asyncio.wait(self._running, timeout=_LAST_SECONDS)
+        if left:
+            _log.warning("%d calls of hooks have not ended as the worker closes", len(left))
+
 
 async def _ended(result: Awaitable[Any]) -> None:
     try:
         await result
-    except Exception:  # noqa: BLE001 - around a telemetry handler, which must end nothing
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException:  # noqa: BLE001 - around a telemetry handler, which must end nothing
         _log.exception("a hook failed")

@@ -4,7 +4,7 @@
 
 It has no dependency and no idle cost: standard library streams, one request a connection. Clients
 are not trusted, so everything is bounded: connections, bytes, seconds. Above that a connection is
-closed, and the rest of the worker is not disturbed.
+closed, of too many the oldest, and the rest of the worker is not disturbed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxq.worker")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 9808  # where celery-exporter is looked for
-# At once; one more is closed on. A scraper or a probe needs one for some milliseconds.
+# At once; one more closes the oldest: a scraper or a probe needs one for some milliseconds, who
+# holds one for seconds is slow or wants to keep them out.
 MOST_CONNECTIONS = 32
 MOST_HEAD = 8192
 # For the request to arrive, be answered and be read, all together.
@@ -77,7 +78,7 @@ class HttpServer:
         self.address = address_from_text(address)
         self._answer = answer
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._seldom = Seldom()
 
     async def start(self) -> None:
@@ -85,8 +86,8 @@ class HttpServer:
         host, port = self.address
         try:
             self._server = await asyncio.start_server(self._accept, host, port, limit=MOST_HEAD)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
-            why = getattr(error, "strerror", None) or error
+        except OSError as error:
+            why = error.strerror or error
             message = f"cannot listen for HTTP on {self.address}: {why}; name another address"
             raise UsageError(message) from error
         self.address = Address(host, self._server.sockets[0].getsockname()[1])
@@ -102,11 +103,12 @@ class HttpServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= MOST_CONNECTIONS:
-            writer.transport.abort()
-            return
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.cancel()
         task = asyncio.create_task(self._serve(reader, writer), name="sandboxq http")
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        self._open[task] = None
+        task.add_done_callback(lambda ended: self._open.pop(ended, None))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Nothing of an answer waits in this process once drain() has returned.
@@ -156,13 +158,21 @@ def address_from_text(text: str) -> Address:
     Without a host it is this machine's own loopback. Raises: UsageError.
     """
     found = _ADDRESS.fullmatch(text.strip())
-    if found is None or int(found[2]) > _MOST_PORT:
+    if found is None or int(found[2]) > _MOST_PORT or not _may_be_host(found[1] or ""):
         message = (
             f"an HTTP address must look like 9808 or 0.0.0.0:9808, not {text!r}: without a host "
             f"it is {DEFAULT_HOST}"
         )
         raise UsageError(message)
     return Address((found[1] or DEFAULT_HOST).strip("[]"), int(found[2]))
+
+
+def _may_be_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # else looking it up raises what is no OSError
+    except UnicodeError:
+        return False
+    return True
 
 
 def _refusal(status: HTTPStatus) -> Response:

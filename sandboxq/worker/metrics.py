@@ -337,13 +337,17 @@ class SharedAnswer(Generic[T]):
         self._asked_at = 0.0
 
     async def get(self) -> T | None:
-        """Return an answer that is at most KEPT_SECONDS old; None: Redis is away or refuses."""
+        """Return an answer asked for at most KEPT_SECONDS ago, or the one that is on its way.
+
+        None: Redis is away or refuses.
+        """
         now = asyncio.get_running_loop().time()
-        if self._asking is None or now - self._asked_at > KEPT_SECONDS:
+        former = self._asking
+        if former is None or (former.done() and now - self._asked_at > KEPT_SECONDS):
             self._asked_at = now
-            self._asking = asyncio.create_task(self._answer())
+            self._asking = former = asyncio.create_task(self._answer())
         # Shielded: who gives up must not end it for the others.
-        return await asyncio.shield(self._asking)
+        return await asyncio.shield(former)
 
     async def _answer(self) -> T | None:
         try:

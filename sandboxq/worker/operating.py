@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.counters import Counters
     from sandboxq.worker.manual import ManualJobs
     from sandboxq.worker.manual_job import HeldJob
-    from sandboxq.worker.service import Service
+    from sandboxq.worker.service import Service, Shared
 
 # Seconds that cancelled code has to end by itself.
 GRACE = 5.0
@@ -53,7 +53,7 @@ class Operating:
     _parts: Assembly | None
     _by_hand: ManualJobs | None
     _membership: Membership | None
-    _reloading: asyncio.Lock
+    _reloading: Shared
     _claiming: Service | None
     _failure: Exception | None
     _ended: asyncio.Event
@@ -133,12 +133,11 @@ class Operating:
         """Import the processor anew, and replace the children one by one; no job is disturbed.
 
         Returns when all children that take jobs have the new code; those before may still finish a
-        job. Asked meanwhile, it happens once more afterwards.
+        job. Asked meanwhile, by however many, it happens once more afterwards.
         Raises: ProcessorNotLoaded, ChildStartFailed, UsageError: the new code cannot be run, or the
         children are threads; the code before runs on.
         """
-        async with self._reloading:
-            await self.pool.reload(self.settings.start_timeout)
+        await self._reloading.run()
 
     async def get_next_job(
         self, token: str | None = None, *, timeout: float | timedelta = 0.0

@@ -1,6 +1,7 @@
 """A background duty of the worker: a loop that is started, watched and stopped.
 
-Seldom limits warnings that others can cause at will: one in a while, with how many were left out.
+Shared runs what several may ask for at once. Seldom limits warnings that others can cause at will:
+one in a while, with how many were left out.
 """
 
 from __future__ import annotations
@@ -109,6 +110,32 @@ class Service:
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+class Shared:
+    """Runs an action, never twice at once: all who ask while it runs share one run after it."""
+
+    def __init__(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Run ``action`` when asked."""
+        self._action = action
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Return when a run that began after this call is over; who gives up does not end it.
+
+        Raises: what the action raises.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._run())
+            # Heard, for whoever has given up.
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._next)
+
+    async def _run(self) -> None:
+        async with self._turn:
+            self._next = None
+            await self._action()
 
 
 class Seldom:

@@ -38,7 +38,7 @@ from sandboxq.worker.hooks import subscribe_hooks
 from sandboxq.worker.locks import StalledChecker
 from sandboxq.worker.manual import ManualJobs
 from sandboxq.worker.operating import Operating
-from sandboxq.worker.service import Service
+from sandboxq.worker.service import Service, Shared
 from sandboxq.worker.shutdown import LAST_WORDS, ended_by_signals
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Worker(Operating):
         self.telemetry = telemetry or Telemetry()
         self.counters = Counters()
         self.telemetry.subscribe(self.counters, *Counters.KINDS)
-        subscribe_hooks(self.telemetry, self.settings)
+        self._hooks = subscribe_hooks(self.telemetry, self.settings)
         self.cores = usable_cores()
         self.address = Address(url, directory, clock)
         self._held = HeldJobs()
@@ -122,7 +122,7 @@ class Worker(Operating):
         self._services: list[Service] = []
         self._claiming: Service | None = None
         self._winding = asyncio.Lock()
-        self._reloading = asyncio.Lock()
+        self._reloading = Shared(lambda: self.pool.reload(self.settings.start_timeout))
         self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._broker: Broker | None = None
@@ -163,7 +163,6 @@ class Worker(Operating):
             BrokerUnavailable: Redis cannot be reached or refuses this client.
             ProcessorNotLoaded: the processor is missing or cannot be imported.
             ChildStartFailed: no child became ready.
-
         """
         if self._state is not WorkerState.NEW:
             message = "the worker was started before, or closed: a worker lives once, make another"
@@ -332,6 +331,7 @@ class Worker(Operating):
             await asyncio.wait([self._starting])
         # A stack: whoever is cancelled while waiting here must not leave children or tasks behind.
         async with contextlib.AsyncExitStack() as closing:
+            closing.push_async_callback(self._hooks.finish)
             closing.callback(self._held.abandon)
             if self._broker is not None and not (self._membership and self._membership.broker):
                 closing.push_async_callback(self._broker.close)

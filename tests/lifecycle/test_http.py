@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -60,3 +63,29 @@ def test_the_exporter_tells_of_queues_without_a_worker(server_url: str, queue_na
         assert f'bullmq_job_count{{queue="{queue_name}",state="waiting"}} 3' in lines
         assert f'sandboxq_queue_workers{{queue="{queue_name}"}} 0' in lines
         assert f'sandboxq_redis_up{{queue="{queue_name}"}} 1' in lines
+
+
+def test_health_waits_no_longer_than_it_is_told() -> None:
+    """Nor for an answer that drips; a time that is none is refused."""
+    for text in ("nan", "inf", "0", "1e300"):
+        said = command("health", "--timeout", text)
+        assert (said.returncode, "--timeout must be from 0.1" in said.stderr) == (2, True)
+    over = threading.Event()
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            while not over.wait(0.1):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            port = server.getsockname()[1]
+            said = command("health", "--http", str(port), "--timeout", "0.5")
+        finally:
+            over.set()
+            dripping.join()
+    assert said.returncode == 1
+    assert "timed out" in said.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from sandboxq import Queue, UsageError
 from sandboxq.cli.webhook import Webhook
+from sandboxq.observe.telemetry import WorkerFailed
 from tests.conftest import wait_until
 from tests.http_receiver import served
 from tests.lifecycle.test_run import RunningWorker, start, workers  # noqa: F401 - a fixture
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 
-class Receiver(ThreadingHTTPServer):
-    """Refuses the first POST, answers the second with nonsense, keeps the events of the others."""
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
 
-    def __init__(self) -> None:
+
+class Receiver(ThreadingHTTPServer):
+    """Answers ``first`` to the first POST, and keeps the events of those after it."""
+
+    def __init__(self, first: bytes = REFUSAL) -> None:
         """Listen on a free port."""
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.first = first
         self.posts = 0
         self.events: list[dict[str, Any]] = []
 
@@ -38,14 +43,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Take one."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posts += 1
-        if self.server.posts == 2:
-            self.wfile.write(b"what no server of HTTP says\r\n\r\n")
-            self.close_connection = True
-            return
         is_first = self.server.posts == 1
-        if not is_first:
-            self.server.events += json.loads(body)["events"]
-        self.send_response(503 if is_first else 204)
+        if is_first:
+            self.wfile.write(self.server.first)
+            return
+        self.server.events += json.loads(body)["events"]
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        """Answer that all is well."""
+        self.send_response(204)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -83,9 +90,40 @@ def test_final_failures_are_posted(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://h/", "http://", "http://[", "http://h:port/", "http://h/a b"]
+    "first",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n",
+    ],
 )
-def test_what_is_no_url(url: str) -> None:
-    """Said before anything is started."""
-    with pytest.raises(UsageError, match="--webhook must be a URL"):
+def test_an_odd_answer_is_no_answer(first: bytes) -> None:
+    """Events are posted again; a redirect is not followed, by a GET that leaves them out."""
+    with served(receiver := Receiver(first)):
+        webhook = Webhook(f"http://127.0.0.1:{receiver.server_port}/")
+        webhook.teller("images")(WorkerFailed("no"))
+        wait_until(lambda: receiver.events)
+        webhook.close()
+    assert [event["message"] for event in receiver.events] == ["no"]
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ftp://host/", "http or https"),
+        ("http://", "http or https"),
+        ("http://host/a b", "http or https"),
+        ("http://[::1", "Invalid IPv6"),
+        ("http://host:99999/", "out of range"),
+        ("http://host:port/", "no URL"),
+        ("http://a..b/", "idna"),
+        ("http://user:hidden@host/", "no user or password"),
+    ],
+)
+def test_what_cannot_be_posted_to(url: str, why: str) -> None:
+    """Said before anything is started, and without the password."""
+    with pytest.raises(UsageError, match=why) as refused:
         Webhook(url)
+    assert "hidden" not in str(refused.value)

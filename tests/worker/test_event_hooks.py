@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq import JobFailed, UsageError, Worker
+from sandboxq import JobFailed, Queue, UsageError, Worker
 from tests.conftest import run_async
 from tests.worker.test_worker import PROCESSOR, running
 
@@ -51,3 +52,27 @@ def test_what_is_no_function_is_refused(queue_name: str) -> None:
     """Before anything is started."""
     with pytest.raises(UsageError, match="on_died must be a function, not 'mail'"):
         Worker(queue_name, PROCESSOR, on_died="mail")  # type: ignore[arg-type]
+
+
+def test_a_hook_of_the_last_failure_ends_and_ends_nothing(
+    server_url: str, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker that closes waits for it; `sys.exit` in it is logged as any other error."""
+    ended: list[str] = []
+
+    async def on_failed(event: AttemptFailed) -> None:
+        await asyncio.sleep(0.2)
+        ended.append(event.cause)
+        sys.exit(3)
+
+    async def main() -> None:
+        async with Queue(queue_name, url=server_url) as queue:
+            await queue.add("bad", {"do": "fail"})
+            async with Worker(
+                queue_name, PROCESSOR, url=server_url, procs=1, on_failed=on_failed
+            ) as worker:
+                await worker.run(burst=True)
+
+    run_async(main())
+    assert ended == ["ValueError"]
+    assert "a hook failed" in caplog.text
