@@ -70,10 +70,14 @@ def test_many_who_ask_share_a_reload_and_keep_no_cancel_out(
         asking = [asyncio.create_task(worker.reload()) for _ in range(3)]
         await wait_until_async(lambda: _exists(imports))
         request = {"ask": "reload", "reply_key": worker.keys.reply_key("nobody")}
-        for _ in range(100):
-            await worker.broker.command("PUBLISH", worker.keys.control_channel, json.dumps(request))
-        assert await queue.cancel(job.id, grace=0.1)
-        go.touch()
+        try:
+            for _ in range(100):
+                await worker.broker.command(
+                    "PUBLISH", worker.keys.control_channel, json.dumps(request)
+                )
+            assert await queue.cancel(job.id, grace=0.1)
+        finally:
+            go.touch()
         await asyncio.gather(*asking, worker.reload())
         assert imports.read_text() in {"x" * number for number in (1, 2, 3)}
 
