@@ -115,7 +115,9 @@ class Job:
             carrier = json.loads(metadata) if isinstance(metadata, str) else None
         except (ValueError, RecursionError):
             return None
-        return carrier if isinstance(carrier, dict) else None
+        if not isinstance(carrier, dict):
+            return None
+        return {name: value for name, value in carrier.items() if isinstance(value, str)}
 
     @property
     def log_fields(self) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Job:
         """
         fields = {"job_id": self.id, "queue": self.queue_name, "attempt": self.attempts_made + 1}
         # As W3C writes it: version, trace, span, flags.
-        _, trace, *_ = [*str((self.trace_context or {}).get("traceparent", "")).split("-"), ""]
+        _, trace, *_ = [*(self.trace_context or {}).get("traceparent", "").split("-"), ""]
         return {**fields, "trace_id": trace} if trace else fields
 
     @property

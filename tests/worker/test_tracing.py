@@ -145,6 +145,7 @@ def test_without_tracing_the_producers_context_reaches_the_child(
             await queue.add("n", data, trace_context=CONTEXT),
             await queue.add("n", data),
             await queue.add("n", data, trace_context="not JSON"),
+            await queue.add("n", data, trace_context='{"sentry-trace":5,"traceparent":"x"}'),
         ]
         return [await job.result(timeout=60) for job in jobs]
 
@@ -152,7 +153,7 @@ def test_without_tracing_the_producers_context_reaches_the_child(
         async with running(server_url, queue_name) as (queue, worker):
             return await body(queue, worker)
 
-    assert run_async(main()) == [CONTEXT, None, None]
+    assert run_async(main()) == [CONTEXT, None, None, {"traceparent": "x"}]
     assert carrier_from_metadata("not JSON") is None
 
 
