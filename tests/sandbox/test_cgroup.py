@@ -17,7 +17,7 @@ import pytest
 from sandboxq.model.outcome import Completed, Failed
 from sandboxq.sandbox.mechanisms import cgroup
 from sandboxq.sandbox.policy import Policy
-from tests.conftest import SOON, run_async, wait_until
+from tests.conftest import SOON, run_async, wait_until, wait_until_async
 from tests.pool.desk import open_pool, processor_file
 
 if TYPE_CHECKING:
@@ -149,6 +149,29 @@ def test_forks_end_at_the_groups_limit(tmp_path: Path) -> None:
             _squeeze(server.group.folders, "pids", 50)
             count = await desk.value("fork")
             assert 10 < count < 50
+
+    run_async(main())
+
+
+@needs_pids
+def test_more_children_while_another_zygote_starts(tmp_path: Path) -> None:
+    """Its limits are for as many as there are to be, not for those before."""
+
+    async def main() -> None:
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as desk:
+            supervisor = desk.pool.supervisor
+            server = supervisor.server
+            assert server is not None
+            before = server.group.limits["pids"]
+
+            async def is_lost() -> bool:
+                return supervisor.server is not server
+
+            os.kill(server.pid, signal.SIGKILL)
+            await wait_until_async(is_lost)
+            await desk.pool.resize(3)
+            assert supervisor.server is not None
+            assert supervisor.server.group.limits["pids"] > before
 
     run_async(main())
 

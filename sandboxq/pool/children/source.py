@@ -62,6 +62,9 @@ class SourceSupervisor(Protocol):
     def servers(self) -> list[ZygoteClient]:
         """The zygotes; none of threads."""
 
+    def limit(self, size: int) -> None:
+        """Limit what ``size`` children may use together, where there are control groups."""
+
     async def renew(self, size: int, timeout: float) -> None:
         """Import the processor anew; the source before keeps the children that it has.
 
@@ -94,6 +97,9 @@ class WithoutZygotes:
     def servers(self) -> list[ZygoteClient]:
         """None."""
         return []
+
+    def limit(self, size: int) -> None:
+        """Do nothing."""
 
     def replace_lost(self, lost: ZygoteClient, size: int) -> None:
         """Do nothing."""

@@ -111,8 +111,7 @@ class Supervisor:
         """
         require_descriptors(size - len(self._registry.by_number))
         self._target = size
-        if self.server is not None:
-            self.server.limit(size)
+        self.source_supervisor.limit(size)
         self._start_failure = ""
         self._retire_surplus()
         self._fill()

@@ -39,6 +39,7 @@ class ZygoteSupervisor:
         """Start servers for ``terms``; ``on_back`` is called when one was replaced."""
         self._terms = terms
         self._is_preloading = True
+        self._size = 0  # how many children there were to be last
         self._owner = owner
         self._delay = delay
         self._on_back = on_back
@@ -80,6 +81,12 @@ class ZygoteSupervisor:
         """Return the coordinator's side of a process."""
         return Child(number, self._loop, owner=owner, terms=self._terms, memory=memory)
 
+    def limit(self, size: int) -> None:
+        """Limit what ``size`` children may use together."""
+        self._size = size
+        if self.server is not None:
+            self.server.limit(size)
+
     async def start(self, size: int, timeout: float) -> None:
         """Start a server for ``size`` children, within ``timeout`` seconds.
 
@@ -111,7 +118,7 @@ class ZygoteSupervisor:
             await server.close()
             raise
         if loaded.threads == 1:
-            server.limit(size)
+            server.limit(max(size, self._size))  # it may have grown meanwhile
             if self.server is not None:
                 self._former.append(self.server)
             self.server = server
