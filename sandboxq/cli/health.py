@@ -59,7 +59,7 @@ def _asked(address: Address, path: str, timeout: float) -> tuple[bytes, bytes]:
             connection.sendall(request)
             while (piece := _piece(connection, deadline)) and len(answer) < _MOST_BYTES:
                 answer += piece
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+    except OSError as error:
         message = f"no worker answers at {address}: {error}; is it run with --http?"
         raise QueueError(message) from error
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -47,10 +47,9 @@ def test_health_follows_the_life_of_a_worker(
     assert (said.returncode, said.stdout) == (0, '{"live": true}\n')
     worker.send(signal.SIGTERM)
     assert worker.wait(60) == 0
-    for nobody in (address, "a..b:80"):
-        said = command("health", "--http", nobody)
-        assert said.returncode == 1
-        assert "is it run with --http?" in said.stderr
+    said = command("health", "--http", address)
+    assert said.returncode == 1
+    assert "is it run with --http?" in said.stderr
 
 
 def test_the_exporter_tells_of_queues_without_a_worker(server_url: str, queue_name: str) -> None:
