@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 import uuid
@@ -38,6 +39,8 @@ _RENEW = 4.0
 _PAINT = 0.5
 # Without a terminal: CPU is what was used between two looks.
 _BETWEEN = 1.0
+# Their default would leave the terminal as it is while the command runs.
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 # The other screen, without a cursor, lines cut at the edge; and back.
 _BEGIN = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 _END = "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -184,7 +187,7 @@ def _screen() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[asyncio.Event]:
-    """Read keys without echo; set the event when one of them ends the command."""
+    """Read keys without echo; set the event when one of them, or a signal, ends the command."""
     import termios  # noqa: PLC0415 - where there is a terminal
     import tty  # noqa: PLC0415 - as above
 
@@ -199,8 +202,12 @@ def _keys() -> Iterator[asyncio.Event]:
     former = termios.tcgetattr(fd)
     tty.setcbreak(fd)
     loop.add_reader(fd, read)
+    for number in _ENDS:
+        loop.add_signal_handler(number, pressed.set)
     try:
         yield pressed
     finally:
+        for number in _ENDS:
+            loop.remove_signal_handler(number)
         loop.remove_reader(fd)
         termios.tcsetattr(fd, termios.TCSADRAIN, former)

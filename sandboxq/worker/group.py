@@ -18,6 +18,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
+from sandboxq.config import MOST_CHILDREN
 from sandboxq.errors import SandboxqError, UsageError, WorkersFailed
 from sandboxq.model.validation import checked_whole, shown
 from sandboxq.observe.log import current_queue
@@ -57,9 +58,10 @@ class Share:
     def __post_init__(self) -> None:
         """Check the values."""
         _check_weight(self.weight)
-        checked_whole("min", self.min, least=1)
+        checked_whole("min", self.min, least=1, limit=MOST_CHILDREN)
         if self.max is not None:
-            checked_whole("max", self.max, least=self.min, hint="; it must not be below min")
+            hint = "; it must not be below min"
+            checked_whole("max", self.max, least=self.min, limit=MOST_CHILDREN, hint=hint)
 
     @classmethod
     def fixed(cls, procs: int) -> Share:

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -118,12 +119,13 @@ def test_facts_are_sent_only_while_somebody_looks(server_url: str, queue_name: s
 
 
 @pytest.mark.timeout(120)
-def test_top_in_a_terminal(server_url: str, queue_name: str) -> None:
-    """It paints, q ends it, and the terminal is as before."""
+@pytest.mark.parametrize("end", [b"q", signal.SIGTERM, signal.SIGHUP])
+def test_top_in_a_terminal(end: bytes | signal.Signals, server_url: str, queue_name: str) -> None:
+    """It paints, q or a signal ends it, and the terminal is as before."""
 
     async def body(queue: Queue, worker: Worker) -> None:
         await begun(queue, worker)
-        code, shown = await asyncio.to_thread(_in_a_terminal, server_url, queue_name)
+        code, shown = await asyncio.to_thread(_in_a_terminal, server_url, queue_name, end)
         assert code == 0, shown
         assert shown.count("\x1b[?1049h") == shown.count("\x1b[?1049l") == 1
         assert "\\x1b[2Jname" in shown
@@ -132,8 +134,11 @@ def test_top_in_a_terminal(server_url: str, queue_name: str) -> None:
     with_worker(server_url, queue_name, body)
 
 
-def _in_a_terminal(url: str, queue: str) -> tuple[int, str]:
-    """Run `top` in a terminal until it shows a job; return its exit code and what it wrote."""
+def _in_a_terminal(url: str, queue: str, end: bytes | signal.Signals) -> tuple[int, str]:
+    """Run `top` in a terminal until it shows a job; return its exit code and what it wrote.
+
+    ``end`` is the key or the signal by which it is ended.
+    """
     near, far = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "sandboxq", "top", queue, "--url", url],
@@ -146,7 +151,10 @@ def _in_a_terminal(url: str, queue: str) -> tuple[int, str]:
             if select.select([near], [], [], 0.1)[0]:
                 shown += _read(near)
                 if b"job 1 " in shown:
-                    os.write(near, b"q")
+                    if isinstance(end, bytes):
+                        os.write(near, end)
+                    else:
+                        process.send_signal(end)
                     break
         while piece := _read(near):
             shown += piece

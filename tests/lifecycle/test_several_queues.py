@@ -165,6 +165,7 @@ def test_reload_of_one_of_two(folder: Path, server_url: str, queue_name: str) ->
         ("", ["one.py", "two.py", "--queue", "x"], "--queue is for one processor"),
         ("[tool.sandboxq.workers.a]\nwieght = 2", ["a.py"], "did you mean 'weight'"),
         ("[tool.sandboxq.workers.a]\nweight = 0", ["a.py"], "weight must be a number above 0"),
+        ("[tool.sandboxq.workers.a]\nmin = 100000", ["a.py"], "min must be between 1 and 10000"),
         ("[tool.sandboxq.workers.a]\nprocessor = 3", ["a.py"], "processor must be text"),
         ("[tool.sandboxq.workers.a]\ntimeout = 'x'", ["a.py"], "[tool.sandboxq.workers.a]: Inv"),
         ("[tool.sandboxq.workers.a]\nhttp = '1'", ["a.py"], "has no setting 'http'"),

@@ -72,6 +72,6 @@ async def _oldest(broker: Broker, keys: QueueKeys, ids: set[bytes]) -> float:
     due = [
         since + (whole_from_wire(delay) or 0)
         for timestamp, delay in rows
-        if (since := whole_from_wire(timestamp))
+        if (since := count_from_wire(timestamp))
     ]
     return max(0.0, (await broker.now_ms() - min(due)) / 1000) if due else 0.0
