@@ -137,19 +137,20 @@ class Endpoints:
 
     async def _load(self, request: Request) -> Response:
         newest, loads = self._newest(), await self._loads()
-        rows = []
-        for keys, load in loads.items():
-            if load is None:  # a 0 would have the workers taken away
-                text = f"503 Redis does not tell of queue {keys.queue}\n"
-                return Response(HTTPStatus.SERVICE_UNAVAILABLE, text)
-            rows.append(newest[keys].row(load))
         wanted = request.query.get("queue")
-        if wanted is None:
-            return Response.of_json({**total(rows), "queues": rows})
-        found = [row for row in rows if row["queue"] == wanted]
-        if not found:
+        meant = [keys for keys in loads if wanted in {None, keys.queue}]
+        if wanted is not None and not meant:
             return Response(HTTPStatus.NOT_FOUND, "404 no worker here has that queue\n")
-        return Response.of_json(found[0])
+        # A queue that has failed here does not blind what scales the others.
+        told = {keys: loads[keys] for keys in meant if newest[keys].worker.failure is None}
+        rows = [newest[keys].row(load) for keys, load in told.items() if load is not None]
+        if not rows or len(rows) < len(told):  # a 0 would have the workers taken away
+            silent = ", ".join(keys.queue for keys in meant if told.get(keys) is None)
+            text = f"503 nothing is known of {silent or 'any queue'}: see /readyz\n"
+            return Response(HTTPStatus.SERVICE_UNAVAILABLE, text)
+        if wanted is not None:
+            return Response.of_json(rows[0])
+        return Response.of_json({**total(rows), "queues": rows})
 
     def _newest(self) -> dict[QueueKeys, Watched]:
         """Return one worker of each queue: the one that stays, where one is leaving."""

@@ -97,6 +97,10 @@ def test_a_queue_that_is_not_served_is_seen(
                 rows = {row["queue"]: row["ready"] for row in said["workers"]}
                 assert not said["ready"]
                 assert rows == {f"{queue_name}-broken": False, queue_name: True}
+                status, total = await get_json(http, "/v1/load")  # what scales the other sees
+                assert (status, [row["queue"] for row in total["queues"]]) == (200, [queue_name])
+                assert (await get(http, f"/v1/load?queue={queue_name}"))[0] == 200
+                assert (await get(http, f"/v1/load?queue={queue_name}-broken"))[0] == 503
                 group.stop()
                 with pytest.raises(WorkersFailed):
                     await going
