@@ -13,7 +13,7 @@ from sandboxq.errors import UsageError
 _SETTINGS = """\
 [tool.sandboxq]
 # What `python -m sandboxq run` takes unless a flag or an environment variable says otherwise.
-# Each line without its `# ` is the default, or an example where there is none.
+# Each line without its `# ` is the default, or an example.
 
 # Where Redis or Valkey is; without it, $SANDBOXQ_URL, $REDIS_URL, or an embedded server.
 # url = "redis://localhost:6379"
@@ -30,7 +30,7 @@ _SETTINGS = """\
 # memory = "512M"
 # A child is replaced after so many jobs.
 # max-jobs-per-child = 1000
-# Jobs that are kept after their end: "all", "none", the newest N, or those younger than an age.
+# Jobs kept after their end: "all" (the default), "none", the newest N, those younger than an age.
 # remove-on-complete = "1000,7d"
 # remove-on-fail = "all"
 # Seconds that running jobs have to finish when the worker is stopped.

@@ -146,12 +146,15 @@ def _print_one(shown: dict[str, Any]) -> None:
         if name.endswith("_ms") and name != "delay_ms":
             echo(f"{name.removesuffix('_ms'):<17} {_time_text(value)}")
         elif name in {"stacktrace", "logs"}:
-            echo(f"{name}:")
-            for text in value:
-                echo("\n".join(f"  {line}" for line in text.splitlines()))
+            between = "\n\n" if name == "stacktrace" else "\n"  # one trace for each attempt
+            echo(f"{name}:\n{between.join(_indented(text) for text in value)}")
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             echo(f"{name:<17} {text}")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def _failure_text(job: StoredJob) -> str:

@@ -318,7 +318,8 @@ class Announcer:
             _usage_of(attempt),
             self._queue,
             job.attempts_made + 1,
-            max(attempt.options.attempts, 1),
+            # A job that ran again by `retry` has one attempt more than its options say.
+            max(attempt.options.attempts, job.attempts_made + 1),
             failure.stack,
             attempt.options.trace_context or "",
         )

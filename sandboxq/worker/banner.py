@@ -29,12 +29,11 @@ def program() -> str:
 def banner(worker: Operating) -> list[str]:
     """Return what runs, line by line."""
     settings, cores = worker.settings, worker.cores
-    children = f"{worker.procs} {PLURALS[worker.kind]} x {settings.concurrency} job at once"
     return [
         program(),
         f"queue      {worker.keys.queue} (prefix {worker.keys.prefix})",
         f"processor  {worker.processor}",
-        f"children   {children}, policy {worker.policy.name}",
+        f"children   {children_text(worker)}, policy {worker.policy.name}",
         *(f"kind       {note}" for note in worker.kind_notes),
         *worker.pool.notes,
         *on_time(settings),
@@ -46,6 +45,14 @@ def banner(worker: Operating) -> list[str]:
         f"broker     {worker.broker.endpoint.safe}",
         f"locks      {settings.lock_duration:g} s, renewed every {settings.heartbeat_interval:g} s",
     ]
+
+
+def children_text(worker: Operating) -> str:
+    """Return how many children of which kind a worker has, and what each runs at once."""
+    kind = worker.kind.value if worker.procs == 1 else PLURALS[worker.kind]
+    concurrency = worker.settings.concurrency
+    jobs = "job" if concurrency == 1 else "jobs"
+    return f"{worker.procs} {kind} x {concurrency} {jobs} at once"
 
 
 def on_time(settings: WorkerSettings) -> list[str]:

@@ -24,7 +24,7 @@ from sandboxq.model.validation import checked_whole, shown
 from sandboxq.observe.log import current_queue
 from sandboxq.sandbox.environment import oversubscription
 from sandboxq.sandbox.support import Part, usable_memory
-from sandboxq.worker.banner import PLURALS, banner, on_time, program, summary
+from sandboxq.worker.banner import banner, children_text, on_time, program, summary
 from sandboxq.worker.context import Membership
 from sandboxq.worker.shutdown import ended_by_signals
 
@@ -349,13 +349,12 @@ def banner_of_group(group: WorkerGroup) -> list[str]:
 
 
 def _of_queue(worker: Worker) -> Iterator[str]:
-    settings, plural = worker.settings, PLURALS[worker.kind]
     memory = worker.pool.memory
     parts = [
-        f"{worker.procs} {plural} x {settings.concurrency} job at once",
+        children_text(worker),
         f"policy {worker.policy.name}",
         *([f"{memory >> 20} MB a child"] if memory else []),
-        *(line.partition(" ")[2].strip() for line in on_time(settings)),
+        *(line.partition(" ")[2].strip() for line in on_time(worker.settings)),
     ]
     yield f"queue      {worker.keys.queue}: {worker.processor}, {', '.join(parts)}"
     yield from (f"kind       {note}" for note in worker.kind_notes)

@@ -82,6 +82,7 @@ def test_what_add_wait_and_jobs_say(
     one = _command(server_url, "jobs", queue_name, "--id", "1").stdout
     for part in ("KeyError", queue_name, f'"{processor}", line 18', "attempts_made"):
         assert part in one
+    assert one.count("\n\n  Traceback") == 1  # two attempts, told apart
     assert "JobExited: child " in _fail(server_url, queue_name, "exit")
     assert worker.process.poll() is None
 
@@ -101,6 +102,17 @@ def test_the_log_in_text(
     assert "direct cause of the following exception" in text
     assert f'File "{processor}", line 10, in process' in text
     assert "/sandboxq/child/" not in text
+
+
+def test_a_retry_by_hand_is_one_attempt_more(
+    worker: RunningWorker, server_url: str, queue_name: str
+) -> None:
+    """Nobody reads "attempt 3 of 2"."""
+    _fail(server_url, queue_name, "plain")
+    assert _command(server_url, "retry", queue_name).returncode == 0
+    wait_until(lambda: worker.text.count("for good, attempt") == 2)
+    assert "for good, attempt 2 of 2," in worker.text
+    assert "for good, attempt 3 of 3," in worker.text
 
 
 @pytest.mark.parametrize("worker", ["json"], indirect=True)

@@ -207,7 +207,7 @@ def test_failures_are_logged(
     head = f"WARNING:sandboxq.worker.events:job 1 (fail) of queue {queue_name!r} failed for good"
     wait_until(lambda: "KeyError: 'b'\n  Traceback (most recent call last):\n" in program.text)
     assert head in program.text
-    assert "INFO:sandboxq.worker:children   1 processes x 1 job at once" in program.text
+    assert "INFO:sandboxq.worker:children   1 process x 1 job at once" in program.text
 
 
 def test_a_loop_that_had_a_worker_is_kept_by_nobody(
