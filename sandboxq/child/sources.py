@@ -116,7 +116,8 @@ def _meant(place: str) -> str:
 
 def _beside(folder: str) -> str:
     files = [os.path.normpath(os.path.join(folder, name)) for name in _files(folder)]  # noqa: PTH118 - as above
-    return f"; there are {', '.join(files[:_MOST_FILES])}" if files else ""
+    more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
+    return f"; there are {', '.join(files[:_MOST_FILES])}{more}" if files else ""
 
 
 # More would hide what the sentence says.

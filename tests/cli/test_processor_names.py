@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxq import Queue
+from sandboxq.child.sources import missing_text
 from tests.conftest import run_async
 
 # A virtual environment's scripts are beside its interpreter.
@@ -96,6 +97,13 @@ def test_both_spellings_find_the_same(
     options = ("--queue", queue_name, "--procs", "1", "--url", server_url, "--burst")
     done = _run(command, tmp_path, "run", processor, *options)
     assert done.returncode == 0, done.stderr
+
+
+def test_of_many_files_some_are_named(tmp_path: Path) -> None:
+    """Whoever misses a file of theirs is told that there are more."""
+    for number in range(7):
+        (tmp_path / f"p{number}.py").touch()
+    assert missing_text(str(tmp_path)).endswith("p4.py and 2 more")
 
 
 @pytest.mark.parametrize("command", [_MODULE, _SCRIPT])
