@@ -44,7 +44,8 @@ def kernel_states() -> list[State]:
         State(leftover_kinds.HANDLERS, _blocked, _restore_blocked),
         State(leftover_kinds.TIMERS, _timers, _stop_timers, is_own=True),
         State(leftover_kinds.TIMERS, _cancel_dump_later, cannot),
-        State(leftover_kinds.DIRECTORY, _directory, os.chdir),
+        # Others may remove it, as a deployment does with the release before.
+        State(leftover_kinds.DIRECTORY, _directory, os.chdir, is_own=True),
         State(leftover_kinds.STREAMS, _streams, cannot, is_own=True),
         State(leftover_kinds.STREAMS, _waiting, _restore_waiting, is_own=True),
         State(leftover_kinds.LIMITS, _priority, _restore_priority, is_own=True),

@@ -27,7 +27,7 @@ class State:
     ) -> None:
         """Remember how it is now; ``restore`` may raise anything when it cannot.
 
-        Where it ``is_own`` a fork, or what a child does before its jobs, changes it.
+        Where it ``is_own`` a fork, or what a child does before its jobs, changes it, or others do.
         """
         self.kind = kind
         self.is_own = is_own

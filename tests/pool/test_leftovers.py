@@ -239,6 +239,28 @@ def test_another_descriptor_of_a_file_that_was_there_may_stay(processor: Path, d
     run_async(main())
 
 
+def test_a_working_directory_that_others_remove(
+    processor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment does that to the release before: children that start later have none."""
+    folder = tmp_path / "release"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    async def main() -> None:
+        async with open_pool(processor, policy="limits") as desk:
+            await desk.value(["few_fds"])
+            folder.rmdir()
+            for _ in range(3):
+                await desk.value(["few_fds"])
+            pid = await desk.value(["pid"])
+            for _ in range(3):
+                await desk.value(["few_fds"])
+            assert await desk.value(["pid"]) == pid
+
+    run_async(main())
+
+
 def test_leaked_descriptors_fail_nobody(processor: Path, tmp_path: Path) -> None:
     """Thousands at once, some each time, or one that holds a lock; a few are a connection."""
 
