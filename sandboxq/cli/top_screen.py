@@ -6,9 +6,9 @@ should be, and made safe for a terminal.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandboxq.model.validation import number_from_wire
 from sandboxq.payload.printable import printable_line
 
 if TYPE_CHECKING:
@@ -158,14 +158,9 @@ def _list(value: object) -> list[Any]:
 
 
 def _number(value: object) -> float:
-    """Return a number, 0 for what is none, or none that can be counted with."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0.0
-    try:
-        number = float(value)
-    except OverflowError:
-        return 0.0
-    return number if math.isfinite(number) else 0.0
+    """Return a number that can be counted with, 0 for what is none; forged ones add up to one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (number_from_wire(value) or 0.0) if is_number else 0.0
 
 
 def _text(value: object) -> str:

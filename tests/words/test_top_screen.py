@@ -67,6 +67,15 @@ def test_rows_of_strangers() -> None:
         assert max(map(len, lines)) < 1000
 
 
+def test_forged_numbers_add_up() -> None:
+    """Of several workers, each as large as a number can be."""
+    view = View()
+    for at in range(2):
+        for name in "abc":
+            view.take({**ROW, "id": name, "procs": 1e308, "completed": at * 1e308}, float(at))
+    assert "3 workers" in view.lines(2.0)[0]
+
+
 def test_durations_in_words() -> None:
     """Of a job, and of a child that is a week old."""
     texts = ["-2.0 s", "59.9 s", "1 min 0 s", "2 h 5 min", "8 d 0 h"]
