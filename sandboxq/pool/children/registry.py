@@ -50,7 +50,7 @@ class Registry:
         fresh = [child for child in self.ready if not child.is_spent]
         return sorted(fresh, key=lambda child: len(child.flying))[: max(0, len(fresh) - wanted)]
 
-    def forked_by(self, server: ZygoteClient) -> list[Child]:
+    def forked_by(self, server: ZygoteClient | None) -> list[Child]:
         """Return the children that a zygote has forked."""
         return [child for child in self.all() if child.source is server]
 

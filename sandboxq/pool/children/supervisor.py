@@ -143,12 +143,11 @@ class Supervisor:
 
     async def _go_back(self) -> None:
         """Give up the newest zygote, and go on with the one before."""
-        self._outgoing = None
-        if self.server is not None:
-            for child in self._registry.forked_by(self.server):
-                self.leave(child)
-            self._end_children_of(self.server, "its code could not be started")
-        await self.source_supervisor.go_back()
+        self._outgoing, given_up = None, self.server
+        for child in self._registry.forked_by(given_up):
+            self.leave(child)
+        await self.source_supervisor.go_back()  # first: successors are of the one before
+        self._end_children_of(given_up, "its code could not be started")
         self._fill()
 
     async def retire_all(self, timeout: float) -> None:
@@ -233,7 +232,7 @@ class Supervisor:
         self.source_supervisor.replace_lost(server, self._target)
         self._end_children_of(server, f"its zygote {server.pid} {status}")
 
-    def _end_children_of(self, server: ZygoteClient, note: str) -> None:
+    def _end_children_of(self, server: ZygoteClient | None, note: str) -> None:
         """Kill all that a zygote has forked, which will not tell of their ends."""
         for child in self._registry.forked_by(server):
             self._registry.not_ready(child)  # it is dying: no more calls for it
