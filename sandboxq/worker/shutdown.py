@@ -38,6 +38,7 @@ _STEPS = (
     "handing back running jobs ({running}) now. Again: kill",
     "killed; its jobs come back as stalled",
 )
+_IDLE = "no new jobs; none is running"
 
 
 class Shutdown:
@@ -129,7 +130,8 @@ class Stoppable(Protocol):
 def end_by_signal(worker: Stoppable, number: signal.Signals, count: int) -> bool:
     """Do what the first, second or third signal asks for; True: the process is to end now."""
     step = min(count, len(_STEPS))
-    message = _STEPS[step - 1].format(running=worker.running, timeout=worker.shutdown_timeout)
+    text = _STEPS[step - 1] if worker.running or step > 1 else _IDLE
+    message = text.format(running=worker.running, timeout=worker.shutdown_timeout)
     _log.warning("%s: %s", number.name, message)
     if step < len(_STEPS):
         worker.stop()

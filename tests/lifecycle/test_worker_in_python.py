@@ -176,6 +176,16 @@ def test_signals_are_left_alone(start: Callable[..., _Program], queue_name: str)
     assert program.wait() == -signal.SIGTERM
 
 
+def test_an_idle_worker_has_nothing_to_finish(
+    start: Callable[..., _Program], queue_name: str
+) -> None:
+    """Nobody is told that 0 jobs have time."""
+    program = start(queue_name)
+    program.process.send_signal(signal.SIGTERM)
+    assert program.wait() == 0, program.text
+    assert "SIGTERM: no new jobs; none is running" in program.text
+
+
 def test_the_second_signal_hands_back(
     start: Callable[..., _Program], server_url: str, queue_name: str, tmp_path: Path
 ) -> None:
