@@ -91,7 +91,7 @@ def test_tables_without_an_argument(folder: Path, server_url: str, queue_name: s
     said = [row["message"] for row in rows]
     assert code == 0, log
     assert any("first: one.py, 3 processes" in each for each in said)
-    assert any("second: two.py, 1 processes" in each and "7.5 s a job" in each for each in said)
+    assert any("second: two.py, 1 process x" in each and "7.5 s a job" in each for each in said)
     assert {row["queue"] for row in rows if row.get("event") == "line"} == {"first", "second"}
     assert len([each for each in said if "no new jobs" in each]) == 1
 
