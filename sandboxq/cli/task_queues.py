@@ -47,9 +47,7 @@ def queue_from_processor(processor: str) -> str:
     place = processor.partition(":")[0]
     if not place.strip(f".{os.sep}") or (is_path(place) and Path(place).is_dir()):
         raise ProcessorNotLoaded(missing_text(place))
-    if processor.endswith(".py") or os.sep in processor:
-        return Path(processor).stem
-    return processor.partition(":")[0].rpartition(".")[2]
+    return Path(place).stem if is_path(place) else place.rpartition(".")[2]
 
 
 def queues_from_tasks(processor: str) -> list[str]:

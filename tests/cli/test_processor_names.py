@@ -11,6 +11,7 @@ import pytest
 
 from sandboxq import Queue
 from sandboxq.child.sources import missing_text
+from sandboxq.cli.task_queues import queue_from_processor
 from tests.conftest import run_async
 
 # A virtual environment's scripts are beside its interpreter.
@@ -46,6 +47,18 @@ def _run(command: list[str], folder: Path, *arguments: str) -> subprocess.Comple
         check=False,
         timeout=90,
     )
+
+
+@pytest.mark.parametrize(
+    ("processor", "queue"),
+    [
+        ("resize.py", "resize"), ("work/resize.py", "resize"), ("resize.py:main", "resize"),
+        ("./resize:main", "resize"), ("app.resize:main", "resize"), ("resize", "resize"),
+    ],
+)  # fmt: skip
+def test_the_queue_has_the_name_of_the_file_or_module(processor: str, queue: str) -> None:
+    """Whether a function is named or not."""
+    assert queue_from_processor(processor) == queue
 
 
 def _fill(folder: Path, names: tuple[str, ...]) -> None:
