@@ -57,6 +57,7 @@ class Foreground:
         finally:
             self._notifier.stopping()
             await self._group.close()
+            self._listen_no_more()
             self._notifier.close()
             if _has_succeeded(self._starting):
                 _say(summary_of_group(self._group))
@@ -95,6 +96,14 @@ class Foreground:
             loop.add_signal_handler(number, self._end, number)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means no hangup
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    @staticmethod
+    def _listen_no_more() -> None:
+        """Ignore signals from now on: all is settled, and the exit code is to say so."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _hang_up(self) -> None:
         """Load the code anew, unless the signal says that the terminal is gone."""

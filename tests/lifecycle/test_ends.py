@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ import redis
 
 from sandboxq import Queue
 from tests.conftest import _start_server, wait_until
-from tests.lifecycle.test_run import RunningWorker
+from tests.lifecycle.test_run import RunningWorker, start, workers  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,3 +120,20 @@ def _lose_the_server(directory: Path, log: Path, worker: subprocess.Popen[bytes]
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("late", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_after_the_end_changes_nothing(
+    late: signal.Signals,
+    server_url: str,
+    queue_name: str,
+    workers: list[RunningWorker],  # noqa: F811 - the fixture
+) -> None:
+    """All is settled: whoever is impatient does not make it an end by force."""
+    worker = start(workers, server_url, queue_name, "--procs", "1")
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "0 completed, 0 failed" in worker.text)
+    while worker.process.poll() is None:
+        worker.process.send_signal(late)
+        time.sleep(0.001)
+    assert worker.wait(60) == 0
