@@ -10,7 +10,7 @@ import pytest
 from sandboxq.model.outcome import Completed
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,11 +96,11 @@ def test_it_is_a_text_file(asks: Path, kind: Kind) -> None:
     """Attributes, bytes, wrappers, handlers: nothing fails, and no text is lost."""
 
     async def main() -> None:
-        async with open_pool(asks, kind=kind) as desk:
-            call = desk.submit({"do": "asks"})
-            outcome = await desk.outcome(call)
+        async with open_pool(asks, kind=kind) as caller:
+            call = caller.submit({"do": "asks"})
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed), outcome
-            lines = [line for key, _, line in desk.lines if key == call.key]
+            lines = [line for key, _, line in caller.lines if key == call.key]
             for text in (
                 *("one", "two", "b\u00fctes", "raw", "wrapped", "detached", "copied"),
                 *("after caught", "still", "handled"),
@@ -119,9 +119,9 @@ def test_bytes_in_pieces(asks: Path) -> None:
     """Half a character waits; what is none is shown."""
 
     async def main() -> None:
-        async with open_pool(asks) as desk:
-            await desk.value({"do": "halves"})
-            assert [line for _, _, line in desk.lines] == ["h\u00e9\u2603", "\\xff"]
+        async with open_pool(asks) as caller:
+            await caller.value({"do": "halves"})
+            assert [line for _, _, line in caller.lines] == ["h\u00e9\u2603", "\\xff"]
 
     run_async(main())
 
@@ -130,14 +130,14 @@ def test_flushed_text_is_seen_while_the_job_runs(asks: Path) -> None:
     """And not only with the newline, which may never come."""
 
     async def main() -> None:
-        async with open_pool(asks) as desk:
-            call = desk.submit({"do": "shows"})
+        async with open_pool(asks) as caller:
+            call = caller.submit({"do": "shows"})
 
             async def is_shown() -> bool:
-                return (call.key, "stdout", "loading model ... ") in desk.lines
+                return (call.key, "stdout", "loading model ... ") in caller.lines
 
             await wait_until_async(is_shown)
-            assert call.key not in desk.outcomes
+            assert call.key not in caller.outcomes
 
     run_async(main())
 
@@ -146,10 +146,10 @@ def test_flushed_text_survives_a_crash(asks: Path) -> None:
     """It is often the best hint at what happened."""
 
     async def main() -> None:
-        async with open_pool(asks) as desk:
-            call = desk.submit({"do": "kills"})
-            await desk.outcome(call)
-            lines = [(stream, line) for key, stream, line in desk.lines if key == call.key]
+        async with open_pool(asks) as caller:
+            call = caller.submit({"do": "kills"})
+            await caller.outcome(call)
+            lines = [(stream, line) for key, stream, line in caller.lines if key == call.key]
             assert ("stdout", "half") in lines
             assert ("stderr", "before the crash") in lines
 
@@ -160,18 +160,18 @@ def test_progress_is_no_flood(asks: Path) -> None:
     """A thousand dots are a few lines, and a bar is what was seen last."""
 
     async def main() -> None:
-        async with open_pool(asks) as desk:
-            call = desk.submit({"do": "dots"})
-            await desk.outcome(call)
-            dots = [line for key, _, line in desk.lines if key == call.key]
+        async with open_pool(asks) as caller:
+            call = caller.submit({"do": "dots"})
+            await caller.outcome(call)
+            dots = [line for key, _, line in caller.lines if key == call.key]
             assert "".join(dots) == "." * 1000 + " done"
             assert len(dots) < 200
-            call = desk.submit({"do": "bar"})
-            await desk.outcome(call)
-            bar = [line for key, _, line in desk.lines if key == call.key]
+            call = caller.submit({"do": "bar"})
+            await caller.outcome(call)
+            bar = [line for key, _, line in caller.lines if key == call.key]
             assert 2 < len(bar) < 200
             assert "251%" in bar
-            await desk.value({"do": "no_flush"})
-            assert desk.lines[-1][2] == "one two"
+            await caller.value({"do": "no_flush"})
+            assert caller.lines[-1][2] == "one two"
 
     run_async(main())

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from sandboxq.pool.kinds import Kind
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 
 class Open(Protocol):
     """Opens a pool of the kind under test."""
 
-    def __call__(self, processor: Path, **settings: Any) -> AbstractAsyncContextManager[Desk]:
-        """Return what gives the desk."""
+    def __call__(self, processor: Path, **settings: Any) -> AbstractAsyncContextManager[Caller]:
+        """Return what opens a pool of this kind of children."""
 
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
@@ -37,7 +37,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def open_kind(kind: Kind) -> Open:
     """Return what opens pools of this kind."""
 
-    def opener(processor: Path, **settings: Any) -> AbstractAsyncContextManager[Desk]:
+    def opener(processor: Path, **settings: Any) -> AbstractAsyncContextManager[Caller]:
         return open_pool(processor, kind=kind, **settings)
 
     return opener

@@ -18,7 +18,7 @@ from sandboxq.model.outcome import (
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.outcomes import Unstored
 from tests.conftest import run_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,12 +71,12 @@ def test_a_value_comes_back_as_it_is(open_kind: Open, chores: Path) -> None:
     """The job's fields go in, JSON comes out, and what the run took is measured."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
+        async with open_kind(chores) as caller:
             value = {"ä": [1, 2.5, None, True, "\ud83d"]}
-            call = desk.submit({"value": value}, attempts_made=2)
-            outcome = await desk.outcome(call)
+            call = caller.submit({"value": value}, attempts_made=2)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed), outcome
-            assert await desk.value({"value": 1}) == [1, "2", "test", "tests", 0]
+            assert await caller.value({"value": 1}) == [1, "2", "test", "tests", 0]
             assert call.usage is not None
             assert call.usage[0] >= 0
 
@@ -87,9 +87,9 @@ def test_hundreds_of_jobs_in_several_children_each_end_once(open_kind: Open, cho
     """Each answer belongs to its call."""
 
     async def main() -> None:
-        async with open_kind(chores, size=3) as desk:
-            calls = [desk.submit({"value": number}) for number in range(500)]
-            outcomes = await asyncio.gather(*map(desk.outcome, calls))
+        async with open_kind(chores, size=3) as caller:
+            calls = [caller.submit({"value": number}) for number in range(500)]
+            outcomes = await asyncio.gather(*map(caller.outcome, calls))
             for number, outcome in enumerate(outcomes):
                 assert isinstance(outcome, Completed)
                 assert outcome.value.startswith(b"[%d," % number)
@@ -101,17 +101,17 @@ def test_failures_have_reason_class_and_the_users_frames(open_kind: Open, chores
     """The next job runs all the same, also after sys.exit() and MemoryError."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            failure = await desk.failure({"raise": "ValueError"})
+        async with open_kind(chores) as caller:
+            failure = await caller.failure({"raise": "ValueError"})
             assert (failure.reason, failure.cause) == ("why", "ValueError")
             assert "chores.py" in failure.stack
             assert "sandboxq/child" not in failure.stack
-            assert (await desk.failure({"raise": "UnrecoverableError"})).is_unrecoverable
-            assert "sys.exit" in (await desk.failure({"raise": "SystemExit"})).reason
-            assert (await desk.failure({"raise": "MemoryError"})).cause == "JobMemoryExceeded"
-            assert "set at $" in (await desk.failure({"set": 1})).reason
-            assert "is not JSON" in (await desk.failure(b"{no json")).reason
-            assert (await desk.value({"value": 7}))[0] == 7
+            assert (await caller.failure({"raise": "UnrecoverableError"})).is_unrecoverable
+            assert "sys.exit" in (await caller.failure({"raise": "SystemExit"})).reason
+            assert (await caller.failure({"raise": "MemoryError"})).cause == "JobMemoryExceeded"
+            assert "set at $" in (await caller.failure({"set": 1})).reason
+            assert "is not JSON" in (await caller.failure(b"{no json")).reason
+            assert (await caller.value({"value": 7}))[0] == 7
 
     run_async(main())
 
@@ -129,8 +129,8 @@ def test_jobs_can_be_moved(open_kind: Open, chores: Path, name: str, expected: o
     """What a processor raises to have its job moved reaches the worker as that."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            assert await desk.run({"raise": name}) == expected
+        async with open_kind(chores) as caller:
+            assert await caller.run({"raise": name}) == expected
 
     run_async(main())
 
@@ -139,12 +139,12 @@ def test_values_of_many_packets_and_of_too_many_bytes(open_kind: Open, chores: P
     """A value is whole, or refused with both sizes."""
 
     async def main() -> None:
-        async with open_kind(chores, max_result=3_000_000) as desk:
-            assert len(await desk.value({"size": 2_000_000})) == 2_000_000
-            failure = await desk.failure({"size": 3_000_000})
+        async with open_kind(chores, max_result=3_000_000) as caller:
+            assert len(await caller.value({"size": 2_000_000})) == 2_000_000
+            failure = await caller.failure({"size": 3_000_000})
             assert failure.cause == "ResultTooLarge"
             assert "3000000" in failure.reason
-            assert len((await desk.value({"value": "y" * 2_000_000}))[0]) == 2_000_000
+            assert len((await caller.value({"value": "y" * 2_000_000}))[0]) == 2_000_000
 
     run_async(main())
 
@@ -153,8 +153,8 @@ def test_bytes_in_a_value_come_as_a_blob(open_kind: Open, chores: Path) -> None:
     """Binary values never become JSON text, whatever the child is."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            outcome = await desk.run({"bytes": 1_000_000})
+        async with open_kind(chores) as caller:
+            outcome = await caller.run({"bytes": 1_000_000})
             assert isinstance(outcome, Unstored)
             assert outcome.blob is not None
             assert bytes(outcome.blob.view[:3]) == b"zzz"
@@ -169,14 +169,14 @@ def test_async_processors_run_several_jobs_at_once(open_kind: Open, tmp_path: Pa
     chores = processor_file(tmp_path, _ASYNC)
 
     async def main() -> None:
-        async with open_kind(chores, concurrency=4) as desk:
-            bad = desk.submit({"sleep": 0.1, "fail": True})
-            calls = [desk.submit({"sleep": 0.1}) for _ in range(7)]
-            outcomes = await asyncio.gather(*map(desk.outcome, calls))
+        async with open_kind(chores, concurrency=4) as caller:
+            bad = caller.submit({"sleep": 0.1, "fail": True})
+            calls = [caller.submit({"sleep": 0.1}) for _ in range(7)]
+            outcomes = await asyncio.gather(*map(caller.outcome, calls))
             assert {outcome.value for outcome in outcomes if isinstance(outcome, Completed)} == {
                 b"4"
             }
-            assert isinstance(await desk.outcome(bad), Failed)
+            assert isinstance(await caller.outcome(bad), Failed)
 
     run_async(main())
 
@@ -186,10 +186,10 @@ def test_thousands_of_short_calls_end_once_each(open_kind: Open, tmp_path: Path)
 
     async def main() -> None:
         short = processor_file(tmp_path, "def process(job): return job.id", "short.py")
-        async with open_kind(short, size=2) as desk:
+        async with open_kind(short, size=2) as caller:
             for _ in range(10):
-                calls = desk.submit_all([{}] * 300)
-                outcomes = [await desk.outcome(call) for call in calls]
+                calls = caller.submit_all([{}] * 300)
+                outcomes = [await caller.outcome(call) for call in calls]
                 assert outcomes == [Completed(b'"%b"' % call.key) for call in calls]
 
     run_async(main())
@@ -202,15 +202,15 @@ def test_calls_that_are_taken_back_run_once_all_the_same(
 
     async def main() -> None:
         short = processor_file(tmp_path, "def process(job): return job.id", "short.py")
-        async with open_kind(short, size=2) as desk:
+        async with open_kind(short, size=2) as caller:
             calls = []
             for _ in range(100):
-                calls += desk.submit_all([{}] * 100)
+                calls += caller.submit_all([{}] * 100)
                 await asyncio.sleep(0.001)
-                desk.pool.submit_all(desk.pool.take_back())
-            outcomes = [await desk.outcome(call) for call in calls]
+                caller.pool.submit_all(caller.pool.take_back())
+            outcomes = [await caller.outcome(call) for call in calls]
             assert outcomes == [Completed(b'"%b"' % call.key) for call in calls]
-            children = desk.pool.supervisor.children
+            children = caller.pool.supervisor.children
             assert all(child.can_pack for child in children) == (kind is Kind.PROCESS)
 
     run_async(main())

@@ -12,7 +12,7 @@ from sandboxq.model.outcome import Completed, Failed
 from sandboxq.pool.children.circuit import CircuitState
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,14 +56,14 @@ def test_code_that_looks_ends_on_time_and_its_child_goes_on(open_kind: Open, cho
     """A timeout is a failed attempt like any other when the code has ended."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            pids = desk.pool.pids
-            failure = await desk.failure({"seconds": 20}, timeout=0.2)
+        async with open_kind(chores) as caller:
+            pids = caller.pool.pids
+            failure = await caller.failure({"seconds": 20}, timeout=0.2)
             assert failure.cause == "JobTimeout"
             assert not failure.is_unrecoverable
             assert (failure.facts or {})["end"] == "soft"
-            assert await desk.value({}) == "done"
-            assert desk.pool.pids == pids
+            assert await caller.value({}) == "done"
+            assert caller.pool.pids == pids
 
     run_async(main())
 
@@ -72,14 +72,14 @@ def test_code_that_looks_can_be_cancelled(open_kind: Open, chores: Path) -> None
     """It fails as JobCancelled, for good; what it returned is dropped."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            call = desk.submit({"seconds": 20})
-            await desk.until_begun(call)
-            desk.pool.cancel_call(call, JobCancelled("enough"), grace=5)
-            outcome = await desk.outcome(call)
+        async with open_kind(chores) as caller:
+            call = caller.submit({"seconds": 20})
+            await caller.until_begun(call)
+            caller.pool.cancel_call(call, JobCancelled("enough"), grace=5)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Failed)
             assert (outcome.cause, outcome.is_unrecoverable) == ("JobCancelled", True)
-            assert await desk.value({}) == "done"
+            assert await caller.value({}) == "done"
 
     run_async(main())
 
@@ -89,17 +89,17 @@ def test_async_jobs_are_cancelled_one_by_one(open_kind: Open, tmp_path: Path) ->
     chores = processor_file(tmp_path, _ASYNC)
 
     async def main() -> None:
-        async with open_kind(chores, concurrency=3) as desk:
-            late = desk.submit({"seconds": 20}, timeout=0.2)
-            cancelled = desk.submit({"seconds": 20})
-            other = desk.submit({"seconds": 0.5})
-            await desk.until_begun(cancelled)
-            desk.pool.cancel_call(cancelled, JobCancelled("enough"), grace=5)
+        async with open_kind(chores, concurrency=3) as caller:
+            late = caller.submit({"seconds": 20}, timeout=0.2)
+            cancelled = caller.submit({"seconds": 20})
+            other = caller.submit({"seconds": 0.5})
+            await caller.until_begun(cancelled)
+            caller.pool.cancel_call(cancelled, JobCancelled("enough"), grace=5)
             for call, cause in ((late, "JobTimeout"), (cancelled, "JobCancelled")):
-                outcome = await desk.outcome(call)
+                outcome = await caller.outcome(call)
                 assert isinstance(outcome, Failed)
                 assert outcome.cause == cause
-            assert isinstance(await desk.outcome(other), Completed)
+            assert isinstance(await caller.outcome(other), Completed)
 
     run_async(main())
 
@@ -110,11 +110,11 @@ def test_what_does_not_end_fails_on_time_and_another_child_goes_on(
     """A process is killed. A thread cannot be: it is given up, said so, and never run beside."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            failure = await desk.failure({"stay": 2.5}, timeout=0.2)
+        async with open_kind(chores) as caller:
+            failure = await caller.failure({"stay": 2.5}, timeout=0.2)
             assert failure.cause == "JobTimeout"
-            await wait_until_async(lambda: _has_room(desk.pool.room))
-            assert await desk.value({}) == "done"
+            await wait_until_async(lambda: _has_room(caller.pool.room))
+            assert await caller.value({}) == "done"
             if kind is Kind.PROCESS:
                 assert (failure.facts or {})["end"] == "hard"
                 assert not failure.is_unrecoverable
@@ -136,20 +136,20 @@ def test_too_many_that_cannot_be_ended_open_the_circuit(
         pytest.skip("a process can be killed")
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            first = desk.submit({"stay": 6}, timeout=0.1)
-            await desk.outcome(first)
-            await wait_until_async(lambda: _has_room(desk.pool.room))
-            second = desk.submit({"stay": 4}, timeout=0.1)
-            await desk.outcome(second)
+        async with open_kind(chores) as caller:
+            first = caller.submit({"stay": 6}, timeout=0.1)
+            await caller.outcome(first)
+            await wait_until_async(lambda: _has_room(caller.pool.room))
+            second = caller.submit({"stay": 4}, timeout=0.1)
+            await caller.outcome(second)
 
             async def is_open() -> bool:
-                return desk.pool.circuit.state is not CircuitState.CLOSED
+                return caller.pool.circuit.state is not CircuitState.CLOSED
 
             await wait_until_async(is_open)
             assert "given up" in caplog.text
-            await wait_until_async(lambda: _has_room(desk.pool.room))
-            assert await desk.value({}) == "done"  # once one of them has ended
+            await wait_until_async(lambda: _has_room(caller.pool.room))
+            assert await caller.value({}) == "done"  # once one of them has ended
             await _wait_for_the_abandoned(caplog, 2)
 
     with caplog.at_level(logging.WARNING, "sandboxq.pool"):
@@ -165,15 +165,15 @@ def test_a_blocked_loop_is_given_up_with_all_its_jobs(
     chores = processor_file(tmp_path, _ASYNC)
 
     async def main() -> None:
-        async with open_kind(chores, concurrency=2) as desk:
-            beside = desk.submit({"seconds": 1.5})
-            await desk.until_begun(beside)
-            blocking = desk.submit({"block": 2.5}, timeout=0.1)
-            outcomes = [await desk.outcome(call) for call in (blocking, beside)]
+        async with open_kind(chores, concurrency=2) as caller:
+            beside = caller.submit({"seconds": 1.5})
+            await caller.until_begun(beside)
+            blocking = caller.submit({"block": 2.5}, timeout=0.1)
+            outcomes = [await caller.outcome(call) for call in (blocking, beside)]
             assert [type(outcome) for outcome in outcomes] == [Failed, Failed]
             causes = [outcome.cause for outcome in outcomes if isinstance(outcome, Failed)]
             assert causes == ["JobTimeout", "JobCrashed"]
-            assert await desk.value({}) == "done"
+            assert await caller.value({}) == "done"
             await _wait_for_the_abandoned(caplog)
 
     with caplog.at_level(logging.WARNING, "sandboxq.pool"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandboxq.pool.kinds import this_interpreter
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +25,12 @@ PyMODINIT_FUNC PyInit_oldmod(void) { return PyModule_Create(&definition); }
 # A program of its own: nothing switches the GIL off again.
 _PROGRAM = """
 import asyncio, sys
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 from sandboxq.pool.kinds import Kind
 
 async def main():
-    async with open_pool(sys.argv[1], kind=Kind.THREAD) as desk:
-        print(await desk.value({}), desk.pool.notes)
+    async with open_pool(sys.argv[1], kind=Kind.THREAD) as caller:
+        print(await caller.value({}), caller.pool.notes)
 
 asyncio.run(main())
 """

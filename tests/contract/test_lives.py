@@ -13,7 +13,7 @@ from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 from sandboxq.model.outcome import Completed, HandedBack
 from sandboxq.pool.watch.recycler import Recycling
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +57,9 @@ def test_each_child_is_set_up_and_torn_down_once(
     """Both run where the jobs run."""
 
     async def main() -> None:
-        async with open_kind(chores, size=2) as desk:
-            seen = {await desk.value({}) for _ in range(4)}
-            assert seen <= set(desk.pool.pids)
+        async with open_kind(chores, size=2) as caller:
+            seen = {await caller.value({}) for _ in range(4)}
+            assert seen <= set(caller.pool.pids)
 
     run_async(main())
     lines = notes.read_text().splitlines()
@@ -73,18 +73,18 @@ def test_more_and_fewer_children(open_kind: Open, chores: Path) -> None:
     """Surplus children finish first; new ones take jobs at once."""
 
     async def main() -> None:
-        async with open_kind(chores, size=1) as desk:
-            await desk.pool.resize(3)
-            assert desk.pool.size == 3
-            calls = [desk.submit({"sleep": 0.3}) for _ in range(3)]
-            await desk.until_begun(*calls)
-            assert desk.pool.busy == 3
-            await desk.pool.resize(1)
-            outcomes = await asyncio.gather(*map(desk.outcome, calls))
+        async with open_kind(chores, size=1) as caller:
+            await caller.pool.resize(3)
+            assert caller.pool.size == 3
+            calls = [caller.submit({"sleep": 0.3}) for _ in range(3)]
+            await caller.until_begun(*calls)
+            assert caller.pool.busy == 3
+            await caller.pool.resize(1)
+            outcomes = await asyncio.gather(*map(caller.outcome, calls))
             assert all(isinstance(outcome, Completed) for outcome in outcomes)
             assert {outcome.value for outcome in outcomes if isinstance(outcome, Completed)}
-            assert desk.pool.size == 1
-            assert await desk.value({})
+            assert caller.pool.size == 1
+            assert await caller.value({})
 
     run_async(main())
 
@@ -93,8 +93,8 @@ def test_a_child_is_replaced_after_its_jobs(open_kind: Open, chores: Path) -> No
     """No child runs more than max_jobs, and none is missing for long."""
 
     async def main() -> None:
-        async with open_kind(chores, recycling=Recycling(max_jobs=2)) as desk:
-            runners = [await desk.value({}) for _ in range(6)]
+        async with open_kind(chores, recycling=Recycling(max_jobs=2)) as caller:
+            runners = [await caller.value({}) for _ in range(6)]
             assert len(set(runners)) >= 3
 
     run_async(main())
@@ -104,16 +104,16 @@ def test_what_was_not_begun_can_be_taken_back(open_kind: Open, chores: Path) -> 
     """Short jobs are sent ahead; behind a long one they are given up in their order."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            for call in [desk.submit({}) for _ in range(50)]:
-                await desk.outcome(call)
-            long = desk.submit({"sleep": 1})
-            waiting = [desk.submit({}) for _ in range(5)]
-            await desk.until_begun(long)
-            taken = desk.pool.take_back()
+        async with open_kind(chores) as caller:
+            for call in [caller.submit({}) for _ in range(50)]:
+                await caller.outcome(call)
+            long = caller.submit({"sleep": 1})
+            waiting = [caller.submit({}) for _ in range(5)]
+            await caller.until_begun(long)
+            taken = caller.pool.take_back()
             assert taken == waiting
-            assert isinstance(await desk.outcome(long), Completed)
-            assert desk.pool.held == 0
+            assert isinstance(await caller.outcome(long), Completed)
+            assert caller.pool.held == 0
 
     run_async(main())
 
@@ -122,14 +122,14 @@ def test_a_stop_lets_jobs_finish_and_hands_back_the_rest(open_kind: Open, chores
     """Nothing is lost, nothing is run twice."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            running = desk.submit({"sleep": 1})
-            waiting = desk.submit({})
-            await desk.until_begun(running)
-            await desk.pool.stop(timeout=60)
-            assert isinstance(desk.outcomes[running.key], Completed)
-            assert desk.outcomes[waiting.key] == HandedBack()
-            assert desk.pool.room() == 0
+        async with open_kind(chores) as caller:
+            running = caller.submit({"sleep": 1})
+            waiting = caller.submit({})
+            await caller.until_begun(running)
+            await caller.pool.stop(timeout=60)
+            assert isinstance(caller.outcomes[running.key], Completed)
+            assert caller.outcomes[waiting.key] == HandedBack()
+            assert caller.pool.room() == 0
 
     run_async(main())
 
@@ -209,11 +209,11 @@ def test_a_pool_that_is_killed_holds_nothing(open_kind: Open, chores: Path) -> N
     """Calls that ran are told as handed back, at once; the job looks and ends."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            call = desk.submit({"sleep": 0.3})
-            await desk.until_begun(call)
-            desk.pool.kill()
-            assert desk.outcomes[call.key] == HandedBack(was_started=True)
+        async with open_kind(chores) as caller:
+            call = caller.submit({"sleep": 0.3})
+            await caller.until_begun(call)
+            caller.pool.kill()
+            assert caller.outcomes[call.key] == HandedBack(was_started=True)
 
             async def is_quiet() -> bool:
                 await asyncio.sleep(0.5)

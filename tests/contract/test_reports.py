@@ -9,13 +9,13 @@ import pytest
 from sandboxq.model import dependencies as words
 from sandboxq.model.outcome import Completed
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.contract.conftest import Open
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _CHORES = """
 import logging, sys, time
@@ -58,10 +58,10 @@ def test_reports_come_in_order_and_before_the_outcome(open_kind: Open, chores: P
     """Progress, log and data, each under its job."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            call = desk.submit({})
-            await desk.outcome(call)
-            assert desk.reports == [
+        async with open_kind(chores) as caller:
+            call = caller.submit({})
+            await caller.outcome(call)
+            assert caller.reports == [
                 (call.key, "log", b"a row"),
                 (call.key, "progress", b'{"done":40}'),
                 (call.key, "data", b'{"new":1}'),
@@ -76,11 +76,11 @@ def test_what_is_printed_and_logged_is_the_jobs(
     """Also text without a newline; and what the coordinator prints stays the coordinator's."""
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            call = desk.submit({})
-            await desk.outcome(call)
+        async with open_kind(chores) as caller:
+            call = caller.submit({})
+            await caller.outcome(call)
             print("of the coordinator")  # noqa: T201 - what is printed is the point
-            lines = [(stream, line) for key, stream, line in desk.lines if key == call.key]
+            lines = [(stream, line) for key, stream, line in caller.lines if key == call.key]
             key = call.key.decode()
             assert ("stdout", f"line 0 {key}") in lines
             assert ("stdout", "no newline") in lines
@@ -98,11 +98,11 @@ def test_lines_of_jobs_that_run_side_by_side_are_told_apart(open_kind: Open, cho
     """Two children print at the same time; each line says whose it is, and is checked."""
 
     async def main() -> None:
-        async with open_kind(chores, size=2) as desk:
-            calls = [desk.submit({"lines": 20, "pause": 0.002}) for _ in range(4)]
+        async with open_kind(chores, size=2) as caller:
+            calls = [caller.submit({"lines": 20, "pause": 0.002}) for _ in range(4)]
             for call in calls:
-                await desk.outcome(call)
-            _check_owners(desk, 80)
+                await caller.outcome(call)
+            _check_owners(caller, 80)
 
     run_async(main())
 
@@ -112,10 +112,10 @@ def test_lines_of_async_jobs_are_told_apart(open_kind: Open, tmp_path: Path) -> 
     chores = processor_file(tmp_path, _ASYNC)
 
     async def main() -> None:
-        async with open_kind(chores, concurrency=4) as desk:
-            for call in [desk.submit({}) for _ in range(8)]:
-                await desk.outcome(call)
-            _check_owners(desk, 24)
+        async with open_kind(chores, concurrency=4) as caller:
+            for call in [caller.submit({}) for _ in range(8)]:
+                await caller.outcome(call)
+            _check_owners(caller, 24)
 
     run_async(main())
 
@@ -126,22 +126,22 @@ def test_questions_are_answered(open_kind: Open, tmp_path: Path, text: str) -> N
     chores = processor_file(tmp_path, text)
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            call = desk.submit({"ask": True})
+        async with open_kind(chores) as caller:
+            call = caller.submit({"ask": True})
 
             async def is_asked() -> bool:
-                return bool(desk.questions)
+                return bool(caller.questions)
 
             await wait_until_async(is_asked)
-            assert desk.questions[0].kind == words.VALUES
-            desk.questions[0].answer([[b"k", b"[1]"]])
-            assert await desk.outcome(call) == Completed(b'{"k":[1]}')
+            assert caller.questions[0].kind == words.VALUES
+            caller.questions[0].answer([[b"k", b"[1]"]])
+            assert await caller.outcome(call) == Completed(b'{"k":[1]}')
 
     run_async(main())
 
 
-def _check_owners(desk: Desk, count: int) -> None:
-    lines = [(key, line) for key, _, line in desk.lines if key and line.startswith("line")]
+def _check_owners(caller: Caller, count: int) -> None:
+    lines = [(key, line) for key, _, line in caller.lines if key and line.startswith("line")]
     assert len(lines) == count
     assert all(line.split()[-1] == key.decode() for key, line in lines)
 

@@ -11,13 +11,13 @@ from sandboxq.model.outcome import Completed
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.stacks import read_stacks
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.contract.conftest import Open
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _CHORES = """
 import time
@@ -41,9 +41,9 @@ async def process(job):
 """
 
 
-async def _frames(desk: Desk, count: int) -> tuple[list[str], str]:
+async def _frames(caller: Caller, count: int) -> tuple[list[str], str]:
     """Return the functions of the last call, innermost first, and what is said of them."""
-    child = desk.pool.supervisor.children[0]
+    child = caller.pool.supervisor.children[0]
 
     async def all_run() -> bool:
         return len(child.running_calls()) == count
@@ -60,14 +60,14 @@ def test_where_a_job_is(tmp_path: Path, open_kind: Open, kind: Kind) -> None:
     chores = processor_file(tmp_path, _CHORES)
 
     async def main() -> None:
-        async with open_kind(chores) as desk:
-            call = desk.submit(1.0)
-            names, note = await _frames(desk, 1)
+        async with open_kind(chores) as caller:
+            call = caller.submit(1.0)
+            names, note = await _frames(caller, 1)
             if kind is Kind.INTERPRETER:
                 assert "does not answer" in note
             else:
                 assert names[-2:] == ["compute", "process"]
-            assert await desk.outcome(call) == Completed(b"true")
+            assert await caller.outcome(call) == Completed(b"true")
 
     run_async(main())
 
@@ -78,14 +78,14 @@ def test_where_an_async_job_is(tmp_path: Path, open_kind: Open, kind: Kind, seco
     chores = processor_file(tmp_path, _ASYNC)
 
     async def main() -> None:
-        async with open_kind(chores, concurrency=2) as desk:
-            call = desk.submit(seconds)
-            names, note = await _frames(desk, 1)
+        async with open_kind(chores, concurrency=2) as caller:
+            call = caller.submit(seconds)
+            names, note = await _frames(caller, 1)
             if seconds < 0 and kind is Kind.INTERPRETER:
                 assert "does not answer" in note
             else:
                 assert names[-1] == "process"
                 assert ("blocked" in note) == (seconds < 0)
-            assert await desk.outcome(call) == Completed(b"true")
+            assert await caller.outcome(call) == Completed(b"true")
 
     run_async(main())

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,8 @@ def attempt(folder: Path, policy: str | Policy, attack: str, data: Any = None) -
     path = processor_file(_sources(folder), _HEAD + textwrap.dedent(attack), "attacker.py")
 
     async def main() -> list[Any]:
-        async with open_pool(path, policy=policy) as desk:
-            answer: list[Any] = await desk.value(data)
+        async with open_pool(path, policy=policy) as caller:
+            answer: list[Any] = await caller.value(data)
             return answer
 
     return run_async(main())
@@ -43,8 +43,8 @@ def outcome_of(folder: Path, policy: str | Policy, attack: str, data: Any = None
     path = processor_file(_sources(folder), _HEAD + textwrap.dedent(attack), "attacker.py")
 
     async def main() -> Outcome:
-        async with open_pool(path, policy=policy) as desk:
-            return await desk.run(data)
+        async with open_pool(path, policy=policy) as caller:
+            return await caller.run(data)
 
     return run_async(main())
 

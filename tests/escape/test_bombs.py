@@ -10,7 +10,7 @@ from sandboxq.model.outcome import Completed, Failed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.escape.room import attempt, outcome_of
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,9 +198,9 @@ def process(job):
 
     async def main() -> None:
         policy = Policy(processes=64)
-        async with open_pool(processor_file(tmp_path, text), size=2, policy=policy) as desk:
-            honest, bomb = desk.submit(""), desk.submit("bomb")
-            assert isinstance(await desk.outcome(bomb), Failed)
-            assert isinstance(await desk.outcome(honest), Completed)
+        async with open_pool(processor_file(tmp_path, text), size=2, policy=policy) as caller:
+            honest, bomb = caller.submit(""), caller.submit("bomb")
+            assert isinstance(await caller.outcome(bomb), Failed)
+            assert isinstance(await caller.outcome(honest), Completed)
 
     run_async(main())

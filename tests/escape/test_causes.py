@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sandboxq.model.outcome import Failed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +43,9 @@ def test_failures_name_policy_and_limit(tmp_path: Path) -> None:
     }
 
     async def main() -> None:
-        async with open_pool(path, policy=policy) as desk:
+        async with open_pool(path, policy=policy) as caller:
             for do, (cause, text) in expected.items():
-                outcome = await desk.run(do)
+                outcome = await caller.run(do)
                 assert isinstance(outcome, Failed)
                 assert (outcome.cause, text in outcome.reason) == (cause, True), outcome
                 assert "'strict'" in outcome.reason

@@ -14,14 +14,14 @@ from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
 from sandboxq.pool.watch.usage import resident_bytes
 from tests.conftest import WAIT_SECONDS, run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 from tests.pool.test_packets import outcomes_of, pack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sandboxq.pool.pool import Call
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _MB = 1 << 20
 _PACKET = 16  # calls that share one
@@ -94,24 +94,24 @@ def test_forged_outcome_of_another_call(tmp_path: Path) -> None:
     """A child answers for its own calls; what it says of others' is not heard."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as desk:
-            forger = desk.submit({"forge": list(range(2, 50))})
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as caller:
+            forger = caller.submit({"forge": list(range(2, 50))})
             for _ in range(10):
-                assert await desk.value({}) == "honest"
-            desk.pool.end_call(forger, JobCancelled("enough"))
-            assert isinstance(await desk.outcome(forger), Failed)
+                assert await caller.value({}) == "honest"
+            caller.pool.end_call(forger, JobCancelled("enough"))
+            assert isinstance(await caller.outcome(forger), Failed)
 
     run_async(main())
 
 
-async def submitted(desk: Desk, policy: str, datas: list[Any]) -> tuple[list[Call], set[bytes]]:
+async def submitted(caller: Caller, policy: str, datas: list[Any]) -> tuple[list[Call], set[bytes]]:
     """Submit calls; return them, and the keys of those that share a packet with the first.
 
     A child that is not trusted is given one call at a time: under `strict` nobody shares one.
     """
     if policy == "strict":
-        return desk.submit_all(datas), set()
-    calls = await pack(desk, datas)
+        return caller.submit_all(datas), set()
+    calls = await pack(caller, datas)
     return calls, {call.key for call in calls[1:_PACKET]}
 
 
@@ -124,14 +124,14 @@ def test_shared_memory_is_not_believed(
     """What a child writes there is about its own calls, or nonsense; other children's are safe."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy=policy) as desk:
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy=policy) as caller:
             datas = [{"scribble": forged, "end": end}] + [{}] * (2 * _PACKET - 1)
-            (bad, *good), mine = await submitted(desk, policy, datas)
-            await outcomes_of(desk, [bad, *good])
+            (bad, *good), mine = await submitted(caller, policy, datas)
+            await outcomes_of(caller, [bad, *good])
             for call in good:
-                outcome = desk.outcomes[call.key]
+                outcome = caller.outcomes[call.key]
                 assert outcome == Completed(b'"honest"') or call.key in mine, outcome
-            await desk.run({})  # perhaps in the child that has spoiled its own memory
+            await caller.run({})  # perhaps in the child that has spoiled its own memory
 
     run_async(main())
 
@@ -142,15 +142,15 @@ def test_tokens_that_a_child_takes_or_makes(tmp_path: Path, policy: str, number:
     """Its calls end all the same, and the coordinator does not count for ever."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy=policy) as desk:
-            calls, mine = await submitted(desk, policy, [{"tokens": number}] + [{}] * 40)
-            await outcomes_of(desk, calls)
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy=policy) as caller:
+            calls, mine = await submitted(caller, policy, [{"tokens": number}] + [{}] * 40)
+            await outcomes_of(caller, calls)
             for call in calls[1:]:
-                outcome = desk.outcomes[call.key]
+                outcome = caller.outcomes[call.key]
                 # A child that gives back what nobody took is ended, with what shares the packet.
                 was_ended = isinstance(outcome, Failed) and outcome.is_crash and call.key in mine
                 assert outcome == Completed(b'"honest"') or was_ended, outcome
-            assert await desk.value({}) == "honest"
+            assert await caller.value({}) == "honest"
 
     run_async(main())
 
@@ -159,12 +159,12 @@ def test_descriptors_are_no_siblings(tmp_path: Path) -> None:
     """Two children share no socket and no pipe: there is no call of another to be read."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as desk:
-            first = desk.submit({"sockets": 1})
-            second = desk.submit({"sockets": 1})
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2, policy="strict") as caller:
+            first = caller.submit({"sockets": 1})
+            second = caller.submit({"sockets": 1})
             seen = []
             for call in (first, second):
-                outcome = await desk.outcome(call)
+                outcome = await caller.outcome(call)
                 assert isinstance(outcome, Completed)
                 seen.append(json.loads(outcome.value))
             assert seen[0] == seen[1] or not set(seen[0]) & set(seen[1])
@@ -176,12 +176,12 @@ def test_ignoring_sigterm(tmp_path: Path) -> None:
     """Nothing here asks politely: SIGKILL cannot be ignored."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), policy="strict") as desk:
-            call = desk.submit({"deaf": 1})
-            desk.pool.cancel_call(call, JobCancelled("enough"), grace=0.2)
-            assert isinstance(await desk.outcome(call), Failed)
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="strict") as caller:
+            call = caller.submit({"deaf": 1})
+            caller.pool.cancel_call(call, JobCancelled("enough"), grace=0.2)
+            assert isinstance(await caller.outcome(call), Failed)
             assert signal.SIGTERM
-            assert await desk.value({}) == "honest"
+            assert await caller.value({}) == "honest"
 
     run_async(main())
 
@@ -190,9 +190,9 @@ def test_flood_of_output(tmp_path: Path) -> None:
     """What is printed above ten thousand lines is counted and thrown away."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as desk:
-            assert await desk.value({"flood": 50_000}) == "wrote"
-            assert len(desk.lines) <= 10_001
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as caller:
+            assert await caller.value({"flood": 50_000}) == "wrote"
+            assert len(caller.lines) <= 10_001
 
     run_async(main())
 
@@ -202,14 +202,14 @@ def test_a_gigabyte_of_output(tmp_path: Path, size: int) -> None:
     """Read at 64 MB/s and dropped: it ends, and the coordinator holds none of it."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), policy="strict") as desk:
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="strict") as caller:
             before = resident_bytes(os.getpid())
-            call = desk.submit({"pour": size})
+            call = caller.submit({"pour": size})
             async with asyncio.timeout(WAIT_SECONDS + size / 64 * 3):
-                while call.key not in desk.outcomes:  # noqa: ASYNC110 - longer than ``outcome`` waits
+                while call.key not in caller.outcomes:  # noqa: ASYNC110 - longer than ``outcome`` waits
                     await asyncio.sleep(0.1)
-            assert isinstance(desk.outcomes[call.key], Completed)
+            assert isinstance(caller.outcomes[call.key], Completed)
             assert resident_bytes(os.getpid()) - before < 64 * _MB
-            assert sum(len(line) for _, _, line in desk.lines) < 64 * _MB
+            assert sum(len(line) for _, _, line in caller.lines) < 64 * _MB
 
     run_async(main())

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 _PROCESSORS = Path(__file__).parents[2] / "processors"
 
@@ -18,10 +18,10 @@ def test_burn_and_array_stats_need_no_grant() -> None:
     pytest.importorskip("numpy")
 
     async def main() -> None:
-        async with open_pool(_PROCESSORS / "burn.py", policy="strict") as desk:
-            assert (await desk.value({"seconds": 0.01}))["rounds"] > 0
-        async with open_pool(_PROCESSORS / "array_stats.py", policy="strict") as desk:
-            assert (await desk.value({"size": 1000, "seed": 1}))["count"] == 1000
+        async with open_pool(_PROCESSORS / "burn.py", policy="strict") as caller:
+            assert (await caller.value({"seconds": 0.01}))["rounds"] > 0
+        async with open_pool(_PROCESSORS / "array_stats.py", policy="strict") as caller:
+            assert (await caller.value({"size": 1000, "seed": 1}))["count"] == 1000
 
     run_async(main())
 
@@ -38,11 +38,11 @@ def test_resize_with_two_folders(tmp_path: Path) -> None:
     async def main() -> None:
         for is_fresh in (False, True):
             policy = Policy("strict", read=[str(source)], write=[str(target)], fresh=is_fresh)
-            async with open_pool(_PROCESSORS / "resize.py", policy=policy) as desk:
+            async with open_pool(_PROCESSORS / "resize.py", policy=policy) as caller:
                 pids = set()
                 for _ in range(3):
-                    pids |= set(desk.pool.pids)
-                    assert (await desk.value(data))["height"] == 24
+                    pids |= set(caller.pool.pids)
+                    assert (await caller.value(data))["height"] == 24
                 assert len(pids) > 1 or not is_fresh
 
     run_async(main())
@@ -52,10 +52,10 @@ def test_async_processor_under_strict() -> None:
     """The loop of a child needs a pair of sockets and a pipe, and no network."""
 
     async def main() -> None:
-        async with open_pool(_PROCESSORS / "sleep.py", policy="strict", concurrency=4) as desk:
-            calls = [desk.submit({"seconds": 0.01}) for _ in range(4)]
+        async with open_pool(_PROCESSORS / "sleep.py", policy="strict", concurrency=4) as caller:
+            calls = [caller.submit({"seconds": 0.01}) for _ in range(4)]
             for call in calls:
-                assert "seconds" in str(await desk.outcome(call))
+                assert "seconds" in str(await caller.outcome(call))
 
     run_async(main())
 
@@ -240,9 +240,9 @@ def test_what_programs_use(tmp_path: Path, network: bool) -> None:  # noqa: FBT0
     path = processor_file(tmp_path, _PROGRAMS)
 
     async def main() -> None:
-        async with open_pool(path, policy=Policy("strict", network=network)) as desk:
+        async with open_pool(path, policy=Policy("strict", network=network)) as caller:
             for name, value in _VALUES.items():
-                assert await desk.value(name) == value, name
+                assert await caller.value(name) == value, name
 
     run_async(main())
 
@@ -252,10 +252,10 @@ def test_programs_that_a_job_starts(tmp_path: Path) -> None:
     path = processor_file(tmp_path, _PROGRAMS)
 
     async def main() -> None:
-        async with open_pool(path, policy=Policy("strict", subprocess=True)) as desk:
+        async with open_pool(path, policy=Policy("strict", subprocess=True)) as caller:
             expected = ["one\n", 3, "42\n", -15, 5, "through"]
-            assert await desk.value("programs") == expected
+            assert await caller.value("programs") == expected
             for name in ("files", "threads", "loop"):
-                assert await desk.value(name) == _VALUES[name], name
+                assert await caller.value(name) == _VALUES[name], name
 
     run_async(main())

@@ -14,7 +14,7 @@ from sandboxq.model.outcome import Completed
 from sandboxq.sandbox.mechanisms.syscalls import number_of
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,14 +93,14 @@ _STRICT = (Policy("strict"), Policy("strict", subprocess=True))
 
 async def _attacked(path: Path, policy: str | Policy, *data: Any) -> tuple[Outcome, Outcome]:
     """Return the ends of attacker and victim, one child each; data "PID" and "SEQ" are its."""
-    async with open_pool(path, size=2, policy=policy) as desk:
-        victim = desk.submit("victim")
-        child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
+    async with open_pool(path, size=2, policy=policy) as caller:
+        victim = caller.submit("victim")
+        child = next(c for c in caller.pool.supervisor.children if victim.seq in c.flying)
         frame = REPLY.pack(DONE, 0, 0, 0, victim.seq, 0, 0, 0) + b'"forged"'
         known = {"PID": child.pid, "SEQ": victim.seq, "FRAME": frame.hex()}
-        attack = desk.submit([known.get(each, each) for each in data])
-        outcomes = await desk.outcome(attack), await desk.outcome(victim)
-        assert child.pid in desk.pool.pids  # the attacker's may be replaced, for what it holds
+        attack = caller.submit([known.get(each, each) for each in data])
+        outcomes = await caller.outcome(attack), await caller.outcome(victim)
+        assert child.pid in caller.pool.pids  # the attacker's may be replaced, for what it holds
         return outcomes
 
 
@@ -170,12 +170,12 @@ def test_stealing_the_call_of_a_sibling(tmp_path: Path) -> None:
     path = _attacker(tmp_path, _STEAL)
 
     async def main(policy: str) -> Outcome:
-        async with open_pool(path, size=2, policy=policy) as desk:
-            victim = desk.submit("victim")
-            child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
+        async with open_pool(path, size=2, policy=policy) as caller:
+            victim = caller.submit("victim")
+            child = next(c for c in caller.pool.supervisor.children if victim.seq in c.flying)
             child.channel.send(CALL, 1 << 40, b"secret")  # it lies there, unread
-            outcome = await desk.run([child.pid, 0])
-            desk.pool.kill()
+            outcome = await caller.run([child.pid, 0])
+            caller.pool.kill()
             return outcome
 
     assert '"worked"' in _value(run_async(main("limits")))
@@ -192,9 +192,9 @@ def test_shared_memory_is_not_to_be_had(tmp_path: Path) -> None:
     path = _attacker(tmp_path, attack)
 
     async def main() -> None:
-        async with open_pool(path, policy="strict") as desk:
+        async with open_pool(path, policy="strict") as caller:
             number = number_of("shmget", _MACHINE)
-            assert await desk.value(["file", 0]) == ["refused", "EACCES"]
-            assert await desk.value(["system v", number]) == ["refused", "EPERM"]
+            assert await caller.value(["file", 0]) == ["refused", "EACCES"]
+            assert await caller.value(["system v", number]) == ["refused", "EPERM"]
 
     run_async(main())

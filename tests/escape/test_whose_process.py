@@ -15,7 +15,7 @@ from sandboxq.model.outcome import Completed
 from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.processes import children_of, descendants_of, living
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import lives, open_pool, processor_file
+from tests.pool.caller import lives, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,15 +92,15 @@ def test_forging_another_child_s_name(path: Path, policy: Policy) -> None:
     """It ends with its own child, and the one that it named is charged for nothing."""
 
     async def main() -> None:
-        async with open_pool(path, size=2, policy=policy) as desk:
-            victim = desk.submit(["wait"])
-            child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
-            await desk.run(["forge", child.pid])
-            lines = [line for _, stream, line in desk.lines if stream == "stdout"]
-            assert lines, desk.lines
+        async with open_pool(path, size=2, policy=policy) as caller:
+            victim = caller.submit(["wait"])
+            child = next(c for c in caller.pool.supervisor.children if victim.seq in c.flying)
+            await caller.run(["forge", child.pid])
+            lines = [line for _, stream, line in caller.lines if stream == "stdout"]
+            assert lines, caller.lines
             pid = int(lines[0])
             await wait_until_async(lambda: _is_gone(pid))
-            assert isinstance(await desk.outcome(victim), Completed)
+            assert isinstance(await caller.outcome(victim), Completed)
 
     run_async(main())
 
@@ -121,8 +121,8 @@ def test_what_a_daemon_uses_is_its_job_s(
     grants = {"subprocess": True} if policy == "strict" else {}
 
     async def main() -> None:
-        async with open_pool(path, policy=Policy(policy, **limits, **grants)) as desk:  # type: ignore[arg-type]  # as parametrized
-            failure = await desk.failure([chore])
+        async with open_pool(path, policy=Policy(policy, **limits, **grants)) as caller:  # type: ignore[arg-type]  # as parametrized
+            failure = await caller.failure([chore])
             assert failure.cause == cause, failure
 
     run_async(main())
@@ -132,12 +132,12 @@ def test_a_job_that_lets_its_orphans_go(path: Path) -> None:
     """Under `limits` it can: they are nobody's then, and end. `strict` does not let it."""
 
     async def main() -> None:
-        async with open_pool(path, policy="limits") as desk:
-            pid = await desk.value(["let go"])
+        async with open_pool(path, policy="limits") as caller:
+            pid = await caller.value(["let go"])
             await wait_until_async(lambda: _is_gone(pid))
-            assert isinstance(await desk.run(["wait"]), Completed)
-        async with open_pool(path, policy=_POLICIES[1]) as desk:
-            assert (await desk.failure(["let go"])).cause == "PermissionError"
+            assert isinstance(await caller.run(["wait"]), Completed)
+        async with open_pool(path, policy=_POLICIES[1]) as caller:
+            assert (await caller.failure(["let go"])).cause == "PermissionError"
 
     run_async(main())
 
@@ -146,10 +146,10 @@ def test_orphans_that_have_ended_do_not_count(path: Path) -> None:
     """A job that starts many short programs in the background has no more than one at a time."""
 
     async def main() -> None:
-        async with open_pool(path, policy=Policy(processes=20)) as desk:
-            assert await desk.value(["ended"]) == "ran"
+        async with open_pool(path, policy=Policy(processes=20)) as caller:
+            assert await caller.value(["ended"]) == "ran"
             await asyncio.sleep(0.3)  # the watch looks ten times a second
-            assert isinstance(await desk.run(["ended"]), Completed)
+            assert isinstance(await caller.run(["ended"]), Completed)
 
     run_async(main())
 
@@ -158,10 +158,10 @@ def test_a_child_s_end_takes_all_below_it(path: Path) -> None:
     """Also what no signal to a group reaches."""
 
     async def main() -> None:
-        async with open_pool(path, policy=Policy("strict", subprocess=True)) as desk:
-            call = desk.submit(["many"])
-            child = desk.pool.supervisor.children[0]
-            server = desk.pool.supervisor.server
+        async with open_pool(path, policy=Policy("strict", subprocess=True)) as caller:
+            call = caller.submit(["many"])
+            child = caller.pool.supervisor.children[0]
+            server = caller.pool.supervisor.server
             assert server is not None
 
             async def are_there() -> bool:
@@ -170,7 +170,7 @@ def test_a_child_s_end_takes_all_below_it(path: Path) -> None:
             await wait_until_async(are_there)
             pids = descendants_of(child.pid)
             child.kill()
-            await desk.outcome(call)
+            await caller.outcome(call)
 
             async def are_gone() -> bool:
                 return not set(pids) & set(children_of(server.pid))
@@ -191,18 +191,18 @@ _PROGRAM = """
 import asyncio, os, sys
 from sandboxq.sandbox.processes import living
 from tests.conftest import wait_until_async
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 async def main(path):
-    async with open_pool(path, size=2, policy="limits") as desk:
-        print("groups:", desk.pool.supervisor.server.group.folders)
-        victim = desk.submit(["wait"])
-        child = next(c for c in desk.pool.supervisor.children if victim.seq in c.flying)
-        await desk.run(["forge", child.pid])
-        pid = int(next(line for _, stream, line in desk.lines if stream == "stdout"))
+    async with open_pool(path, size=2, policy="limits") as caller:
+        print("groups:", caller.pool.supervisor.server.group.folders)
+        victim = caller.submit(["wait"])
+        child = next(c for c in caller.pool.supervisor.children if victim.seq in c.flying)
+        await caller.run(["forge", child.pid])
+        pid = int(next(line for _, stream, line in caller.lines if stream == "stdout"))
         async def is_gone(): return not living([pid])
         await wait_until_async(is_gone)
-        print("victim:", (await desk.outcome(victim)).value)
+        print("victim:", (await caller.outcome(victim)).value)
 asyncio.run(main(sys.argv[1]))
 """
 

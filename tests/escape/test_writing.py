@@ -10,12 +10,12 @@ from sandboxq.model.outcome import Completed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.escape.room import attempt
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _WRITE = """
 def attack(path):
@@ -121,19 +121,19 @@ def test_writing_into_the_directory_of_a_sibling(tmp_path: Path) -> None:
     path = processor_file(code, _INTO_SIBLING)
 
     async def main(policy: str) -> list[Any]:
-        async with open_pool(path, policy=policy) as desk:
-            await desk.pool.resize(2)
-            folders = await _of_each(desk)
-            return await _of_each(desk, folders)
+        async with open_pool(path, policy=policy) as caller:
+            await caller.pool.resize(2)
+            folders = await _of_each(caller)
+            return await _of_each(caller, folders)
 
     assert run_async(main("limits")) == ["worked", "worked"]
     assert run_async(main("strict")) == ["EACCES", "EACCES"]
 
 
-async def _of_each(desk: Desk, data: Any = None) -> list[Any]:
+async def _of_each(caller: Caller, data: Any = None) -> list[Any]:
     """Return what a job in each of two children that have nothing to do returns."""
-    calls = [desk.submit(data), desk.submit(data)]
-    outcomes = [await desk.outcome(call) for call in calls]
+    calls = [caller.submit(data), caller.submit(data)]
+    outcomes = [await caller.outcome(call) for call in calls]
     assert all(isinstance(outcome, Completed) for outcome in outcomes), outcomes
     return [json.loads(outcome.value) for outcome in outcomes]  # type: ignore[union-attr]  # see above
 

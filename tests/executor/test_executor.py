@@ -20,7 +20,7 @@ from sandboxq.errors import JobCancelled, JobExited, JobFailed, PayloadTooLarge
 from sandboxq.payload.signing import PAYLOAD_LIMIT, SignedPlace, signed_text
 from tests.broker.servers import StoppableServer
 from tests.conftest import wait_until
-from tests.pool.desk import open_descriptors
+from tests.pool.caller import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

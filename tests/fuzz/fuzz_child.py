@@ -23,7 +23,7 @@ from sandboxq.model.outcome import Completed
 from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.policy import Policy
-from tests.pool.desk import open_descriptors
+from tests.pool.caller import open_descriptors
 from tests.pool.hostile.deeds import PROCESSOR, random_program
 
 _MB = 1 << 20
@@ -58,13 +58,13 @@ async def _campaign(rng: random.Random, policy: Policy, deadline: float) -> list
     before = open_descriptors()
     with tempfile.TemporaryDirectory() as folder:
         path = _processor(Path(folder))
-        desk = _Desk(policy)
+        caller = _Caller(policy)
         terms: dict[str, Any] = {"policy": policy, "queue_name": "fuzz"}
-        pool = Pool(str(path), size=3, listener=desk, telemetry=Telemetry(), **terms)
+        pool = Pool(str(path), size=3, listener=caller, telemetry=Telemetry(), **terms)
         await pool.start(60)
-        watch = asyncio.ensure_future(desk.watch())
+        watch = asyncio.ensure_future(caller.watch())
         try:
-            found = await _rounds(pool, desk, rng, deadline)
+            found = await _rounds(pool, caller, rng, deadline)
         finally:
             watch.cancel()
             await pool.stop(timeout=5)
@@ -79,15 +79,15 @@ def _processor(folder: Path) -> Path:
     return path
 
 
-async def _rounds(pool: Pool, desk: _Desk, rng: random.Random, deadline: float) -> list[str]:
+async def _rounds(pool: Pool, caller: _Caller, rng: random.Random, deadline: float) -> list[str]:
     memory = 0
-    policy = desk.policy
+    policy = caller.policy
     while time.monotonic() < deadline:
         programs = [random_program(rng, may_stay=policy.fresh) for _ in range(_HOSTILE)]
         datas: list[Any] = [{"value": number} for number in range(_HONEST)]
         for program in programs:
             datas.insert(rng.randrange(len(datas)), {"program": program})
-        calls = [desk.make(data) for data in datas]
+        calls = [caller.make(data) for data in datas]
         for call, data in zip(calls, datas, strict=True):
             # Without a deadline an honest job would wait for ever for what another one took.
             call.timeout = 2.0 if "program" in data else 20.0
@@ -100,9 +100,9 @@ async def _rounds(pool: Pool, desk: _Desk, rng: random.Random, deadline: float) 
             for call in calls:
                 pool.submit(call)
         # Where jobs are trusted not to be hostile, a hostile one may be taken for its neighbour.
-        found = await _judge(desk, calls, datas if policy.name == "strict" else [{}] * len(datas))
-        if found or desk.problems:
-            return [*found, *desk.problems, f"in {json.dumps(programs)}"]
+        found = await _judge(caller, calls, datas if policy.name == "strict" else [{}] * len(datas))
+        if found or caller.problems:
+            return [*found, *caller.problems, f"in {json.dumps(programs)}"]
         gc.collect()
         memory = memory or _resident()
         if _resident() > memory + _MOST_GROWTH:
@@ -111,25 +111,25 @@ async def _rounds(pool: Pool, desk: _Desk, rng: random.Random, deadline: float) 
     return []
 
 
-async def _judge(desk: _Desk, calls: list[Call], datas: list[Any]) -> list[str]:
+async def _judge(caller: _Caller, calls: list[Call], datas: list[Any]) -> list[str]:
     """Wait for all ends; return which honest job has not its own."""
-    await asyncio.wait([desk.waiting[call.key] for call in calls], timeout=_ROUND_SECONDS)
-    late = [data for call, data in zip(calls, datas, strict=True) if _is_open(desk, call)]
+    await asyncio.wait([caller.waiting[call.key] for call in calls], timeout=_ROUND_SECONDS)
+    late = [data for call, data in zip(calls, datas, strict=True) if _is_open(caller, call)]
     if late:
         return [f"no outcome within {_ROUND_SECONDS:g} s: {late}"]
     found = []
     for call, data in zip(calls, datas, strict=True):
-        outcome = desk.waiting.pop(call.key).result()
+        outcome = caller.waiting.pop(call.key).result()
         if "value" in data and outcome != Completed(str(data["value"]).encode()):
             found.append(f"honest job {data} ended as {outcome}")
     return found
 
 
-def _is_open(desk: _Desk, call: Call) -> bool:
-    return not desk.waiting[call.key].done()
+def _is_open(caller: _Caller, call: Call) -> bool:
+    return not caller.waiting[call.key].done()
 
 
-class _Desk:
+class _Caller:
     """Listens to the pool."""
 
     def __init__(self, policy: Policy) -> None:

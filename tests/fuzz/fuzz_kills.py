@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 from sandboxq.cli import process
 from sandboxq.model.outcome import Completed
 from sandboxq.sandbox.processes import descendants_of
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _PROCESSOR = """
 import time
@@ -69,31 +69,33 @@ async def _campaign(rng: random.Random, deadline: float, counts: Counter[str]) -
         _readable_by_children(Path(folder))
         async with open_pool(
             processor_file(Path(folder), _PROCESSOR), size=3, policy=policy
-        ) as desk:
+        ) as caller:
             while time.monotonic() < deadline:
-                _add(desk, rng)
+                _add(caller, rng)
                 await asyncio.sleep(rng.random() * 0.05)
-                _hurt(desk, rng, counts)
-            untold = await _drain(desk)
-    counts["calls"] += len(desk.outcomes)
-    counts.update(type(outcome).__name__ for outcome in desk.outcomes.values())
-    return [f"{policy}: no outcome of {key!r}" for key in untold] + _wrong_values(desk)
+                _hurt(caller, rng, counts)
+            untold = await _drain(caller)
+    counts["calls"] += len(caller.outcomes)
+    counts.update(type(outcome).__name__ for outcome in caller.outcomes.values())
+    return [f"{policy}: no outcome of {key!r}" for key in untold] + _wrong_values(caller)
 
 
 def _readable_by_children(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def _add(desk: Desk, rng: random.Random) -> None:
-    if desk.pool.held < _MOST_IN_FLIGHT:
-        desk.submit_all([rng.choice(_SECONDS_OF_CALLS) for _ in range(rng.randrange(_MOST_ADDED))])
+def _add(caller: Caller, rng: random.Random) -> None:
+    if caller.pool.held < _MOST_IN_FLIGHT:
+        caller.submit_all(
+            [rng.choice(_SECONDS_OF_CALLS) for _ in range(rng.randrange(_MOST_ADDED))]
+        )
 
 
-def _hurt(desk: Desk, rng: random.Random, counts: Counter[str]) -> None:
+def _hurt(caller: Caller, rng: random.Random, counts: Counter[str]) -> None:
     """In one turn of ten signal a child, in one of twenty the spare or the fork server."""
     chance = rng.random()
-    server = desk.pool.supervisor.server
-    children = desk.pool.pids
+    server = caller.pool.supervisor.server
+    children = caller.pool.pids
     if chance < 0.10 and children:
         _send(rng.choice(children), rng.choice(_TO_CHILDREN), "child", counts)
     elif chance < 0.14 and server is not None:
@@ -110,20 +112,20 @@ def _send(pid: int, number: signal.Signals, whom: str, counts: Counter[str]) -> 
         counts[f"{number.name} to {whom}"] += 1
 
 
-async def _drain(desk: Desk) -> list[bytes]:
+async def _drain(caller: Caller) -> list[bytes]:
     """Let all go on; return the calls that have no outcome after a minute."""
     deadline = time.monotonic() + _DRAIN_SECONDS
-    while desk.untold and time.monotonic() < deadline:
+    while caller.untold and time.monotonic() < deadline:
         for pid in descendants_of(os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(0.1)
-    return desk.untold
+    return caller.untold
 
 
-def _wrong_values(desk: Desk) -> list[str]:
+def _wrong_values(caller: Caller) -> list[str]:
     return [
         f"{key!r} was told the value {outcome.value!r}"
-        for key, outcome in desk.outcomes.items()
+        for key, outcome in caller.outcomes.items()
         if isinstance(outcome, Completed) and json.loads(outcome.value) != key.decode()
     ]

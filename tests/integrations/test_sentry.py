@@ -12,7 +12,7 @@ import pytest
 from sandboxq import JobFailed, Queue
 from tests.conftest import run_async, wait_until_async
 from tests.http_receiver import served
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 from tests.worker.test_worker import running
 
 if TYPE_CHECKING:

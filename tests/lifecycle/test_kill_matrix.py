@@ -111,19 +111,19 @@ class _Scene:
     def add_jobs(self) -> list[str]:
         """Add the job in the phase, and naps."""
         data = {"phase": self.phase, "begun": str(self.begun)}
-        first = self.queue.add("victim", data, attempts=3)
+        first = self.queue.add("killed", data, attempts=3)
         naps = self.queue.add_bulk([("nap", {"phase": "nap"})] * _NEIGHBOURS)
         return [first.id, *(job.id for job in naps)]
 
-    def reach_phase(self, worker: RunningWorker, victim: str) -> int:
+    def reach_phase(self, worker: RunningWorker, killed: str) -> int:
         """Bring the worker to the moment; return the pid to signal."""
-        if self.phase == "importing" and victim == "coordinator":
+        if self.phase == "importing" and killed == "coordinator":
             return worker.process.pid
         worker.wait_until_ready()
         if self.phase == "idle":
-            return self._pid_of(worker, victim)
+            return self._pid_of(worker, killed)
         if self.phase == "importing":
-            return self._newborn(worker, victim)
+            return self._newborn(worker, killed)
         if self.phase == "sent":
             self.redis.execute_command("CLIENT", "PAUSE", 900, "WRITE")
         child = int(wait_until(lambda: self.begun.exists() and self.begun.read_text()))
@@ -133,19 +133,19 @@ class _Scene:
             wait_until(lambda: _state_of(child) == "S")  # blocked: its socket is full
         if self.phase == "sent":
             time.sleep(0.25)  # the job has returned, and Redis takes nothing
-        return child if victim == "child" else self._pid_of(worker, victim)
+        return child if killed == "child" else self._pid_of(worker, killed)
 
-    def _pid_of(self, worker: RunningWorker, victim: str) -> int:
-        if victim == "coordinator":
+    def _pid_of(self, worker: RunningWorker, killed: str) -> int:
+        if killed == "coordinator":
             return worker.process.pid
         zygote = wait_until(lambda: children_of(worker.process.pid))[0]
-        return int(zygote if victim == "zygote" else wait_until(lambda: _born(zygote))[0])
+        return int(zygote if killed == "zygote" else wait_until(lambda: _born(zygote))[0])
 
-    def _newborn(self, worker: RunningWorker, victim: str) -> int:
+    def _newborn(self, worker: RunningWorker, killed: str) -> int:
         """Kill what is there; its successor imports, or is in its setup()."""
-        old = self._pid_of(worker, victim)
-        parent = worker.process.pid if victim == "zygote" else self._pid_of(worker, "zygote")
-        younger = children_of if victim == "zygote" else _born
+        old = self._pid_of(worker, killed)
+        parent = worker.process.pid if killed == "zygote" else self._pid_of(worker, "zygote")
+        younger = children_of if killed == "zygote" else _born
         before = set(younger(parent))
         os.kill(old, signal.SIGKILL)
         found = wait_until(lambda: [pid for pid in younger(parent) if pid not in before])
@@ -179,13 +179,13 @@ def _send(pid: int, name: str) -> None:
         return  # it was faster
 
 
-@pytest.mark.parametrize(("victim", "name", "phase"), list(_cases()))
+@pytest.mark.parametrize(("killed", "name", "phase"), list(_cases()))
 def test_every_job_ends_once(
     server_url: str,
     queue_name: str,
     tmp_path: Path,
     workers: list[RunningWorker],
-    victim: str,
+    killed: str,
     name: str,
     phase: str,
 ) -> None:
@@ -195,12 +195,12 @@ def test_every_job_ends_once(
         worker = scene.start_worker()
         is_early = phase in {"idle", "importing"}
         ids = [] if is_early else scene.add_jobs()
-        pid = scene.reach_phase(worker, victim)
+        pid = scene.reach_phase(worker, killed)
         family = descendants_of(worker.process.pid)
         _send(pid, name)
         worker.process.send_signal(signal.SIGCONT)
         ids = ids or scene.add_jobs()
-        if victim == "coordinator" and name != "STOP":
+        if killed == "coordinator" and name != "STOP":
             worker.wait(60)
             wait_until(lambda: not any(is_alive(each) for each in family))
             worker = scene.start_worker()
@@ -211,15 +211,15 @@ def test_every_job_ends_once(
         jobs = [queue.get_job(each) for each in ids]
         for job in jobs:
             assert job is not None
-            is_culprit = job.id == ids[0] and victim == "child" and not is_early
+            is_culprit = job.id == ids[0] and killed == "child" and not is_early
             charged = job.crashes if is_culprit else 0
             assert job.attempts_made == 1 + charged, (job.id, job.failed_reason)
-            assert job.crashes <= (victim == "zygote" or is_culprit)
+            assert job.crashes <= (killed == "zygote" or is_culprit)
         first = jobs[0]
         assert first is not None
-        if victim == "child" and name in _DEADLY and phase in {"python", "c"}:
+        if killed == "child" and name in _DEADLY and phase in {"python", "c"}:
             assert first.crashes == 1
-        if phase == "sent" and victim != "coordinator":
+        if phase == "sent" and killed != "coordinator":
             assert (first.crashes, first.attempts_started) == (0, 1)
         rows: Any = scene.redis.xrange(f"bull:{queue_name}:events")
         ends = [row[b"jobId"].decode() for _, row in rows if row[b"event"] == b"completed"]

@@ -14,7 +14,7 @@ import pytest
 
 from sandboxq.sandbox.processes import children_of, living
 from tests.conftest import wait_until
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

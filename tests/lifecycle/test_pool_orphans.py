@@ -13,7 +13,7 @@ import pytest
 
 from sandboxq.sandbox.processes import descendants_of
 from tests.conftest import SOON, wait_until
-from tests.pool.desk import lives, processor_file
+from tests.pool.caller import lives, processor_file
 
 _PROCESSOR = """
 import os, subprocess, tempfile, time

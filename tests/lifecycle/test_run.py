@@ -230,9 +230,9 @@ def test_killed_worker_leaves_no_process_and_no_job_behind(
         pids_file, marks = tmp_path / "pids", tmp_path / "marks"
         spawn = queue.add("spawn", {"do": "spawn", "path": str(pids_file)})
         options = ("--procs", "2", "--lock-duration", "1", "--stalled-interval", "0.5")
-        victim = start(workers, server_url, queue_name, *options)
+        killed = start(workers, server_url, queue_name, *options)
         pids = pids_in(pids_file, 2)
-        victim.process.kill()
+        killed.process.kill()
         died = time.monotonic()
         wait_until(lambda: not any(is_alive(pid) for pid in pids))
         assert time.monotonic() - died < SOON  # of 300

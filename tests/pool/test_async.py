@@ -16,7 +16,7 @@ from sandboxq.model.outcome import (
     Interrupted,
 )
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,11 +67,11 @@ def test_one_child_runs_as_many_jobs_as_it_may(chores: Path) -> None:
     """Concurrency is the only reason to write `async def`; more than it is a broken promise."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=4) as desk:
-            assert desk.pool.room() == 4
+        async with open_pool(chores, concurrency=4) as caller:
+            assert caller.pool.room() == 4
             started = time.monotonic()
-            calls = [desk.submit({"sleep": 0.2}) for _ in range(8)]
-            outcomes = [await desk.outcome(call) for call in calls]
+            calls = [caller.submit({"sleep": 0.2}) for _ in range(8)]
+            outcomes = [await caller.outcome(call) for call in calls]
             assert time.monotonic() - started >= 0.4
             assert outcomes[-1] == Completed(b"4")
 
@@ -82,14 +82,14 @@ def test_lines_belong_to_the_job_that_printed_them(chores: Path) -> None:
     """Jobs interleave in one process; their logs must not."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=4) as desk:
-            calls = [desk.submit({"sleep": 0.05}) for _ in range(4)]
+        async with open_pool(chores, concurrency=4) as caller:
+            calls = [caller.submit({"sleep": 0.05}) for _ in range(4)]
             for call in calls:
-                await desk.outcome(call)
-            for key, _, line in desk.lines:
+                await caller.outcome(call)
+            for key, _, line in caller.lines:
                 assert key is not None
                 assert line.split()[1] == key.decode()
-            assert len(desk.lines) == 8
+            assert len(caller.lines) == 8
 
     run_async(main())
 
@@ -98,12 +98,12 @@ def test_every_way_to_fail_leaves_the_others_alone(chores: Path) -> None:
     """SystemExit and CancelledError end an event loop unless they are caught."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=4) as desk:
-            steady = desk.submit({"sleep": 0.3})
+        async with open_pool(chores, concurrency=4) as caller:
+            steady = caller.submit({"sleep": 0.3})
             for way in ("fail", "exit", "cancel"):
-                assert isinstance(await desk.run({way: 1}), Failed)
-            assert isinstance(await desk.outcome(steady), Completed)
-            assert len(desk.pool.pids) == 1
+                assert isinstance(await caller.run({way: 1}), Failed)
+            assert isinstance(await caller.outcome(steady), Completed)
+            assert len(caller.pool.pids) == 1
 
     run_async(main())
 
@@ -112,19 +112,19 @@ def test_a_death_while_all_wait_is_nobodys_fault(chores: Path) -> None:
     """It uses no attempt of any, but is counted for each; what was in the socket it was not."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=2) as desk:
+        async with open_pool(chores, concurrency=2) as caller:
             for _ in range(60):
-                await desk.run({})
-            running = [desk.submit({"sleep": 60}) for _ in range(2)]
-            waiting = [desk.submit({}) for _ in range(3)]
-            await desk.until_begun(*running)
-            os.kill(desk.pool.pids[0], signal.SIGKILL)
+                await caller.run({})
+            running = [caller.submit({"sleep": 60}) for _ in range(2)]
+            waiting = [caller.submit({}) for _ in range(3)]
+            await caller.until_begun(*running)
+            os.kill(caller.pool.pids[0], signal.SIGKILL)
             for call in running:
-                outcome = await desk.outcome(call)
+                outcome = await caller.outcome(call)
                 assert isinstance(outcome, Interrupted)
                 assert outcome.failure.is_crash
             for call in waiting:
-                assert isinstance(await desk.outcome(call), Completed)
+                assert isinstance(await caller.outcome(call), Completed)
 
     run_async(main())
 
@@ -134,12 +134,12 @@ def test_who_takes_the_child_along_is_blamed_alone(chores: Path, way: str) -> No
     """Its neighbours go back, and it is counted that they were beside it."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=4) as desk:
-            neighbours = [desk.submit({"sleep": 60}) for _ in range(3)]
-            await desk.until_begun(*neighbours)
-            failure = await desk.failure({"sleep": 0.05, way: 1})
+        async with open_pool(chores, concurrency=4) as caller:
+            neighbours = [caller.submit({"sleep": 60}) for _ in range(3)]
+            await caller.until_begun(*neighbours)
+            failure = await caller.failure({"sleep": 0.05, way: 1})
             assert failure.is_crash
             for call in neighbours:
-                assert await desk.outcome(call) == HandedBack(was_started=True, is_neighbour=True)
+                assert await caller.outcome(call) == HandedBack(was_started=True, is_neighbour=True)
 
     run_async(main())

@@ -10,12 +10,12 @@ import pytest
 from sandboxq.model.job_limits import Budgets
 from sandboxq.model.outcome import Completed
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _CHORES = """
 from sandboxq.errors import RateLimitError
@@ -55,11 +55,11 @@ def test_reports_above_the_budget_are_dropped_and_counted(
 
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
-        async with open_pool(path, policy=policy, budgets=_SMALL) as desk:
+        async with open_pool(path, policy=policy, budgets=_SMALL) as caller:
             for _ in range(2):  # the next job has a budget of its own
-                desk.reports.clear()
-                assert await desk.value([what, count, size]) == "done"
-                *rows, last = desk.reports
+                caller.reports.clear()
+                assert await caller.value([what, count, size]) == "done"
+                *rows, last = caller.reports
                 if count == kept:
                     assert len(rows) + 1 == kept
                     continue
@@ -76,11 +76,11 @@ def test_data_above_the_budget_are_refused(tmp_path: Path, policy: str) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
-        async with open_pool(path, policy=policy, budgets=_SMALL) as desk:
-            failed = await desk.failure(["data", 10, 1000])
+        async with open_pool(path, policy=policy, budgets=_SMALL) as caller:
+            failed = await caller.failure(["data", 10, 1000])
             assert failed.cause == "ResultTooLarge"
             assert "max_report_bytes" in failed.reason
-            assert await desk.value(["data", 1, 1000]) == "done"
+            assert await caller.value(["data", 1, 1000]) == "done"
 
     run_async(main())
 
@@ -91,15 +91,15 @@ def test_texts_rests_and_lines_have_a_limit(tmp_path: Path, policy: str) -> None
 
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
-        async with open_pool(path, policy=policy, budgets=_SMALL) as desk:
-            failed = await desk.failure(["fail", 0, 100_000])
+        async with open_pool(path, policy=policy, budgets=_SMALL) as caller:
+            failed = await caller.failure(["fail", 0, 100_000])
             assert len(failed.reason) <= 250
             assert len(failed.stack) < 1100
-            failed = await desk.failure(["limit", 0, 11])
+            failed = await caller.failure(["limit", 0, 11])
             assert "max_rate_limit" in failed.reason
-            await desk.value(["print", 100, 10])
-            assert len(desk.lines) == 31
-            assert "more than 30 lines" in desk.lines[-1][2]
+            await caller.value(["print", 100, 10])
+            assert len(caller.lines) == 31
+            assert "more than 30 lines" in caller.lines[-1][2]
 
     run_async(main())
 
@@ -109,16 +109,16 @@ def test_questions_above_the_budget_wait(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _ASYNC)
-        async with open_pool(path, policy="limits", budgets=_SMALL) as desk:
-            call = desk.submit(50)
+        async with open_pool(path, policy="limits", budgets=_SMALL) as caller:
+            call = caller.submit(50)
             answered = 0
-            while call.key not in desk.outcomes:
-                assert len(desk.questions) - answered <= 2
-                for question in desk.questions[answered:]:
+            while call.key not in caller.outcomes:
+                assert len(caller.questions) - answered <= 2
+                for question in caller.questions[answered:]:
                     question.refuse("nobody knows")
                     answered += 1
                 await _turn()
-            assert desk.outcomes[call.key] == Completed(json.dumps(50).encode())
+            assert caller.outcomes[call.key] == Completed(json.dumps(50).encode())
 
     run_async(main())
 
@@ -163,11 +163,11 @@ def test_lines_of_nobody_are_counted_from_answer_to_answer(tmp_path: Path) -> No
 
     async def main() -> None:
         path = processor_file(tmp_path, _BACKGROUND)
-        async with open_pool(path, policy="limits", budgets=_SMALL) as desk:
+        async with open_pool(path, policy="limits", budgets=_SMALL) as caller:
             for _ in range(3):
-                desk.lines.clear()
-                await desk.value("background")
-                await wait_until_async(lambda: _has(desk, "beat 0"))
+                caller.lines.clear()
+                await caller.value("background")
+                await wait_until_async(lambda: _has(caller, "beat 0"))
 
     run_async(main())
 
@@ -177,15 +177,15 @@ def test_reports_of_a_job_that_is_over_end_no_neighbour(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _BACKGROUND)
-        async with open_pool(path, policy="limits", concurrency=2) as desk:
-            waiting = desk.submit("wait")
-            await desk.until_begun(waiting)
-            assert await desk.value("thread") == "done"
-            assert isinstance(await desk.outcome(waiting), Completed)
-            assert not [row for row in desk.reports if row[2] == b"late"]
+        async with open_pool(path, policy="limits", concurrency=2) as caller:
+            waiting = caller.submit("wait")
+            await caller.until_begun(waiting)
+            assert await caller.value("thread") == "done"
+            assert isinstance(await caller.outcome(waiting), Completed)
+            assert not [row for row in caller.reports if row[2] == b"late"]
 
     run_async(main())
 
 
-async def _has(desk: Desk, text: str) -> bool:
-    return any(line == text for _, _, line in desk.lines)
+async def _has(caller: Caller, text: str) -> bool:
+    return any(line == text for _, _, line in caller.lines)

@@ -12,7 +12,7 @@ import pytest
 from sandboxq.child.output import LINES_LIMIT
 from sandboxq.model.outcome import Completed
 from tests.conftest import SOON, run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,12 +121,12 @@ def test_value_arrives_as_the_bytes_that_the_child_wrote(chores: Path) -> None:
     """The coordinator must not decode results: they go into Redis as they are."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            outcome = await desk.run({"do": "value", "value": {"a": [1, None, "ü"]}})
+        async with open_pool(chores) as caller:
+            outcome = await caller.run({"do": "value", "value": {"a": [1, None, "ü"]}})
             assert outcome == Completed('{"a":[1,null,"ü"]}'.encode())
-            assert await desk.run({"do": "sleep", "seconds": 0}) == Completed(b"null")
-            assert await desk.value({"do": "unicode"}) == "größe"
-            assert await desk.run({"do": "surrogate"}) == Completed(b'"\\ud800"')
+            assert await caller.run({"do": "sleep", "seconds": 0}) == Completed(b"null")
+            assert await caller.value({"do": "unicode"}) == "größe"
+            assert await caller.run({"do": "surrogate"}) == Completed(b'"\\ud800"')
 
     run_async(main())
 
@@ -135,15 +135,15 @@ def test_failure_names_message_class_and_the_users_frames_only(chores: Path) -> 
     """A trace that starts in our loop teaches users to skip what they read."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            failed = await desk.failure({"do": "deep"})
+        async with open_pool(chores) as caller:
+            failed = await caller.failure({"do": "deep"})
             assert (failed.reason, failed.cause) == ("round", "Circle")
             assert failed.stack.count("chores.py") == 4
             assert "sandboxq" not in failed.stack.replace(str(chores), "")
             assert not failed.is_unrecoverable
-            assert (await desk.failure({"do": "number"})).reason == "42"
-            assert (await desk.failure({"do": "empty"})).reason == "ValueError"
-            assert (await desk.failure({"do": "give_up"})).is_unrecoverable
+            assert (await caller.failure({"do": "number"})).reason == "42"
+            assert (await caller.failure({"do": "empty"})).reason == "ValueError"
+            assert (await caller.failure({"do": "give_up"})).is_unrecoverable
 
     run_async(main())
 
@@ -153,8 +153,8 @@ def test_a_class_of_a_file_with_a_taken_name_is_called_as_in_the_file(tmp_path: 
     text = "class Lost(Exception): pass\ndef process(job): raise Lost('letter')\n"
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, text, "email.py")) as desk:
-            assert (await desk.failure()).stack.endswith("\nemail.Lost: letter\n")
+        async with open_pool(processor_file(tmp_path, text, "email.py")) as caller:
+            assert (await caller.failure()).stack.endswith("\nemail.Lost: letter\n")
 
     run_async(main())
 
@@ -175,11 +175,11 @@ def test_odd_endings_fail_the_job_and_keep_the_child(chores: Path, action: str, 
     """A child costs milliseconds to replace and its caches are gone: only real deaths end it."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            pid = await desk.value({"do": "pid"})
-            failed = await desk.failure({"do": action})
+        async with open_pool(chores) as caller:
+            pid = await caller.value({"do": "pid"})
+            failed = await caller.failure({"do": action})
             assert text in failed.reason, failed
-            assert await desk.value({"do": "pid"}) == pid
+            assert await caller.value({"do": "pid"}) == pid
 
     run_async(main())
 
@@ -188,9 +188,9 @@ def test_data_that_is_no_json_fails_the_job_with_a_reason(chores: Path) -> None:
     """Redis may hold anything; the job's owner must be told what is wrong with it."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             for raw in (b"{not json", b"\xff\xfe", b"[" * 100_000):
-                failed = await desk.failure(raw)
+                failed = await caller.failure(raw)
                 assert "the data of job" in failed.reason
                 assert "is not JSON" in failed.reason
 
@@ -202,8 +202,8 @@ def test_job_shows_the_fields_of_the_hash(chores: Path) -> None:
     parent = {"id": "7", "queueKey": "bull:albums"}
 
     async def main() -> None:
-        async with open_pool(chores, queue_name="images") as desk:
-            value = await desk.value(
+        async with open_pool(chores, queue_name="images") as caller:
+            value = await caller.value(
                 {"do": "fields"},
                 opts=b'{"attempts":3}',
                 parent=json.dumps(parent).encode(),
@@ -226,9 +226,9 @@ def test_reports_come_before_the_outcome_and_in_order(chores: Path) -> None:
     """Progress that arrives after completion would be refused by Redis."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            assert await desk.value({"do": "report"}) == {"x": 1}
-            assert desk.reports == [
+        async with open_pool(chores) as caller:
+            assert await caller.value({"do": "report"}) == {"x": 1}
+            assert caller.reports == [
                 (b"1", "progress", b'{"done":40}'),
                 (b"1", "log", b"row one"),
                 (b"1", "log", b"2"),
@@ -242,9 +242,9 @@ def test_everything_printed_reaches_the_job_that_printed_it(chores: Path) -> Non
     """print, logging, threads, bytes and programs: users look for all of it in the log."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            await desk.value({"do": "print"})
-            assert sorted(desk.lines) == sorted([
+        async with open_pool(chores) as caller:
+            await caller.value({"do": "print"})
+            assert sorted(caller.lines) == sorted([
                 (b"1", "stdout", "out"),
                 (b"1", "stderr", "err"),
                 (b"1", "logging", "INFO mine: said 5"),
@@ -260,13 +260,13 @@ def test_flood_of_lines_is_capped_with_a_notice(chores: Path) -> None:
     """A job that prints in a loop must not fill Redis or the coordinator."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            await desk.value({"do": "flood", "lines": LINES_LIMIT + 500})
-            assert len(desk.lines) == LINES_LIMIT + 1
-            assert "not kept" in desk.lines[-1][2]
-            desk.lines.clear()
-            await desk.value({"do": "flood", "lines": 3})
-            assert len(desk.lines) == 3
+        async with open_pool(chores) as caller:
+            await caller.value({"do": "flood", "lines": LINES_LIMIT + 500})
+            assert len(caller.lines) == LINES_LIMIT + 1
+            assert "not kept" in caller.lines[-1][2]
+            caller.lines.clear()
+            await caller.value({"do": "flood", "lines": 3})
+            assert len(caller.lines) == 3
 
     run_async(main())
 
@@ -276,14 +276,14 @@ def test_flood_of_native_output_neither_blocks_the_loop_nor_grows(chores: Path) 
     import asyncio
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            call = desk.submit({"do": "fd_flood", "mb": 20})
+        async with open_pool(chores) as caller:
+            call = caller.submit({"do": "fd_flood", "mb": 20})
             longest = 0.0
-            while call.key not in desk.outcomes:
+            while call.key not in caller.outcomes:
                 before = time.thread_time()  # what other programs take of the core is left out
                 await asyncio.sleep(0.002)
                 longest = max(longest, time.thread_time() - before)
-            assert len(desk.lines) == LINES_LIMIT + 1
+            assert len(caller.lines) == LINES_LIMIT + 1
             assert longest < 0.25
 
     run_async(main())
@@ -293,9 +293,9 @@ def test_long_lines_are_cut(chores: Path) -> None:
     """A line without end must not be gathered without end."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            await desk.value({"do": "long_line"})
-            assert [len(line) for _, _, line in desk.lines] == [16384, 16384, 16384, 848]
+        async with open_pool(chores) as caller:
+            await caller.value({"do": "long_line"})
+            assert [len(line) for _, _, line in caller.lines] == [16384, 16384, 16384, 848]
 
     run_async(main())
 
@@ -306,9 +306,9 @@ def test_payloads_of_any_size_go_both_ways(chores: Path, size: int) -> None:
     text = os.urandom(1000).hex() * (size // 2000)
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            assert await desk.value({"do": "value", "value": text}) == text
-            assert await desk.value({"do": "value", "value": 1}) == 1
+        async with open_pool(chores) as caller:
+            assert await caller.value({"do": "value", "value": text}) == text
+            assert await caller.value({"do": "value", "value": 1}) == 1
 
     run_async(main())
 
@@ -318,12 +318,12 @@ def test_value_above_the_limit_fails_for_good_and_the_child_lives(chores: Path) 
     """It would be as large at the next attempt; Redis could not take it either."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            failed = await desk.failure({"do": "huge"})
+        async with open_pool(chores) as caller:
+            failed = await caller.failure({"do": "huge"})
             assert failed.cause == "ResultTooLarge"
             assert failed.is_unrecoverable
-            assert await desk.value({"do": "value", "value": 1}) == 1
-            assert len(desk.pool.pids) == 1
+            assert await caller.value({"do": "value", "value": 1}) == 1
+            assert len(caller.pool.pids) == 1
 
     run_async(main())
 
@@ -332,8 +332,8 @@ def test_seconds_are_the_childs_own_measure(chores: Path) -> None:
     """Depth and duration metrics follow from it; waiting in the socket must not count."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            await desk.run({"do": "sleep", "seconds": 0.05})
-            assert 0.05 <= desk.seconds[b"1"] < SOON
+        async with open_pool(chores) as caller:
+            await caller.run({"do": "sleep", "seconds": 0.05})
+            assert 0.05 <= caller.seconds[b"1"] < SOON
 
     run_async(main())

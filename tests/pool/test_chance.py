@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,13 +64,13 @@ def test_children_do_not_draw_the_same(tmp_path: Path, before: str) -> None:
     """Also those that replace others."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, before + _DRAWS), size=3) as desk:
-            calls = [desk.submit({}) for _ in range(6)]
+        async with open_pool(processor_file(tmp_path, before + _DRAWS), size=3) as caller:
+            calls = [caller.submit({}) for _ in range(6)]
             for call in calls:
-                await desk.outcome(call)
+                await caller.outcome(call)
             import json
 
-            drawn = [json.loads(desk.outcomes[call.key].value) for call in calls]  # type: ignore[union-attr]
+            drawn = [json.loads(caller.outcomes[call.key].value) for call in calls]  # type: ignore[union-attr]
             for name in drawn[0]:
                 assert len({each[name] for each in drawn}) == len(drawn), name
 
@@ -96,7 +96,7 @@ def process(job): return random.getrandbits(64) > 0
     )
 
     async def main() -> None:
-        async with open_pool(path) as desk:
-            assert await desk.value() is True
+        async with open_pool(path) as caller:
+            assert await caller.value() is True
 
     run_async(main())

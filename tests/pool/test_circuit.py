@@ -11,7 +11,7 @@ from sandboxq.model.outcome import Completed, Failed, HandedBack
 from sandboxq.observe.telemetry import CircuitClosed, CircuitOpened
 from sandboxq.pool.children.circuit import CircuitState
 from tests.conftest import SOON, run_async, wait_until_async
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,37 +34,37 @@ def chores(tmp_path: Path) -> Path:
     return processor_file(tmp_path, text)
 
 
-def _opened(desk: Desk) -> list[CircuitOpened]:
-    return [event for event in desk.events if isinstance(event, CircuitOpened)]
+def _opened(caller: Caller) -> list[CircuitOpened]:
+    return [event for event in caller.events if isinstance(event, CircuitOpened)]
 
 
-async def _is_open(desk: Desk) -> bool:
-    return desk.pool.circuit.state is not CircuitState.CLOSED
+async def _is_open(caller: Caller) -> bool:
+    return caller.pool.circuit.state is not CircuitState.CLOSED
 
 
 def test_five_jobs_that_crash_in_a_row_stop_the_flow(chores: Path) -> None:
     """What was not begun goes back untouched; one job at a time tries whether it is over."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            await desk.value({})
+        async with open_pool(chores) as caller:
+            await caller.value({})
             for _ in range(5):
-                assert isinstance(await desk.run({"crash": 1}), Failed)
-            assert desk.pool.room() == 0
-            assert "5 jobs in a row" in _opened(desk)[0].reason
-            assert "exit code 3" in _opened(desk)[0].reason
+                assert isinstance(await caller.run({"crash": 1}), Failed)
+            assert caller.pool.room() == 0
+            assert "5 jobs in a row" in _opened(caller)[0].reason
+            assert "exit code 3" in _opened(caller)[0].reason
 
             async def may_try() -> bool:
-                return desk.pool.room() == 1
+                return caller.pool.room() == 1
 
             await wait_until_async(may_try)
-            await desk.failure({"crash": 1})
-            assert desk.pool.room() == 0
-            assert _opened(desk)[1].seconds == 2 * _opened(desk)[0].seconds
+            await caller.failure({"crash": 1})
+            assert caller.pool.room() == 0
+            assert _opened(caller)[1].seconds == 2 * _opened(caller)[0].seconds
             await wait_until_async(may_try)
-            await desk.value({})
-            assert desk.pool.circuit.state is CircuitState.CLOSED
-            assert isinstance(desk.events[-1], CircuitClosed)
+            await caller.value({})
+            assert caller.pool.circuit.state is CircuitState.CLOSED
+            assert isinstance(caller.events[-1], CircuitClosed)
 
     run_async(main())
 
@@ -73,13 +73,13 @@ def test_calls_that_wait_go_back_when_it_opens(chores: Path) -> None:
     """They would be the next ones to die."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = [desk.submit({"crash": 1}) for _ in range(5)]
-            waiting = [desk.submit({}) for _ in range(5)]
+        async with open_pool(chores) as caller:
+            calls = [caller.submit({"crash": 1}) for _ in range(5)]
+            waiting = [caller.submit({}) for _ in range(5)]
             for call in calls:
-                assert isinstance(await desk.outcome(call), Failed)
+                assert isinstance(await caller.outcome(call), Failed)
             for call in waiting:
-                assert await desk.outcome(call) == HandedBack()
+                assert await caller.outcome(call) == HandedBack()
 
     run_async(main())
 
@@ -89,12 +89,12 @@ def test_an_answer_in_between_is_proof(chores: Path, answer: dict[str, int]) -> 
     """A queue with many bad jobs among good ones is no broken processor, nor one that raises."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             for _ in range(3):
                 for _ in range(3):
-                    await desk.failure({"crash": 1})
-                await desk.run(answer)
-            assert not _opened(desk)
+                    await caller.failure({"crash": 1})
+                await caller.run(answer)
+            assert not _opened(caller)
 
     run_async(main())
 
@@ -104,22 +104,22 @@ def test_children_that_cannot_start_any_more(chores: Path, tmp_path: Path) -> No
     switch = tmp_path / "no-start"
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             switch.touch()
-            await desk.failure({"crash": 1})
-            waiting = desk.submit({})
-            await wait_until_async(lambda: _is_open(desk))
-            assert await desk.outcome(waiting) == HandedBack()
-            assert "could not start" in _opened(desk)[0].reason
+            await caller.failure({"crash": 1})
+            waiting = caller.submit({})
+            await wait_until_async(lambda: _is_open(caller))
+            assert await caller.outcome(waiting) == HandedBack()
+            assert "could not start" in _opened(caller)[0].reason
             switch.unlink()
             started = time.monotonic()
 
             async def may_try() -> bool:
-                return desk.pool.room() == 1
+                return caller.pool.room() == 1
 
             await wait_until_async(may_try)
             assert time.monotonic() - started < SOON
-            assert isinstance(await desk.run({}), Completed)
-            assert desk.pool.circuit.state is CircuitState.CLOSED
+            assert isinstance(await caller.run({}), Completed)
+            assert caller.pool.circuit.state is CircuitState.CLOSED
 
     run_async(main())

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,10 +81,10 @@ def test_what_breaks_only_itself_is_no_trouble(tmp_path: Path, policy: str) -> N
     """All of it in one child, one after the other, and it still answers."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _DEEDS), policy=policy) as desk:
+        async with open_pool(processor_file(tmp_path, _DEEDS), policy=policy) as caller:
             for deed in _HARMLESS:
-                assert await desk.value({"do": deed}) == "done", deed
-                assert await desk.value({"do": ""}) == "done", deed
+                assert await caller.value({"do": deed}) == "done", deed
+                assert await caller.value({"do": ""}) == "done", deed
 
     run_async(main())
 
@@ -94,11 +94,11 @@ def test_what_breaks_the_child_is_a_crash_of_that_job(tmp_path: Path, deed: str)
     """The next job has a new child."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _DEEDS)) as desk:
-            outcome = await desk.run({"do": deed})
+        async with open_pool(processor_file(tmp_path, _DEEDS)) as caller:
+            outcome = await caller.run({"do": deed})
             assert isinstance(outcome, Failed), outcome
             assert outcome.is_crash
-            assert isinstance(await desk.run({"do": ""}), Completed)
+            assert isinstance(await caller.run({"do": ""}), Completed)
 
     run_async(main())
 
@@ -130,8 +130,8 @@ def test_handlers_of_signals_may_report_and_print(tmp_path: Path, *, prints: boo
     """They run in the thread that is just reporting, or printing."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _TICKS), policy="limits") as desk:
+        async with open_pool(processor_file(tmp_path, _TICKS), policy="limits") as caller:
             for _ in range(2):
-                assert await desk.value(prints) == "done"
+                assert await caller.value(prints) == "done"
 
     run_async(main())

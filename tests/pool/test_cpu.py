@@ -12,7 +12,7 @@ from sandboxq.model.outcome import Failed
 from sandboxq.pool.watch.watches import CpuWatch
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,14 +51,14 @@ def test_a_watch_outlives_a_look_that_fails(tmp_path: Path) -> None:
 
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda *_: None)
-        async with open_pool(processor_file(tmp_path, CHORES)) as desk:
-            watch = CpuWatch(loop, desk.pool, 0.01, end_soon)
-            call = desk.submit("python")
+        async with open_pool(processor_file(tmp_path, CHORES)) as caller:
+            watch = CpuWatch(loop, caller.pool, 0.01, end_soon)
+            call = caller.submit("python")
             watch.start()
             await wait_until_async(lambda: _are(told, 2))
             seen = len(told)
-            desk.pool.cancel_call(call, JobCancelled("enough"), grace=0.1)
-            await desk.outcome(call)
+            caller.pool.cancel_call(call, JobCancelled("enough"), grace=0.1)
+            await caller.outcome(call)
             assert len(told) == seen == 2, "a look that stops its watch is the last one"
 
     run_async(main())
@@ -74,13 +74,13 @@ def test_a_job_that_computes_too_long_is_ended(tmp_path: Path, what: str) -> Non
 
     async def main() -> None:
         policy = Policy("limits", cpu_seconds=0.5)
-        async with open_pool(processor_file(tmp_path, CHORES), policy=policy) as desk:
-            outcome = await desk.run(what)
+        async with open_pool(processor_file(tmp_path, CHORES), policy=policy) as caller:
+            outcome = await caller.run(what)
             assert isinstance(outcome, Failed)
             assert outcome.cause == "JobCpuExceeded"
             assert outcome.facts is not None
             assert float(outcome.facts["used"]) >= float(outcome.facts["limit"]) == 0.5
-            assert await desk.value("") == "done"
+            assert await caller.value("") == "done"
 
     run_async(main())
 
@@ -100,12 +100,12 @@ def test_an_async_job_that_computes_too_long_is_ended(tmp_path: Path, what: str)
 
     async def main() -> None:
         policy = Policy("limits", cpu_seconds=0.5)
-        async with open_pool(processor_file(tmp_path, _ASYNC), policy=policy) as desk:
-            pids = desk.pool.pids
-            failure = await desk.failure(what)
+        async with open_pool(processor_file(tmp_path, _ASYNC), policy=policy) as caller:
+            pids = caller.pool.pids
+            failure = await caller.failure(what)
             assert failure.cause == "JobCpuExceeded"
             assert "of CPU" in failure.reason
-            assert (desk.pool.pids == pids) is (what == "polite")
+            assert (caller.pool.pids == pids) is (what == "polite")
 
     run_async(main())
 
@@ -115,11 +115,11 @@ def test_each_job_has_the_whole_budget(tmp_path: Path) -> None:
 
     async def main() -> None:
         policy = Policy("limits", cpu_seconds=0.5)
-        async with open_pool(processor_file(tmp_path, CHORES), policy=policy) as desk:
-            pids = desk.pool.pids
+        async with open_pool(processor_file(tmp_path, CHORES), policy=policy) as caller:
+            pids = caller.pool.pids
             for what in ("little", "little", "little", "little", "sleep"):
-                assert await desk.value(what) == "done"
-            assert desk.pool.pids == pids
+                assert await caller.value(what) == "done"
+            assert caller.pool.pids == pids
 
     run_async(main())
 

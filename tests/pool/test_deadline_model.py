@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,17 +71,17 @@ def test_each_job_ends_by_what_comes_first(tmp_path: Path, jobs: list[_Job]) -> 
 
 async def _ends(path: Path, jobs: list[_Job], step: float) -> list[str]:
     """Return how each of these jobs ends when a step has so many seconds."""
-    async with open_pool(path, concurrency=12) as desk:
-        await desk.value(0)
+    async with open_pool(path, concurrency=12) as caller:
+        await caller.value(0)
 
         async def one(start: int, run: int, timeout: int | None, cancelled: int | None) -> str:
             await asyncio.sleep(start * step)
             limit = None if timeout is None else (timeout + 0.33) * step
-            call = desk.submit(run * step, timeout=limit, grace=5)
+            call = caller.submit(run * step, timeout=limit, grace=5)
             if cancelled is not None:
                 await asyncio.sleep((cancelled + 0.66) * step)
-                if call.key not in desk.outcomes:
-                    desk.pool.cancel_call(call, JobCancelled("not wanted"), grace=5)
-            return seen(await desk.outcome(call))
+                if call.key not in caller.outcomes:
+                    caller.pool.cancel_call(call, JobCancelled("not wanted"), grace=5)
+            return seen(await caller.outcome(call))
 
         return await asyncio.gather(*(one(*job) for job in jobs))

@@ -11,7 +11,7 @@ import pytest
 
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import SOON, run_async, wait_until_async
-from tests.pool.desk import Desk, lives, open_pool, processor_file
+from tests.pool.caller import Caller, lives, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,9 +85,9 @@ async def process(job):
 """
 
 
-def submit(desk: Desk, data: Any, timeout: float | None, grace: float = 0.15) -> Call:
+def submit(caller: Caller, data: Any, timeout: float | None, grace: float = 0.15) -> Call:
     """Give a call with a timeout to the pool."""
-    return desk.submit(data, timeout=timeout, grace=grace)
+    return caller.submit(data, timeout=timeout, grace=grace)
 
 
 def is_late(outcome: Outcome, end: str) -> bool:
@@ -107,18 +107,18 @@ def test_code_is_told_and_its_child_lives_on(tmp_path: Path, what: str) -> None:
     """An exception ends Python code at once; what it returns all the same is no result."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, SYNC)) as desk:
-            pids = desk.pool.pids
-            await desk.value(["sleep", 0])
+        async with open_pool(processor_file(tmp_path, SYNC)) as caller:
+            pids = caller.pool.pids
+            await caller.value(["sleep", 0])
             started = time.monotonic()
-            call = submit(desk, [what, 60], 0.3, grace=50)
-            outcome = await desk.outcome(call)
+            call = submit(caller, [what, 60], 0.3, grace=50)
+            outcome = await caller.outcome(call)
             assert is_late(outcome, "soft")
             assert 0.29 <= time.monotonic() - started < SOON
-            assert await desk.value(["sleep", 0]) == "done"
-            assert desk.pool.pids == pids
+            assert await caller.value(["sleep", 0]) == "done"
+            assert caller.pool.pids == pids
             if what == "tidy":
-                assert (call.key, "log", b"tidied") in desk.reports
+                assert (call.key, "log", b"tidied") in caller.reports
 
     run_async(main())
 
@@ -128,14 +128,14 @@ def test_code_that_cannot_be_told_is_killed(tmp_path: Path, what: str) -> None:
     """Soon after the deadline, also when C code holds the GIL."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, SYNC)) as desk:
-            pid = desk.pool.pids[0]
+        async with open_pool(processor_file(tmp_path, SYNC)) as caller:
+            pid = caller.pool.pids[0]
             started = time.monotonic()
-            outcome = await desk.outcome(submit(desk, [what, 60], 0.3))
+            outcome = await caller.outcome(submit(caller, [what, 60], 0.3))
             assert is_late(outcome, "hard")
             assert 0.4 <= time.monotonic() - started < SOON
             assert not lives(pid)
-            assert await desk.value(["sleep", 0]) == "done"
+            assert await caller.value(["sleep", 0]) == "done"
 
     run_async(main())
 
@@ -144,10 +144,10 @@ def test_the_whole_tree_is_gone(tmp_path: Path) -> None:
     """What the job has started dies with it, wherever it has gone."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, SYNC)) as desk:
-            call = submit(desk, ["family", 0], 0.4)
-            assert is_late(await desk.outcome(call), "hard")
-            pids = json.loads(desk.reports[0][2])
+        async with open_pool(processor_file(tmp_path, SYNC)) as caller:
+            call = submit(caller, ["family", 0], 0.4)
+            assert is_late(await caller.outcome(call), "hard")
+            pids = json.loads(caller.reports[0][2])
 
             async def are_gone() -> bool:
                 return not any(lives(pid) for pid in pids)
@@ -161,11 +161,11 @@ def test_waiting_behind_another_is_not_charged(tmp_path: Path) -> None:
     """The clock of a call runs from its begin, not from when it was sent ahead or submitted."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, SYNC)) as desk:
+        async with open_pool(processor_file(tmp_path, SYNC)) as caller:
             for _ in range(200):  # short runs make the pool send ahead
-                await desk.value(["sleep", 0])
-            calls = [submit(desk, ["sleep", 0.25], 0.4) for _ in range(4)]
-            outcomes = [await desk.outcome(call) for call in calls]
+                await caller.value(["sleep", 0])
+            calls = [submit(caller, ["sleep", 0.25], 0.4) for _ in range(4)]
+            outcomes = [await caller.outcome(call) for call in calls]
             assert outcomes == [Completed(b'"done"')] * 4
 
     run_async(main())
@@ -176,21 +176,21 @@ def test_a_storm_of_deadlines_around_the_natural_end(tmp_path: Path) -> None:
 
     async def main() -> None:
         source = random.Random(7)
-        async with open_pool(processor_file(tmp_path, SYNC), size=2) as desk:
-            pids = desk.pool.pids
+        async with open_pool(processor_file(tmp_path, SYNC), size=2) as caller:
+            pids = caller.pool.pids
             late = 0
             for _ in range(150):
                 run = source.uniform(0.001, 0.006)
                 what = source.choice(["python", "sleep", "report"])
-                calls = [submit(desk, [what, run], run + source.uniform(-0.001, 0.001), grace=5)]
-                calls += [desk.submit(["sleep", 0]) for _ in range(3)]
+                calls = [submit(caller, [what, run], run + source.uniform(-0.001, 0.001), grace=5)]
+                calls += [caller.submit(["sleep", 0]) for _ in range(3)]
                 for call in calls:
-                    outcome = await desk.outcome(call)
+                    outcome = await caller.outcome(call)
                     if isinstance(outcome, Failed):
                         assert call is calls[0]
                         late += is_late(outcome, "soft")
             assert late
-            assert desk.pool.pids == pids
+            assert caller.pool.pids == pids
 
     run_async(main())
 
@@ -199,13 +199,13 @@ def test_async_jobs_have_deadlines_of_their_own(tmp_path: Path) -> None:
     """One is cancelled at its time; its neighbours go on in the same child."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, ASYNC), concurrency=4) as desk:
-            pids = desk.pool.pids
-            steady = desk.submit(["sleep", 0.8])
-            calls = [submit(desk, ["sleep", 20], after) for after in (0.2, 0.4)]
-            assert all([is_late(await desk.outcome(call), "soft") for call in calls])
-            assert await desk.outcome(steady) == Completed(b'"done"')
-            assert desk.pool.pids == pids
+        async with open_pool(processor_file(tmp_path, ASYNC), concurrency=4) as caller:
+            pids = caller.pool.pids
+            steady = caller.submit(["sleep", 0.8])
+            calls = [submit(caller, ["sleep", 20], after) for after in (0.2, 0.4)]
+            assert all([is_late(await caller.outcome(call), "soft") for call in calls])
+            assert await caller.outcome(steady) == Completed(b'"done"')
+            assert caller.pool.pids == pids
 
     run_async(main())
 
@@ -215,10 +215,10 @@ def test_async_code_that_goes_on_is_killed(tmp_path: Path, what: str) -> None:
     """A CancelledError can be swallowed, and a loop that computes never raises it."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, ASYNC), concurrency=2) as desk:
-            outcome = await desk.outcome(submit(desk, [what, 60], 0.3))
+        async with open_pool(processor_file(tmp_path, ASYNC), concurrency=2) as caller:
+            outcome = await caller.outcome(submit(caller, [what, 60], 0.3))
             assert is_late(outcome, "hard")
-            assert await desk.value(["sleep", 0]) == "done"
+            assert await caller.value(["sleep", 0]) == "done"
 
     run_async(main())
 
@@ -227,11 +227,11 @@ def test_a_stopped_child_is_not_held_against_the_next_call(tmp_path: Path) -> No
     """A signal that comes late, when another call runs, interrupts nobody."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, SYNC)) as desk:
+        async with open_pool(processor_file(tmp_path, SYNC)) as caller:
             for _ in range(50):
-                first = submit(desk, ["python", 0.01], 0.0095, grace=5)
-                second = desk.submit(["python", 0.01])
-                await desk.outcome(first)
-                assert await desk.outcome(second) == Completed(b'"done"')
+                first = submit(caller, ["python", 0.01], 0.0095, grace=5)
+                second = caller.submit(["python", 0.01])
+                await caller.outcome(first)
+                assert await caller.outcome(second) == Completed(b'"done"')
 
     run_async(main())

@@ -18,7 +18,7 @@ from sandboxq.pool.kinds import this_interpreter
 from sandboxq.pool.pool import Call, Pool
 from sandboxq.sandbox.processes import children_of
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import Desk, lives, open_pool, processor_file, stat_fields
+from tests.pool.caller import Caller, lives, open_pool, processor_file, stat_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -72,10 +72,10 @@ def chores(tmp_path: Path) -> Path:
     return processor_file(tmp_path, _CHORES)
 
 
-async def _started(desk: Desk, call: Call) -> None:
+async def _started(caller: Caller, call: Call) -> None:
     """Wait until the code of a call has been reached in its child."""
-    await desk.until_begun(call)
-    assert call.key not in desk.outcomes
+    await caller.until_begun(call)
+    assert call.key not in caller.outcomes
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ def test_death_fails_the_running_job_with_its_cause(
     """An opaque 'worker died' is what users of every other system complain about."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            pid = await desk.value({})
-            failed = await desk.failure(data)
+        async with open_pool(chores) as caller:
+            pid = await caller.value({})
+            failed = await caller.failure(data)
             assert failed.cause == cause
             assert text in failed.reason
             assert str(pid) in failed.reason
             assert failed.facts is not None
             assert failed.facts["pid"] == str(pid)
             assert int(failed.facts["max_rss"]) > 1 << 20
-            assert await desk.value({}) != pid
+            assert await caller.value({}) != pid
 
     run_async(main())
 
@@ -112,8 +112,8 @@ def test_crash_shows_where_python_was(chores: Path) -> None:
     """A segmentation fault without a line number cannot be mended."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            failed = await desk.failure({"segv": 1})
+        async with open_pool(chores) as caller:
+            failed = await caller.failure({"segv": 1})
             assert "Segmentation fault" in failed.stack
             assert "chores.py" in failed.stack
             assert "sandboxq/" not in failed.stack
@@ -125,14 +125,14 @@ def test_signals_of_the_terminal_do_not_reach_a_job(chores: Path) -> None:
     """Ctrl-C and systemd signal everything they see; the coordinator alone ends children."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            call = desk.submit({"sleep": 1})
-            await _started(desk, call)
+        async with open_pool(chores) as caller:
+            call = caller.submit({"sleep": 1})
+            await _started(caller, call)
             for number in (signal.SIGINT, signal.SIGTERM):
-                os.kill(desk.pool.pids[0], number)
-            assert isinstance(await desk.outcome(call), Completed)
+                os.kill(caller.pool.pids[0], number)
+            assert isinstance(await caller.outcome(call), Completed)
             # what the job starts is ended by SIGTERM as ever
-            assert await desk.value({"terminate": 1}) == -signal.SIGTERM
+            assert await caller.value({"terminate": 1}) == -signal.SIGTERM
 
     run_async(main())
 
@@ -141,15 +141,15 @@ def test_calls_sent_ahead_of_a_death_are_not_lost_and_not_blamed(chores: Path) -
     """One death costs one job: the others never started."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             for _ in range(60):
-                await desk.run({})  # short ones: the pool learns to send ahead
-            killer = desk.submit({"kill": 9})
-            behind = [desk.submit({}) for _ in range(8)]
-            assert isinstance(await desk.outcome(killer), Failed)
-            outcomes = [await desk.outcome(call) for call in behind]
+                await caller.run({})  # short ones: the pool learns to send ahead
+            killer = caller.submit({"kill": 9})
+            behind = [caller.submit({}) for _ in range(8)]
+            assert isinstance(await caller.outcome(killer), Failed)
+            outcomes = [await caller.outcome(call) for call in behind]
             assert all(isinstance(outcome, Completed) for outcome in outcomes)
-            assert desk.order[-8:] == [call.key for call in behind]
+            assert caller.order[-8:] == [call.key for call in behind]
 
     run_async(main())
 
@@ -158,12 +158,12 @@ def test_idle_child_that_dies_is_replaced_and_no_job_is_failed(chores: Path) -> 
     """Node hands a job to a dead free child; here the job waits for the next one."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            pid = await desk.value({})
+        async with open_pool(chores) as caller:
+            pid = await caller.value({})
             for _ in range(40):
                 # The call may be read in the same instant: by the kernel, not by the processor.
                 os.kill(pid, signal.SIGKILL)
-                other = await desk.value({})
+                other = await caller.value({})
                 assert other != pid
                 pid = other
 
@@ -174,15 +174,15 @@ def test_failed_job_is_told_within_milliseconds_of_the_kill(chores: Path) -> Non
     """Until then the job holds a slot and a lock for nothing."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             times = []
             for _ in range(5):
-                pid = await desk.value({})
-                call = desk.submit({"sleep": 30})
-                await _started(desk, call)
+                pid = await caller.value({})
+                call = caller.submit({"sleep": 30})
+                await _started(caller, call)
                 started = time.perf_counter()
                 os.kill(pid, signal.SIGKILL)
-                assert isinstance(await desk.outcome(call), Failed)
+                assert isinstance(await caller.outcome(call), Failed)
                 times.append(time.perf_counter() - started)
             assert sorted(times)[2] < 0.05
 
@@ -194,13 +194,13 @@ def test_ended_call_takes_its_whole_family_along(chores: Path, tmp_path: Path) -
     path = tmp_path / "kin"
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            call = desk.submit({"family": str(path)})
+        async with open_pool(chores, size=2) as caller:
+            call = caller.submit({"family": str(path)})
             await wait_until_async(_exists(path))
             kin = [int(pid) for pid in path.read_text().split()]
             assert all(lives(pid) for pid in kin)
-            desk.pool.end_call(call, JobCancelled("by test"))
-            outcome = await desk.outcome(call)
+            caller.pool.end_call(call, JobCancelled("by test"))
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Failed)
             assert (outcome.reason, outcome.cause) == ("by test", "JobCancelled")
             await wait_until_async(_none_lives(kin))
@@ -213,14 +213,14 @@ def test_sweep_spares_what_living_children_have_daemonised(chores: Path, tmp_pat
     path = tmp_path / "kin"
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            call = desk.submit({"family": str(path)})
+        async with open_pool(chores, size=2) as caller:
+            call = caller.submit({"family": str(path)})
             await wait_until_async(_exists(path))
             program = int(path.read_text().split()[1])
             for _ in range(3):
-                await desk.failure({"exit": 1})
+                await caller.failure({"exit": 1})
             assert lives(program)
-            desk.pool.end_call(call, JobCancelled("enough"))
+            caller.pool.end_call(call, JobCancelled("enough"))
             await wait_until_async(_none_lives([program]))
 
     run_async(main())
@@ -231,12 +231,12 @@ def test_child_that_is_deaf_to_sigterm_is_killed(chores: Path, tmp_path: Path) -
     path = tmp_path / "deaf"
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            call = desk.submit({"deaf": str(path)})
+        async with open_pool(chores) as caller:
+            call = caller.submit({"deaf": str(path)})
             await wait_until_async(_exists(path))
-            os.kill(desk.pool.pids[0], signal.SIGTERM)
-            desk.pool.end_call(call, JobCancelled("by test"))
-            assert isinstance(await desk.outcome(call), Failed)
+            os.kill(caller.pool.pids[0], signal.SIGTERM)
+            caller.pool.end_call(call, JobCancelled("by test"))
+            assert isinstance(await caller.outcome(call), Failed)
 
     run_async(main())
 
@@ -246,13 +246,13 @@ def test_child_that_sends_nonsense_is_killed(chores: Path, raw: list[int]) -> No
     """Code that writes to a wrong descriptor must not confuse the coordinator or lose its job."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             for _ in range(60):
-                await desk.run({})
-            failed = await desk.failure({"garble": raw})
+                await caller.run({})
+            failed = await caller.failure({"garble": raw})
             assert failed.cause == "JobCrashed"
             assert "no message" in failed.reason
-            assert isinstance(await desk.run({}), Completed)
+            assert isinstance(await caller.run({}), Completed)
 
     run_async(main())
 
@@ -261,16 +261,16 @@ def test_ending_a_call_that_was_not_started_spares_the_child(chores: Path) -> No
     """A cancelled job that waits behind another must not kill that one."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             for _ in range(60):
-                await desk.run({})
-            first = desk.submit({"sleep": 1})
-            await desk.until_begun(first)
-            second, third = desk.submit({}), desk.submit({})
-            desk.pool.end_call(second, JobCancelled("by test"))
-            assert isinstance(desk.outcomes[second.key], Failed)
-            assert isinstance(await desk.outcome(first), Completed)
-            assert isinstance(await desk.outcome(third), Completed)
+                await caller.run({})
+            first = caller.submit({"sleep": 1})
+            await caller.until_begun(first)
+            second, third = caller.submit({}), caller.submit({})
+            caller.pool.end_call(second, JobCancelled("by test"))
+            assert isinstance(caller.outcomes[second.key], Failed)
+            assert isinstance(await caller.outcome(first), Completed)
+            assert isinstance(await caller.outcome(third), Completed)
 
     run_async(main())
 
@@ -279,19 +279,19 @@ def test_fork_server_that_dies_is_replaced(chores: Path) -> None:
     """Nobody else can start children; running jobs go back without blame, and it is said why."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            call = desk.submit({"sleep": 30})
-            await _started(desk, call)
-            zygote = _parent_of(desk.pool.pids[0])
+        async with open_pool(chores, size=2) as caller:
+            call = caller.submit({"sleep": 30})
+            await _started(caller, call)
+            zygote = _parent_of(caller.pool.pids[0])
             os.kill(zygote, signal.SIGKILL)
-            outcome = await desk.outcome(call)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Interrupted)
             assert outcome.failure.cause == "JobCrashed"
             assert f"zygote {zygote} was killed by SIGKILL" in outcome.failure.reason
-            await desk.value({})
+            await caller.value({})
 
             async def is_full() -> bool:
-                return len(desk.pool.pids) == 2
+                return len(caller.pool.pids) == 2
 
             await wait_until_async(is_full)
 
@@ -302,16 +302,16 @@ def test_stopped_fork_server_is_sent_on(chores: Path) -> None:
     """A death must be told soon, also when somebody has stopped who knows of it."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            call = desk.submit({"sleep": 30})
-            await _started(desk, call)
-            child = desk.pool.pids[0]
+        async with open_pool(chores) as caller:
+            call = caller.submit({"sleep": 30})
+            await _started(caller, call)
+            child = caller.pool.pids[0]
             os.kill(_parent_of(child), signal.SIGSTOP)
             os.kill(child, signal.SIGKILL)
-            outcome = await desk.outcome(call)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Failed)
             assert "SIGKILL" in outcome.reason
-            assert await desk.value({}) != child
+            assert await caller.value({}) != child
 
     run_async(main())
 
@@ -321,14 +321,14 @@ def test_what_a_dead_fork_server_leaves_is_found(chores: Path, tmp_path: Path) -
     path = tmp_path / "kin"
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            call = desk.submit({"family": str(path)})
+        async with open_pool(chores) as caller:
+            call = caller.submit({"family": str(path)})
             await wait_until_async(_exists(path))
             kin = [int(pid) for pid in path.read_text().split()]
-            os.kill(_parent_of(desk.pool.pids[0]), signal.SIGKILL)
-            assert isinstance(await desk.outcome(call), Interrupted)
+            os.kill(_parent_of(caller.pool.pids[0]), signal.SIGKILL)
+            assert isinstance(await caller.outcome(call), Interrupted)
             await wait_until_async(_none_lives(kin))
-            await desk.value({})
+            await caller.value({})
 
     run_async(main())
 
@@ -337,13 +337,13 @@ def test_jobs_that_always_crash_slow_down_and_recover(chores: Path) -> None:
     """A poison queue must not become a fork bomb."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             started = time.monotonic()
             for _ in range(4):
-                await desk.failure({"exit": 1})
-            await desk.value({})
+                await caller.failure({"exit": 1})
+            await caller.value({})
             assert time.monotonic() - started > 0.1 + 0.2
-            assert desk.pool.supervisor.delay.streak == 0
+            assert caller.pool.supervisor.delay.streak == 0
 
     run_async(main())
 
@@ -352,16 +352,16 @@ def test_calls_behind_a_stuck_child_go_to_others(chores: Path) -> None:
     """A long job among short ones must not hold up what was sent ahead behind it."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
+        async with open_pool(chores, size=2) as caller:
             for _ in range(80):
-                await desk.run({})
-            assert desk.pool.room() > 10
-            stuck = desk.submit({"sleep": 60})
-            others = [desk.submit({}) for _ in range(20)]
+                await caller.run({})
+            assert caller.pool.room() > 10
+            stuck = caller.submit({"sleep": 60})
+            others = [caller.submit({}) for _ in range(20)]
             for call in others:
-                assert isinstance(await desk.outcome(call), Completed)
-            assert stuck.key not in desk.outcomes
-            desk.pool.end_call(stuck, JobCancelled("enough"))
+                assert isinstance(await caller.outcome(call), Completed)
+            assert stuck.key not in caller.outcomes
+            caller.pool.end_call(stuck, JobCancelled("enough"))
 
     run_async(main())
 
@@ -370,17 +370,17 @@ def test_take_back_returns_what_never_started_in_order(chores: Path) -> None:
     """The worker hands these back to the queue at a shutdown, with no attempt used."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             for _ in range(80):
-                await desk.run({})
-            running = desk.submit({"sleep": 1})
-            await desk.until_begun(running)
-            calls = [desk.submit({}) for _ in range(50)]
-            assert desk.pool.take_back(waiting_longer_than=5) == []
-            assert desk.pool.take_back() == calls
-            assert desk.pool.held == 1
-            assert isinstance(await desk.outcome(running), Completed)
-            assert desk.order[-1] == running.key
+                await caller.run({})
+            running = caller.submit({"sleep": 1})
+            await caller.until_begun(running)
+            calls = [caller.submit({}) for _ in range(50)]
+            assert caller.pool.take_back(waiting_longer_than=5) == []
+            assert caller.pool.take_back() == calls
+            assert caller.pool.held == 1
+            assert isinstance(await caller.outcome(running), Completed)
+            assert caller.order[-1] == running.key
 
     run_async(main())
 
@@ -391,14 +391,14 @@ def test_two_hundred_kills_lose_nothing(chores: Path) -> None:
     import random
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
+        async with open_pool(chores, size=2) as caller:
             calls: list[Call] = []
             for _ in range(200):
-                calls += [desk.submit({"sleep": random.random() * 0.002}) for _ in range(40)]
+                calls += [caller.submit({"sleep": random.random() * 0.002}) for _ in range(40)]
                 await asyncio.sleep(0.02)
-                if desk.pool.pids:
-                    os.kill(random.choice(desk.pool.pids), signal.SIGKILL)
-            outcomes = [await desk.outcome(call) for call in calls]
+                if caller.pool.pids:
+                    os.kill(random.choice(caller.pool.pids), signal.SIGKILL)
+            outcomes = [await caller.outcome(call) for call in calls]
             failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
             assert 0 < failed <= 200
             assert len(outcomes) == 8000
@@ -448,13 +448,13 @@ def process(job):
 
     async def main() -> None:
         policy = Policy("limits", memory=100 << 20)
-        async with open_pool(path, policy=policy) as desk:
-            call = desk.submit(str(gate))
-            await desk.until_begun(call)
-            stopping = asyncio.create_task(desk.pool.stop(timeout=20))
+        async with open_pool(path, policy=policy) as caller:
+            call = caller.submit(str(gate))
+            await caller.until_begun(call)
+            stopping = asyncio.create_task(caller.pool.stop(timeout=20))
             await asyncio.sleep(0)
             gate.unlink()
-            failed = await desk.outcome(call)
+            failed = await caller.outcome(call)
             assert isinstance(failed, Failed), failed
             assert failed.cause == "JobMemoryExceeded"
             await stopping
@@ -462,7 +462,7 @@ def process(job):
     run_async(main())
 
 
-class _Refusing(Desk):
+class _Refusing(Caller):
     """Takes one report, wants no more for now, and cannot take the second."""
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
@@ -494,19 +494,21 @@ def process(job):
     )
 
     async def main() -> None:
-        desk, telemetry = _Refusing(), Telemetry()
-        desk.pool = Pool(str(path), size=1, listener=desk, queue_name="tests", telemetry=telemetry)
-        await desk.pool.start(30)
-        call = desk.submit(str(gate))
-        await wait_until_async(lambda: _has_reported(desk))
+        caller, telemetry = _Refusing(), Telemetry()
+        caller.pool = Pool(
+            str(path), size=1, listener=caller, queue_name="tests", telemetry=telemetry
+        )
+        await caller.pool.start(30)
+        call = caller.submit(str(gate))
+        await wait_until_async(lambda: _has_reported(caller))
         gate.touch()
-        failed = await desk.outcome(call)
+        failed = await caller.outcome(call)
         assert isinstance(failed, Failed)
         assert failed.cause == "JobExited"
-        await desk.pool.stop(timeout=5)
+        await caller.pool.stop(timeout=5)
 
     run_async(main())
 
 
-async def _has_reported(desk: Desk) -> bool:
-    return bool(desk.reports)
+async def _has_reported(caller: Caller) -> bool:
+    return bool(caller.reports)

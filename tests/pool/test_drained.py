@@ -9,7 +9,7 @@ import pytest
 from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,11 +46,11 @@ async def process(job):
 """
 
 
-async def _made_quick(desk: Desk) -> None:
+async def _made_quick(caller: Caller) -> None:
     """Have jobs share packets, as they do once they are known to be short."""
-    for call in desk.submit_all(["quick"] * 300):
-        assert isinstance(await desk.outcome(call), Completed)
-    children = desk.pool.supervisor.children
+    for call in caller.submit_all(["quick"] * 300):
+        assert isinstance(await caller.outcome(call), Completed)
+    children = caller.pool.supervisor.children
 
     async def may_pack() -> bool:
         return children[0].packets.last > 0
@@ -63,12 +63,12 @@ def test_the_packet_of_a_job_that_reads_their_tokens_goes_back(tmp_path: Path, d
     """All of them end as they would have, in another child; three times, and then one by one."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _READS), policy="limits") as desk:
-            await _made_quick(desk)
+        async with open_pool(processor_file(tmp_path, _READS), policy="limits") as caller:
+            await _made_quick(caller)
             for _ in range(6):
                 datas = [deed, *["good"] * 7]
-                for call, data in zip(desk.submit_all(datas), datas, strict=True):
-                    assert await desk.outcome(call) == Completed(f'"{data}"'.encode())
+                for call, data in zip(caller.submit_all(datas), datas, strict=True):
+                    assert await caller.outcome(call) == Completed(f'"{data}"'.encode())
 
     run_async(main())
 
@@ -79,14 +79,14 @@ def test_jobs_beside_one_that_reads_tokens_go_on(tmp_path: Path, deed: str) -> N
 
     async def main() -> None:
         path = processor_file(tmp_path, _READS + _OF_A_LOOP)
-        async with open_pool(path, policy="limits", concurrency=8) as desk:
-            beside = desk.submit("waits")
-            await desk.until_begun(beside)
+        async with open_pool(path, policy="limits", concurrency=8) as caller:
+            beside = caller.submit("waits")
+            await caller.until_begun(beside)
             datas = [deed, *["good"] * 5]
-            for call, data in zip(desk.submit_all(datas), datas, strict=True):
-                assert await desk.outcome(call) == Completed(f'"{data}"'.encode())
-            assert beside.key not in desk.outcomes
-            desk.pool.cancel_call(beside, JobCancelled("the test is over"), grace=10)
-            assert isinstance(await desk.outcome(beside), Failed)
+            for call, data in zip(caller.submit_all(datas), datas, strict=True):
+                assert await caller.outcome(call) == Completed(f'"{data}"'.encode())
+            assert beside.key not in caller.outcomes
+            caller.pool.cancel_call(beside, JobCancelled("the test is over"), grace=10)
+            assert isinstance(await caller.outcome(beside), Failed)
 
     run_async(main())

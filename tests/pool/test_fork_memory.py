@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +38,8 @@ def test_a_module_may_forbid_that_code_is_replaced(tmp_path: Path) -> None:
     """Then it stays where it is: that is a matter of memory alone."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _REFUSES)) as desk:
-            assert await desk.value(1) == 1
+        async with open_pool(processor_file(tmp_path, _REFUSES)) as caller:
+            assert await caller.value(1) == 1
 
     run_async(main())
 

@@ -21,11 +21,11 @@ from sandboxq.sandbox.policy import Policy
 from sandboxq.sandbox.processes import children_of, is_stopped, living
 from sandboxq.sandbox.scratch import remove_scratch
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import lives, open_pool, processor_file
+from tests.pool.caller import lives, open_pool, processor_file
 
 if TYPE_CHECKING:
     from sandboxq.pool.children.zygote_client import ZygoteClient
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _CHORES = """
 import os, signal, subprocess, tempfile, time
@@ -50,8 +50,8 @@ def process(job):
 """
 
 
-def _server_of(desk: Desk) -> ZygoteClient:
-    server = desk.pool.supervisor.server
+def _server_of(caller: Caller) -> ZygoteClient:
+    server = caller.pool.supervisor.server
     assert server is not None
     return server
 
@@ -66,12 +66,12 @@ def test_a_spare_that_was_stopped_is_sent_on(path: Path) -> None:
     """The next child would start a minute late, and the one after it too."""
 
     async def main() -> None:
-        async with open_pool(path, policy="limits") as desk:
-            await desk.run()
-            server = _server_of(desk)
+        async with open_pool(path, policy="limits") as caller:
+            await caller.run()
+            server = _server_of(caller)
 
             async def spares() -> list[int]:
-                return [pid for pid in children_of(server.pid) if pid not in desk.pool.pids]
+                return [pid for pid in children_of(server.pid) if pid not in caller.pool.pids]
 
             (spare,) = await wait_until_async(spares)
             os.kill(spare, signal.SIGSTOP)
@@ -81,8 +81,8 @@ def test_a_spare_that_was_stopped_is_sent_on(path: Path) -> None:
 
             await wait_until_async(has_stopped)
             began = time.monotonic()
-            await desk.pool.resize(2)
-            assert spare in desk.pool.pids
+            await caller.pool.resize(2)
+            assert spare in caller.pool.pids
             assert time.monotonic() - began < 20  # of sixty
 
     run_async(main())
@@ -92,9 +92,9 @@ def test_private_directories_have_names_that_no_job_knows(path: Path) -> None:
     """Who makes those of children to come would have none of them start."""
 
     async def main() -> None:
-        async with open_pool(path, policy="limits") as desk:
-            await desk.run("take names")
-            assert await desk.value() in desk.pool.pids
+        async with open_pool(path, policy="limits") as caller:
+            await caller.run("take names")
+            assert await caller.value() in caller.pool.pids
 
     run_async(main())
 
@@ -109,10 +109,10 @@ def test_a_policy_that_grants_thousands_of_paths(path: Path, tmp_path: Path) -> 
     policy = Policy("strict", read=[str(each) for each in paths])
 
     async def main() -> None:
-        async with open_pool(path, policy=policy, size=2) as desk:
+        async with open_pool(path, policy=policy, size=2) as caller:
             for _ in range(2):
-                await desk.value()
-                await desk.pool.resize(3)  # from a spare
+                await caller.value()
+                await caller.pool.resize(3)  # from a spare
 
     run_async(main())
 
@@ -141,15 +141,15 @@ def test_a_server_killed_while_the_pool_stops_leaves_nothing(path: Path, moment:
     """Neither its directory nor what jobs have started."""
 
     async def main() -> None:
-        async with open_pool(path, size=2, policy="limits") as desk:
-            server = _server_of(desk)
-            await desk.value("daemon")
-            child = desk.pool.pids
+        async with open_pool(path, size=2, policy="limits") as caller:
+            server = _server_of(caller)
+            await caller.value("daemon")
+            child = caller.pool.pids
             daemons = [pid for each in child for pid in children_of(each)]
             folder = server.scratch
             os.kill(server.pid, signal.SIGKILL)
             await asyncio.sleep(moment)  # whether the pool has heard of it, or not
-            await desk.pool.stop(timeout=5)
+            await caller.pool.stop(timeout=5)
             assert not Path(folder).exists()  # noqa: ASYNC240 - a test
             assert not living(daemons)
 
@@ -160,10 +160,10 @@ def test_children_are_ended_before_the_coordinator(path: Path) -> None:
     """By the kernel, when the machine is out of memory."""
 
     async def main() -> None:
-        async with open_pool(path) as desk:
+        async with open_pool(path) as caller:
             own = int(Path("/proc/self/oom_score_adj").read_text())  # noqa: ASYNC240 - a test
-            server = Path(f"/proc/{_server_of(desk).pid}/oom_score_adj").read_text()  # noqa: ASYNC240 - as above
-            score = await desk.value("score")
+            server = Path(f"/proc/{_server_of(caller).pid}/oom_score_adj").read_text()  # noqa: ASYNC240 - as above
+            score = await caller.value("score")
             assert score > own or own == 1000
             assert int(server) == own
 
@@ -175,8 +175,8 @@ def test_no_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
 
     async def main() -> None:
-        async with open_pool(path, policy="none") as desk:
-            await desk.value()
+        async with open_pool(path, policy="none") as caller:
+            await caller.value()
         async with open_pool(path, policy="limits"):
             pass
 
@@ -234,9 +234,9 @@ def test_files_of_workers_that_were_killed_are_removed(path: Path, tmp_path: Pat
 
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr("tempfile.tempdir", str(tmp_path))
-                async with open_pool(path, policy="limits") as desk:
+                async with open_pool(path, policy="limits") as caller:
                     await wait_until_async(is_swept)
-                    await desk.value()
+                    await caller.value()
 
         assert (left / "left").exists()
         run_async(main())

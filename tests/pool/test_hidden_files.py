@@ -10,7 +10,7 @@ import pytest
 from sandboxq import Policy
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,8 +70,8 @@ def test_a_mapped_file_counts(processor: Path, name: str) -> None:
 
     async def main() -> None:
         policy = Policy(name, scratch=32 << 20)
-        async with open_pool(processor, policy=policy) as desk:
-            outcome = await desk.run("mapped")
+        async with open_pool(processor, policy=policy) as caller:
+            outcome = await caller.run("mapped")
             assert isinstance(outcome, Failed)
             assert outcome.cause == "JobScratchExceeded"
 
@@ -83,12 +83,12 @@ def test_files_on_their_way_through_a_socket_end_a_strict_child(processor: Path)
 
     async def main() -> None:
         policy = Policy("strict", scratch=32 << 20)
-        async with open_pool(processor, policy=policy) as desk:
-            outcome = await desk.run("passed")
+        async with open_pool(processor, policy=policy) as caller:
+            outcome = await caller.run("passed")
             assert isinstance(outcome, Failed)
             assert outcome.cause == "SandboxViolation"
             assert "sent and not received" in outcome.reason
-            assert isinstance(await desk.run("received"), Completed)
+            assert isinstance(await caller.run("received"), Completed)
 
     run_async(main())
 
@@ -98,7 +98,7 @@ def test_copies_of_a_descriptor_are_one_file(processor: Path) -> None:
 
     async def main() -> None:
         policy = Policy("limits", scratch=32 << 20)
-        async with open_pool(processor, policy=policy) as desk:
-            assert isinstance(await desk.run("copies"), Completed)
+        async with open_pool(processor, policy=policy) as caller:
+            assert isinstance(await caller.run("copies"), Completed)
 
     run_async(main())

@@ -16,10 +16,10 @@ from sandboxq.observe.telemetry import ChildRecycled
 from sandboxq.pool.outcomes import Unstored
 from sandboxq.sandbox.processes import children_of, living
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 if TYPE_CHECKING:
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 PROCESSOR = """
 import builtins, ctypes, decimal, fcntl, gc, locale, logging, mmap, os, resource, signal, socket
@@ -173,9 +173,9 @@ def processor(tmp_path: Path) -> Path:
     return path
 
 
-def left_running(desk: Desk) -> list[int]:
+def left_running(caller: Caller) -> list[int]:
     """Return the processes below children."""
-    below = [pid for child in desk.pool.pids for pid in children_of(child)]
+    below = [pid for child in caller.pool.pids for pid in children_of(child)]
     return living(below)
 
 
@@ -191,14 +191,14 @@ def test_what_is_left_is_cleared(
     """In the same child; the next job sees what the first one saw."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            pid, before = await desk.value(["pid"]), await desk.value(["state"])
-            assert await desk.value(["files"])
+        async with open_pool(processor, policy="limits") as caller:
+            pid, before = await caller.value(["pid"]), await caller.value(["state"])
+            assert await caller.value(["files"])
             for _ in range(2):
-                await desk.value([do])
-                assert await desk.value(["state"]) == before
-                assert left_running(desk) == []
-            assert await desk.value(["pid"]) == pid
+                await caller.value([do])
+                assert await caller.value(["state"]) == before
+                assert left_running(caller) == []
+            assert await caller.value(["pid"]) == pid
 
     with caplog.at_level(logging.WARNING, "sandboxq.pool"):
         run_async(main())
@@ -212,12 +212,12 @@ def test_what_cannot_be_cleared_ends_its_child(processor: Path, do: str) -> None
     """After its answer; the next job has another one."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            pid, before = await desk.value(["pid"]), await desk.value(["state"])
-            assert await desk.value([do]) is None
-            assert await desk.value(["state"]) == before
-            assert await desk.value(["pid"]) != pid
-            assert [event.why for event in desk.events if isinstance(event, ChildRecycled)]
+        async with open_pool(processor, policy="limits") as caller:
+            pid, before = await caller.value(["pid"]), await caller.value(["state"])
+            assert await caller.value([do]) is None
+            assert await caller.value(["state"]) == before
+            assert await caller.value(["pid"]) != pid
+            assert [event.why for event in caller.events if isinstance(event, ChildRecycled)]
 
     run_async(main())
 
@@ -227,14 +227,14 @@ def test_another_descriptor_of_a_file_that_was_there_may_stay(processor: Path, d
     """A mapping has one of its own: of memory that is shared with the coordinator, or is ours."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            pid = await desk.value(["pid"])
+        async with open_pool(processor, policy="limits") as caller:
+            pid = await caller.value(["pid"])
             for _ in range(2):
-                outcome = await desk.run([do])
+                outcome = await caller.run([do])
                 assert isinstance(outcome, Completed)
                 if isinstance(outcome, Unstored):
                     outcome.blob = None
-            assert await desk.value(["pid"]) == pid
+            assert await caller.value(["pid"]) == pid
 
     run_async(main())
 
@@ -248,15 +248,15 @@ def test_a_working_directory_that_others_remove(
     monkeypatch.chdir(folder)
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            await desk.value(["few_fds"])
+        async with open_pool(processor, policy="limits") as caller:
+            await caller.value(["few_fds"])
             folder.rmdir()
             for _ in range(3):
-                await desk.value(["few_fds"])
-            pid = await desk.value(["pid"])
+                await caller.value(["few_fds"])
+            pid = await caller.value(["pid"])
             for _ in range(3):
-                await desk.value(["few_fds"])
-            assert await desk.value(["pid"]) == pid
+                await caller.value(["few_fds"])
+            assert await caller.value(["pid"]) == pid
 
     run_async(main())
 
@@ -265,18 +265,18 @@ def test_leaked_descriptors_fail_nobody(processor: Path, tmp_path: Path) -> None
     """Thousands at once, some each time, or one that holds a lock; a few are a connection."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            pid = await desk.value(["pid"])
-            await desk.value(["few_fds"])
-            assert await desk.value(["pid"]) == pid
-            await desk.value(["fds", 3000])
-            assert await desk.value(["files"]) < 50
+        async with open_pool(processor, policy="limits") as caller:
+            pid = await caller.value(["pid"])
+            await caller.value(["few_fds"])
+            assert await caller.value(["pid"]) == pid
+            await caller.value(["fds", 3000])
+            assert await caller.value(["files"]) < 50
             for _ in range(60):
-                await desk.value(["fds", 5])
-            assert await desk.value(["files"]) < 60
+                await caller.value(["fds", 5])
+            assert await caller.value(["files"]) < 60
             for path in (tmp_path / "lock", processor):  # the second was open before
                 for _ in range(3):
-                    await desk.value(["lock", str(path)])
+                    await caller.value(["lock", str(path)])
 
     run_async(main())
 
@@ -285,12 +285,12 @@ def test_what_c_code_starts_is_ended_too(processor: Path) -> None:
     """Nothing tells of it: it is found at the next look."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            await desk.value(["spawned_by_c"])
-            assert await desk.value(["pid"])
+        async with open_pool(processor, policy="limits") as caller:
+            await caller.value(["spawned_by_c"])
+            assert await caller.value(["pid"])
 
             async def is_ended() -> bool:
-                return left_running(desk) == []
+                return left_running(caller) == []
 
             await wait_until_async(is_ended)
 
@@ -302,15 +302,15 @@ def test_pools_of_processes_go_and_can_be_made_again(processor: Path) -> None:
 
     async def main() -> None:
         before = shared_memory()
-        async with open_pool(processor, policy="limits") as desk:
-            await desk.value(["multi"])
-            failure = await desk.failure(["use_multi"])
+        async with open_pool(processor, policy="limits") as caller:
+            await caller.value(["multi"])
+            failure = await caller.failure(["use_multi"])
             assert "Pool not running" in failure.reason
             for _ in range(3):
-                await desk.value(["multi"])
-                assert await desk.value(["pid"])
-                assert left_running(desk) == []
-            assert not any("died unexpectedly" in line for _, _, line in desk.lines), desk.lines
+                await caller.value(["multi"])
+                assert await caller.value(["pid"])
+                assert left_running(caller) == []
+            assert not any("died unexpectedly" in line for _, _, line in caller.lines), caller.lines
         assert shared_memory() <= before
 
     run_async(main())
@@ -321,26 +321,26 @@ def test_the_tree_ends_with_a_soft_end(processor: Path, name: str) -> None:
     """The child lives on, and what the job had started does not."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            pid = await desk.value(["pid"])
-            call = desk.submit(
+        async with open_pool(processor, policy="limits") as caller:
+            pid = await caller.value(["pid"])
+            call = caller.submit(
                 ["tree_and_sleep"], timeout=1.0 if name == "timeout" else None, grace=8
             )
-            await desk.until_begun(call)
+            await caller.until_begun(call)
             if name == "cancel":
                 from sandboxq.errors import JobCancelled
 
-                await wait_until_async(lambda: _has_some(desk))
-                desk.pool.cancel_call(call, JobCancelled("enough"), grace=8)
-            await desk.outcome(call)
-            assert left_running(desk) == []
-            assert await desk.value(["pid"]) == pid
+                await wait_until_async(lambda: _has_some(caller))
+                caller.pool.cancel_call(call, JobCancelled("enough"), grace=8)
+            await caller.outcome(call)
+            assert left_running(caller) == []
+            assert await caller.value(["pid"]) == pid
 
     run_async(main())
 
 
-async def _has_some(desk: Desk) -> bool:
-    return len(left_running(desk)) > 0
+async def _has_some(caller: Caller) -> bool:
+    return len(left_running(caller)) > 0
 
 
 def test_memory_that_others_left_is_nobody_elses_fault(processor: Path) -> None:
@@ -348,16 +348,16 @@ def test_memory_that_others_left_is_nobody_elses_fault(processor: Path) -> None:
 
     async def main() -> None:
         policy = Policy("limits", memory=400 << 20)
-        async with open_pool(processor, policy=policy) as desk:
+        async with open_pool(processor, policy=policy) as caller:
             for _ in range(3):
-                await desk.value(["hog", 250])
-                first = await desk.run(["use", 300])
+                await caller.value(["hog", 250])
+                first = await caller.run(["use", 300])
                 assert isinstance(first, HandedBack), first
                 assert (first.was_started, first.is_neighbour) == (True, True)
-                assert isinstance(await desk.run(["use", 300]), Completed)
+                assert isinstance(await caller.run(["use", 300]), Completed)
             for _ in range(20):
-                await desk.value(["hog", 60])  # leaks: children are replaced before they are full
-            failed = await desk.failure(["use", 1000])
+                await caller.value(["hog", 60])  # leaks: children are replaced before they are full
+            failed = await caller.failure(["use", 1000])
             assert failed.cause == "JobMemoryExceeded"
 
     run_async(main())
@@ -368,10 +368,10 @@ def test_leave_processes_leaves_them(processor: Path) -> None:
 
     async def main() -> None:
         policy = Policy("limits", leave_processes=True)
-        async with open_pool(processor, policy=policy) as desk:
-            pid = await desk.value(["sleeper"])
-            assert await desk.value(["pid"])
-            assert pid in left_running(desk)
+        async with open_pool(processor, policy=policy) as caller:
+            pid = await caller.value(["sleeper"])
+            assert await caller.value(["pid"])
+            assert pid in left_running(caller)
 
     run_async(main())
 
@@ -386,18 +386,18 @@ def test_jobs_of_microseconds_are_looked_after(processor: Path) -> None:
     """Between others in one packet, too, and when no other comes."""
 
     async def main() -> None:
-        async with open_pool(processor, policy="limits") as desk:
-            home = (await desk.value(["state"]))[0]
+        async with open_pool(processor, policy="limits") as caller:
+            home = (await caller.value(["state"]))[0]
             for _ in range(200):
-                await desk.value(["pid"])
-            calls = desk.submit_all([["pid"] if i % 10 else ["chdir"] for i in range(300)])
-            states = desk.submit_all([["state"]] * 5)
+                await caller.value(["pid"])
+            calls = caller.submit_all([["pid"] if i % 10 else ["chdir"] for i in range(300)])
+            states = caller.submit_all([["state"]] * 5)
             for call in [*calls, *states]:
-                assert isinstance(await desk.outcome(call), Completed)
-            found: Any = [await desk.value(["state"]) for _ in range(3)]
+                assert isinstance(await caller.outcome(call), Completed)
+            found: Any = [await caller.value(["state"]) for _ in range(3)]
             assert {state[0] for state in found} == {home}
-            await desk.value(["streams"])
-            assert isinstance(await desk.run(["pid"]), Completed)
+            await caller.value(["streams"])
+            assert isinstance(await caller.run(["pid"]), Completed)
 
     run_async(main())
 
@@ -418,16 +418,16 @@ def test_a_child_that_dies_idle_dies_for_no_job(tmp_path: Path) -> None:
     )
 
     async def main() -> None:
-        async with open_pool(path, policy=Policy("strict", fresh=False)) as desk:
-            pid = await desk.value("now")
-            await desk.value("later")
+        async with open_pool(path, policy=Policy("strict", fresh=False)) as caller:
+            pid = await caller.value("now")
+            await caller.value("later")
 
             async def is_gone() -> bool:
-                return pid not in desk.pool.pids
+                return pid not in caller.pool.pids
 
             await wait_until_async(is_gone)
-            assert isinstance(await desk.run("now"), Completed)
-            assert all(key is None for key, _, _ in desk.lines), desk.lines
+            assert isinstance(await caller.run("now"), Completed)
+            assert all(key is None for key, _, _ in caller.lines), caller.lines
 
     run_async(main())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,11 +37,11 @@ def test_what_a_job_sets_at_its_loop_is_put_back(
         return "left other settings" in caplog.text
 
     async def main() -> None:
-        async with open_pool(path, policy="limits", concurrency=4) as desk:
-            before = await desk.value("look")
-            await desk.value(what)
+        async with open_pool(path, policy="limits", concurrency=4) as caller:
+            before = await caller.value("look")
+            await caller.value(what)
             await wait_until_async(is_put_back)
-            assert await desk.value("look") == before
+            assert await caller.value("look") == before
 
     with caplog.at_level(logging.WARNING, "sandboxq.pool"):
         run_async(main())

@@ -11,7 +11,7 @@ import pytest
 from sandboxq.model.outcome import Completed, Failed, HandedBack
 from sandboxq.observe.telemetry import LoopBlocked
 from tests.conftest import SOON, run_async, wait_until_async
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,9 +54,9 @@ def processor(tmp_path: Path) -> Path:
     return processor_file(tmp_path, _PROCESSOR)
 
 
-def blocks(desk: Desk) -> list[LoopBlocked]:
+def blocks(caller: Caller) -> list[LoopBlocked]:
     """Return what was said of blocked loops."""
-    return [event for event in desk.events if isinstance(event, LoopBlocked)]
+    return [event for event in caller.events if isinstance(event, LoopBlocked)]
 
 
 @pytest.mark.parametrize("what", ["nap", "gil", "task", "look", "callback"])
@@ -64,25 +64,25 @@ def test_a_blocked_loop_is_noticed_and_its_job_named(processor: Path, what: str)
     """Within about a second, whatever holds it; a callback belongs to no task."""
 
     async def main() -> None:
-        async with open_pool(processor, concurrency=4) as desk:
-            await desk.value(["sleep", 0])
-            await desk.until_begun(desk.submit(["sleep", 100]))
-            call = desk.submit([what, 100])
+        async with open_pool(processor, concurrency=4) as caller:
+            await caller.value(["sleep", 0])
+            await caller.until_begun(caller.submit(["sleep", 100]))
+            call = caller.submit([what, 100])
 
             async def is_said() -> bool:
-                return bool(blocks(desk))
+                return bool(blocks(caller))
 
             # After 1 s on a machine that does nothing else, and long before the block ends.
             await wait_until_async(is_said)
-            assert call.key not in desk.outcomes
-            event = blocks(desk)[0]
-            assert event.pid == desk.pool.pids[0]
+            assert call.key not in caller.outcomes
+            event = blocks(caller)[0]
+            assert event.pid == caller.pool.pids[0]
             assert event.job_id == ("" if what == "callback" else call.key.decode())
             assert event.waiting == (2 if what == "callback" else 1)
             assert ("chores.py" in event.stack) is (what != "callback")
             await asyncio.sleep(0.5)
-            assert len(blocks(desk)) == 1
-            desk.pool.kill()
+            assert len(blocks(caller)) == 1
+            caller.pool.kill()
 
     run_async(main())
 
@@ -91,10 +91,10 @@ def test_a_loop_that_turns_is_not_accused(processor: Path) -> None:
     """Not one that is busy all the time, nor one that only waits."""
 
     async def main() -> None:
-        async with open_pool(processor, concurrency=4) as desk:
-            calls = [desk.submit(["busy", 2]) for _ in range(3)] + [desk.submit(["sleep", 2])]
-            assert all([isinstance(await desk.outcome(call), Completed) for call in calls])
-            assert not blocks(desk)
+        async with open_pool(processor, concurrency=4) as caller:
+            calls = [caller.submit(["busy", 2]) for _ in range(3)] + [caller.submit(["sleep", 2])]
+            assert all([isinstance(await caller.outcome(call), Completed) for call in calls])
+            assert not blocks(caller)
 
     run_async(main())
 
@@ -104,21 +104,21 @@ def test_who_blocks_when_a_deadline_passes_is_ended(processor: Path, what: str) 
     """The job whose time is up could not be told: it goes back, as all that were beside it."""
 
     async def main() -> None:
-        async with open_pool(processor, concurrency=4) as desk:
-            await desk.value(["sleep", 0])
-            steady = desk.submit(["sleep", 20])
-            late = desk.submit(["sleep", 20], timeout=0.4)
-            await desk.until_begun(steady, late)
+        async with open_pool(processor, concurrency=4) as caller:
+            await caller.value(["sleep", 0])
+            steady = caller.submit(["sleep", 20])
+            late = caller.submit(["sleep", 20], timeout=0.4)
+            await caller.until_begun(steady, late)
             started = time.monotonic()
-            failure = await desk.failure([what, 100])
+            failure = await caller.failure([what, 100])
             assert time.monotonic() - started < SOON
             assert failure.cause == "JobBlockedLoop"
             assert "blocked the event loop" in failure.reason
             assert failure.facts is not None
             assert float(failure.facts["elapsed"]) >= 1
             for call in (steady, late):
-                assert await desk.outcome(call) == HandedBack(was_started=True, is_neighbour=True)
-            assert await desk.value(["sleep", 0]) == "done"
+                assert await caller.outcome(call) == HandedBack(was_started=True, is_neighbour=True)
+            assert await caller.value(["sleep", 0]) == "done"
 
     run_async(main())
 
@@ -127,17 +127,17 @@ def test_a_deadline_waits_for_a_short_block(processor: Path) -> None:
     """Nobody is killed for half a second: the job whose time is up is told then."""
 
     async def main() -> None:
-        async with open_pool(processor, concurrency=4) as desk:
-            pids = desk.pool.pids
-            late = desk.submit(["sleep", 20], timeout=0.1)
-            await desk.until_begun(late)
-            assert await desk.value(["nap", 0.4]) == "done"
-            outcome = await desk.outcome(late)
+        async with open_pool(processor, concurrency=4) as caller:
+            pids = caller.pool.pids
+            late = caller.submit(["sleep", 20], timeout=0.1)
+            await caller.until_begun(late)
+            assert await caller.value(["nap", 0.4]) == "done"
+            outcome = await caller.outcome(late)
             assert isinstance(outcome, Failed)
             assert outcome.cause == "JobTimeout"
             assert outcome.facts is not None
             assert outcome.facts["end"] == "soft"
-            assert desk.pool.pids == pids
+            assert caller.pool.pids == pids
 
     run_async(main())
 
@@ -146,12 +146,12 @@ def test_a_block_may_be_limited_without_any_deadline(processor: Path) -> None:
     """With max_block one job cannot keep others waiting for ever."""
 
     async def main() -> None:
-        async with open_pool(processor, concurrency=4, max_block=1.5) as desk:
-            steady = desk.submit(["sleep", 20])
-            await desk.until_begun(steady)
-            failure = await desk.failure(["gil", 20])
+        async with open_pool(processor, concurrency=4, max_block=1.5) as caller:
+            steady = caller.submit(["sleep", 20])
+            await caller.until_begun(steady)
+            failure = await caller.failure(["gil", 20])
             assert failure.cause == "JobBlockedLoop"
-            assert await desk.outcome(steady) == HandedBack(was_started=True, is_neighbour=True)
+            assert await caller.outcome(steady) == HandedBack(was_started=True, is_neighbour=True)
 
     run_async(main())
 
@@ -160,11 +160,11 @@ def test_the_clock_runs_from_the_begin_in_the_loop(processor: Path) -> None:
     """Not from when a call was sent: what waited behind a step of another job is not charged."""
 
     async def main() -> None:
-        async with open_pool(processor, concurrency=4) as desk:
-            await desk.value(["sleep", 0])
-            first = desk.submit(["nap", 0.9])
-            second = desk.submit(["sleep", 0.05], timeout=0.9)
-            assert await desk.outcome(first) == Completed(b'"done"')
-            assert await desk.outcome(second) == Completed(b'"done"')
+        async with open_pool(processor, concurrency=4) as caller:
+            await caller.value(["sleep", 0])
+            first = caller.submit(["nap", 0.9])
+            second = caller.submit(["sleep", 0.05], timeout=0.9)
+            assert await caller.outcome(first) == Completed(b'"done"')
+            assert await caller.outcome(second) == Completed(b'"done"')
 
     run_async(main())

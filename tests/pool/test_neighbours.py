@@ -9,7 +9,7 @@ import pytest
 from sandboxq.model.outcome import Completed, Failed, HandedBack
 from sandboxq.sandbox.processes import children_of, living
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,15 +132,15 @@ def test_a_job_that_would_end_the_loop_fails_alone(beside: Path, do: str, text: 
     """Its neighbours do not even notice, and its child goes on."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5) as desk:
-            good = [desk.submit({}) for _ in range(3)]
-            await desk.until_begun(*good)
-            failed = await desk.failure({"do": do})
+        async with open_pool(beside, concurrency=5) as caller:
+            good = [caller.submit({}) for _ in range(3)]
+            await caller.until_begun(*good)
+            failed = await caller.failure({"do": do})
             assert text in failed.reason
             for call in good:
-                assert await desk.outcome(call) == Completed(b'"good"')
-            assert await desk.value({}) == "good"
-            assert len(desk.pool.pids) == 1
+                assert await caller.outcome(call) == Completed(b'"good"')
+            assert await caller.value({}) == "good"
+            assert len(caller.pool.pids) == 1
 
     run_async(main())
 
@@ -149,10 +149,10 @@ def test_nobody_ends_the_loop_from_aside(beside: Path) -> None:
     """Where it cannot be told whose code it was: a callback that raises what ends loops."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5) as desk:
-            good = desk.submit({})
-            assert await desk.value({"do": "raises_in_callback"}) == "its own"
-            assert await desk.outcome(good) == Completed(b'"good"')
+        async with open_pool(beside, concurrency=5) as caller:
+            good = caller.submit({})
+            assert await caller.value({"do": "raises_in_callback"}) == "its own"
+            assert await caller.outcome(good) == Completed(b'"good"')
 
     run_async(main())
 
@@ -162,15 +162,15 @@ def test_a_job_that_ends_the_process_is_told_from_its_neighbours(beside: Path, d
     """These go back, with a note that they were beside it."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5) as desk:
-            good = [desk.submit({}) for _ in range(3)]
-            await desk.until_begun(*good)
-            bad = desk.submit({"do": do})
-            outcome = await desk.outcome(bad)
+        async with open_pool(beside, concurrency=5) as caller:
+            good = [caller.submit({}) for _ in range(3)]
+            await caller.until_begun(*good)
+            bad = caller.submit({"do": do})
+            outcome = await caller.outcome(bad)
             assert isinstance(outcome, Failed), outcome
             assert "exit code 3" in outcome.reason
             for call in good:
-                ended = await desk.outcome(call)
+                ended = await caller.outcome(call)
                 assert isinstance(ended, HandedBack), ended
                 assert ended.is_neighbour
 
@@ -181,9 +181,9 @@ def test_tasks_end_with_their_job(beside: Path) -> None:
     """What one has left running does not run beside the next."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5) as desk:
-            await desk.value({"do": "leaves_task"})
-            assert await desk.value({"do": "what_is_left"}) == [0, ["ended"]]
+        async with open_pool(beside, concurrency=5) as caller:
+            await caller.value({"do": "leaves_task"})
+            assert await caller.value({"do": "what_is_left"}) == [0, ["ended"]]
 
     run_async(main())
 
@@ -192,13 +192,13 @@ def test_lines_of_threads_belong_to_their_job(beside: Path) -> None:
     """From executors, whoever has made them, and from threads of its own."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5) as desk:
-            calls = [desk.submit({"do": "prints"}) for _ in range(5)]
+        async with open_pool(beside, concurrency=5) as caller:
+            calls = [caller.submit({"do": "prints"}) for _ in range(5)]
             for call in calls:
-                assert isinstance(await desk.outcome(call), Completed)
+                assert isinstance(await caller.outcome(call), Completed)
             for call in calls:
                 name = call.key.decode()
-                lines = {line for key, _, line in desk.lines if key == call.key}
+                lines = {line for key, _, line in caller.lines if key == call.key}
                 places = ("executor", "own executor", "to_thread", "thread")
                 assert lines == {*(f"{name} in {place}" for place in places), f"{name} submitted"}
 
@@ -209,19 +209,19 @@ def test_what_is_left_is_cleared_when_no_job_runs(beside: Path) -> None:
     """Not while others run: whose it is nobody can tell then."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5, policy="limits") as desk:
-            good = desk.submit({})
-            await desk.until_begun(good)
-            before = await desk.value({"do": "state"})
-            await desk.value({"do": "leaves_much"})
-            assert await desk.outcome(good) == Completed(b'"good"')
+        async with open_pool(beside, concurrency=5, policy="limits") as caller:
+            good = caller.submit({})
+            await caller.until_begun(good)
+            before = await caller.value({"do": "state"})
+            await caller.value({"do": "leaves_much"})
+            assert await caller.outcome(good) == Completed(b'"good"')
 
             async def is_cleared() -> bool:
-                below = [pid for child in desk.pool.pids for pid in children_of(child)]
+                below = [pid for child in caller.pool.pids for pid in children_of(child)]
                 return not living(below)
 
             await wait_until_async(is_cleared)
-            assert await desk.value({"do": "state"}) == before
+            assert await caller.value({"do": "state"}) == before
 
     run_async(main())
 
@@ -230,16 +230,16 @@ def test_leaked_descriptors_have_the_child_replaced(beside: Path) -> None:
     """Also while others run, which it finishes."""
 
     async def main() -> None:
-        async with open_pool(beside, concurrency=5, policy="limits") as desk:
-            good = desk.submit({})
-            await desk.until_begun(good)
-            pid = await desk.value({"do": "leaves_files"})
-            assert await desk.outcome(good) == Completed(b'"good"')
+        async with open_pool(beside, concurrency=5, policy="limits") as caller:
+            good = caller.submit({})
+            await caller.until_begun(good)
+            pid = await caller.value({"do": "leaves_files"})
+            assert await caller.outcome(good) == Completed(b'"good"')
 
             async def is_replaced() -> bool:
-                return bool(desk.pool.pids) and pid not in desk.pool.pids
+                return bool(caller.pool.pids) and pid not in caller.pool.pids
 
             await wait_until_async(is_replaced)
-            assert (await desk.value({"do": "state"}))[-1] != pid
+            assert (await caller.value({"do": "state"}))[-1] != pid
 
     run_async(main())

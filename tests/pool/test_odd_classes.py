@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq.model.outcome import Failed
 from tests.conftest import run_async
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,13 +51,13 @@ def test_odd_classes_harm_their_job_alone(tmp_path: Path, how: str) -> None:
     path.write_text(PROCESSOR + RUNS[how])
 
     async def main() -> None:
-        async with open_pool(path, policy="limits") as desk:
-            pid = await desk.value("pid")
+        async with open_pool(path, policy="limits") as caller:
+            pid = await caller.value("pid")
             for kind in ("name", "list", "mro", "all", "move"):
-                outcome = await desk.run(kind, timeout=20)
+                outcome = await caller.run(kind, timeout=20)
                 assert isinstance(outcome, Failed), kind
                 assert not outcome.is_crash, (kind, outcome)
                 assert outcome.cause in {"Odd", "DelayedError"}
-            assert await desk.value("pid") == pid
+            assert await caller.value("pid") == pid
 
     run_async(main())

@@ -15,7 +15,7 @@ from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
 from sandboxq.pool.watch.recycler import Recycling
 from tests.conftest import Gate, run_async, wait_until_async
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,14 +64,14 @@ def chores(tmp_path: Path, ran: Path) -> Path:
     return processor_file(tmp_path, _CHORES.format(ran=str(ran)))
 
 
-async def pack(desk: Desk, datas: list[Any]) -> list[Call]:
+async def pack(caller: Caller, datas: list[Any]) -> list[Call]:
     """Have the pool believe in short jobs, and submit calls that share a packet."""
-    for child in desk.pool.supervisor.ready:
+    for child in caller.pool.supervisor.ready:
         await wait_until_async(partial(_is_idle, child))
     for _ in range(100):
-        desk.pool.placement.measure(0.00001)
-    desk.pool.placement.adjust()
-    calls = desk.submit_all(datas)
+        caller.pool.placement.measure(0.00001)
+    caller.pool.placement.adjust()
+    calls = caller.submit_all(datas)
     assert not calls or calls[0].is_packed, "they went one by one"
     return calls
 
@@ -85,22 +85,22 @@ def runs_of(ran: Path) -> Counter[str]:
     return Counter(ran.read_text().split())
 
 
-async def outcomes_of(desk: Desk, calls: list[Call]) -> list[Any]:
+async def outcomes_of(caller: Caller, calls: list[Call]) -> list[Any]:
     """Wait for the ends of calls."""
-    return [await desk.outcome(call) for call in calls]
+    return [await caller.outcome(call) for call in calls]
 
 
 def test_short_calls_share_a_packet_and_each_has_its_own_answer(chores: Path) -> None:
     """The values must not be mixed up."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{}] * 5 + [{"fail": 1}] + [{}] * 30)
-            outcomes = await outcomes_of(desk, calls)
-            value = Completed(str(desk.pool.pids[0]).encode())
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{}] * 5 + [{"fail": 1}] + [{}] * 30)
+            outcomes = await outcomes_of(caller, calls)
+            value = Completed(str(caller.pool.pids[0]).encode())
             assert outcomes[:5] + outcomes[6:] == [value] * 35
             assert isinstance(outcomes[5], Failed)
-            assert desk.order == [call.key for call in calls]
+            assert caller.order == [call.key for call in calls]
 
     run_async(main())
 
@@ -111,23 +111,23 @@ def test_calls_behind_a_long_one_in_its_packet_go_to_others(
     """The child has read them, and does not get to them: they must not wait for the long one."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
+        async with open_pool(chores, size=2) as caller:
             note = [{"note": 1}] * (2 * _PACKET - 1)
-            long, *others = await pack(desk, [{"until": gate.path}, *note])
-            await outcomes_of(desk, others)
-            assert long.key not in desk.outcomes
+            long, *others = await pack(caller, [{"until": gate.path}, *note])
+            await outcomes_of(caller, others)
+            assert long.key not in caller.outcomes
             gate.open()
-            await desk.outcome(long)
+            await caller.outcome(long)
             assert set(runs_of(ran).values()) == {1}
-            await wait_until_async(lambda: _both_work(desk))
+            await wait_until_async(lambda: _both_work(caller))
 
     run_async(main())
 
 
-async def _both_work(desk: Desk) -> bool:
-    calls = await pack(desk, [{"sleep": 0.01}] * 2 * _PACKET)
-    return {each.value for each in await outcomes_of(desk, calls)} == {
-        str(pid).encode() for pid in desk.pool.pids
+async def _both_work(caller: Caller) -> bool:
+    calls = await pack(caller, [{"sleep": 0.01}] * 2 * _PACKET)
+    return {each.value for each in await outcomes_of(caller, calls)} == {
+        str(pid).encode() for pid in caller.pool.pids
     }
 
 
@@ -135,12 +135,12 @@ def test_answers_do_not_wait_for_a_long_job_behind_them(chores: Path, gate: Gate
     """A job that is done is done, whatever the next one in the packet turns out to be."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{}, {}, {"until": gate.path}, {}])
-            await outcomes_of(desk, calls[:2])
-            assert calls[2].key not in desk.outcomes
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{}, {}, {"until": gate.path}, {}])
+            await outcomes_of(caller, calls[:2])
+            assert calls[2].key not in caller.outcomes
             gate.open()
-            await outcomes_of(desk, calls)
+            await outcomes_of(caller, calls)
 
     run_async(main())
 
@@ -150,11 +150,11 @@ def test_death_in_a_packet_is_the_fault_of_one(chores: Path, ran: Path, before: 
     """Those before it are done, though their answers were not sent; those behind it never began."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
+        async with open_pool(chores, size=2) as caller:
             datas: list[Any] = [{"note": 1}] * _PACKET
             datas[before] = {"note": 1, "die": 1}
-            calls = await pack(desk, datas)
-            outcomes = await outcomes_of(desk, calls)
+            calls = await pack(caller, datas)
+            outcomes = await outcomes_of(caller, calls)
             guilty = outcomes.pop(before)
             assert isinstance(guilty, Failed)
             assert guilty.is_crash
@@ -169,12 +169,12 @@ def test_child_killed_in_a_long_job_had_answered_what_was_before(chores: Path, r
     """A kill from outside finds answers that no packet carries yet, or carries already."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            calls = await pack(desk, [{"note": 1}] * 3 + [{"sleep": 30, "note": 1}])
+        async with open_pool(chores, size=2) as caller:
+            calls = await pack(caller, [{"note": 1}] * 3 + [{"sleep": 30, "note": 1}])
             await wait_until_async(lambda: _have_run(ran, 4))
-            holder = next(child for child in desk.pool.supervisor.ready if child.flying)
+            holder = next(child for child in caller.pool.supervisor.ready if child.flying)
             os.kill(holder.pid, signal.SIGKILL)
-            *done, killed = await outcomes_of(desk, calls)
+            *done, killed = await outcomes_of(caller, calls)
             assert all(isinstance(each, Completed) for each in done)
             assert isinstance(killed, Failed)
             assert set(runs_of(ran).values()) == {1}
@@ -192,14 +192,14 @@ def test_call_that_is_cancelled_before_it_begins_does_not_run(
     """It stands in a packet that its child has read; the neighbours go on as if nothing was."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{"until": gate.path}] + [{"note": 1}] * 7)
-            await desk.until_begun(calls[0])  # the packet is read
-            desk.pool.cancel_call(calls[3], JobCancelled("not needed"), grace=1)
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{"until": gate.path}] + [{"note": 1}] * 7)
+            await caller.until_begun(calls[0])  # the packet is read
+            caller.pool.cancel_call(calls[3], JobCancelled("not needed"), grace=1)
             gate.open()
-            assert isinstance(desk.outcomes[calls[3].key], Failed)
+            assert isinstance(caller.outcomes[calls[3].key], Failed)
             others = calls[:3] + calls[4:]
-            assert all(isinstance(each, Completed) for each in await outcomes_of(desk, others))
+            assert all(isinstance(each, Completed) for each in await outcomes_of(caller, others))
             assert runs_of(ran) == Counter(call.key.decode() for call in others[1:])
 
     run_async(main())
@@ -209,15 +209,15 @@ def test_what_has_not_begun_is_given_back(chores: Path, ran: Path, gate: Gate) -
     """A worker that stops gives its jobs to others at once, those in a read packet too."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{"until": gate.path}] + [{"note": 1}] * 15)
-            await desk.until_begun(calls[0])
-            assert desk.pool.take_back() == calls[1:]
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{"until": gate.path}] + [{"note": 1}] * 15)
+            await caller.until_begun(calls[0])
+            assert caller.pool.take_back() == calls[1:]
             gate.open()
-            assert isinstance(await desk.outcome(calls[0]), Completed)
-            assert desk.pool.held == 0
+            assert isinstance(await caller.outcome(calls[0]), Completed)
+            assert caller.pool.held == 0
             assert not runs_of(ran)
-            assert isinstance(await desk.run({}), Completed)
+            assert isinstance(await caller.run({}), Completed)
 
     run_async(main())
 
@@ -226,14 +226,14 @@ def test_leaving_child_takes_nothing_along(chores: Path, ran: Path, gate: Gate) 
     """A child that is retired in the middle of a packet finishes its job and leaves the rest."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            calls = await pack(desk, [{"until": gate.path}] + [{"note": 1}] * 15)
-            await desk.until_begun(calls[0])
-            resizing = asyncio.create_task(desk.pool.resize(1))
+        async with open_pool(chores, size=2) as caller:
+            calls = await pack(caller, [{"until": gate.path}] + [{"note": 1}] * 15)
+            await caller.until_begun(calls[0])
+            resizing = asyncio.create_task(caller.pool.resize(1))
             await asyncio.sleep(0)
             gate.open()
             await resizing
-            assert all(isinstance(each, Completed) for each in await outcomes_of(desk, calls))
+            assert all(isinstance(each, Completed) for each in await outcomes_of(caller, calls))
             assert runs_of(ran) == Counter(call.key.decode() for call in calls[1:])
 
     run_async(main())
@@ -243,17 +243,17 @@ def test_calls_taken_back_all_the_time_run_once_each(chores: Path, ran: Path) ->
     """The token decides between a child that begins and a coordinator that takes back."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            calls = await pack(desk, [{"note": 1, "sleep": 0.0001 * (i % 3)} for i in range(400)])
+        async with open_pool(chores, size=2) as caller:
+            calls = await pack(caller, [{"note": 1, "sleep": 0.0001 * (i % 3)} for i in range(400)])
             turns = 0
-            while len(desk.outcomes) < len(calls):
-                desk.pool.placement.measure(0.00001, count=50)
-                desk.pool.placement.adjust()
-                desk.pool.submit_all(desk.pool.take_back())
+            while len(caller.outcomes) < len(calls):
+                caller.pool.placement.measure(0.00001, count=50)
+                caller.pool.placement.adjust()
+                caller.pool.submit_all(caller.pool.take_back())
                 turns += 1
                 await asyncio.sleep(0.0003 * (turns % 5))
             assert turns > 5
-            assert all(isinstance(each, Completed) for each in desk.outcomes.values())
+            assert all(isinstance(each, Completed) for each in caller.outcomes.values())
             assert runs_of(ran) == Counter(call.key.decode() for call in calls)
 
     run_async(main())
@@ -263,13 +263,13 @@ def test_timeout_of_a_call_in_a_packet_ends_that_call(chores: Path) -> None:
     """Its clock starts when it begins, not when the packet was sent."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = [desk.make({"sleep": seconds}) for seconds in (0.6, 0.6, 60, 0.01)]
+        async with open_pool(chores) as caller:
+            calls = [caller.make({"sleep": seconds}) for seconds in (0.6, 0.6, 60, 0.01)]
             for call in calls:
                 call.timeout = 1.0
-            await pack(desk, [])
-            desk.pool.submit_all(calls)
-            first, second, late, last = await outcomes_of(desk, calls)
+            await pack(caller, [])
+            caller.pool.submit_all(calls)
+            first, second, late, last = await outcomes_of(caller, calls)
             assert isinstance(first, Completed)
             assert isinstance(second, Completed)
             assert isinstance(late, Failed)
@@ -283,9 +283,9 @@ def test_no_child_runs_more_calls_than_it_may(chores: Path) -> None:
     """The limit is exact, and packets end with it."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2, recycling=Recycling(max_jobs=13)) as desk:
-            calls = await pack(desk, [{}] * 200)
-            outcomes = await outcomes_of(desk, calls)
+        async with open_pool(chores, size=2, recycling=Recycling(max_jobs=13)) as caller:
+            calls = await pack(caller, [{}] * 200)
+            outcomes = await outcomes_of(caller, calls)
             counts = Counter(each.value for each in outcomes)
             assert max(counts.values()) <= 13
             assert sum(counts.values()) == 200
@@ -297,11 +297,11 @@ def test_usage_is_that_of_each_call(chores: Path) -> None:
     """CPU of a neighbour in the packet is not one's own."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
+        async with open_pool(chores) as caller:
             datas: list[Any] = [{}] * _PACKET
             datas[3] = {"burn": 0.1}
-            calls = await pack(desk, datas)
-            await outcomes_of(desk, calls)
+            calls = await pack(caller, datas)
+            await outcomes_of(caller, calls)
             used = [sum(call.usage[1:3]) for call in calls if call.usage]
             assert len(used) == _PACKET
             assert used.pop(3) >= 90_000
@@ -315,11 +315,11 @@ def test_printed_lines_are_those_of_their_call(chores: Path) -> None:
     """A packet of calls has not one output, and none is lost."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{"print": f"said {number}"} for number in range(32)])
-            await outcomes_of(desk, calls)
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{"print": f"said {number}"} for number in range(32)])
+            await outcomes_of(caller, calls)
             expected = [(call.key, f"said {number}") for number, call in enumerate(calls)]
-            assert [(key, line) for key, _, line in desk.lines] == expected
+            assert [(key, line) for key, _, line in caller.lines] == expected
 
     run_async(main())
 
@@ -328,10 +328,10 @@ def test_text_in_a_pipe_is_never_that_of_a_later_call(chores: Path) -> None:
     """What a job left there must be read before anybody else is to blame for it."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{"raw": str(number)} for number in range(32)])
-            await outcomes_of(desk, calls)
-            lines = {int(line): key for key, _, line in desk.lines}
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{"raw": str(number)} for number in range(32)])
+            await outcomes_of(caller, calls)
+            lines = {int(line): key for key, _, line in caller.lines}
             assert len(lines) == 32
             assert all(key and int(key) <= int(calls[n].key) for n, key in lines.items())
 
@@ -342,10 +342,10 @@ def test_text_of_a_job_that_goes_on_is_its_own(chores: Path) -> None:
     """The jobs before it have ended, though nobody was told yet."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            calls = await pack(desk, [{}, {}, {"raw": "mine", "sleep": 0.2}, {}])
-            await outcomes_of(desk, calls)
-            assert [(key, line) for key, _, line in desk.lines] == [(calls[2].key, "mine")]
+        async with open_pool(chores) as caller:
+            calls = await pack(caller, [{}, {}, {"raw": "mine", "sleep": 0.2}, {}])
+            await outcomes_of(caller, calls)
+            assert [(key, line) for key, _, line in caller.lines] == [(calls[2].key, "mine")]
 
     run_async(main())
 
@@ -354,16 +354,16 @@ def test_a_call_that_cannot_be_sent_fails_alone(chores: Path) -> None:
     """Those of its packet are sent, also the next time."""
 
     async def main() -> None:
-        async with open_pool(chores, policy="limits") as desk:
-            for call in desk.submit_all([{}] * 300):  # so that they share packets
-                assert isinstance(await desk.outcome(call), Completed)
-            calls = [desk.make({}) for _ in range(_PACKET)]
+        async with open_pool(chores, policy="limits") as caller:
+            for call in caller.submit_all([{}] * 300):  # so that they share packets
+                assert isinstance(await caller.outcome(call), Completed)
+            calls = [caller.make({}) for _ in range(_PACKET)]
             bad: Any = calls[3]
             bad.payload = "no bytes"
-            desk.pool.submit_all(calls)
+            caller.pool.submit_all(calls)
             for call in calls:
-                outcome = await desk.outcome(call)
+                outcome = await caller.outcome(call)
                 assert isinstance(outcome, Failed if call is bad else Completed), outcome
-            assert isinstance(await desk.run({}), Completed)
+            assert isinstance(await caller.run({}), Completed)
 
     run_async(main())

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq.observe.telemetry import ChildRecycled
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,11 +86,11 @@ def test_what_a_job_patches_is_put_back(patches: Path, deed: str) -> None:
     """In the same child; the next job finds what the first one found."""
 
     async def main() -> None:
-        async with open_pool(patches, policy="limits") as desk:
-            before = await desk.value("state")
+        async with open_pool(patches, policy="limits") as caller:
+            before = await caller.value("state")
             for _ in range(2):
-                await desk.value(deed)
-                assert await desk.value("state") == before
+                await caller.value(deed)
+                assert await caller.value("state") == before
 
     run_async(main())
 
@@ -99,10 +99,10 @@ def test_what_a_library_puts_there_stays(patches: Path) -> None:
     """It would miss it: what instruments a program is made in a job at times."""
 
     async def main() -> None:
-        async with open_pool(patches, policy="limits") as desk:
-            pid = await desk.value("pid")
-            await desk.value("of_a_library")
-            assert await desk.value("of_libraries") == [pid, True, True]
+        async with open_pool(patches, policy="limits") as caller:
+            pid = await caller.value("pid")
+            await caller.value("of_a_library")
+            assert await caller.value("of_libraries") == [pid, True, True]
 
     run_async(main())
 
@@ -111,9 +111,9 @@ def test_a_dump_that_would_end_the_next_job_is_called_off(patches: Path) -> None
     """It exits the process, after a time, whoever runs there."""
 
     async def main() -> None:
-        async with open_pool(patches, policy="limits") as desk:
-            await desk.value("dump_later")
-            assert await desk.value("sleeps") is None
+        async with open_pool(patches, policy="limits") as caller:
+            await caller.value("dump_later")
+            assert await caller.value("sleeps") is None
 
     run_async(main())
 
@@ -123,15 +123,15 @@ def test_what_c_code_sets_has_the_child_replaced(patches: Path, deed: str) -> No
     """Signal handlers and timers of which Python knows nothing."""
 
     async def main() -> None:
-        async with open_pool(patches, policy="limits") as desk:
-            pid = await desk.value("pid")
-            await desk.value(deed)
+        async with open_pool(patches, policy="limits") as caller:
+            pid = await caller.value("pid")
+            await caller.value(deed)
 
             async def is_replaced() -> bool:
-                return any(isinstance(event, ChildRecycled) for event in desk.events)
+                return any(isinstance(event, ChildRecycled) for event in caller.events)
 
             await wait_until_async(is_replaced)
-            assert await desk.value("pid") != pid
+            assert await caller.value("pid") != pid
 
     run_async(main())
 
@@ -140,8 +140,8 @@ def test_a_child_that_is_used_as_it_should_be_is_not_replaced(patches: Path) -> 
     """Whatever its jobs import and call, through ctypes too."""
 
     async def main() -> None:
-        async with open_pool(patches, policy="limits") as desk:
-            values: list[Any] = [await desk.value("state") for _ in range(3)]
+        async with open_pool(patches, policy="limits") as caller:
+            values: list[Any] = [await caller.value("state") for _ in range(3)]
             assert values[0] == values[1] == values[2]
 
     run_async(main())

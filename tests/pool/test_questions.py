@@ -16,11 +16,11 @@ from sandboxq.errors import JobCancelled
 from sandboxq.model import dependencies as words
 from sandboxq.model.outcome import Completed
 from tests.conftest import run_async, wait_until, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from sandboxq.pool.calls import Question
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _PLAIN = """
 import os, signal, threading
@@ -92,27 +92,27 @@ _REPLIES = {
 }
 
 
-async def asked(desk: Desk, number: int = 1) -> Question:
+async def asked(caller: Caller, number: int = 1) -> Question:
     """Return a question once so many have come."""
 
     async def has_come() -> bool:
-        return len(desk.questions) >= number
+        return len(caller.questions) >= number
 
     await wait_until_async(has_come)
-    return desk.questions[number - 1]
+    return caller.questions[number - 1]
 
 
 def test_every_question(tmp_path: Path) -> None:
     """What the processor gets is what Redis says, decoded in the child."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "all"})
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "all"})
             for number in range(1, 6):
-                question = await asked(desk, number)
+                question = await asked(caller, number)
                 assert question.call is call
                 question.answer(_REPLIES[question.kind])
-            outcome = await desk.outcome(call)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed)
             assert json.loads(outcome.value) == [
                 {"k": 1},
@@ -129,15 +129,15 @@ def test_pages(tmp_path: Path) -> None:
     """Cursor and size go out; kinds that are done are not asked for again."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "page", "cursor": "5:-:-:2"})
-            question = await asked(desk)
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "page", "cursor": "5:-:-:2"})
+            question = await asked(caller)
             assert (question.kind, decode_page(question.argument)) == (words.PAGE, ("5:-:-:2", 2))
             question.answer([[b"9", [b"k", b"1"]], [b"f", b"g"]])
-            outcome = await desk.outcome(call)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed)
             assert json.loads(outcome.value) == [{"k": 1}, [], {}, ["f", "g"], "9:-:-:4"]
-            failure = await desk.failure({"ask": "page", "cursor": "nonsense"})
+            failure = await caller.failure({"ask": "page", "cursor": "nonsense"})
             assert failure.cause == "UsageError"
 
     run_async(main())
@@ -148,10 +148,10 @@ def test_answers_of_any_size(tmp_path: Path, size: int) -> None:
     """A parent of thousands gets megabytes, in many packets, while the loop goes on."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "size"})
-            (await asked(desk)).answer([[b"k", json.dumps("x" * size).encode()]])
-            outcome = await desk.outcome(call)
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "size"})
+            (await asked(caller)).answer([[b"k", json.dumps("x" * size).encode()]])
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed)
             assert json.loads(outcome.value) == size
 
@@ -162,13 +162,13 @@ def test_a_handler_of_a_signal_is_told_that_it_cannot_ask(tmp_path: Path) -> Non
     """In the middle of another question it waited for ever for an answer that was read already."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "handler"})
-            question = await asked(desk)
-            os.kill(desk.pool.pids[0], signal.SIGUSR1)
-            await asyncio.to_thread(wait_until, lambda: not _has_pending(desk.pool.pids[0]))
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "handler"})
+            question = await asked(caller)
+            os.kill(caller.pool.pids[0], signal.SIGUSR1)
+            await asyncio.to_thread(wait_until, lambda: not _has_pending(caller.pool.pids[0]))
             question.answer(_REPLIES[words.VALUES])
-            outcome = await desk.outcome(call)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed)
             refused, value = json.loads(outcome.value)
             assert refused == "a handler of a signal cannot ask the worker while the job asks it"
@@ -188,11 +188,11 @@ def test_threads_of_a_job_take_turns(tmp_path: Path) -> None:
     """None gets the answer of another."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "threads"})
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "threads"})
             for number in range(1, 6):
-                (await asked(desk, number)).answer([[b"k", str(number).encode()]])
-            outcome = await desk.outcome(call)
+                (await asked(caller, number)).answer([[b"k", str(number).encode()]])
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed)
             assert sorted(each["k"] for each in json.loads(outcome.value)) == [1, 2, 3, 4, 5]
 
@@ -203,10 +203,10 @@ def test_a_refusal_fails_the_job(tmp_path: Path) -> None:
     """Unless the processor catches it; the text says why."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "size"})
-            (await asked(desk)).refuse("größer als erlaubt")
-            outcome = await desk.outcome(call)
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "size"})
+            (await asked(caller)).refuse("größer als erlaubt")
+            outcome = await caller.outcome(call)
             assert (outcome.reason, outcome.cause) == ("größer als erlaubt", "QueueError")  # type: ignore[union-attr]
 
     run_async(main())
@@ -216,15 +216,15 @@ def test_calls_behind_a_job_that_waits_can_be_taken_back(tmp_path: Path) -> None
     """The answers have a way of their own, or other workers' children would wait for this one."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
             for _ in range(300):  # microseconds each: the pool sends ahead from now on
-                await desk.value({"ask": "-"})
-            waiting = desk.submit({"ask": "size"})
-            behind = [desk.submit({"ask": "-"}) for _ in range(5)]
-            question = await asked(desk)
-            assert set(desk.pool.take_back()) == set(behind)
+                await caller.value({"ask": "-"})
+            waiting = caller.submit({"ask": "size"})
+            behind = [caller.submit({"ask": "-"}) for _ in range(5)]
+            question = await asked(caller)
+            assert set(caller.pool.take_back()) == set(behind)
             question.answer([[b"k", b'"abc"']])
-            assert await desk.outcome(waiting) == Completed(b"3")
+            assert await caller.outcome(waiting) == Completed(b"3")
 
     run_async(main())
 
@@ -233,15 +233,15 @@ def test_a_job_that_is_over_gets_no_answer(tmp_path: Path) -> None:
     """A thread that outlives its job neither hangs the next one nor reads its answers."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            assert await desk.value({"ask": "leave"}) == "left"
-            call = desk.submit({"ask": "size"})
-            late = await asked(desk)
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            assert await caller.value({"ask": "leave"}) == "left"
+            call = caller.submit({"ask": "size"})
+            late = await asked(caller)
             if late.call is not call:
                 late.answer([[b"k", b"1"]])
-                late = await asked(desk, 2)
+                late = await asked(caller, 2)
             late.answer([[b"k", b'"four"']])
-            assert await desk.outcome(call) == Completed(b"4")
+            assert await caller.outcome(call) == Completed(b"4")
 
     run_async(main())
 
@@ -250,14 +250,14 @@ def test_a_dead_child_forgets_its_questions(tmp_path: Path) -> None:
     """The answer may come long after; nobody is there to take it."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            call = desk.submit({"ask": "size"})
-            question = await asked(desk)
-            desk.pool.end_call(call, JobCancelled("no use"))
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            call = caller.submit({"ask": "size"})
+            question = await asked(caller)
+            caller.pool.end_call(call, JobCancelled("no use"))
             question.answer([[b"k", b'"x"']])
-            await desk.outcome(call)
+            await caller.outcome(call)
             question.answer([[b"k", json.dumps("x" * 5_000_000).encode()]])
-            assert await desk.value({"ask": "-"}) == "-"
+            assert await caller.value({"ask": "-"}) == "-"
 
     run_async(main())
 
@@ -266,9 +266,9 @@ def test_a_forked_process_cannot_ask(tmp_path: Path) -> None:
     """It would take the answers from the job."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PLAIN)) as desk:
-            assert await desk.value({"ask": "fork"}) == len("UsageError")
-            assert desk.questions == []
+        async with open_pool(processor_file(tmp_path, _PLAIN)) as caller:
+            assert await caller.value({"ask": "fork"}) == len("UsageError")
+            assert caller.questions == []
 
     run_async(main())
 
@@ -277,16 +277,16 @@ def test_async_processors_await(tmp_path: Path) -> None:
     """While one job waits, others of the same child run; all seats taken, answers still arrive."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _ASYNC), concurrency=3) as desk:
-            waiting = [desk.submit({"ask": "values"}) for _ in range(2)]
-            await asked(desk, 2)
-            assert await desk.value({"ask": "-"}) == "-"
-            third = desk.submit({"ask": "values"})
-            await asked(desk, 3)
-            for number, question in reversed(list(enumerate(desk.questions))):
+        async with open_pool(processor_file(tmp_path, _ASYNC), concurrency=3) as caller:
+            waiting = [caller.submit({"ask": "values"}) for _ in range(2)]
+            await asked(caller, 2)
+            assert await caller.value({"ask": "-"}) == "-"
+            third = caller.submit({"ask": "values"})
+            await asked(caller, 3)
+            for number, question in reversed(list(enumerate(caller.questions))):
                 question.answer([[b"k", str(number).encode()]])
-            outcomes = [await desk.outcome(call) for call in (*waiting, third)]
-            keys = {question.call: number for number, question in enumerate(desk.questions)}
+            outcomes = [await caller.outcome(call) for call in (*waiting, third)]
+            keys = {question.call: number for number, question in enumerate(caller.questions)}
             for call, outcome in zip((*waiting, third), outcomes, strict=True):
                 assert outcome == Completed(b'{"k":%d}' % keys[call])
 
@@ -297,20 +297,20 @@ def test_async_jobs_ask_many_things_at_once(tmp_path: Path) -> None:
     """Each answer finds its question, in whatever order they come; one given up is dropped."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _ASYNC), concurrency=2) as desk:
-            call = desk.submit({"ask": "many"})
-            await asked(desk, 20)
-            for number, question in reversed(list(enumerate(desk.questions))):
+        async with open_pool(processor_file(tmp_path, _ASYNC), concurrency=2) as caller:
+            call = caller.submit({"ask": "many"})
+            await asked(caller, 20)
+            for number, question in reversed(list(enumerate(caller.questions))):
                 question.answer([[b"k", str(number).encode()]])
-            outcome = await desk.outcome(call)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed)
             assert [each["k"] for each in json.loads(outcome.value)] == list(range(20))
 
-            call = desk.submit({"ask": "give up"})
-            late, again = await asked(desk, 21), await asked(desk, 22)
+            call = caller.submit({"ask": "give up"})
+            late, again = await asked(caller, 21), await asked(caller, 22)
             late.answer([[b"k", b"1"]])
             again.answer([[b"k", b"2"]])
-            assert await desk.outcome(call) == Completed(b'{"k":2}')
+            assert await caller.outcome(call) == Completed(b'{"k":2}')
 
     run_async(main())
 
@@ -319,13 +319,13 @@ def test_retiring_waits_for_answers(tmp_path: Path) -> None:
     """A worker that shuts down finishes what runs, also what waits for Redis."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _ASYNC)) as desk:
-            call = desk.submit({"ask": "values"})
-            question = await asked(desk)
-            stopping = asyncio.ensure_future(desk.pool.stop(timeout=10))
+        async with open_pool(processor_file(tmp_path, _ASYNC)) as caller:
+            call = caller.submit({"ask": "values"})
+            question = await asked(caller)
+            stopping = asyncio.ensure_future(caller.pool.stop(timeout=10))
             await asyncio.sleep(0)  # it has begun
             question.answer([[b"k", b"1"]])
-            assert await desk.outcome(call) == Completed(b'{"k":1}')
+            assert await caller.outcome(call) == Completed(b'{"k":1}')
             await stopping
 
     run_async(main())

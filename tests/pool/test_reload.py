@@ -14,7 +14,7 @@ from sandboxq.model.outcome import Completed
 from sandboxq.observe.telemetry import ChildDied
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import Desk, lives, open_pool, processor_file
+from tests.pool.caller import Caller, lives, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +44,9 @@ def write(folder: Path, value: str, *, setup: str = "pass") -> Path:
     return processor_file(folder, CODE.format(value=value, setup=setup, go=str(folder / "go")))
 
 
-async def server_is_gone(desk: Desk, pid: int) -> bool:
+async def server_is_gone(caller: Caller, pid: int) -> bool:
     """Tell whether a former zygote has ended and is forgotten."""
-    return len(desk.pool.supervisor.servers) == 1 and not lives(pid)
+    return len(caller.pool.supervisor.servers) == 1 and not lives(pid)
 
 
 def test_each_child_is_replaced_and_finishes_what_it_runs(tmp_path: Path) -> None:
@@ -54,19 +54,19 @@ def test_each_child_is_replaced_and_finishes_what_it_runs(tmp_path: Path) -> Non
     path = write(tmp_path, "old")
 
     async def main() -> None:
-        async with open_pool(path, size=2, policy="limits") as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, size=2, policy="limits") as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
-            long = desk.submit("long")
-            await desk.until_begun(long)
+            long = caller.submit("long")
+            await caller.until_begun(long)
             write(tmp_path, "new")
-            await desk.pool.reload(60)
-            assert [await desk.value() for _ in range(4)] == ["new"] * 4
-            assert desk.pool.size == 2
-            assert long.key not in desk.outcomes
+            await caller.pool.reload(60)
+            assert [await caller.value() for _ in range(4)] == ["new"] * 4
+            assert caller.pool.size == 2
+            assert long.key not in caller.outcomes
             (tmp_path / "go").touch()
-            assert await desk.outcome(long) == Completed(b'"old"')
-            await wait_until_async(lambda: server_is_gone(desk, server.pid))
+            assert await caller.outcome(long) == Completed(b'"old"')
+            await wait_until_async(lambda: server_is_gone(caller, server.pid))
 
     run_async(main())
 
@@ -85,18 +85,18 @@ def test_code_that_cannot_run_changes_nothing(
     path = write(tmp_path, "old")
 
     async def main() -> None:
-        async with open_pool(path, size=2, policy="limits") as desk:
-            pids = set(desk.pool.pids)
+        async with open_pool(path, size=2, policy="limits") as caller:
+            pids = set(caller.pool.pids)
             write(tmp_path, "bad", setup=setup)
             if text:
                 path.write_text(text)
             with pytest.raises(error):
-                await desk.pool.reload(60)
-            assert set(desk.pool.pids) == pids
-            assert [await desk.value() for _ in range(4)] == ["old"] * 4
+                await caller.pool.reload(60)
+            assert set(caller.pool.pids) == pids
+            assert [await caller.value() for _ in range(4)] == ["old"] * 4
             write(tmp_path, "new")
-            await desk.pool.reload(60)
-            assert await desk.value() == "new"
+            await caller.pool.reload(60)
+            assert await caller.value() == "new"
 
     run_async(main())
 
@@ -106,19 +106,19 @@ def test_a_former_zygote_that_dies_takes_its_own_children_alone(tmp_path: Path) 
     path = write(tmp_path, "old")
 
     async def main() -> None:
-        async with open_pool(path, size=1, policy="limits") as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, size=1, policy="limits") as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
-            long = desk.submit("long")
-            await desk.until_begun(long)
+            long = caller.submit("long")
+            await caller.until_begun(long)
             write(tmp_path, "new")
-            await desk.pool.reload(60)
-            pids = desk.pool.supervisor.ready[0].pid
+            await caller.pool.reload(60)
+            pids = caller.pool.supervisor.ready[0].pid
             os.kill(server.pid, signal.SIGKILL)
-            await desk.outcome(long)
-            await wait_until_async(lambda: server_is_gone(desk, server.pid))
-            assert await desk.value() == "new"
-            assert desk.pool.supervisor.ready[0].pid == pids
+            await caller.outcome(long)
+            await wait_until_async(lambda: server_is_gone(caller, server.pid))
+            assert await caller.value() == "new"
+            assert caller.pool.supervisor.ready[0].pid == pids
 
     run_async(main())
 
@@ -129,24 +129,24 @@ def test_a_zygote_without_children_leaves_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, "old", setup=f"assert not os.path.exists({str(broken)!r})")
 
     async def main() -> None:
-        async with open_pool(path, size=1, policy="limits") as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, size=1, policy="limits") as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             broken.touch()
-            os.kill(desk.pool.pids[0], signal.SIGKILL)
-            await wait_until_async(lambda: is_without_children(desk))
+            os.kill(caller.pool.pids[0], signal.SIGKILL)
+            await wait_until_async(lambda: is_without_children(caller))
             write(tmp_path, "new")
-            await desk.pool.reload(60)
-            await wait_until_async(lambda: server_is_gone(desk, server.pid))
-            assert await desk.value() == "new"
+            await caller.pool.reload(60)
+            await wait_until_async(lambda: server_is_gone(caller, server.pid))
+            assert await caller.value() == "new"
 
     run_async(main())
 
 
-async def is_without_children(desk: Desk) -> bool:
+async def is_without_children(caller: Caller) -> bool:
     """Tell whether some starts have failed, and the next one is not tried for a while."""
-    died = sum(isinstance(event, ChildDied) for event in desk.events)
-    return died > 4 and not desk.pool.supervisor.children
+    died = sum(isinstance(event, ChildDied) for event in caller.events)
+    return died > 4 and not caller.pool.supervisor.children
 
 
 def test_no_descriptors_for_another_zygote(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_no_descriptors_for_another_zygote(tmp_path: Path) -> None:
     path = write(tmp_path, "old")
 
     async def main() -> None:
-        async with open_pool(path, size=1, policy="limits") as desk:
+        async with open_pool(path, size=1, policy="limits") as caller:
             write(tmp_path, "new")
             free = os.dup(0)
             os.close(free)
@@ -162,12 +162,12 @@ def test_no_descriptors_for_another_zygote(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
             try:
                 with pytest.raises(ChildStartFailed, match="no zygote can be started"):
-                    await desk.pool.reload(60)
+                    await caller.pool.reload(60)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            assert await desk.value() == "old"
-            await desk.pool.reload(60)
-            assert await desk.value() == "new"
+            assert await caller.value() == "old"
+            await caller.pool.reload(60)
+            assert await caller.value() == "new"
 
     run_async(main())
 
@@ -177,10 +177,10 @@ def test_threads_keep_their_code(tmp_path: Path) -> None:
     path = write(tmp_path, "old")
 
     async def main() -> None:
-        async with open_pool(path, kind=Kind.THREAD) as desk:
+        async with open_pool(path, kind=Kind.THREAD) as caller:
             write(tmp_path, "new")
             with pytest.raises(UsageError, match="restart the worker"):
-                await desk.pool.reload(60)
-            assert await desk.value() == "old"
+                await caller.pool.reload(60)
+            assert await caller.value() == "old"
 
     run_async(main())

@@ -11,7 +11,7 @@ import pytest
 from sandboxq.observe.telemetry import ChildRecycled
 from sandboxq.sandbox.scratch import remove_scratch
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,13 +48,13 @@ def test_a_folder_that_setup_has_chosen_is_not_emptied(tmp_path: Path) -> None:
     setup = f"def setup(): os.environ['TMPDIR'] = tempfile.tempdir = {str(shared)!r}\n"
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _JOBS + setup), policy="limits") as desk:
-            await desk.value(["pid"])
+        async with open_pool(processor_file(tmp_path, _JOBS + setup), policy="limits") as caller:
+            await caller.value(["pid"])
             (shared / "of another program").touch()
             for _ in range(3):
-                await desk.value(["touch", str(shared / "of a job")])
-            assert await desk.value(["here"])
-            names, folder = await desk.value(["here"])
+                await caller.value(["touch", str(shared / "of a job")])
+            assert await caller.value(["here"])
+            names, folder = await caller.value(["here"])
             assert (sorted(names), folder) == (["of a job", "of another program"], str(shared))
 
     run_async(main())
@@ -66,11 +66,11 @@ def test_a_standard_descriptor_that_setup_has_closed(tmp_path: Path, fd: int) ->
     setup = f"def setup(): os.close({fd})\n"
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _JOBS + setup), policy="limits") as desk:
+        async with open_pool(processor_file(tmp_path, _JOBS + setup), policy="limits") as caller:
             for _ in range(3):
-                await desk.value(["touch", str(tmp_path / "file")])
-            assert (await desk.value(["standard"]))[fd] == os.devnull
-            assert not [event for event in desk.events if isinstance(event, ChildRecycled)]
+                await caller.value(["touch", str(tmp_path / "file")])
+            assert (await caller.value(["standard"]))[fd] == os.devnull
+            assert not [event for event in caller.events if isinstance(event, ChildRecycled)]
 
     run_async(main())
 
@@ -79,12 +79,12 @@ def test_files_are_found_whose_folder_seems_unchanged(tmp_path: Path) -> None:
     """Programs that unpack archives set the time of folders."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _JOBS), policy="limits") as desk:
-            pid = await desk.value(["pid"])
+        async with open_pool(processor_file(tmp_path, _JOBS), policy="limits") as caller:
+            pid = await caller.value(["pid"])
             for _ in range(5):
-                await desk.value(["leave_in_the_past"])
-                assert (await desk.value(["here"]))[0] == []
-            assert await desk.value(["pid"]) == pid
+                await caller.value(["leave_in_the_past"])
+                assert (await caller.value(["here"]))[0] == []
+            assert await caller.value(["pid"]) == pid
 
     run_async(main())
 
@@ -93,14 +93,14 @@ def test_a_lock_in_the_place_of_a_file_that_was_closed(tmp_path: Path) -> None:
     """As many descriptors as before are not the same descriptors."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _JOBS), policy="limits") as desk:
-            pid = await desk.value(["pid"])
+        async with open_pool(processor_file(tmp_path, _JOBS), policy="limits") as caller:
+            pid = await caller.value(["pid"])
             for do in (["opens"], ["pid"], ["closes"]):
-                await desk.value(do)
+                await caller.value(do)
                 # Looks that come by the clock are over with the next job that opens a file.
-                await desk.value(["touch", os.devnull])
-            await desk.value(["lock", str(tmp_path / "lock")])
-            assert await desk.value(["pid"]) != pid
+                await caller.value(["touch", os.devnull])
+            await caller.value(["lock", str(tmp_path / "lock")])
+            assert await caller.value(["pid"]) != pid
 
     run_async(main())
 
@@ -123,7 +123,7 @@ def test_a_processor_may_have_the_name_of_a_library(tmp_path: Path, name: str) -
         source = 'import sys, types\nsys.modules["numpy.random"] = types.ModuleType("stand-in")\n'
         source += "def process(job): return 1\n"
         path = processor_file(tmp_path, source, name=f"{name}.py")
-        async with open_pool(path, size=1) as desk:
-            assert [await desk.value({}) for _ in range(2)] == [1, 1]
+        async with open_pool(path, size=1) as caller:
+            assert [await caller.value({}) for _ in range(2)] == [1, 1]
 
     run_async(main())

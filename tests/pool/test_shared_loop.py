@@ -8,7 +8,7 @@ import pytest
 
 from sandboxq.model.outcome import Completed, Failed, HandedBack
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -276,16 +276,16 @@ def test_what_one_job_does_to_the_loop_ends_no_other(shared: Path, deed: str) ->
     """It fails, with a reason that says what it did; its neighbours end well or go back."""
 
     async def main() -> None:
-        async with open_pool(shared, concurrency=6, policy="limits") as desk:
-            good = [desk.submit("good") for _ in range(3)]
-            await desk.until_begun(*good)
-            failed = await desk.failure(deed)
+        async with open_pool(shared, concurrency=6, policy="limits") as caller:
+            good = [caller.submit("good") for _ in range(3)]
+            await caller.until_begun(*good)
+            failed = await caller.failure(deed)
             assert _DEEDS[deed] in failed.reason
-            await desk.value("opens")
+            await caller.value("opens")
             for call in good:
-                ended = await desk.outcome(call)
+                ended = await caller.outcome(call)
                 assert ended == _GOOD or (isinstance(ended, HandedBack) and ended.is_neighbour)
-            assert (await desk.value("state"))[4:] == [False, 4]
+            assert (await caller.value("state"))[4:] == [False, 4]
 
     run_async(main())
 
@@ -295,16 +295,16 @@ def test_what_a_job_sets_at_the_loop_is_its_own(shared: Path, what: str) -> None
     """For as long as it runs; jobs beside it and after it see what setup() has left."""
 
     async def main() -> None:
-        async with open_pool(shared, concurrency=6, policy="limits") as desk:
-            before = await desk.value("state")
-            sets, good = desk.submit(f"sets_{what}"), desk.submit("good")
-            await desk.until_begun(sets, good)
-            await desk.value("opens")
-            own = await desk.outcome(sets)
+        async with open_pool(shared, concurrency=6, policy="limits") as caller:
+            before = await caller.value("state")
+            sets, good = caller.submit(f"sets_{what}"), caller.submit("good")
+            await caller.until_begun(sets, good)
+            await caller.value("opens")
+            own = await caller.outcome(sets)
             assert isinstance(own, Completed), own
             assert own.value.startswith(b'"mine')
-            assert await desk.outcome(good) == _GOOD
-            assert await desk.value("state") == before
+            assert await caller.outcome(good) == _GOOD
+            assert await caller.value("state") == before
 
     run_async(main())
 
@@ -313,13 +313,13 @@ def test_a_task_that_does_not_end_with_its_job_has_the_child_replaced(shared: Pa
     """It would run beside jobs that know nothing of it, for as long as the child lives."""
 
     async def main() -> None:
-        async with open_pool(shared, concurrency=6, policy="limits") as desk:
-            pid = await desk.value("keeps_a_task")
+        async with open_pool(shared, concurrency=6, policy="limits") as caller:
+            pid = await caller.value("keeps_a_task")
 
             async def is_replaced() -> bool:
-                return bool(desk.pool.pids) and pid not in desk.pool.pids
+                return bool(caller.pool.pids) and pid not in caller.pool.pids
 
             await wait_until_async(is_replaced)
-            assert not isinstance(await desk.run("opens"), Failed)
+            assert not isinstance(await caller.run("opens"), Failed)
 
     run_async(main())

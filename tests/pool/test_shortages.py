@@ -19,12 +19,12 @@ from sandboxq.model.outcome import Completed
 from sandboxq.pool.children.outbox import Outbox
 from sandboxq.pool.kinds import Kind
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import open_descriptors, open_pool, processor_file
+from tests.pool.caller import open_descriptors, open_pool, processor_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _JOBS = """
 import os, time
@@ -41,24 +41,24 @@ def test_a_fork_server_that_can_start_nothing_lives_on(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _JOBS)
-        async with open_pool(path, policy="limits", size=2) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, policy="limits", size=2) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             limits = [Path(folder) / "server/pids.max" for folder in server.group.folders]
             limits = [limit for limit in limits if limit.exists()]
             if not limits:
                 pytest.skip("no control groups that count processes")
-            folders = [server.scratch_of(child.number) for child in desk.pool.supervisor.children]
-            long = desk.submit(3)
-            await desk.until_begun(long)
+            folders = [server.scratch_of(child.number) for child in caller.pool.supervisor.children]
+            long = caller.submit(3)
+            await caller.until_begun(long)
             limits[0].write_text("1")
-            assert (await desk.failure("exit")).cause == "JobExited"
-            assert isinstance(await desk.outcome(long), Completed)
+            assert (await caller.failure("exit")).cause == "JobExited"
+            assert isinstance(await caller.outcome(long), Completed)
             limits[0].write_text("max")
-            await wait_until_async(lambda: _has_children(desk, 2))
-            await desk.failure("exit")
+            await wait_until_async(lambda: _has_children(caller, 2))
+            await caller.failure("exit")
             await wait_until_async(lambda: _has_removed(folders))
-            assert desk.pool.supervisor.server is server
+            assert caller.pool.supervisor.server is server
 
     run_async(main())
 
@@ -72,22 +72,22 @@ def test_a_thread_that_cannot_be_started(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _JOBS)
-        async with open_pool(path, kind=Kind.THREAD) as desk:
-            assert await desk.value(0) == "done"
+        async with open_pool(path, kind=Kind.THREAD) as caller:
+            assert await caller.value(0) == "done"
             usual = threading.stack_size(1 << 46)  # no machine has that
             try:
                 with pytest.raises(ChildStartFailed, match="thread"):
-                    await desk.pool.resize(2)
+                    await caller.pool.resize(2)
             finally:
                 threading.stack_size(usual)
-            assert await desk.value(0) == "done"
-            await wait_until_async(lambda: _has_children(desk, 2))
+            assert await caller.value(0) == "done"
+            await wait_until_async(lambda: _has_children(caller, 2))
 
     run_async(main())
 
 
-async def _has_children(desk: Desk, count: int) -> bool:
-    return len(desk.pool.supervisor.ready) == count
+async def _has_children(caller: Caller, count: int) -> bool:
+    return len(caller.pool.supervisor.ready) == count
 
 
 @contextmanager

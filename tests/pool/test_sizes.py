@@ -9,7 +9,7 @@ import pytest
 
 from sandboxq.model.outcome import Completed, HandedBack
 from tests.conftest import SOON, run_async, wait_until_async
-from tests.pool.desk import lives, open_descriptors, open_pool, processor_file
+from tests.pool.caller import lives, open_descriptors, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +32,12 @@ def test_room_is_one_call_a_slot_before_anything_was_measured(chores: Path) -> N
     """Long jobs must not be hoarded by a worker that cannot start them."""
 
     async def main() -> None:
-        async with open_pool(chores, size=3) as desk:
-            assert desk.pool.room() == 3
-            calls = [desk.submit({"sleep": 0.2}) for _ in range(3)]
-            assert desk.pool.room() == 0
-            assert (desk.pool.size, desk.pool.busy, desk.pool.held) == (3, 3, 3)
-            outcomes = [await desk.outcome(call) for call in calls]
+        async with open_pool(chores, size=3) as caller:
+            assert caller.pool.room() == 3
+            calls = [caller.submit({"sleep": 0.2}) for _ in range(3)]
+            assert caller.pool.room() == 0
+            assert (caller.pool.size, caller.pool.busy, caller.pool.held) == (3, 3, 3)
+            outcomes = [await caller.outcome(call) for call in calls]
             pids = {outcome.value for outcome in outcomes if isinstance(outcome, Completed)}
             assert len(pids) == 3
 
@@ -48,23 +48,23 @@ def test_pool_grows_and_shrinks_while_it_works(chores: Path) -> None:
     """`scale` must neither lose a job nor interrupt one."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            await desk.pool.resize(4)
-            assert desk.pool.size == 4
-            calls = [desk.submit({"sleep": 1}) for _ in range(4)]
-            await desk.until_begun(*calls)
-            await desk.pool.resize(1)
-            assert desk.pool.size == 1
-            calls += [desk.submit({}) for _ in range(4)]
+        async with open_pool(chores, size=2) as caller:
+            await caller.pool.resize(4)
+            assert caller.pool.size == 4
+            calls = [caller.submit({"sleep": 1}) for _ in range(4)]
+            await caller.until_begun(*calls)
+            await caller.pool.resize(1)
+            assert caller.pool.size == 1
+            calls += [caller.submit({}) for _ in range(4)]
             for call in calls:
-                assert isinstance(await desk.outcome(call), Completed)
+                assert isinstance(await caller.outcome(call), Completed)
 
             async def is_one() -> bool:
-                return len(desk.pool.pids) == 1
+                return len(caller.pool.pids) == 1
 
             await wait_until_async(is_one)
-            await desk.pool.resize(2)
-            assert len(desk.pool.pids) == 2
+            await caller.pool.resize(2)
+            assert len(caller.pool.pids) == 2
 
     run_async(main())
 
@@ -73,13 +73,13 @@ def test_stop_lets_running_jobs_finish_and_hands_back_the_rest(chores: Path) -> 
     """A rollout must not cost an attempt."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            running = desk.submit({"sleep": 1})
-            waiting = desk.submit({})
-            await desk.until_begun(running)
-            await desk.pool.stop(timeout=60)
-            assert isinstance(desk.outcomes[running.key], Completed)
-            assert desk.outcomes[waiting.key] == HandedBack(was_started=False)
+        async with open_pool(chores) as caller:
+            running = caller.submit({"sleep": 1})
+            waiting = caller.submit({})
+            await caller.until_begun(running)
+            await caller.pool.stop(timeout=60)
+            assert isinstance(caller.outcomes[running.key], Completed)
+            assert caller.outcomes[waiting.key] == HandedBack(was_started=False)
 
     run_async(main())
 
@@ -88,13 +88,13 @@ def test_stop_ends_what_does_not_finish_in_time(chores: Path) -> None:
     """The pod's grace period ends; a job that is killed by it goes back as started."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            running = desk.submit({"sleep": 60})
-            await desk.until_begun(running)
+        async with open_pool(chores) as caller:
+            running = caller.submit({"sleep": 60})
+            await caller.until_begun(running)
             started = time.monotonic()
-            await desk.pool.stop(timeout=0.2)
+            await caller.pool.stop(timeout=0.2)
             assert time.monotonic() - started < SOON
-            assert desk.outcomes[running.key] == HandedBack(was_started=True)
+            assert caller.outcomes[running.key] == HandedBack(was_started=True)
 
     run_async(main())
 
@@ -103,14 +103,14 @@ def test_kill_is_at_once_and_complete(chores: Path) -> None:
     """The third signal means now."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            calls = [desk.submit({"sleep": 60}) for _ in range(3)]
-            await desk.until_begun(*calls[:2])
-            pids = desk.pool.pids
+        async with open_pool(chores, size=2) as caller:
+            calls = [caller.submit({"sleep": 60}) for _ in range(3)]
+            await caller.until_begun(*calls[:2])
+            pids = caller.pool.pids
             started = time.monotonic()
-            desk.pool.kill()
+            caller.pool.kill()
             assert time.monotonic() - started < SOON
-            assert all(isinstance(desk.outcomes[call.key], HandedBack) for call in calls)
+            assert all(isinstance(caller.outcomes[call.key], HandedBack) for call in calls)
             assert not any(lives(pid) for pid in pids)
 
     run_async(main())
@@ -122,8 +122,8 @@ def test_stop_gives_back_every_descriptor(chores: Path) -> None:
     async def main() -> None:
         counts = []
         for _ in range(4):
-            async with open_pool(chores, size=2, policy="limits") as desk:
-                await desk.run({})
+            async with open_pool(chores, size=2, policy="limits") as caller:
+                await caller.run({})
             counts.append(open_descriptors())
         assert counts[1:] == [counts[1]] * 3
 
@@ -136,11 +136,11 @@ def test_teardown_has_a_deadline(tmp_path: Path) -> None:
     text = "import time\ndef process(job): pass\ndef teardown(): time.sleep(600)\n"
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, text), size=2) as desk:
-            await desk.pool.resize(1)
+        async with open_pool(processor_file(tmp_path, text), size=2) as caller:
+            await caller.pool.resize(1)
 
             async def is_alone() -> bool:
-                return len(desk.pool.pids) == 1
+                return len(caller.pool.pids) == 1
 
             await wait_until_async(is_alone)
 
@@ -159,8 +159,8 @@ def process(job):
 """
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, text)) as desk:
-            faults = [await desk.value({}) for _ in range(4)]
+        async with open_pool(processor_file(tmp_path, text)) as caller:
+            faults = [await caller.value({}) for _ in range(4)]
             assert min(faults) < faults[0] / 4
 
     run_async(main())

@@ -17,34 +17,34 @@ from sandboxq.pool.children.forking import Spare, open_pair, wait_for_order
 from sandboxq.sandbox.mechanisms.cgroup import ChildGroup
 from sandboxq.sandbox.processes import children_of
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import lives, open_pool, processor_file, stat_fields
+from tests.pool.caller import lives, open_pool, processor_file, stat_fields
 
 if TYPE_CHECKING:
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _NO_GROUP = ChildGroup({})
 _PROCESSOR = "import os\ndef process(job): return os.getpid()\n"
 
 
-def _server_of(desk: Desk) -> int:
-    return int(stat_fields(desk.pool.pids[0])[1])
+def _server_of(caller: Caller) -> int:
+    return int(stat_fields(caller.pool.pids[0])[1])
 
 
-async def _spare_of(desk: Desk) -> int:
+async def _spare_of(caller: Caller) -> int:
     """Return the one process of the zygote that is no child, once it waits."""
 
     async def find() -> int | None:
-        others = set(children_of(_server_of(desk))) - set(desk.pool.pids)
+        others = set(children_of(_server_of(caller))) - set(caller.pool.pids)
         return next(iter(others)) if len(others) == 1 else None
 
     return int(await wait_until_async(find))
 
 
-async def _grow(desk: Desk, size: int) -> set[int]:
+async def _grow(caller: Caller, size: int) -> set[int]:
     """Return the children that a pool has more of afterwards."""
-    before = set(desk.pool.pids)
-    await desk.pool.resize(size)
-    return set(desk.pool.pids) - before
+    before = set(caller.pool.pids)
+    await caller.pool.resize(size)
+    return set(caller.pool.pids) - before
 
 
 @pytest.mark.parametrize("policy", ["none", "limits", "strict"])
@@ -52,11 +52,11 @@ def test_next_child_is_the_spare(tmp_path: Path, policy: str) -> None:
     """Its fork and its copies of pages are over when it is asked for; another takes its place."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PROCESSOR), policy=policy) as desk:
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), policy=policy) as caller:
             for size in (2, 3):
-                spare = await _spare_of(desk)
-                assert await _grow(desk, size) == {spare}
-            assert {await desk.value() for _ in range(30)} <= set(desk.pool.pids)
+                spare = await _spare_of(caller)
+                assert await _grow(caller, size) == {spare}
+            assert {await caller.value() for _ in range(30)} <= set(caller.pool.pids)
 
     run_async(main())
 
@@ -65,13 +65,13 @@ def test_spare_that_was_killed_is_made_good(tmp_path: Path) -> None:
     """Whoever kills it, the order is not lost, and the one after that finds a spare again."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:
-            spare = await _spare_of(desk)
+        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as caller:
+            spare = await _spare_of(caller)
             os.kill(spare, signal.SIGKILL)
             await wait_until_async(lambda: _is_gone(spare))
-            assert len(await _grow(desk, 2)) == 1
-            spare = await _spare_of(desk)
-            assert await _grow(desk, 3) == {spare}
+            assert len(await _grow(caller, 2)) == 1
+            spare = await _spare_of(caller)
+            assert await _grow(caller, 3) == {spare}
 
     run_async(main())
 
@@ -80,12 +80,12 @@ def test_signals_to_all_leave_the_spare_as_it_is(tmp_path: Path) -> None:
     """Docker and systemd send SIGTERM to whatever they see; the coordinator alone ends children."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:
-            spare = await _spare_of(desk)
+        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as caller:
+            spare = await _spare_of(caller)
             for number in (signal.SIGTERM, signal.SIGINT):
                 os.kill(spare, number)
-            assert await _grow(desk, 2) == {spare}
-            assert await desk.value() in desk.pool.pids
+            assert await _grow(caller, 2) == {spare}
+            assert await caller.value() in caller.pool.pids
 
     run_async(main())
 
@@ -94,10 +94,10 @@ def test_spare_survives_the_watch_for_strays(tmp_path: Path) -> None:
     """It has no owner, and yet is no orphan of a job."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PROCESSOR), policy="limits") as desk:
-            spare = await _spare_of(desk)
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), policy="limits") as caller:
+            spare = await _spare_of(caller)
             await asyncio.sleep(0.35)  # the watch looks ten times a second
-            assert await _spare_of(desk) == spare
+            assert await _spare_of(caller) == spare
 
     run_async(main())
 
@@ -106,11 +106,11 @@ def test_spare_dies_with_the_fork_server(tmp_path: Path) -> None:
     """A zygote that was killed cannot end it."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as desk:
-            spare = await _spare_of(desk)
-            os.kill(_server_of(desk), signal.SIGKILL)
+        async with open_pool(processor_file(tmp_path, _PROCESSOR)) as caller:
+            spare = await _spare_of(caller)
+            os.kill(_server_of(caller), signal.SIGKILL)
             await wait_until_async(lambda: _is_gone(spare))
-            await desk.value()
+            await caller.value()
 
     run_async(main())
 
@@ -119,10 +119,10 @@ def test_spare_holds_nothing_of_anybody(tmp_path: Path) -> None:
     """A pipe of another child that it held would not end with that child."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _PROCESSOR), size=2) as desk:
-            spare = await _spare_of(desk)
-            server = _links(_server_of(desk))
-            others = {link for pid in desk.pool.pids for link in _links(pid)}
+        async with open_pool(processor_file(tmp_path, _PROCESSOR), size=2) as caller:
+            spare = await _spare_of(caller)
+            server = _links(_server_of(caller))
+            others = {link for pid in caller.pool.pids for link in _links(pid)}
 
             async def holds_its_own_alone() -> bool:
                 """Once its rehearsal is over: its standard streams, and the way of its order."""
@@ -147,9 +147,9 @@ def test_processor_that_each_child_imports_has_no_spare(tmp_path: Path) -> None:
     )
 
     async def main() -> None:
-        async with open_pool(path) as desk:
-            await desk.value()
-            assert children_of(_server_of(desk)) == desk.pool.pids
+        async with open_pool(path) as caller:
+            await caller.value()
+            assert children_of(_server_of(caller)) == caller.pool.pids
 
     run_async(main())
 
@@ -168,17 +168,17 @@ def test_spare_sees_files_that_were_replaced_since(tmp_path: Path) -> None:
     notes.write_text("old")
 
     async def main() -> None:
-        async with open_pool(path, policy="strict") as desk:
-            first = desk.pool.pids[0]
-            assert await desk.value(str(notes)) == [first, "old"]
-            spare = await _spare_of(desk)
+        async with open_pool(path, policy="strict") as caller:
+            first = caller.pool.pids[0]
+            assert await caller.value(str(notes)) == [first, "old"]
+            spare = await _spare_of(caller)
             await wait_until_async(lambda: _waits(spare))
             fresh = notes.with_suffix(".new")
             fresh.write_text("new")
             fresh.rename(notes)
-            assert await _grow(desk, 2) == {spare}
-            calls = [desk.submit(str(notes)) for _ in range(8)]
-            seen = [json.loads((await desk.outcome(call)).value) for call in calls]  # type: ignore[union-attr]
+            assert await _grow(caller, 2) == {spare}
+            calls = [caller.submit(str(notes)) for _ in range(8)]
+            seen = [json.loads((await caller.outcome(call)).value) for call in calls]  # type: ignore[union-attr]
             assert dict(seen) == {first: "refused", spare: "new"}
 
     run_async(main())

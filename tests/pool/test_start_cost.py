@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def process(job):
 _COORDINATOR = """
 import asyncio, sys
 from typing import TYPE_CHECKING
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 opened = []
 is_heard = False
@@ -62,9 +62,9 @@ def hear(event, arguments):
 
 async def main():
     global is_heard
-    async with open_pool(sys.argv[1], policy="none") as desk:
+    async with open_pool(sys.argv[1], policy="none") as caller:
         is_heard = True
-        await desk.pool.resize(2)
+        await caller.pool.resize(2)
         is_heard = False
 
 sys.addaudithook(hear)
@@ -94,8 +94,8 @@ def test_what_a_child_opens(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _OPENED)
-        async with open_pool(path, policy="none") as desk:
-            found = [each for each in await desk.value(None) if "cgroup" not in each]
+        async with open_pool(path, policy="none") as caller:
+            found = [each for each in await caller.value(None) if "cgroup" not in each]
         assert [each for each in found if each.isdigit()] == found[-1:], "the folder below is read"
         assert sorted(found[:-1]) == [
             "/proc/self/clear_refs",
@@ -113,8 +113,8 @@ def test_what_was_read_in_the_zygote_holds_in_its_children(tmp_path: Path, polic
     """Else the first job of each would be blamed for what its child's birth has changed."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _UNCHANGED), policy=policy) as desk:
-            assert await desk.value(None) == []
+        async with open_pool(processor_file(tmp_path, _UNCHANGED), policy=policy) as caller:
+            assert await caller.value(None) == []
 
     run_async(main())
 
@@ -134,8 +134,8 @@ def test_memory_that_is_a_childs_own(tmp_path: Path) -> None:
     """Most of it are pages of the zygote that a start, a job and a look have written to."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _WEIGHED), policy="limits") as desk:
-            sizes = [await desk.value(None) for _ in range(20)]
+        async with open_pool(processor_file(tmp_path, _WEIGHED), policy="limits") as caller:
+            sizes = [await caller.value(None) for _ in range(20)]
         assert sizes[-1] < _MOST_PRIVATE
 
     run_async(main())

@@ -15,7 +15,7 @@ from sandboxq.observe.telemetry import Telemetry
 from sandboxq.pool.pool import Pool
 from sandboxq.sandbox.processes import descendants_of
 from tests.conftest import SOON, run_async
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +26,9 @@ async def _start(path: object, *, timeout: float = 20, **settings: object) -> No
     known = set(descendants_of(os.getpid()))
     try:
         async with asyncio.timeout(60):
-            desk = Desk()
+            caller = Caller()
             options = {"size": 2, "queue_name": "tests", "policy": "none", **settings}
-            pool = Pool(str(path), listener=desk, telemetry=Telemetry(), **options)  # type: ignore[arg-type]
+            pool = Pool(str(path), listener=caller, telemetry=Telemetry(), **options)  # type: ignore[arg-type]
             await pool.start(timeout)
     finally:
         assert set(descendants_of(os.getpid())) <= known
@@ -79,8 +79,8 @@ def test_whatever_can_be_called_with_a_job_is_a_processor(tmp_path: Path, text: 
     """Only what fails for every job is refused."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, text)) as desk:
-            assert await desk.value() == "fine"
+        async with open_pool(processor_file(tmp_path, text)) as caller:
+            assert await caller.value() == "fine"
 
     run_async(main())
 
@@ -99,8 +99,8 @@ def process(job): return "fine"
 """
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, text)) as desk:
-            assert await desk.value() == "fine"
+        async with open_pool(processor_file(tmp_path, text)) as caller:
+            assert await caller.value() == "fine"
 
     run_async(main())
     assert "sent what is no message" in caplog.text
@@ -161,7 +161,7 @@ def test_concurrency_needs_an_async_processor(tmp_path: Path) -> None:
 
 def test_unknown_policies_are_refused_when_the_pool_is_made() -> None:
     """A sandbox is never silently weaker than its name."""
-    settings = {"size": 1, "queue_name": "q", "listener": Desk(), "telemetry": Telemetry()}
+    settings = {"size": 1, "queue_name": "q", "listener": Caller(), "telemetry": Telemetry()}
     with pytest.raises(UsageError, match="unknown policy"):
         Pool("x.py", policy="safe", **settings)  # type: ignore[arg-type]
 
@@ -175,8 +175,8 @@ def test_processor_of_a_module_and_of_a_named_function(
     monkeypatch.syspath_prepend(str(tmp_path))
 
     async def main(spec: str) -> None:
-        async with open_pool(spec) as desk:
-            assert await desk.value({}) == "shrunk"
+        async with open_pool(spec) as caller:
+            assert await caller.value({}) == "shrunk"
 
     run_async(main("some_package.work:shrink"))
     run_async(main(f"{tmp_path}/some_package/work.py:shrink"))
@@ -190,8 +190,8 @@ def test_file_is_loaded_like_a_script(tmp_path: Path) -> None:
     path = processor_file(tmp_path, text, "my_work.py")
 
     async def main() -> None:
-        async with open_pool(path) as desk:
-            assert await desk.value({}) == ["green", "my_work", True]
+        async with open_pool(path) as caller:
+            assert await caller.value({}) == ["green", "my_work", True]
 
     run_async(main())
 
@@ -202,8 +202,8 @@ def test_name_of_a_standard_module_does_no_harm(tmp_path: Path) -> None:
     path = processor_file(tmp_path, text, "json.py")
 
     async def main() -> None:
-        async with open_pool(path) as desk:
-            assert await desk.value({"a": 1}) == {"a": 1}
+        async with open_pool(path) as caller:
+            assert await caller.value({"a": 1}) == {"a": 1}
 
     run_async(main())
 
@@ -218,10 +218,10 @@ def test_processor_that_starts_threads_is_imported_by_each_child(tmp_path: Path)
     path = processor_file(tmp_path, text)
 
     async def main() -> None:
-        async with open_pool(path, size=2) as desk:
-            assert not desk.pool.is_preloaded
-            assert any("each child" in note for note in desk.pool.notes)
-            assert await desk.value({}) == 2
+        async with open_pool(path, size=2) as caller:
+            assert not caller.pool.is_preloaded
+            assert any("each child" in note for note in caller.pool.notes)
+            assert await caller.value({}) == 2
 
     run_async(main())
 
@@ -239,9 +239,9 @@ def test_setup_runs_once_per_child_and_teardown_at_its_end(tmp_path: Path) -> No
     path = processor_file(tmp_path, text)
 
     async def main() -> None:
-        async with open_pool(path) as desk:
-            await desk.run({})
-            await desk.run({})
+        async with open_pool(path) as caller:
+            await caller.run({})
+            await caller.run({})
 
     run_async(main())
     assert log.read_text() == "setup job job teardown "
@@ -257,12 +257,12 @@ def test_random_numbers_differ_between_children(tmp_path: Path) -> None:
     path = processor_file(tmp_path, text)
 
     async def main() -> None:
-        async with open_pool(path, size=2) as desk:
-            calls = [desk.submit({}) for _ in range(2)]
+        async with open_pool(path, size=2) as caller:
+            calls = [caller.submit({}) for _ in range(2)]
             for call in calls:
-                await desk.outcome(call)
-            await desk.pool.resize(4)
-            seen = [await desk.value({}) for _ in range(8)]
+                await caller.outcome(call)
+            await caller.pool.resize(4)
+            seen = [await caller.value({}) for _ in range(8)]
             assert len({value for _, value, _ in seen}) == 8
             assert len({value for _, _, value in seen}) == 8
 
@@ -274,10 +274,10 @@ def test_imports_print_to_the_worker(tmp_path: Path) -> None:
     path = processor_file(tmp_path, "print('hello')\ndef process(job): pass\n")
 
     async def main() -> None:
-        async with open_pool(path) as desk:
-            assert desk.lines == [(None, "stdout", "hello")]
-            await desk.run({})
-            assert len(desk.lines) == 1  # not printed again by each fork
+        async with open_pool(path) as caller:
+            assert caller.lines == [(None, "stdout", "hello")]
+            await caller.run({})
+            assert len(caller.lines) == 1  # not printed again by each fork
 
     run_async(main())
 
@@ -288,7 +288,7 @@ def test_stop_during_the_start_leaves_nothing(tmp_path: Path) -> None:
 
     async def main() -> None:
         known = set(descendants_of(os.getpid()))
-        pool = Pool(str(path), size=1, listener=Desk(), queue_name="tests", telemetry=Telemetry())
+        pool = Pool(str(path), size=1, listener=Caller(), queue_name="tests", telemetry=Telemetry())
         starting = asyncio.ensure_future(pool.start())
         await asyncio.sleep(0.3)
         assert set(descendants_of(os.getpid())) - known
@@ -306,8 +306,8 @@ def test_children_never_take_the_core_of_who_wakes_them(tmp_path: Path) -> None:
 
     async def policies() -> set[int]:
         path = processor_file(tmp_path, "def process(job): pass\n")
-        async with open_pool(path, size=2) as desk:
-            return {os.sched_getscheduler(pid) for pid in desk.pool.pids}
+        async with open_pool(path, size=2) as caller:
+            return {os.sched_getscheduler(pid) for pid in caller.pool.pids}
 
     assert run_async(policies()) == {os.SCHED_BATCH}
 
@@ -328,7 +328,7 @@ def process(job): return "fine"
 
     async def main() -> None:
         for _ in range(3):
-            listener, telemetry = Desk(), Telemetry()
+            listener, telemetry = Caller(), Telemetry()
             pool = Pool(str(path), size=1, listener=listener, queue_name="t", telemetry=telemetry)
             with suppress(ProcessorNotLoaded):
                 await pool.start(0.5)

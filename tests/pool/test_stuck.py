@@ -21,7 +21,7 @@ from sandboxq.pool.children.zygote_client import ZygoteClient
 from sandboxq.sandbox.processes import children_of
 from sandboxq.sandbox.support import OF_A_CHILD
 from tests.conftest import Gate, run_async, wait_until, wait_until_async
-from tests.pool.desk import Desk, open_descriptors, open_pool, processor_file, stat_fields
+from tests.pool.caller import Caller, open_descriptors, open_pool, processor_file, stat_fields
 
 if TYPE_CHECKING:
     from sandboxq.pool.children.child import Child
@@ -61,24 +61,24 @@ def test_call_for_a_child_that_is_stopped_goes_to_another(chores: Path) -> None:
     """A stopped process does nothing and does not die; what it was sent must not wait for it."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            stopped, other = desk.pool.pids
+        async with open_pool(chores, size=2) as caller:
+            stopped, other = caller.pool.pids
             os.kill(stopped, signal.SIGSTOP)
             wait_until(lambda: stat_fields(stopped)[0] == "T")
             try:
-                values = [await desk.value({}) for _ in range(6)]
+                values = [await caller.value({}) for _ in range(6)]
             finally:
                 os.kill(stopped, signal.SIGCONT)
             assert set(values) == {other}
             # It is as good as new once it goes on.
-            await wait_until_async(lambda: _both_work(desk, {stopped, other}))
+            await wait_until_async(lambda: _both_work(caller, {stopped, other}))
 
     run_async(main())
 
 
-async def _both_work(desk: Desk, pids: set[int]) -> bool:
-    calls = [desk.submit({"sleep": 0.05}) for _ in pids]
-    outcomes = [await desk.outcome(call) for call in calls]
+async def _both_work(caller: Caller, pids: set[int]) -> bool:
+    calls = [caller.submit({"sleep": 0.05}) for _ in pids]
+    outcomes = [await caller.outcome(call) for call in calls]
     return {int(each.value) for each in outcomes if isinstance(each, Completed)} == pids
 
 
@@ -87,15 +87,15 @@ def test_calls_for_a_blocked_loop_go_to_others(tmp_path: Path) -> None:
     path = processor_file(tmp_path, _ASYNC_CHORES)
 
     async def main() -> None:
-        async with open_pool(path, size=2, concurrency=10) as desk:
-            await desk.value({})
-            blocking = desk.submit({"block": 60})
+        async with open_pool(path, size=2, concurrency=10) as caller:
+            await caller.value({})
+            blocking = caller.submit({"block": 60})
             for _ in range(5):
-                calls = [desk.submit({"sleep": 0.01}) for _ in range(4)]
+                calls = [caller.submit({"sleep": 0.01}) for _ in range(4)]
                 for call in calls:
-                    await desk.outcome(call)
-            assert blocking.key not in desk.outcomes
-            desk.pool.end_call(blocking, JobCancelled("enough"))
+                    await caller.outcome(call)
+            assert blocking.key not in caller.outcomes
+            caller.pool.end_call(blocking, JobCancelled("enough"))
 
     run_async(main())
 
@@ -105,12 +105,12 @@ def test_loop_that_goes_on_takes_calls_again(tmp_path: Path) -> None:
     path = processor_file(tmp_path, _ASYNC_CHORES)
 
     async def main() -> None:
-        async with open_pool(path, size=1, concurrency=10) as desk:
-            first = desk.submit({"block": 0.4, "sleep": 60})
-            await desk.until_begun(first)
-            assert await desk.value({"value": 7}) == 7
-            assert first.key not in desk.outcomes
-            desk.pool.end_call(first, JobCancelled("enough"))
+        async with open_pool(path, size=1, concurrency=10) as caller:
+            first = caller.submit({"block": 0.4, "sleep": 60})
+            await caller.until_begun(first)
+            assert await caller.value({"value": 7}) == 7
+            assert first.key not in caller.outcomes
+            caller.pool.end_call(first, JobCancelled("enough"))
 
     run_async(main())
 
@@ -122,19 +122,19 @@ def test_nothing_is_kept_ready_while_all_children_are_at_long_jobs(
     gate = Gate(tmp_path)
 
     async def main() -> None:
-        async with open_pool(chores, size=2) as desk:
-            while desk.pool.room() <= 10:  # on a busy machine jobs seem long for a while
-                await desk.run({})
-            long = [desk.submit({"until": gate.path}) for _ in range(2)]
-            behind = [desk.submit({}) for _ in range(10)]
+        async with open_pool(chores, size=2) as caller:
+            while caller.pool.room() <= 10:  # on a busy machine jobs seem long for a while
+                await caller.run({})
+            long = [caller.submit({"until": gate.path}) for _ in range(2)]
+            behind = [caller.submit({}) for _ in range(10)]
             await asyncio.sleep(0.3)  # by then they are long
-            assert desk.pool.room() == 0
-            assert desk.pool.take_back() == behind
-            assert desk.pool.room() == 0
+            assert caller.pool.room() == 0
+            assert caller.pool.take_back() == behind
+            assert caller.pool.room() == 0
             gate.open()
             for call in long:
-                await desk.outcome(call)
-            assert desk.pool.room() > 0
+                await caller.outcome(call)
+            assert caller.pool.room() > 0
 
     run_async(main())
 
@@ -144,10 +144,10 @@ def test_forks_of_a_job_answer_nothing(chores: Path, kind: str) -> None:
     """A fork that returns into the child would answer for it, then take the jobs of others."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            pid = desk.pool.pids[0]
-            assert await desk.value({"fork": kind}) == pid
-            assert [await desk.value({}) for _ in range(6)] == [pid] * 6
+        async with open_pool(chores) as caller:
+            pid = caller.pool.pids[0]
+            assert await caller.value({"fork": kind}) == pid
+            assert [await caller.value({}) for _ in range(6)] == [pid] * 6
 
     run_async(main())
 
@@ -156,10 +156,10 @@ def test_replaced_stdout_is_the_next_jobs_own_again(chores: Path) -> None:
     """One job's `sys.stdout = …` must not swallow what all later jobs print."""
 
     async def main() -> None:
-        async with open_pool(chores) as desk:
-            await desk.value({"stdout": True, "print": "unseen"})
-            await desk.value({"print": "seen"})
-            assert [line for _, _, line in desk.lines] == ["seen"]
+        async with open_pool(chores) as caller:
+            await caller.value({"stdout": True, "print": "unseen"})
+            await caller.value({"print": "seen"})
+            assert [line for _, _, line in caller.lines] == ["seen"]
 
     run_async(main())
 
@@ -176,21 +176,21 @@ def grow_too_far(chores: str) -> None:
     """Let a pool grow beyond the hard limit, in a process that may lower its own."""
 
     async def main() -> None:
-        async with open_pool(Path(chores), size=2) as desk:
+        async with open_pool(Path(chores), size=2) as caller:
             before = len(open_descriptors())
             limit = _number_open() + 3 * OF_A_CHILD
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
             with pytest.raises(ChildStartFailed, match="children more need"):
-                await desk.pool.resize(40)
-            assert await desk.value({}) in desk.pool.pids
+                await caller.pool.resize(40)
+            assert await caller.value({}) in caller.pool.pids
             # Who dies while nothing can be opened has a successor as soon as it can.
             others = _open_all()
-            os.kill(desk.pool.pids[0], signal.SIGKILL)
-            await wait_until_async(lambda: _has_children(desk.pool, 1))
-            assert await desk.value({}) in desk.pool.pids
+            os.kill(caller.pool.pids[0], signal.SIGKILL)
+            await wait_until_async(lambda: _has_children(caller.pool, 1))
+            assert await caller.value({}) in caller.pool.pids
             for each in others:
                 os.close(each)
-            await wait_until_async(lambda: _has_children(desk.pool, 2))
+            await wait_until_async(lambda: _has_children(caller.pool, 2))
             # What a leaving child used is closed when its death has been told; a leak stays.
             await wait_until_async(lambda: _has_descriptors(before))
 
@@ -225,21 +225,21 @@ def test_fork_server_killed_while_it_restarts_leaves_one(tmp_path: Path) -> None
     path = processor_file(tmp_path, text)
 
     async def main() -> None:
-        async with open_pool(path, size=2) as desk:
+        async with open_pool(path, size=2) as caller:
             slow.touch()
-            source_supervisor = desk.pool.supervisor.source_supervisor
+            source_supervisor = caller.pool.supervisor.source_supervisor
             assert isinstance(source_supervisor.server, ZygoteClient)
             first = source_supervisor.server.pid
             os.kill(first, signal.SIGKILL)
             second = await wait_until_async(lambda: _importing({first}))
             os.kill(second, signal.SIGKILL)
             third = await wait_until_async(lambda: _importing({first, second}))
-            await wait_until_async(lambda: _has_children(desk.pool, 2))
-            await desk.value({})
+            await wait_until_async(lambda: _has_children(caller.pool, 2))
+            await caller.value({})
             await asyncio.sleep(1.0)  # long enough for a second successor to be up
-            spares = set(children_of(third)) - set(desk.pool.pids)  # one, forked in advance
+            spares = set(children_of(third)) - set(caller.pool.pids)  # one, forked in advance
             assert len(spares) <= 1
-            assert _zygotes() == {third, *spares, *desk.pool.pids}
+            assert _zygotes() == {third, *spares, *caller.pool.pids}
 
     run_async(main())
 
@@ -262,10 +262,10 @@ async def _importing(known: set[int]) -> int | None:
     return next(iter(_zygotes() - known), None) if len(_zygotes() - known) == 1 else None
 
 
-async def _reader_of(desk: Desk, call: Call) -> Child:
+async def _reader_of(caller: Caller, call: Call) -> Child:
     """Return the child that has read some of a call of 12 MB; more is sent in each turn."""
     for _ in range(1_000_000):
-        for child in desk.pool.supervisor.children:
+        for child in caller.pool.supervisor.children:
             if call.seq in child.flying and 0 < child.channel.backlog() < 11 << 20:
                 return child
         await asyncio.sleep(0)
@@ -281,18 +281,18 @@ def test_a_long_call_that_is_read_slowly_stays_with_its_child(
     source = "import os\ndef process(job): return [os.getpid(), len(job.data)]"
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, source), size=2) as desk:
-            await desk.value("ready")
-            call = desk.submit("x" * (12 << 20), timeout=timeout)
-            holder = await _reader_of(desk, call)
+        async with open_pool(processor_file(tmp_path, source), size=2) as caller:
+            await caller.value("ready")
+            call = caller.submit("x" * (12 << 20), timeout=timeout)
+            holder = await _reader_of(caller, call)
             began = time.monotonic()
             while holder.channel.backlog() and time.monotonic() < began + 2.5:
                 os.kill(holder.pid, signal.SIGSTOP)
                 await asyncio.sleep(0.15)  # longer than an idle child may be silent
                 os.kill(holder.pid, signal.SIGCONT)
                 await asyncio.sleep(0.002)
-                assert not desk.pool.take_back(waiting_longer_than=1.0)
-            outcome = await desk.outcome(call)
+                assert not caller.pool.take_back(waiting_longer_than=1.0)
+            outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed), outcome
             assert outcome.value == b"[%d,%d]" % (holder.pid, 12 << 20)
 

@@ -11,7 +11,7 @@ import pytest
 from sandboxq.errors import JobCancelled
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import Gate, run_async
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,9 +53,9 @@ def chores(tmp_path: Path, ran: Path) -> Path:
     return processor_file(tmp_path, _CHORES.format(ran=str(ran)))
 
 
-def pack(desk: Desk, datas: list[Any]) -> list[Call]:
+def pack(caller: Caller, datas: list[Any]) -> list[Call]:
     """Submit calls that share a packet."""
-    calls = desk.submit_all(datas)
+    calls = caller.submit_all(datas)
     assert all(call.is_packed for call in calls[:_SEATS]), "they went one by one"
     return calls
 
@@ -65,18 +65,18 @@ def runs_of(ran: Path) -> Counter[bytes]:
     return Counter(ran.read_bytes().split())
 
 
-async def outcomes_of(desk: Desk, calls: list[Call]) -> list[Any]:
+async def outcomes_of(caller: Caller, calls: list[Call]) -> list[Any]:
     """Wait for the ends of calls."""
-    return [await desk.outcome(call) for call in calls]
+    return [await caller.outcome(call) for call in calls]
 
 
 def test_more_calls_than_seats_end_once_each(chores: Path, ran: Path) -> None:
     """What no seat is free for is not in a packet: it must be possible to take it back unread."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2, concurrency=_SEATS) as desk:
-            calls = pack(desk, [{"sleep": 0.001 * (at % 7)} for at in range(300)])
-            assert all(isinstance(each, Completed) for each in await outcomes_of(desk, calls))
+        async with open_pool(chores, size=2, concurrency=_SEATS) as caller:
+            calls = pack(caller, [{"sleep": 0.001 * (at % 7)} for at in range(300)])
+            assert all(isinstance(each, Completed) for each in await outcomes_of(caller, calls))
             assert runs_of(ran) == Counter(call.key for call in calls)
 
     run_async(main())
@@ -88,17 +88,17 @@ def test_calls_behind_one_that_blocks_the_loop_go_to_others(
     """They share its packet, and have not begun; its child is given work again afterwards."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2, concurrency=_SEATS) as desk:
+        async with open_pool(chores, size=2, concurrency=_SEATS) as caller:
             datas = [{}, {"until": gate.path}] + [{}] * (_SEATS - 2)
-            before, blocker, *behind = pack(desk, datas)
-            others = {each.value for each in await outcomes_of(desk, behind)}
-            assert not {before.key, blocker.key} & desk.outcomes.keys()
+            before, blocker, *behind = pack(caller, datas)
+            others = {each.value for each in await outcomes_of(caller, behind)}
+            assert not {before.key, blocker.key} & caller.outcomes.keys()
             gate.open()
-            mine = {each.value for each in await outcomes_of(desk, [before, blocker])}
+            mine = {each.value for each in await outcomes_of(caller, [before, blocker])}
             assert len(others) == len(mine) == 1
             assert others != mine
             assert set(runs_of(ran).values()) == {1}
-            more = await outcomes_of(desk, desk.submit_all([{}] * 2 * _SEATS))
+            more = await outcomes_of(caller, caller.submit_all([{}] * 2 * _SEATS))
             assert {each.value for each in more} == others | mine
 
     run_async(main())
@@ -108,12 +108,12 @@ def test_death_in_a_packet_is_the_fault_of_one(chores: Path, ran: Path) -> None:
     """Those behind it never began, and run elsewhere as if nothing was."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2, concurrency=_SEATS) as desk:
-            guilty, *behind = pack(desk, [{"die": 1}] + [{}] * (_SEATS - 1))
-            outcome = await desk.outcome(guilty)
+        async with open_pool(chores, size=2, concurrency=_SEATS) as caller:
+            guilty, *behind = pack(caller, [{"die": 1}] + [{}] * (_SEATS - 1))
+            outcome = await caller.outcome(guilty)
             assert isinstance(outcome, Failed)
             assert outcome.is_crash
-            assert all(isinstance(each, Completed) for each in await outcomes_of(desk, behind))
+            assert all(isinstance(each, Completed) for each in await outcomes_of(caller, behind))
             assert set(runs_of(ran).values()) == {1}
             assert not any(call.unbegun for call in behind)
 
@@ -126,16 +126,16 @@ def test_what_has_not_begun_is_given_back_and_no_token_stays(
     """A token too many would let the child begin what was taken back the next time."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=_SEATS) as desk:
+        async with open_pool(chores, concurrency=_SEATS) as caller:
             for _ in range(3):
                 gate.close()
-                first, *behind = pack(desk, [{"until": gate.path}] + [{}] * (_SEATS - 1))
-                await desk.until_begun(first)
-                assert desk.pool.take_back() == behind
+                first, *behind = pack(caller, [{"until": gate.path}] + [{}] * (_SEATS - 1))
+                await caller.until_begun(first)
+                assert caller.pool.take_back() == behind
                 gate.open()
-                assert isinstance(await desk.outcome(first), Completed)
+                assert isinstance(await caller.outcome(first), Completed)
                 assert not {call.key for call in behind} & runs_of(ran).keys()
-                assert isinstance(await desk.run({}), Completed)
+                assert isinstance(await caller.run({}), Completed)
 
     run_async(main())
 
@@ -144,12 +144,12 @@ def test_cancelled_call_leaves_its_neighbours_alone(chores: Path, ran: Path) -> 
     """Begun or not, it ends, and the others of its packet run once each."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=_SEATS) as desk:
+        async with open_pool(chores, concurrency=_SEATS) as caller:
             for pause in (0.0, 0.001, 0.003, 0.05):
-                calls = pack(desk, [{"sleep": 0.2}] * _SEATS)
+                calls = pack(caller, [{"sleep": 0.2}] * _SEATS)
                 await asyncio.sleep(pause)  # somewhere between sent, read and begun
-                desk.pool.cancel_call(calls[3], JobCancelled("not needed"), grace=1)
-                cancelled, *others = await outcomes_of(desk, [calls[3], *calls[:3], *calls[4:]])
+                caller.pool.cancel_call(calls[3], JobCancelled("not needed"), grace=1)
+                cancelled, *others = await outcomes_of(caller, [calls[3], *calls[:3], *calls[4:]])
                 assert isinstance(cancelled, Failed)
                 assert all(isinstance(each, Completed) for each in others)
             assert set(runs_of(ran).values()) == {1}
@@ -161,12 +161,12 @@ def test_timeout_counts_from_the_begin(chores: Path) -> None:
     """Only the call that takes too long ends by it."""
 
     async def main() -> None:
-        async with open_pool(chores, concurrency=_SEATS) as desk:
-            calls = [desk.make({"sleep": seconds}) for seconds in (0.01, 60, 0.1)]
+        async with open_pool(chores, concurrency=_SEATS) as caller:
+            calls = [caller.make({"sleep": seconds}) for seconds in (0.01, 60, 0.1)]
             for call in calls:
                 call.timeout = 1.0
-            desk.pool.submit_all(calls)
-            quick, late, other = await outcomes_of(desk, calls)
+            caller.pool.submit_all(calls)
+            quick, late, other = await outcomes_of(caller, calls)
             assert isinstance(quick, Completed)
             assert isinstance(other, Completed)
             assert isinstance(late, Failed)

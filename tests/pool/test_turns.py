@@ -8,13 +8,13 @@ import pytest
 
 from sandboxq.model.outcome import Completed, Failed
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sandboxq.pool.pool import Call
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 _TOGETHER = """
 import asyncio, os, time
@@ -39,11 +39,11 @@ def together(tmp_path: Path) -> Path:
     return processor_file(tmp_path, _TOGETHER)
 
 
-async def _in_one_turn(desk: Desk, *datas: dict[str, object]) -> list[Call]:
+async def _in_one_turn(caller: Caller, *datas: dict[str, object]) -> list[Call]:
     """Submit jobs, and have them go on one behind the other once all wait."""
-    calls = [desk.submit(data) for data in datas]
-    await desk.until_begun(*calls)
-    desk.submit({"open": 1})
+    calls = [caller.submit(data) for data in datas]
+    await caller.until_begun(*calls)
+    caller.submit({"open": 1})
     return calls
 
 
@@ -51,12 +51,12 @@ def test_an_answer_does_not_wait_for_a_job_that_blocks_the_loop(together: Path) 
     """It is ready; that a neighbour computes in the same turn is no concern of its own."""
 
     async def main() -> None:
-        async with open_pool(together, concurrency=4) as desk:
-            *quick, blocker = await _in_one_turn(desk, {}, {}, {"block": 3})
+        async with open_pool(together, concurrency=4) as caller:
+            *quick, blocker = await _in_one_turn(caller, {}, {}, {"block": 3})
             for call in quick:
-                assert await desk.outcome(call) == Completed(b'""')
-            assert blocker.key not in desk.outcomes
-            assert await desk.outcome(blocker) == Completed(b'""')
+                assert await caller.outcome(call) == Completed(b'""')
+            assert blocker.key not in caller.outcomes
+            assert await caller.outcome(blocker) == Completed(b'""')
 
     run_async(main())
 
@@ -65,11 +65,11 @@ def test_an_answer_outlives_the_child_that_dies_in_the_same_turn(together: Path)
     """The job has run: to run it again would be to run it twice."""
 
     async def main() -> None:
-        async with open_pool(together, concurrency=4) as desk:
-            *quick, killer = await _in_one_turn(desk, {}, {}, {"die": 1})
+        async with open_pool(together, concurrency=4) as caller:
+            *quick, killer = await _in_one_turn(caller, {}, {}, {"die": 1})
             for call in quick:
-                assert await desk.outcome(call) == Completed(b'""')
-            assert isinstance(await desk.outcome(killer), Failed)
+                assert await caller.outcome(call) == Completed(b'""')
+            assert isinstance(await caller.outcome(killer), Failed)
 
     run_async(main())
 
@@ -79,12 +79,12 @@ def test_values_of_all_sizes_and_their_lines_arrive_from_one_turn(together: Path
 
     async def main() -> None:
         sizes = [0, 400, 600, 100_000, *[300] * 60]
-        async with open_pool(together, concurrency=100) as desk:
+        async with open_pool(together, concurrency=100) as caller:
             datas = [{"size": size, "print": f"line {at}"} for at, size in enumerate(sizes)]
-            calls = await _in_one_turn(desk, *datas)
+            calls = await _in_one_turn(caller, *datas)
             for call, size in zip(calls, sizes, strict=True):
-                assert await desk.outcome(call) == Completed(b'"' + b"x" * size + b'"')
-            lines = {key: line for key, _, line in desk.lines}
+                assert await caller.outcome(call) == Completed(b'"' + b"x" * size + b'"')
+            lines = {key: line for key, _, line in caller.lines}
             assert lines == {call.key: f"line {at}" for at, call in enumerate(calls)}
 
     run_async(main())

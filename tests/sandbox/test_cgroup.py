@@ -18,7 +18,7 @@ from sandboxq.model.outcome import Completed, Failed
 from sandboxq.sandbox.mechanisms import cgroup
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import SOON, run_async, wait_until, wait_until_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,14 +86,14 @@ def test_children_are_born_in_it(tmp_path: Path) -> None:
     """The zygote in one, each child in one of its own, the coordinator in none."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), size=2) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(processor_file(tmp_path, _CHORES), size=2) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             assert len(server.group.folders) == len(_HOMES)
             for members in _members([f"{each}/server" for each in server.group.folders]):
                 assert server.pid in members
-                assert not members & {os.getpid(), *desk.pool.pids}
-            for pid in desk.pool.pids:
+                assert not members & {os.getpid(), *caller.pool.pids}
+            for pid in caller.pool.pids:
                 assert all(each == {pid} for each in _members(_folders_of(server, pid)))
 
     run_async(main())
@@ -105,19 +105,19 @@ def test_the_kernel_ends_what_outruns_the_watch(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
-        async with open_pool(path, policy=Policy(memory=2 << 30)) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, policy=Policy(memory=2 << 30)) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             assert server.group.limits["memory"] > 4 << 30
             _squeeze(server.group.folders, "memory", 150 << 20)
-            outcome = await desk.run("eat")
+            outcome = await caller.run("eat")
             assert isinstance(outcome, Failed)
             assert (outcome.cause, outcome.is_crash) == ("JobMemoryExceeded", True), outcome
             assert "control group" in outcome.reason
             assert outcome.facts is not None
             assert int(outcome.facts["limit"]) == server.group.limits["memory"]
             assert int(outcome.facts["peak"]) > 50 << 20
-            assert isinstance(await desk.run("honest"), Completed)
+            assert isinstance(await caller.run("honest"), Completed)
 
     run_async(main())
 
@@ -128,12 +128,12 @@ def test_a_later_sigkill_is_no_lack_of_memory(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
-        async with open_pool(path, policy=Policy(memory=2 << 30)) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, policy=Policy(memory=2 << 30)) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             _squeeze(server.group.folders, "memory", 150 << 20)
-            assert isinstance(await desk.run("eat"), Failed)
-            assert (await desk.failure("die")).cause == "JobCrashed"
+            assert isinstance(await caller.run("eat"), Failed)
+            assert (await caller.failure("die")).cause == "JobCrashed"
 
     run_async(main())
 
@@ -143,11 +143,11 @@ def test_forks_end_at_the_groups_limit(tmp_path: Path) -> None:
     """A bomb between two looks of the watch fails in the kernel."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(processor_file(tmp_path, _CHORES)) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             _squeeze(server.group.folders, "pids", 50)
-            count = await desk.value("fork")
+            count = await caller.value("fork")
             assert 10 < count < 50
 
     run_async(main())
@@ -158,8 +158,8 @@ def test_more_children_while_another_zygote_starts(tmp_path: Path) -> None:
     """Its limits are for as many as there are to be, not for those before."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as desk:
-            supervisor = desk.pool.supervisor
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="limits") as caller:
+            supervisor = caller.pool.supervisor
             server = supervisor.server
             assert server is not None
             before = server.group.limits["pids"]
@@ -169,7 +169,7 @@ def test_more_children_while_another_zygote_starts(tmp_path: Path) -> None:
 
             os.kill(server.pid, signal.SIGKILL)
             await wait_until_async(is_lost)
-            await desk.pool.resize(3)
+            await caller.pool.resize(3)
             assert supervisor.server is not None
             assert supervisor.server.group.limits["pids"] > before
 
@@ -180,8 +180,8 @@ def test_policy_none_limits_nothing(tmp_path: Path) -> None:
     """Its group is for killing alone."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES), policy="none") as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(processor_file(tmp_path, _CHORES), policy="none") as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             assert server.group.limits == {}
 
@@ -192,19 +192,19 @@ def test_a_killed_server_leaves_no_group(tmp_path: Path) -> None:
     """It cannot clean up; its successor has a group of its own."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(processor_file(tmp_path, _CHORES)) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             folders = server.group.folders
             os.kill(server.pid, signal.SIGKILL)
-            supervisor = desk.pool.supervisor
+            supervisor = caller.pool.supervisor
             await asyncio.to_thread(wait_until, lambda: supervisor.server not in (None, server))
-            successor = desk.pool.supervisor.server
+            successor = caller.pool.supervisor.server
             assert successor is not None
             assert successor.group.folders
             assert set(successor.group.folders).isdisjoint(folders)
             assert not any(map(os.path.exists, folders))
-            assert isinstance(await desk.run("honest"), Completed)
+            assert isinstance(await caller.run("honest"), Completed)
 
     run_async(main())
 
@@ -213,10 +213,10 @@ def test_a_killed_coordinator_leaves_no_group(tmp_path: Path) -> None:
     """The zygote moves out and removes it, the last thing it does."""
     program = f"""
         import asyncio, os, sys
-        from tests.pool.desk import open_pool
+        from tests.pool.caller import open_pool
         async def main():
-            async with open_pool({str(processor_file(tmp_path, _CHORES))!r}) as desk:
-                print(*desk.pool.supervisor.server.group.folders, flush=True)
+            async with open_pool({str(processor_file(tmp_path, _CHORES))!r}) as caller:
+                print(*caller.pool.supervisor.server.group.folders, flush=True)
                 await asyncio.sleep(60)
         asyncio.run(main())
     """
@@ -256,12 +256,12 @@ def test_groups_of_the_dead_are_swept() -> None:
 
 _IN_A_NAMESPACE = """
 import asyncio, os, sys
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 async def main(path):
-    async with open_pool(path) as desk:
-        print(os.getpid(), desk.pool.pids, flush=True)
+    async with open_pool(path) as caller:
+        print(os.getpid(), caller.pool.pids, flush=True)
         sys.stdin.readline()
-        print(await desk.value(), flush=True)
+        print(await caller.value(), flush=True)
 asyncio.run(main(sys.argv[1]))
 """
 
@@ -318,10 +318,10 @@ def test_memory_that_no_process_shows(tmp_path: Path, where: str) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _UNSEEN)
-        async with open_pool(path, policy=policy, max_result=1 << 20) as desk:
-            failure = await desk.failure(where)
+        async with open_pool(path, policy=policy, max_result=1 << 20) as caller:
+            failure = await caller.failure(where)
             assert failure.cause == "JobMemoryExceeded", failure
-            assert await desk.value("honest") == "ran"
+            assert await caller.value("honest") == "ran"
 
     run_async(main())
 
@@ -332,17 +332,17 @@ def test_the_kernel_ends_a_child_at_its_own_limit(tmp_path: Path) -> None:
 
     async def main() -> None:
         path = processor_file(tmp_path, _CHORES)
-        async with open_pool(path, size=2, policy=Policy(memory=2 << 30)) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(path, size=2, policy=Policy(memory=2 << 30)) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
-            for pid in desk.pool.pids:
+            for pid in caller.pool.pids:
                 _squeeze(_folders_of(server, pid), "memory", 100 << 20)
-            failure = await desk.failure("eat")
+            failure = await caller.failure("eat")
             assert (failure.cause, failure.is_crash) == ("JobMemoryExceeded", True), failure
             assert "it and all it has started" in failure.reason
             assert failure.facts is not None
             assert int(failure.facts["limit"]) == 100 << 20
-            assert isinstance(await desk.run("honest"), Completed)
+            assert isinstance(await caller.run("honest"), Completed)
 
     run_async(main())
 
@@ -351,12 +351,12 @@ def test_a_dead_child_leaves_no_group(tmp_path: Path) -> None:
     """Thousands of children in one pool would be thousands of groups."""
 
     async def main() -> None:
-        async with open_pool(processor_file(tmp_path, _CHORES)) as desk:
-            server = desk.pool.supervisor.server
+        async with open_pool(processor_file(tmp_path, _CHORES)) as caller:
+            server = caller.pool.supervisor.server
             assert server is not None
             for _ in range(3):
-                folders = _folders_of(server, await desk.value("honest"))
-                await desk.run("die")
+                folders = _folders_of(server, await caller.value("honest"))
+                await caller.run("die")
                 await asyncio.to_thread(wait_until, lambda: not any(map(os.path.exists, folders)))  # noqa: B023 - awaited
 
     run_async(main())

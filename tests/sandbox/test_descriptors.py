@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 _PROGRAM = """
 import asyncio, resource, sys
 from sandboxq.errors import SandboxqError
-from tests.pool.desk import open_pool
+from tests.pool.caller import open_pool
 
 async def main(path, size):
-    async with open_pool(path, size=2) as desk:
-        await desk.pool.resize(size)
-        print(len(desk.pool.pids), await desk.value(), resource.getrlimit(resource.RLIMIT_NOFILE))
+    async with open_pool(path, size=2) as caller:
+        await caller.pool.resize(size)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        print(len(caller.pool.pids), await caller.value(), limit)
 
 try:
     asyncio.run(main(sys.argv[1], int(sys.argv[2])))

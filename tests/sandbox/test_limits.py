@@ -10,7 +10,7 @@ import pytest
 from sandboxq.errors import ChildStartFailed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async, wait_until
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 _CHORES = """
 import mmap, os, resource, tempfile, time
@@ -69,8 +69,8 @@ def test_child_of_policy_none_stands_alone(chores: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
 
     async def main() -> None:
-        async with open_pool(chores, size=os.cpu_count() or 1) as desk:
-            facts = await desk.value({"do": "facts"})
+        async with open_pool(chores, size=os.cpu_count() or 1) as caller:
+            facts = await caller.value({"do": "facts"})
             assert facts["session"]
             assert facts["group"]
             assert facts["core"] == [0, 0]
@@ -94,14 +94,14 @@ def test_child_of_policy_limits_has_them(chores: Path) -> None:
     policy = Policy(memory=256 << 20, files=300, file_size=1 << 30)
 
     async def main() -> None:
-        async with open_pool(chores, policy=policy) as desk:
-            facts = await desk.value({"do": "facts"})
+        async with open_pool(chores, policy=policy) as caller:
+            facts = await caller.value({"do": "facts"})
             assert facts["data"] == 256 << 20
             assert facts["files"] == 300
             assert facts["file_size"] == 1 << 30
             assert facts["no_new_privs"] == "1"
             assert "sandboxq-" in facts["temp"]
-            assert desk.pool.memory == 256 << 20
+            assert caller.pool.memory == 256 << 20
 
     run_async(main())
 
@@ -110,10 +110,10 @@ def test_default_limits_share_the_machine(chores: Path) -> None:
     """Defaults must not break honest work, and all children together must fit."""
 
     async def main() -> None:
-        async with open_pool(chores, size=2, policy="limits") as desk:
-            assert desk.pool.memory is not None
+        async with open_pool(chores, size=2, policy="limits") as caller:
+            assert caller.pool.memory is not None
             machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-            assert desk.pool.memory * 2 <= machine * 0.81
+            assert caller.pool.memory * 2 <= machine * 0.81
 
     run_async(main())
 
@@ -122,17 +122,17 @@ def test_memory_error_fails_the_job_and_replaces_the_child(chores: Path) -> None
     """A heap that was full once is full of holes: the next job deserves a fresh one."""
 
     async def main() -> None:
-        async with open_pool(chores, policy=Policy(memory=256 << 20)) as desk:
-            before = desk.pool.pids
-            failed = await desk.failure({"do": "hoard"})
+        async with open_pool(chores, policy=Policy(memory=256 << 20)) as caller:
+            before = caller.pool.pids
+            failed = await caller.failure({"do": "hoard"})
             assert failed.cause == "JobMemoryExceeded"
             assert "256 MB" in failed.reason
             assert failed.facts is not None
             assert int(failed.facts["limit"]) == 256 << 20
             assert int(failed.facts["peak"]) > 128 << 20
             assert "in hoard" in failed.stack
-            await desk.value({"do": "facts"})
-            assert desk.pool.pids != before
+            await caller.value({"do": "facts"})
+            assert caller.pool.pids != before
 
     run_async(main())
 
@@ -141,8 +141,8 @@ def test_shared_memory_is_seen_from_outside(chores: Path) -> None:
     """The kernel's data limit does not count shared mappings; the watch does."""
 
     async def main() -> None:
-        async with open_pool(chores, policy=Policy(memory=128 << 20)) as desk:
-            failed = await desk.failure({"do": "share"})
+        async with open_pool(chores, policy=Policy(memory=128 << 20)) as caller:
+            failed = await caller.failure({"do": "share"})
             assert failed.cause == "JobMemoryExceeded"
             assert "limit 128 MB, observed" in failed.reason
 
@@ -165,12 +165,12 @@ def test_temporary_files_go_with_their_child(chores: Path) -> None:
     folders: list[Path] = []
 
     async def main() -> None:
-        async with open_pool(chores, policy="limits") as desk:
-            first = Path(await desk.value({"do": "leave_files"}))
+        async with open_pool(chores, policy="limits") as caller:
+            first = Path(await caller.value({"do": "leave_files"}))
             # What the job left in it is cleared after the job.
             assert first.exists()  # noqa: ASYNC240 - a test
-            os.kill(desk.pool.pids[0], 9)
-            second = Path(await desk.value({"do": "leave_files"}))
+            os.kill(caller.pool.pids[0], 9)
+            second = Path(await caller.value({"do": "leave_files"}))
             assert second != first
             wait_until(lambda: not first.exists())
             folders.extend([first, second])
@@ -186,10 +186,10 @@ def test_peak_is_each_job_s_own(tmp_path: Path, policy: str) -> None:
 
     async def main() -> None:
         peaks = []
-        async with open_pool(path, policy=policy) as desk:
+        async with open_pool(path, policy=policy) as caller:
             for size in (1, 150, 1):
-                call = desk.submit(size)
-                await desk.outcome(call)
+                call = caller.submit(size)
+                await caller.outcome(call)
                 assert call.usage is not None
                 peaks.append(call.usage[3] >> 20)
         low, high, again = peaks

@@ -13,7 +13,7 @@ from sandboxq.errors import ChildStartFailed
 from sandboxq.sandbox.mechanisms.syscalls import number_of
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,9 +85,9 @@ def process(job):
     path = processor_file(tmp_path, text)
 
     async def main() -> None:
-        async with open_pool(path, policy="strict") as desk:
-            assert not desk.pool.is_preloaded
-            assert await desk.value() == "kept out"
+        async with open_pool(path, policy="strict") as caller:
+            assert not caller.pool.is_preloaded
+            assert await caller.value() == "kept out"
 
     run_async(main())
 

@@ -17,7 +17,7 @@ import sandboxq
 from sandboxq.errors import ChildStartFailed
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
-from tests.pool.desk import open_pool, processor_file
+from tests.pool.caller import open_pool, processor_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -216,9 +216,9 @@ def test_a_killed_child(server_url: str, queue_name: str) -> None:
 
     async def body(queue: Queue, worker: Worker) -> None:
         jobs = [await queue.add("back", LARGE) for _ in range(8)]
-        victim = await queue.add("die", LARGE)
+        killed = await queue.add("die", LARGE)
         with pytest.raises(JobCrashed):
-            await victim.result(timeout=60)
+            await killed.result(timeout=60)
         for job in jobs:
             assert (await job.result(timeout=60) == LARGE).all()
         await wait_until_async(lambda: _has(lambda: arenas(os.getpid()) == len(worker.pool.pids)))

@@ -11,7 +11,7 @@ import pytest
 from sandboxq import FlowProducer, JobFailed, JobState, Worker
 from tests.broker.servers import StoppableServer
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

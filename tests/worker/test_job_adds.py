@@ -282,12 +282,12 @@ def test_strict_makes_no_job_wait_of_a_queue_that_was_not_granted(
         async with scene(server_url, queue_name, tmp_path) as at:
             third = f"{queue_name}-third"
             async with Queue(third, at.url) as queue:
-                victim = await queue.add("n", {})
-            data = {"id": victim.id, "of": third}
+                killed = await queue.add("n", {})
+            data = {"id": killed.id, "of": third}
             with pytest.raises(JobFailed, match=r"add children to jobs of queue .* --add-to"):
                 await at.outcome("adopt", data, policy=Policy("strict", add_to=[at.other]))
             assert await at.other_jobs() == []
-            assert not await at.client.exists(f"bull:{third}:{victim.id}:dependencies")
+            assert not await at.client.exists(f"bull:{third}:{killed.id}:dependencies")
             both = Policy("strict", add_to=[at.other, third])
             await at.outcome("adopt", data, policy=both)
             assert len(await at.other_jobs()) == 1

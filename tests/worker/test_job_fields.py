@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq import Deduplication, Queue, Repeat, Worker
 from tests.conftest import run_async
-from tests.pool.desk import processor_file
+from tests.pool.caller import processor_file
 from tests.worker.test_worker import running
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from sandboxq.worker.claimer import Claimer
 from sandboxq.worker.context import HeldJobs, WorkerContext
 from sandboxq.worker.settler import Settler
 from tests.conftest import run_async, wait_until_async
-from tests.pool.desk import Desk
+from tests.pool.caller import Caller
 from tests.worker.test_worker import PROCESSOR
 
 _JOBS = 5
@@ -32,7 +32,9 @@ def test_a_claim_goes_back_when_the_pool_raises(server_url: str, queue_name: str
         context = WorkerContext(broker, QueueKeys(queue_name), WorkerSettings(), held, telemetry)
         settler = Settler(context)
         # It takes nothing, for it was not started.
-        pool = Pool(PROCESSOR, size=1, listener=Desk(), queue_name=queue_name, telemetry=telemetry)
+        pool = Pool(
+            PROCESSOR, size=1, listener=Caller(), queue_name=queue_name, telemetry=telemetry
+        )
         claimer = Claimer(
             context,
             pool=pool,

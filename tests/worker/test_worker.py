@@ -135,12 +135,12 @@ def test_death_of_a_child_costs_one_job(
         neighbours = await queue.add_bulk(
             [("sleep", {"do": "sleep", "seconds": 0.02}) for _ in range(20)]
         )
-        victim = await queue.add("victim", data, attempts=2)
+        killed = await queue.add("killed", data, attempts=2)
         with pytest.raises(error, match=text):
-            await victim.result(timeout=60)
+            await killed.result(timeout=60)
         values = await asyncio.gather(*(job.result(timeout=60) for job in neighbours))
         assert values == ["slept"] * 20
-        stored = await queue.get_job(victim.id)
+        stored = await queue.get_job(killed.id)
         assert stored is not None
         assert stored.attempts_made == 2
         assert worker.counters.failed == 1

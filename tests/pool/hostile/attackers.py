@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.pool.desk import Desk, open_pool, processor_file
+from tests.pool.caller import Caller, open_pool, processor_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,17 +50,17 @@ def attacker(folder: Path, text: str) -> Path:
 
 
 @asynccontextmanager
-async def attacked(folder: Path, text: str, **settings: Any) -> AsyncIterator[Desk]:
+async def attacked(folder: Path, text: str, **settings: Any) -> AsyncIterator[Caller]:
     """Open a pool of such a processor, of two children unless ``settings`` say otherwise."""
-    async with open_pool(attacker(folder, text), **{"size": 2, **settings}) as desk:
-        yield desk
+    async with open_pool(attacker(folder, text), **{"size": 2, **settings}) as caller:
+        yield caller
 
 
-def believe_short(desk: Desk) -> None:
+def believe_short(caller: Caller) -> None:
     """Have the pool send jobs ahead, several in a packet, as it does where jobs are short."""
     for _ in range(100):
-        desk.pool.placement.measure(0.00001)
-    desk.pool.placement.adjust()
+        caller.pool.placement.measure(0.00001)
+    caller.pool.placement.adjust()
 
 
 async def cpu_of(seconds: float) -> float:

@@ -14,7 +14,7 @@ from tests.pool.hostile.attackers import POLICIES, attacked, cpu_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.pool.desk import Desk
+    from tests.pool.caller import Caller
 
 # What each attack sends, in the middle of its job; ``seq`` is the number of its call.
 _LIES = {
@@ -74,16 +74,16 @@ def test_a_lie_ends_its_own_job(tmp_path: Path, lie: str, policy: str) -> None:
     name = {"strict": "SandboxViolation", "limits": "JobCrashed"}[policy]
 
     async def main() -> None:
-        async with attacked(tmp_path, _TEXT.replace("LIE", _LIES[lie]), policy=policy) as desk:
-            await desk.run("x")
-            evil = desk.submit("evil")
-            others = [desk.submit("x") for _ in range(10)]
-            failed = await desk.outcome(evil)
+        async with attacked(tmp_path, _TEXT.replace("LIE", _LIES[lie]), policy=policy) as caller:
+            await caller.run("x")
+            evil = caller.submit("evil")
+            others = [caller.submit("x") for _ in range(10)]
+            failed = await caller.outcome(evil)
             assert isinstance(failed, Failed)
             assert failed.cause == name, failed
             assert "no honest child does so" in failed.reason
             for call in others:
-                assert await desk.outcome(call) == Completed(b'"ok"')
+                assert await caller.outcome(call) == Completed(b'"ok"')
 
     run_async(main())
 
@@ -95,9 +95,9 @@ def test_an_answer_behind_a_lie_is_not_heard(tmp_path: Path, lie: str, policy: s
     text = _TEXT.replace("LIE", _LIES[lie]).replace("time.sleep(60)", "return 'fine'")
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy) as desk:
+        async with attacked(tmp_path, text, policy=policy) as caller:
             for _ in range(3):
-                failed = await desk.failure("evil")
+                failed = await caller.failure("evil")
                 assert "no honest child does so" in failed.reason
 
     run_async(main())
@@ -114,18 +114,18 @@ def test_an_answer_is_heard_once(tmp_path: Path, policy: str) -> None:
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy) as desk:
-            pids = desk.pool.pids
-            assert await desk.run("evil") == Completed(b"1")
-            await wait_until_async(lambda: _is_replaced(desk, pids))
+        async with attacked(tmp_path, text, policy=policy) as caller:
+            pids = caller.pool.pids
+            assert await caller.run("evil") == Completed(b"1")
+            await wait_until_async(lambda: _is_replaced(caller, pids))
             for _ in range(4):
-                assert await desk.value("x") == "ok"
+                assert await caller.value("x") == "ok"
 
     run_async(main())
 
 
-async def _is_replaced(desk: Desk, pids: list[int]) -> bool:
-    return len(desk.pool.supervisor.ready) == len(pids) and set(desk.pool.pids) != set(pids)
+async def _is_replaced(caller: Caller, pids: list[int]) -> bool:
+    return len(caller.pool.supervisor.ready) == len(pids) and set(caller.pool.pids) != set(pids)
 
 
 @pytest.mark.parametrize(
@@ -147,20 +147,20 @@ def test_a_child_that_answers_and_then_is_deaf_is_replaced(
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy) as desk:
-            pids = set(desk.pool.pids)
-            for call in [desk.submit("evil"), desk.submit("evil")]:
-                assert await desk.outcome(call) == Completed(b'"done"')
+        async with attacked(tmp_path, text, policy=policy) as caller:
+            pids = set(caller.pool.pids)
+            for call in [caller.submit("evil"), caller.submit("evil")]:
+                assert await caller.outcome(call) == Completed(b'"done"')
             await asyncio.sleep(0.4)  # until they are deaf: nobody can ask them
-            for call in [desk.submit("x", timeout=20) for _ in range(3)]:
-                assert await desk.outcome(call) == Completed(b'"ok"')
-            await wait_until_async(lambda: _are_gone(desk, pids))
+            for call in [caller.submit("x", timeout=20) for _ in range(3)]:
+                assert await caller.outcome(call) == Completed(b'"ok"')
+            await wait_until_async(lambda: _are_gone(caller, pids))
 
     run_async(main())
 
 
-async def _are_gone(desk: Desk, pids: set[int]) -> bool:
-    return not pids & set(desk.pool.pids)
+async def _are_gone(caller: Caller, pids: set[int]) -> bool:
+    return not pids & set(caller.pool.pids)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -177,12 +177,12 @@ def test_no_word_of_a_child_puts_its_deadline_off(tmp_path: Path, policy: str) -
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy, size=1) as desk:
-            evil = desk.submit("evil", timeout=0.5)
-            failed = await desk.outcome(evil)
+        async with attacked(tmp_path, text, policy=policy, size=1) as caller:
+            evil = caller.submit("evil", timeout=0.5)
+            failed = await caller.outcome(evil)
             assert isinstance(failed, Failed)
             assert failed.cause == "JobTimeout"
-            assert await desk.value("x") == "ok"
+            assert await caller.value("x") == "ok"
 
     run_async(main())
 
@@ -198,13 +198,13 @@ def test_under_strict_nothing_is_sent_ahead(tmp_path: Path) -> None:
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy="strict", size=1) as desk:
+        async with attacked(tmp_path, text, policy="strict", size=1) as caller:
             for _ in range(50):
-                await desk.value("x")
-            evil, *others = desk.submit_all(["evil", *["x"] * 20])
-            assert await desk.outcome(evil) == Completed(b'"nothing"')
+                await caller.value("x")
+            evil, *others = caller.submit_all(["evil", *["x"] * 20])
+            assert await caller.outcome(evil) == Completed(b'"nothing"')
             for call in others:
-                assert await desk.outcome(call) == Completed(b'"ok"')
+                assert await caller.outcome(call) == Completed(b'"ok"')
 
     run_async(main())
 
@@ -214,8 +214,8 @@ def test_an_idle_pool_costs_nothing(tmp_path: Path, policy: str) -> None:
     """To ask children whether they are there is cheap enough for every second."""
 
     async def main() -> None:
-        async with attacked(tmp_path, "", policy=policy, size=4) as desk:
-            await desk.value("x")
+        async with attacked(tmp_path, "", policy=policy, size=4) as caller:
+            await caller.value("x")
             assert await cpu_of(3.0) < 0.3
 
     run_async(main())

@@ -16,7 +16,7 @@ from sandboxq.model.outcome import Completed, Failed
 from sandboxq.pool.transport.channel import Channel
 from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async, wait_until
-from tests.pool.desk import lives, open_pool, processor_file
+from tests.pool.caller import lives, open_pool, processor_file
 from tests.pool.hostile.attackers import POLICIES, attacked, believe_short, cpu_of
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ def test_a_descriptor_that_was_made_blocking_blocks_only_its_child(
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy) as desk:
-            await desk.run("x")
-            believe_short(desk)
-            evil, *others = desk.submit_all(["evil"] + ["x"] * 15)
+        async with attacked(tmp_path, text, policy=policy) as caller:
+            await caller.run("x")
+            believe_short(caller)
+            evil, *others = caller.submit_all(["evil"] + ["x"] * 15)
             for call in others:
-                assert await desk.outcome(call) == Completed(b'"ok"')
-            assert evil.key not in desk.outcomes
-            desk.pool.kill()
+                assert await caller.outcome(call) == Completed(b'"ok"')
+            assert evil.key not in caller.outcomes
+            caller.pool.kill()
 
     run_async(main())
 
@@ -67,13 +67,13 @@ def test_nobody_seals_the_arena_but_its_maker(tmp_path: Path, policy: str) -> No
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy, size=1) as desk:
-            await desk.run("evil")
-            call = desk.make("x")
+        async with attacked(tmp_path, text, policy=policy, size=1) as caller:
+            await caller.run("evil")
+            call = caller.make("x")
             call.blob = _Blob(100)
-            desk.pool.submit(call)
-            await desk.outcome(call)  # of a job that reads bytes without a table; it has ended
-            assert await desk.value("x") == "ok"
+            caller.pool.submit(call)
+            await caller.outcome(call)  # of a job that reads bytes without a table; it has ended
+            assert await caller.value("x") == "ok"
 
     run_async(main())
 
@@ -93,11 +93,11 @@ def test_memory_in_the_arena_is_counted(tmp_path: Path, policy: str, start: int)
     small = Policy(policy, memory=192 * _MB)
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=small) as desk:
-            failed = await desk.failure("evil")
+        async with attacked(tmp_path, text, policy=small) as caller:
+            failed = await caller.failure("evil")
             caught = ("JobMemoryExceeded", "PermissionError")
             assert policy == "strict" or failed.cause in caught, failed
-            assert await desk.value("x") == "ok"
+            assert await caller.value("x") == "ok"
 
     run_async(main())
 
@@ -113,10 +113,10 @@ def test_an_end_that_is_shut_is_heard_once(tmp_path: Path, policy: str, way: str
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy) as desk:
-            evil = desk.submit("evil")
-            assert isinstance(await desk.outcome(evil), Failed)
-            assert await desk.value("x") == "ok"
+        async with attacked(tmp_path, text, policy=policy) as caller:
+            evil = caller.submit("evil")
+            assert isinstance(await caller.outcome(evil), Failed)
+            assert await caller.value("x") == "ok"
             assert await cpu_of(1.0) < 0.3
 
     run_async(main())
@@ -141,18 +141,18 @@ def process(job): return "ok"
     )
 
     async def main() -> None:
-        async with open_pool(path) as desk:
+        async with open_pool(path) as caller:
             dies.touch()
-            growing = asyncio.ensure_future(desk.pool.resize(2))
+            growing = asyncio.ensure_future(caller.pool.resize(2))
             await asyncio.sleep(0)
             # The coordinator is busy until READY and death have both come.
             wait_until(lambda: died.exists() and died.read_text())
             wait_until(lambda: not lives(int(died.read_text())))
             dies.unlink()
             await asyncio.gather(growing, return_exceptions=True)
-            for call in [desk.submit("x") for _ in range(20)]:
-                assert await desk.outcome(call) == Completed(b'"ok"')
-            assert all(child.channel.fileno() >= 0 for child in desk.pool.supervisor.ready)
+            for call in [caller.submit("x") for _ in range(20)]:
+                assert await caller.outcome(call) == Completed(b'"ok"')
+            assert all(child.channel.fileno() >= 0 for child in caller.pool.supervisor.ready)
 
     run_async(main())
 
@@ -194,11 +194,11 @@ def test_an_output_whose_lock_is_held_is_not_waited_for(tmp_path: Path) -> None:
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy="strict") as desk:
-            evil = desk.submit("evil", timeout=0.5)
+        async with attacked(tmp_path, text, policy="strict") as caller:
+            evil = caller.submit("evil", timeout=0.5)
             for _ in range(10):
-                assert await desk.value("x") == "ok"
-            assert isinstance(await desk.outcome(evil), Failed)
+                assert await caller.value("x") == "ok"
+            assert isinstance(await caller.outcome(evil), Failed)
 
     run_async(main())
 
@@ -216,10 +216,10 @@ def test_marks_that_a_job_prints_are_text_at_most(tmp_path: Path, policy: str, m
     """
 
     async def main() -> None:
-        async with attacked(tmp_path, text, policy=policy, size=1) as desk:
-            assert await desk.value("evil") == "ok"
+        async with attacked(tmp_path, text, policy=policy, size=1) as caller:
+            assert await caller.value("evil") == "ok"
             assert await cpu_of(0.5) < 0.2
-            assert await desk.value("x") == "ok"
-            assert [line for _, _, line in desk.lines] == ["forged"]
+            assert await caller.value("x") == "ok"
+            assert [line for _, _, line in caller.lines] == ["forged"]
 
     run_async(main())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.calls import Question
 
 
-class Desk:
+class Caller:
     """Submits calls and keeps what becomes of them."""
 
     def __init__(self) -> None:
@@ -129,22 +129,22 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_pool(processor: str | Path, **settings: Any) -> AsyncIterator[Desk]:
-    """Start a pool, give its desk, stop it, and see that no process and no descriptor is left."""
+async def open_pool(processor: str | Path, **settings: Any) -> AsyncIterator[Caller]:
+    """Start a pool, give the caller, stop it, and see that no process and no descriptor is left."""
     before = open_descriptors()
-    desk = Desk()
+    caller = Caller()
     telemetry = Telemetry()
-    telemetry.subscribe(desk.events.append)
+    telemetry.subscribe(caller.events.append)
     settings = {"size": 1, "policy": "none", "queue_name": "tests", **settings}
-    desk.pool = Pool(str(processor), listener=desk, telemetry=telemetry, **settings)
+    caller.pool = Pool(str(processor), listener=caller, telemetry=telemetry, **settings)
     known = set(descendants_of(os.getpid()))
     try:
-        await desk.pool.start(30)
-        yield desk
+        await caller.pool.start(30)
+        yield caller
     finally:
-        await desk.pool.stop(timeout=5)
+        await caller.pool.stop(timeout=5)
         assert set(descendants_of(os.getpid())) <= known
-    assert desk.pool.held == 0
+    assert caller.pool.held == 0
 
     async def are_given_back() -> bool:
         return open_descriptors() <= before
