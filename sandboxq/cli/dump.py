@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sandboxq.broker.commands.jobs import state_of
-from sandboxq.broker.commands.settings import queue_names
+from sandboxq.broker.commands.queues import queue_names
 from sandboxq.broker.commands.workers import ask_for_stacks
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys

@@ -30,6 +30,7 @@ _COMMANDS = {
     "reload": "Have running workers of a queue load their code anew.",
     "workers": "List the running workers: host, children, load, policy.",
     "top": "Watch hosts, workers, children and jobs: CPU, memory, age, deadline.",
+    "web": "Serve the page: queues, jobs, workers and what became of them, in a browser.",
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
     "health": "Ask a worker that listens for HTTP whether it takes jobs: for probes.",
     "metrics": "Serve the metrics of queues for Prometheus, without a worker.",

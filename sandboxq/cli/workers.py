@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from sandboxq.broker.commands.settings import queue_names
+from sandboxq.broker.commands.queues import queue_names
 from sandboxq.broker.commands.workers import ask_for_facts, worker_counts
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys

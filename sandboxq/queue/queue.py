@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from sandboxq.broker.commands import settings
+from sandboxq.broker.commands import queues
 from sandboxq.broker.commands.add import NewJob, add, new_job
 from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError
@@ -243,7 +243,7 @@ class Queue(QueueReading, QueueDependencies, QueueOperating):
 
 async def queue_names(broker: Broker, prefix: str = DEFAULT_PREFIX) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    return await settings.queue_names(broker, prefix=prefix)
+    return await queues.queue_names(broker, prefix=prefix)
 
 
 # ── blocking ────────────────────────────────────────────────────────────────

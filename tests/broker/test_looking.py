@@ -15,7 +15,7 @@ from sandboxq.broker.commands.jobs import (
     logs_of,
     state_of,
 )
-from sandboxq.broker.commands.settings import queue_names
+from sandboxq.broker.commands.queues import queue_names
 from sandboxq.broker.commands.workers import workers_of
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import JobState

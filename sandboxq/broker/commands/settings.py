@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.connect.script import load
-from sandboxq.broker.keys import checked_queue_name
 from sandboxq.config import RateLimit
-from sandboxq.errors import UsageError
 from sandboxq.model.job import UsageTotals
 from sandboxq.model.validation import LONGEST_WAIT, count_from_wire, whole_from_wire
 
@@ -222,26 +220,6 @@ async def read_usage(broker: Broker, keys: QueueKeys) -> UsageTotals:
 async def forget_usage(broker: Broker, keys: QueueKeys) -> None:
     """Start anew."""
     await broker.command("UNLINK", keys.usage_key)
-
-
-async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
-    """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    pattern = literal_pattern(prefix) + ":*:meta"
-    names: set[str] = set()
-    async for page in broker.scan("MATCH", pattern, "COUNT", KEYS_PER_SCAN):
-        for key in page:
-            name = key.decode(errors="replace")[len(prefix) + 1 : -len(":meta")]
-            if _is_usable(name):
-                names.add(name)
-    return sorted(names)
-
-
-def _is_usable(name: str) -> bool:
-    """Tell whether it is a valid queue name; other programs may have written the key."""
-    try:
-        return bool(checked_queue_name(name))
-    except UsageError:
-        return False
 
 
 def literal_pattern(text: str) -> str:

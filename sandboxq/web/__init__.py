@@ -1,0 +1,33 @@
+"""The page: queues, jobs, workers and what became of them, in a browser; and the same as JSON.
+
+    app = sandboxq.web.dashboard()               # an ASGI application: app.mount("/queues", app)
+    python -m sandboxq web                       # served by itself
+
+Needs ``pip install 'sandboxq[web]'``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from sandboxq.errors import SandboxqError
+
+if TYPE_CHECKING:
+    from sandboxq.web.app import DashboardApp
+    from sandboxq.web.settings import DashboardOptions
+
+
+def dashboard(url: str | None = None, **options: Unpack[DashboardOptions]) -> DashboardApp:
+    """Return the page of the Redis at ``url`` (see Broker.connect) as an ASGI application.
+
+    Without credentials and without ``authorize`` it answers this machine alone. It connects at the
+    first request, and closes with ``await app.close()``, or when its lifespan ends.
+    Raises: UsageError for options that cannot be right; SandboxqError when a package is missing.
+    """
+    try:
+        from sandboxq.web.app import DashboardApp  # noqa: PLC0415 - an extra
+        from sandboxq.web.settings import settings_from_options  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        message = f"the page needs the package {error.name}: pip install 'sandboxq[web]'"
+        raise SandboxqError(message) from error
+    return DashboardApp(settings_from_options(url, options))

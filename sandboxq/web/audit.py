@@ -1,0 +1,44 @@
+"""Actions written down: who did what, when, and what came of it.
+
+They are kept in the stream ``<prefix>::sandboxq:audit``, the newest ten thousand, and in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sandboxq.broker.commands.audit import add_entry
+from sandboxq.errors import QueueError
+from sandboxq.web.redact import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandboxq.web.actions import Visit
+
+_log = logging.getLogger("sandboxq.web")
+_MOST_OUTCOME = 500
+_MOST_ARGUMENTS = 2000
+
+
+async def write_down(visit: Visit, action: str, arguments: Mapping[str, Any], outcome: str) -> None:
+    """Write an action down. Where Redis does not take it, the log has it alone."""
+    redaction = visit.dashboard.redaction
+    told = redaction.value({name: value for name, value in arguments.items() if value is not None})
+    text = cut(json.dumps(told, default=str), _MOST_ARGUMENTS)
+    outcome = cut(redaction.text(outcome), _MOST_OUTCOME)
+    _log.info("%s by %r: %s %s", action, visit.visitor.name, text, outcome)
+    try:
+        broker = await visit.dashboard.broker()
+        await add_entry(
+            broker,
+            visit.dashboard.prefix,
+            who=visit.visitor.name,
+            action=action,
+            arguments=text,
+            outcome=outcome,
+        )
+    except QueueError as error:
+        _log.warning("this was not written into the audit log in Redis: %s", error)

@@ -1,0 +1,1 @@
+"""Bounded reads: plain JSON values, with secrets hidden, for the pages and the API alike."""

@@ -1,0 +1,141 @@
+"""Hides secrets: values whose key names one, and passwords in URLs; and cuts what is long."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HIDDEN = "•••"
+# Looked for in keys without case, dashes and underscores: `X-Api-Key`, `apiKey` and `API_KEY`.
+_WORDS = (
+    *("password", "passwd", "passphrase", "pwd", "secret", "authorization", "credential"),
+    *("apikey", "privatekey", "accesskey", "cookie", "bearer"),
+)
+# Of these texts and containers alone: `max_tokens` is a number.
+_OF_TEXTS = ("token",)
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@\"']*):[^/\s@\"']+(?=@)")
+_BEARER = re.compile(r"\b(Bearer|Basic) +[\w.~+/=-]{8,}")
+_NOT_IN_KEYS = re.compile(r"[\W_]+")
+_KEY = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:\s*')
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+_PLAIN = re.compile(r"[^,\]}\s]*")
+_BRACKET = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+# JSON within a text is looked at up to so many characters.
+_MOST_INNER = 65_536
+MOST_LEVELS = 100
+
+
+class Redaction:
+    """Decides by key what is hidden."""
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        """Hide also what has one of these words in its key."""
+        own = {_plain(word) for word in more} - {""}
+        self._words = re.compile("|".join(map(re.escape, sorted({*_WORDS, *own}))))
+        self._of_texts = re.compile("|".join(_OF_TEXTS))
+
+    def hides(self, key: str, value: object) -> bool:
+        """Tell whether the value under this key is a secret; ``has_password: true`` is none."""
+        if value is None or isinstance(value, bool):
+            return False
+        name = _plain(key)
+        if self._words.search(name):
+            return True
+        return not isinstance(value, (int, float)) and bool(self._of_texts.search(name))
+
+    def value(self, value: Any, level: int = 0) -> Any:
+        """Return JSON with its secrets hidden."""
+        match value:
+            case str():
+                return self._inner(value) if value[:1] in {"{", "["} else self.text(value)
+            case dict() | list() if level >= MOST_LEVELS:
+                return "…"
+            case dict():
+                return {key: self._member(key, each, level + 1) for key, each in value.items()}
+            case list():
+                return [self.value(each, level + 1) for each in value]
+            case _:
+                return value
+
+    def _member(self, key: str, value: Any, level: int) -> Any:
+        return HIDDEN if self.hides(key, value) else self.value(value, level)
+
+    def _inner(self, text: str) -> str:
+        return self.json_text(text) if len(text) <= _MOST_INNER else self.text(text)
+
+    @staticmethod
+    def text(text: str) -> str:
+        """Return a text, such as an error or a line of a log, without passwords in URLs."""
+        if "://" in text:
+            text = _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}", text)
+        return _BEARER.sub(rf"\1 {HIDDEN}", text)
+
+    def json_text(self, text: str) -> str:
+        """Return the text of JSON, whole or cut anywhere, with its secrets hidden.
+
+        What is not hidden stays as it is written.
+        """
+        kept: list[str] = []
+        position = 0
+        while found := _KEY.search(text, position):
+            end = found.end()
+            kept.append(text[position:end])
+            position = end
+            sample = _sample(text, end)
+            if self.hides(_unescaped(found[1]), sample):
+                position = _end_of_value(text, end)
+                kept.append(f'"{HIDDEN}"')
+            elif isinstance(sample, str):
+                position = _end_of_value(text, end)
+                kept.append(self.text(text[end:position]))
+        kept.append(text[position:])
+        return "".join(kept)
+
+
+def _plain(key: str) -> str:
+    return _NOT_IN_KEYS.sub("", key).lower()
+
+
+def _unescaped(key: str) -> str:
+    try:
+        return str(json.loads(f'"{key}"'))
+    except ValueError:
+        return key
+
+
+def _sample(text: str, start: int) -> object:
+    """Return a value of the same kind as the one that stands there."""
+    first = text[start : start + 1]
+    if first in {"t", "f", "n", ""}:
+        return None
+    if first == '"':
+        return ""
+    return [] if first in {"[", "{"} else 0
+
+
+def _end_of_value(text: str, start: int) -> int:
+    first = text[start : start + 1]
+    if first == '"':
+        found = _TEXT.match(text, start)
+        return found.end() if found else len(text)
+    if first not in {"[", "{"}:
+        found = _PLAIN.match(text, start)
+        return found.end() if found else start
+    depth = 0
+    for bracket in _BRACKET.finditer(text, start):
+        if bracket[0] in {"[", "{"}:
+            depth += 1
+        elif bracket[0] in {"]", "}"}:
+            depth -= 1
+            if not depth:
+                return bracket.end()
+    return len(text)
+
+
+def cut(text: str, most: int) -> str:
+    """Return at most so many characters, an ellipsis in the place of the rest."""
+    return text if len(text) <= most else f"{text[:most]}…"
