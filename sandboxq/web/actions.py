@@ -54,9 +54,9 @@ def action(path: str) -> Callable[[A], A]:
             try:
                 done: Done = await function(visit, **arguments)
             except SandboxqError as error:
-                await write_down(visit, function.__name__, arguments, f"refused: {error}")
+                await write_down(*visit, function.__name__, arguments, f"refused: {error}")
                 raise
-            await write_down(visit, function.__name__, arguments, done["message"])
+            await write_down(*visit, function.__name__, arguments, done["message"])
             return done
 
         _listed.append(Operation(path, checked, "POST"))

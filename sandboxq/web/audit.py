@@ -16,26 +16,33 @@ from sandboxq.web.redact import cut
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sandboxq.web.actions import Visit
+    from sandboxq.web.access import Visitor
+    from sandboxq.web.context import Dashboard
 
 _log = logging.getLogger("sandboxq.web")
 _MOST_OUTCOME = 500
 _MOST_ARGUMENTS = 2000
 
 
-async def write_down(visit: Visit, action: str, arguments: Mapping[str, Any], outcome: str) -> None:
+async def write_down(
+    dashboard: Dashboard,
+    visitor: Visitor,
+    action: str,
+    arguments: Mapping[str, Any],
+    outcome: str,
+) -> None:
     """Write an action down. Where Redis does not take it, the log has it alone."""
-    redaction = visit.dashboard.redaction
+    redaction = dashboard.redaction
     told = redaction.value({name: value for name, value in arguments.items() if value is not None})
     text = cut(json.dumps(told, default=str), _MOST_ARGUMENTS)
     outcome = cut(redaction.text(outcome), _MOST_OUTCOME)
-    _log.info("%s by %r: %s %s", action, visit.visitor.name, text, outcome)
+    _log.info("%s by %r: %s %s", action, visitor.name, text, outcome)
     try:
-        broker = await visit.dashboard.broker()
+        broker = await dashboard.broker()
         await add_entry(
             broker,
-            visit.dashboard.prefix,
-            who=visit.visitor.name,
+            dashboard.prefix,
+            who=visitor.name,
             action=action,
             arguments=text,
             outcome=outcome,
