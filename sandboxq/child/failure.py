@@ -214,7 +214,7 @@ def _forbidden(error: OSError) -> Violation | None:
     if error.errno == errno.EAGAIN:
         return Violation("policy 'strict' starts no processes unless it has subprocess=True")
     if error.errno == errno.ENOSYS:
-        return Violation("policy 'strict' leaves out what can be seen or felt outside of the child")
+        return Violation("policy 'strict' forbids what can be seen outside of the child")
     if not isinstance(error, PermissionError):
         return None
     if error.filename is not None:

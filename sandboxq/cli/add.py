@@ -79,18 +79,18 @@ async def _say_what_is_missing(queue: Queue) -> None:
 @click.argument("queue")
 @click.argument("name")
 @click.argument("data", default="{}")
-@click.option("--delay", type=float, default=0.0, help="Seconds until it may run. Default: 0.")
+@click.option("--delay", type=float, default=0.0, help="Seconds before it may run. Default: 0.")
 @click.option("--priority", type=int, default=0, help="1 runs first, 0 before all. Default: 0.")
-@click.option("--attempts", type=int, default=0, help="How often it may be tried. Default: once.")
+@click.option("--attempts", type=int, default=0, help="Number of attempts. Default: 1.")
 @click.option(
     "--backoff",
-    help="Time before the next try: SECONDS, fixed:SECONDS or exponential:SECONDS[:JITTER]. "
+    help="Time before the next attempt: SECONDS, fixed:SECONDS or exponential:SECONDS[:JITTER]. "
     "Default: none.",
 )
 @click.option("--timeout", type=float, help="Seconds of one attempt. Default: the worker's.")
-@click.option("--job-id", help="An id of your own; a job that has it is not added again.")
+@click.option("--job-id", help="An id of your own. A job with an id that exists is not added.")
 @click.option("--lifo", is_flag=True, help="Run it before the jobs that wait.")
-@click.option("--wait", is_flag=True, help="Wait for the job's end and print its value.")
+@click.option("--wait", is_flag=True, help="Wait until the job has ended and print its value.")
 @click.option("--wait-timeout", type=float, help="Seconds to wait at most. Default: no limit.")
 @url_option
 @prefix_option

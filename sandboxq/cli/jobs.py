@@ -46,8 +46,10 @@ _STATE = click.Choice([state.value for state in STATES])
 @click.argument("queue")
 @click.argument("state", type=_STATE, required=False, metavar="[STATE]")
 @click.option("--id", "job_id", help="Show this job, whatever its state.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
-@click.option("--skip", type=click.IntRange(0), default=0, help="Leave out so many before them.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many."
+)
+@click.option("--skip", type=click.IntRange(0), default=0, help="How many to skip first.")
 @click.option("--oldest", is_flag=True, help="The oldest first, not the newest.")
 @url_option
 @prefix_option

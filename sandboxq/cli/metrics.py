@@ -108,7 +108,11 @@ class Exporter:
         page = Page(is_open=is_open)
         add_process(page)
         loads, workers = await self._asked.get() or ({}, {})
-        page.gauge("sandboxq_exporter_up", "1 when Redis told of the queues", bool(loads))
+        page.gauge(
+            "sandboxq_exporter_up",
+            "1 when Redis could be read",
+            bool(loads),
+        )
         for keys, load in loads.items():
             add_load(page, keys.queue, load)
         for queue, count in workers.items():

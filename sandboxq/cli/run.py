@@ -99,7 +99,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
     type=click.IntRange(0),
     default=1,
     show_default=True,
-    help="How often a job may lose its worker; once more fails it.",
+    help="How often a job may stall; it fails the next time.",
 )
 @setting(
     "--skip-stalled-check", is_flag=True, help="Do not check for stalled jobs: other workers do."

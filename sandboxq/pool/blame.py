@@ -127,7 +127,7 @@ class Leftovers:
             job = f"job {call.key.decode(errors='replace')}" if call else "a job"
             done = "its child is replaced" if leaves else "cleared"
             _log.warning(
-                "%s left %s in child %d: %s%s; said once", job, text, child.pid, done,
+                "%s left %s in child %d: %s%s; logged once", job, text, child.pid, done,
                 _HINTS.get(kind, ""),
             )  # fmt: skip
         if leaves:

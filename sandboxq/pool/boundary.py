@@ -187,7 +187,7 @@ class Boundary(Generic[S]):
     def _check_rate_limit(self, payload: bytes) -> None:
         most = self._terms.budgets.rate_limit
         if decode_move(payload) > most * 1000 + 1:
-            message = f"wants its queue to rest for longer than {most:g} s"
+            message = f"asked for a rate limit of more than {most:g} s"
             raise Breach(message)
 
     def _may_say(self, kind: int, seq: int, payload: bytes) -> bool:
@@ -195,7 +195,7 @@ class Boundary(Generic[S]):
         if seq not in self._child.flying:
             self._strays += 1
             if self._strays > _MOST_STRAYS:
-                message = f"said {_MOST_STRAYS} things of jobs that are over"
+                message = f"sent {_MOST_STRAYS} messages about jobs that have ended"
                 raise Breach(message)
             return kind == LINE
         reports, size, lines = self._said.get(seq, (0, 0, 0))
@@ -228,18 +228,18 @@ class Boundary(Generic[S]):
         elif kind == REQUEST:
             self._asked += 1
             if self._asked + self._child.unread_answers() > self._most_asked:
-                message = f"asks more than {self._most_asked} questions at once"
+                message = f"asked more than {self._most_asked} questions at once"
                 raise Breach(message)
         elif kind in (READY, START_FAILED):
             if self._has_begun:
-                message = "said twice how its start went"
+                message = "reported its start twice"
                 raise Breach(message)
             self._has_begun = True
         elif kind == STACKS:
             self._check_stacks(seq)
         elif kind == RETURNED:
             if not self._can_pack or not detail:
-                message = "gave back calls that nobody took from it"
+                message = "returned calls that were not asked back"
                 raise Breach(message)
         else:
             message = f"sent a message of the unknown kind {kind}"
@@ -251,12 +251,12 @@ class Boundary(Generic[S]):
         count = count + 1 if answered == self._child.answered else 1
         self._left = self._child.answered, count
         if count > _MOST_LEFT:
-            message = f"said {count} times what one job has left"
+            message = f"reported {count} times what one job has left"
             raise Breach(message)
 
     def _check_stacks(self, seq: int) -> None:
         if not self._stacks:
-            message = "told where its jobs are, and nobody had asked"
+            message = "sent stacks that nobody asked for"
             raise Breach(message)
         self._stacks -= not seq
 

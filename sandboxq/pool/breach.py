@@ -73,13 +73,13 @@ class NotJson(Breach):
 
     def __init__(self, why: str) -> None:
         """Say what is wrong with them."""
-        super().__init__(f"sent what is no JSON: {why}")
+        super().__init__(f"sent invalid JSON: {why}")
 
 
 def error_from_breach(breach: Breach, pid: int, *, is_strict: bool) -> ChildError:
     """Return the error for which a child is ended, and its job fails; ``strict``: an attack."""
     kind = SandboxViolation if is_strict else JobCrashed
-    return kind(f"child {pid} {breach}: no honest child does so, and it was ended")
+    return kind(f"child {pid} {breach}: this breaks the protocol, so the child was killed")
 
 
 def check_json(raw: bytes) -> None:

@@ -104,7 +104,7 @@ class Inbound:
         except Breach as breach:
             self._end(child, breach)
         except struct.error:
-            self._end(child, Breach("sent what is no message"))
+            self._end(child, Breach("sent data that is no message"))
         except Exception as error:  # noqa: BLE001 - whatever it was that a child sent, others go on
             _log.exception("child %d sent what could not be handled", child.pid)
             self._end(child, Breach(f"sent what could not be handled ({error!r})"))
@@ -236,7 +236,7 @@ class Inbound:
         """
         calls = [call for seq, call in child.flying.items() if seq in numbers]
         if any(map(child.has_begun, calls)) or not (calls or child.packets.are_revoked):
-            message = "gave back calls that nobody took from it"
+            message = "returned calls that were not asked back"
             raise Breach(message)
         if calls:
             self._on_drained(child, calls)

@@ -72,7 +72,7 @@ def completed_from_frame(payload: bytes, arena: Arena, *, most: int) -> Unstored
         return None
     blob = arena.result(place.offset, place.size)
     if blob is None:
-        message = "told of a value beyond the memory for values"
+        message = "referred to a value outside of its shared memory"
         raise Breach(message)
     return Unstored(value, blob=blob, table=place.table.decode("utf-8", "replace"))
 

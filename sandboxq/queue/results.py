@@ -200,7 +200,7 @@ class Results:
                 recheck_at = 0.0
             except QueueError as error:
                 # The key is no stream, or this user may not read it: jobs are polled.
-                _log.warning("events cannot be read, jobs are asked for their results: %s", error)
+                _log.warning("events cannot be read, results are polled for instead: %s", error)
                 position = None
                 self._reader_is_in_place.set()
                 await asyncio.sleep(REFUSED_SECONDS)

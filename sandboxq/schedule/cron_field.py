@@ -55,7 +55,7 @@ def values_of(field: Field, text: str, drawn: float) -> tuple[list[int], list[st
     plain = _WILDCARD.sub(rf"\g<1>{field.low}-{field.high}", _without_words(field, text))
     plain = _HASHED.sub(lambda match: _hashed(field, text, match, drawn), plain)
     if not re.fullmatch(f"[0-9,/{field.letters}-]+", plain):
-        refuse(field, text, "a character that means nothing here")
+        refuse(field, text, "a character that is not allowed here")
     numbers: list[int] = []
     lasts: list[str] = []
     for part in plain.split(","):
@@ -65,7 +65,7 @@ def values_of(field: Field, text: str, drawn: float) -> tuple[list[int], list[st
         else:
             numbers += _part(field, text, part)
     if len({*numbers}) + len({*lasts}) < len(numbers) + len(lasts):
-        refuse(field, text, "a value comes twice")
+        refuse(field, text, "a value is given twice")
     return numbers, lasts
 
 

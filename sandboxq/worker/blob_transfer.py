@@ -183,8 +183,8 @@ class BlobTransfer:
             await carrying
         except Exception as error:  # noqa: BLE001 - the boundary of one job
             job_id = attempt.job.id.decode(errors="replace")
-            _log.error("the arrays and bytes of job %s", job_id, exc_info=error)
-            reason = f"its arrays and bytes cannot be carried: {type(error).__name__}: {error}"
+            _log.error("arrays and bytes of job %s were not transferred", job_id, exc_info=error)
+            reason = f"its arrays and bytes were not transferred: {type(error).__name__}: {error}"
             self._settler.end(attempt, Failed(reason, cause=type(error).__name__))
 
     async def _rest(self) -> None:

@@ -114,7 +114,7 @@ class Control:
         ):
             self._seldom.warn("a message on the control channel is not understood", what)
         elif len(tasks := self._tasks.setdefault(type(request), set())) >= _MOST_TASKS:
-            self._seldom.warn("too much is asked over the control channel at once, left out", what)
+            self._seldom.warn("a request on the control channel was ignored, too many run", what)
         else:
             task = asyncio.create_task(self._answered(request))
             tasks.add(task)
@@ -128,9 +128,9 @@ class Control:
             # The text has the user's frames; ours would not help.
             _log.error("a new child could not start; it is tried again: %s", error)
         except QueueError as error:
-            self._seldom.warn("a request was obeyed, but the answer was not taken", error)
+            self._seldom.warn("a request was carried out, but Redis refused its answer", error)
         except Exception as error:  # noqa: BLE001 - the boundary of one request
-            self._seldom.warn("a request could not be obeyed", f"{request!r:.200}: {error!r}")
+            self._seldom.warn("a request of another process failed", f"{request!r:.200}: {error!r}")
 
     async def _done(self, request: Request) -> dict[str, Any]:
         """Do what is asked; return what the answer says of it."""

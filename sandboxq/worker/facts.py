@@ -203,7 +203,7 @@ class Viewers:
                 self._seldom.warn("`top` does not see this worker any more", error)
             except Exception as error:  # noqa: BLE001 - what is shown must not end what works
                 self._until.clear()
-                self._seldom.warn("what this worker does cannot be told", error)
+                self._seldom.warn("the state of this worker cannot be published for `top`", error)
 
     async def _publish_once(self) -> None:
         message = json.dumps(await self._facts.row(has_children=True))

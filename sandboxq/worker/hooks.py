@@ -53,7 +53,7 @@ class Calls:
     def call(self, hook: Hook[Any], event: Event) -> None:
         """Call a hook, unless too many calls wait."""
         if len(self._running) >= MOST_CALLS:
-            self._seldom.warn("a hook is too slow, and was not called", repr(hook))
+            self._seldom.warn("a hook was not called, too many of its calls run", repr(hook))
             return
         result = hook(event)
         if inspect.isawaitable(result):
@@ -67,7 +67,7 @@ class Calls:
             return
         _, left = await asyncio.wait(self._running, timeout=_LAST_SECONDS)
         if left:
-            _log.warning("%d calls of hooks have not ended as the worker closes", len(left))
+            _log.warning("%d calls of hooks had not ended when the worker closed", len(left))
 
 
 async def _ended(result: Awaitable[Any]) -> None:

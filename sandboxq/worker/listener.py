@@ -193,12 +193,12 @@ def _answer(question: Question, replies: list[Any]) -> None:
 
 def _refuse(question: Question, error: Exception) -> None:
     if not isinstance(error, QueueError):
-        _log.error("job %r asked what cannot be answered", question.call.key, exc_info=error)
+        _log.error("a question of job %r could not be answered", question.call.key, exc_info=error)
     question.refuse(str(error))
 
 
 def _page_from(question: Question) -> Page | None:
     if not VALUES <= question.kind <= PAGE:
-        message = f"there is no question {question.kind}, the last is {max(ALL, PAGE)}"
+        message = f"question {question.kind} is unknown: the kinds go up to {max(ALL, PAGE)}"
         raise UsageError(message)
     return Page.checked(*decode_page(question.argument)) if question.kind == PAGE else None

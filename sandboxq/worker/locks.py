@@ -153,7 +153,7 @@ class LockRenewer:
         except BrokerUnavailable:
             raise
         except QueueError as error:
-            self._seldom.warn("what goes along with the renewal of locks was refused", error)
+            self._seldom.warn("Redis refused a command sent with the renewal of locks", error)
             return None
 
     def _drop(self, lost: list[bytes], tokens: dict[bytes, bytes]) -> None:

@@ -62,28 +62,28 @@ CAUSES = frozenset(
 )
 # The mean run time follows the last so many attempts.
 _RECENT = 100
-_OUTCOMES = "Attempts by what became of them"
+_OUTCOMES = "Attempts by outcome"
 
 _COUNTERS = {
     "sandboxq_jobs_claimed": "Jobs that were claimed",
     "sandboxq_children_died": "Children that ended and were not asked to",
     "sandboxq_children_recycled": "Children that were replaced as planned",
-    "sandboxq_circuit_opened": "How often the worker stopped claiming because jobs end children",
-    "sandboxq_loop_blocked": "How often a job kept the event loop of its child from turning",
+    "sandboxq_circuit_opened": "Times that claiming was stopped because jobs crashed children",
+    "sandboxq_loop_blocked": "Times that a job blocked the event loop of its child",
     "sandboxq_jobs_stalled": "Jobs that this worker put back because nobody renewed their locks",
     "sandboxq_locks_lost": "Jobs whose locks this worker lost",
-    "sandboxq_outcomes_dropped": "Outcomes that Redis did not take",
+    "sandboxq_outcomes_dropped": "Outcomes that Redis refused",
 }
 _CHILD_STATES = ("busy", "idle", "starting", "leaving")
 _OF_WORKER = {
-    "sandboxq_worker_utilization": "Part of the places of this worker that run a job, 0 to 1",
+    "sandboxq_worker_utilization": "Share of the slots of this worker that run a job, 0 to 1",
     "sandboxq_worker_paused": "1 while this worker is paused",
     "sandboxq_worker_stopping": "1 while this worker finishes what it runs and claims no more",
     "sandboxq_jobs_held": "Jobs whose locks this worker keeps",
-    "sandboxq_circuit_open": "1 while nothing is claimed because jobs end children",
+    "sandboxq_circuit_open": "1 while nothing is claimed because jobs crashed children",
     "sandboxq_lock_renewal_gap_seconds": "The longest time from one renewal of all locks to the "
     "next, in the last minute or two",
-    "sandboxq_lock_duration_seconds": "How long a lock lasts that is not renewed",
+    "sandboxq_lock_duration_seconds": "Seconds that a lock lasts without renewal",
 }
 _SUMS = ("active", "waiting", "delayed", "children")
 _HIGHEST = ("load", "oldest_waiting_seconds", "predicted_wait_seconds")
@@ -193,15 +193,15 @@ class Measures:
             page.counter("sandboxq_jobs", _OUTCOMES, count, queue=queue, outcome=outcome)
         for name, (text, histogram) in {
             "sandboxq_job_wait_seconds": (
-                "From when a job could be run to its first attempt", self._wait),
-            "sandboxq_job_run_seconds": ("How long attempts ran", self._run),
-            "sandboxq_job_cpu_seconds": ("CPU that attempts used", self._cpu),
+                "Seconds from when a job could run to its first attempt", self._wait),
+            "sandboxq_job_run_seconds": ("Seconds that attempts ran", self._run),
+            "sandboxq_job_cpu_seconds": ("CPU seconds that attempts used", self._cpu),
             "sandboxq_job_peak_rss_bytes": (
-                "The most memory that a child had while it ran an attempt", self._peak),
+                "Most resident bytes of a child while it ran an attempt", self._peak),
         }.items():  # fmt: skip
             page.histogram(name, text, histogram, queue=queue)
         for cause, count in self._deaths.items():
-            text = "Attempts that ended their child or had to be ended, by cause"
+            text = "Attempts that crashed their child or were killed, by cause"
             page.counter("sandboxq_deaths", text, count, queue=queue, cause=cause)
         for name, count in self._counts.items():
             page.counter(name, _COUNTERS[name], count, queue=queue)
@@ -230,7 +230,7 @@ def add_worker(page: Page, watched: Watched) -> None:
     for (name, text), value in zip(_OF_WORKER.items(), values, strict=True):
         page.gauge(name, text, value, queue=queue)
     if worker.pool.memory is not None:
-        text = "Memory that a child may use, with all that it has started"
+        text = "Bytes of memory that a child may use, with all processes it started"
         page.gauge("sandboxq_child_memory_limit_bytes", text, worker.pool.memory, queue=queue)
 
 
@@ -246,7 +246,12 @@ def _state_of(child: Child) -> str:
 
 def add_load(page: Page, queue: str, load: QueueLoad | None) -> None:
     """Write how many jobs a queue has in each state, by the names that Node's export has."""
-    page.gauge("sandboxq_redis_up", "1 when Redis told of the queue", load is not None, queue=queue)
+    page.gauge(
+        "sandboxq_redis_up",
+        "1 when Redis could be read",
+        load is not None,
+        queue=queue,
+    )
     if load is None:
         return
     for state, count in load.counts.items():
@@ -255,7 +260,7 @@ def add_load(page: Page, queue: str, load: QueueLoad | None) -> None:
     for kind, count in load.totals.items():
         text = f"Total number of {kind} jobs"
         page.counter(f"bullmq_job_{kind}", text, count, queue=queue)
-    text = "Seconds that the oldest job waits that could be run"
+    text = "Seconds that the oldest runnable job has waited"
     page.gauge("sandboxq_queue_oldest_waiting_seconds", text, load.oldest, queue=queue)
 
 

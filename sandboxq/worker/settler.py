@@ -191,8 +191,8 @@ class Settler:
                 rules=self._rules,
             )
         except Exception as error:  # noqa: BLE001 - the boundary of one row: it must end somehow
-            _log.exception("job %s: no way to go on", job.id.decode(errors="replace"))
-            reason = f"what follows from its outcome cannot be decided: {error}"
+            _log.exception("job %s has no next state", job.id.decode(errors="replace"))
+            reason = f"its next state cannot be decided from its outcome: {error}"
             failure = Failed(reason, cause=type(error).__name__, is_unrecoverable=True)
             return decide(failure, DEFAULT_OPTIONS, attempts_made=0, retention=self._retention)
 

@@ -103,7 +103,7 @@ def process(job): return "fine"
             assert await caller.value() == "fine"
 
     run_async(main())
-    assert "sent what is no message" in caplog.text
+    assert "sent data that is no message" in caplog.text
 
 
 def test_trace_of_a_failed_import_shows_the_users_frames_only(tmp_path: Path) -> None:

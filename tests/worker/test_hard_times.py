@@ -96,7 +96,7 @@ def test_locks_are_renewed_whatever_goes_along_with_that(
     """The set of what was claimed ahead is of another type: no reason to stand still."""
 
     async def is_refused() -> bool:
-        return "goes along with the renewal" in caplog.text
+        return "sent with the renewal" in caplog.text
 
     async def main() -> None:
         async with (

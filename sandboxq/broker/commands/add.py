@@ -175,8 +175,8 @@ def _id_or_error(result: bytes | int | list[Any], job: NewJob) -> str | QueueErr
             return ParentCannotBeReplaced(message)
         case -13:
             message = (
-                f"job {job.name!r} was not added: its parent, or one above that, is the job of its "
-                f"id, which would wait for itself: {job.rest}"
+                f"job {job.name!r} was not added: it would become its own ancestor and wait for "
+                f"itself; give it another id or parent: {job.rest}"
             )
             return QueueError(message)
         case [_, bytes() as problem]:
@@ -353,7 +353,7 @@ def _refusal(code: int, node: NewNode) -> QueueError:
             message = f"nothing was added: {job} exists and belongs to another parent"
             return ParentCannotBeReplaced(message)
         case -13:
-            message = f"nothing was added: {job} would wait for itself, by the parents above it"
+            message = f"nothing was added: {job} would become its own ancestor and wait for itself"
             return QueueError(message)
         case _:
             return QueueError(f"nothing was added: {job}: script code {code}")

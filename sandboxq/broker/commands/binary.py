@@ -49,7 +49,7 @@ _HUGE = 4 << 20
 _SWEEP_PAGE = 100
 _SWEEP_PAGES = 30
 FIRST_PAGE = b"0"
-_GONE = "it was removed, or for 30 days no worker of its queue has renewed its life"
+_GONE = "it was removed, or expired because no worker of its queue ran for 30 days"
 
 
 class Reference(NamedTuple):
@@ -72,7 +72,7 @@ def reference_from_text(text: str) -> Reference:
     except ValueError:
         reference = None
     if reference is None or not 0 <= reference.size <= MOST_BYTES:
-        message = f"{text!r:.200} does not say where arrays and bytes are"
+        message = f"{text!r:.200} is no reference to stored arrays and bytes"
         raise BinaryMissing(message)
     return reference
 

@@ -198,7 +198,7 @@ async def cancel(
         if state == "cancelled":
             return None
         if state == "scheduler":
-            message = f"job {job_id} is the next one of its scheduler: remove that instead"
+            message = f"job {job_id} is the next one of its scheduler: remove the scheduler instead"
             raise JobBelongsToScheduler(message)
         if state != "active":
             message = f"job {job_id} of queue {keys.queue} is {state}: there is nothing to cancel"
@@ -207,8 +207,8 @@ async def cancel(
         if worker is not None:
             return worker
     message = (
-        f"job {job_id} of queue {keys.queue} is active, but no worker of sandboxq says that it has"
-        " it: Node's run it, or its worker has died and it will be found stalled"
+        f"job {job_id} of queue {keys.queue} is active, but no worker of sandboxq has it: a worker "
+        "of Node.js runs it, or its worker has died and the check for stalled jobs will find it"
     )
     raise CancelNotHeard(message)
 

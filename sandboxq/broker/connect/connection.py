@@ -166,7 +166,7 @@ class Connection:
         """Take the transport over from redis-py, once it has authenticated."""
         transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
         if transport.is_closing() or await self._connection.can_read():
-            message = "the connection was closed by the server, or it says what nobody asked"
+            message = "the connection was closed by the server, or the server sent data unasked"
             raise RedisConnectionError(message)
         self._transport = transport
         self._pulse = Pulse(transport)

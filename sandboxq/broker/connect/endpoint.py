@@ -178,7 +178,7 @@ def _problem(endpoint: Endpoint) -> str | None:
         # Asking for the port is what checks it.
         _ = parts.port
     except ValueError:
-        return "its host, its port or one of its options makes no sense"
+        return "its host, its port or one of its options is not valid"
     if parts.fragment:
         return "it contains '#'"
     if parts.scheme == "unix":
@@ -344,7 +344,9 @@ def _sentinel(parts: _Parts) -> SentinelEndpoint:
     user = quote(own.pop("sentinel_username", ""), safe="")
     password = quote(own.pop("sentinel_password", ""), safe="")
     if own:
-        _refuse(parts.kind, "of sentinel_… it may have sentinel_username and sentinel_password")
+        _refuse(
+            parts.kind, "it may have sentinel_username and sentinel_password, no other sentinel_…"
+        )
     login = f"{user}:{password}" if user or password else ""
     return SentinelEndpoint(
         tuple(_server(parts, host, login, SENTINEL_PORT) for host in parts.hosts),

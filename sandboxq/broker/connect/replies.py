@@ -62,7 +62,7 @@ def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]
 
 def no_answer(what: str, reply: Any) -> BrokerUnavailable:
     """Return the error of a reply that cannot be one to ``what``."""
-    message = f"Redis answered {what} with what is no answer to it: {_shown.repr(reply)}"
+    message = f"Redis answered {what} with a reply that does not fit: {_shown.repr(reply)}"
     return BrokerUnavailable(message)
 
 

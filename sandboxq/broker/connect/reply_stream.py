@@ -337,7 +337,7 @@ class LargeValueReceiver(asyncio.BufferedProtocol):
                 self._on_line(bytes(self._small[:nbytes]))
             except ValueError as error:
                 self.reply.set_exception(
-                    ConnectionError(f"Redis answered what is no reply: {error}")
+                    ConnectionError(f"Redis sent data that is no valid reply: {error}")
                 )
         elif self._filled < len(self._target):
             self._filled += nbytes
@@ -356,7 +356,7 @@ class LargeValueReceiver(asyncio.BufferedProtocol):
         line, end, rest = bytes(self._line).partition(_END)
         if not end:
             if len(self._line) > _LINE_LIMIT:
-                self.reply.set_exception(ConnectionError("Redis answered what is no reply"))
+                self.reply.set_exception(ConnectionError("Redis sent data that is no valid reply"))
             return
         if line[:1] == b"-":
             self.reply.set_exception(_error(line[1:].decode(errors="replace")))

@@ -121,7 +121,7 @@ class PlainReplyReader:
         if kind == b":":
             return int(text)
         if kind not in (b"$", b"*") or depth > _DEEPEST:
-            message = f"Redis answered what is no reply: {line[:100]!r}"
+            message = f"Redis sent data that is no valid reply: {line[:100]!r}"
             raise ValueError(message)
         size = int(text)
         if not -1 <= size <= _LONGEST:

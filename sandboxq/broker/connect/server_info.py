@@ -238,13 +238,13 @@ def ms_from_time(reply: list[bytes]) -> int:
 
 
 def clock_warning(lead_ms: int) -> str:
-    """Return the warning that the clocks differ; None where they hardly do."""
+    """Return the warning that the clocks differ; nothing where they hardly do."""
     if abs(lead_ms) <= WRONG_MS:
         return ""
     way = "ahead of" if lead_ms > 0 else "behind"
     return (
-        f"this machine's clock is {abs(lead_ms) / 1000:.1f} s {way} that of Redis: delays, "
-        "back-off and schedulers go by Redis's; set the clocks (NTP), for Node goes by its own"
+        f"this machine's clock is {abs(lead_ms) / 1000:.1f} s {way} that of Redis: synchronise "
+        "both (NTP); delays, back-off and schedulers use Redis's here, in Node.js the machine's"
     )
 
 

@@ -304,7 +304,7 @@ class ZygoteClient:
                 self._obey(json.loads(raw), fds)
             except (ValueError, KeyError, IndexError, TypeError):
                 # Its code is the processor's too: one that writes to whatever is open, say.
-                _log.exception("the zygote %d sent what is no message", self.pid)
+                _log.exception("the zygote %d sent data that is no message", self.pid)
 
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         match message["op"]:

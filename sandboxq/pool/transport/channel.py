@@ -313,7 +313,7 @@ class LongMessage:
         self._buffer.write(piece)
         if is_first and self._has_blob:
             if len(piece) < BLOB_HEAD_SIZE:
-                message = "sent less than the head of a value"
+                message = "sent a value that is shorter than its header"
                 raise Breach(message)
             self._texts.insert(0, (table_size(piece), JsonText()))
             piece = piece[BLOB_HEAD_SIZE:]
