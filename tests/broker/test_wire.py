@@ -144,7 +144,7 @@ def test_what_is_no_reply_is_refused(wire: bytes) -> None:
 
 def test_lists_in_lists_are_bounded() -> None:
     """Without hiredis each takes a generator, and Python's stack is short."""
-    with pytest.raises(ValueError, match="no reply"):
+    with pytest.raises(ValueError, match="no valid reply"):
         read_in_pieces(PlainReplyReader(Refused), b"*1\r\n" * 200, 4096)
 
 

@@ -73,7 +73,7 @@ def test_clocks_that_go_back_by_half_an_hour() -> None:
     [
         ("", "fields"),
         ("* * * * * * *", "fields"),
-        ("@never", "L|means nothing|day of week"),
+        ("@never", "L|not allowed here|day of week"),
         ("60 * * * * *", "second '60'"),
         ("* * 24 * * *", "hour '24'"),
         ("0 0 0 32 * *", "day of month"),
@@ -87,7 +87,7 @@ def test_clocks_that_go_back_by_half_an_hour() -> None:
         ("5-1 * * * * *", "ascend"),
         ("*/0 * * * * *", "step"),
         ("1,1 * * * * *", "twice"),
-        ("0 0 0 15W * *", "means nothing"),
+        ("0 0 0 15W * *", "not allowed here"),
     ],
 )
 def test_what_is_refused(pattern: str, said: str) -> None:
