@@ -15,7 +15,7 @@ import os
 # Numbers of eight bytes: the last call begun, the call whose code has the event loop (0: none),
 # the last question that the loop has answered, how much is held back; then, in turns, calls and
 # when they were begun.
-_LATEST, RUNNING, _ECHO, HELD, _FIRST_BEGIN = 0, 1, 2, 3, 4
+LATEST, RUNNING, _ECHO, HELD, _FIRST_BEGIN = 0, 1, 2, 3, 4
 _PAGE = 4096
 _SIZE = 3 * _PAGE
 _WIDTH = 8
@@ -23,8 +23,8 @@ _WIDTH = 8
 _BEGINS = (_PAGE // _WIDTH - _FIRST_BEGIN) // 2
 # How much is held back is one number: the packet that is being filled, and where it ends here.
 # Packets are filled in the one page and the other in turns.
-_END_BITS = 32
-_END = (1 << _END_BITS) - 1
+END_BITS = 32
+_END = (1 << END_BITS) - 1
 
 
 class ActivityPage:
@@ -39,14 +39,14 @@ class ActivityPage:
 
     def begin(self, seq: int) -> None:
         """Say that the user's code is about to run for the call ``seq``."""
-        self.words[_LATEST] = seq
+        self.words[LATEST] = seq
 
     def begin_at(self, seq: int, now_ns: int) -> None:
         """Say so, and when: nanoseconds of the monotonic clock."""
         words, at = self.words, _FIRST_BEGIN + seq % _BEGINS * 2
         words[at] = seq
         words[at + 1] = now_ns
-        words[_LATEST] = seq
+        words[LATEST] = seq
 
     def echo(self, number: int) -> None:
         """Answer the coordinator's question whether the event loop turns."""
@@ -54,7 +54,7 @@ class ActivityPage:
 
     def latest(self) -> int:
         """Return the last call that was begun; calls are begun in the order of their numbers."""
-        return self.words[_LATEST]
+        return self.words[LATEST]
 
     def begun_at(self, seq: int) -> float | None:
         """Return when a call was begun, in seconds of the monotonic clock; None: not known."""
@@ -71,7 +71,7 @@ class ActivityPage:
 
     def hold(self, packet: int, end: int) -> None:
         """Say that the answers up to ``end`` of a packet are there, and not sent; 0: none."""
-        self.words[HELD] = packet << _END_BITS | end
+        self.words[HELD] = packet << END_BITS | end
 
     def held(self) -> int:
         """Return how much is held back; as long as it is the same, nothing has changed."""
@@ -83,11 +83,11 @@ class ActivityPage:
 
     def read_held(self, held: int) -> bytes:
         """Return a copy of the packet that ``held`` tells of, unless it was sent meanwhile."""
-        packet = held >> _END_BITS
+        packet = held >> END_BITS
         start = start_of_page(packet)
         size = (held & _END) - start
         copy = self.memory[start : start + max(0, min(size, _PAGE))]
-        return copy if self.held() >> _END_BITS == packet else b""
+        return copy if self.held() >> END_BITS == packet else b""
 
     def close(self) -> None:
         """Unmap; twice is harmless."""

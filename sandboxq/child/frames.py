@@ -20,6 +20,9 @@ HEADER_SIZE = HEADER.size
 # code and in the kernel for it, and its peak of resident memory in bytes.
 REPLY = struct.Struct("<BBHIQQQQ")
 REPLY_SIZE = REPLY.size
+# What stands before each value of an ANSWERS: its length, run time in microseconds, number.
+ANSWER = struct.Struct("<IIQ")
+ANSWER_SIZE = ANSWER.size
 Usage = tuple[int, int, int]
 NOT_MEASURED = (0, 0, 0)
 # Three packets of this size fit the default socket buffer; larger ones are no faster.
@@ -53,7 +56,7 @@ MOVE = 25  # the job ends neither well nor badly: detail says where it goes
 REQUEST = 26  # detail is a question of sandboxq.model.dependencies
 STACKS = 27  # where a running job is; the last one, for the call 0, says that there are no more
 RETURNED = 28  # of a CALLS: as many as detail says, from this number on, that were not begun
-ANSWERS = 29  # several DONE without flags, each with a header of its own: detail is its length
+ANSWERS = 29  # several values, see ANSWER; the usage is that of all, the time theirs together
 # a job has left what detail says (child/leftover_kinds.py): it is cleared, or the child leaves
 LEFT = 30
 

@@ -114,16 +114,17 @@ class Inbox:
 class Batch(Protocol):
     """Answers that are gathered, to be sent together (packets.py)."""
 
-    def takes(self, payload: bytes) -> bool:
+    def takes(self, payload: bytes, microseconds: int) -> bool:
         """Tell whether a value may wait."""
 
-    def add(
-        self, seq: int, payload: bytes, usage: Usage, *, microseconds: int, began: int, ended: int
-    ) -> None:
+    def add(self, seq: int, payload: bytes, microseconds: int, began: int, ended: int) -> None:
         """Hold a value."""
 
     def flush(self) -> None:
         """Send what there is."""
+
+    def flush_before(self, had_used: Usage, usage: Usage) -> None:
+        """Send what there is before the answer of a job that was measured alone."""
 
     def close(self) -> None:
         """Give up its memory."""
@@ -232,11 +233,25 @@ class Link(Inbox):
         except (BrokenPipeError, ConnectionResetError):
             self.leave()
 
-    def answer(self, kind: int, seq: int, payload: bytes, **more: Any) -> None:
-        """Send the answer to a call, behind those that were held back."""
+    def answer(self, kind: int, seq: int, payload: bytes, *, detail: int) -> None:
+        """Send what is no answer to one call, behind those that were held back."""
         if self.held is not None:
             self.held.flush()
-        self.send(kind, seq, payload, **more)
+        self.send(kind, seq, payload, detail=detail)
+
+    def end(
+        self, kind: int, seq: int, payload: bytes, microseconds: int, flags: int, detail: int = 0
+    ) -> None:
+        """Send the answer to a call, with what it has used, behind those that were held back."""
+        meter = self.meter
+        had_used = meter.latest
+        usage = meter.read(microseconds)
+        if self.held is not None:
+            self.held.flush_before(had_used, usage)
+        self.send(
+            kind, seq, payload, flags=flags, detail=detail, microseconds=microseconds, usage=usage
+        )
+        meter.start_peak_anew()
 
     def send_whole(self, packet: memoryview) -> None:
         """Send a packet that has its header."""

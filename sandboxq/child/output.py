@@ -111,6 +111,11 @@ class Capture:
         """Tell whether a call has begun and not ended."""
         return seq == self._latest or seq in self._tasks
 
+    @property
+    def has_text(self) -> bool:
+        """Whether anything was written since the last end that wrote."""
+        return bool(self._counts or self._partial)
+
     def end(self, seq: int) -> bool:
         """Send what has no newline yet, forget the call, and what was said since for none.
 

@@ -13,8 +13,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sandboxq.child.activity_page import start_of_page
-from sandboxq.child.frames import ANSWERS, DONE, NOT_MEASURED, REPLY, REPLY_SIZE, RETURNED
+from sandboxq.child.activity_page import END_BITS, HELD, start_of_page
+from sandboxq.child.frames import (
+    ANSWER,
+    ANSWER_SIZE,
+    ANSWERS,
+    MICROSECONDS_LIMIT,
+    REPLY,
+    REPLY_SIZE,
+    RETURNED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,65 +33,94 @@ if TYPE_CHECKING:
 # A packet is sent when its first job was begun so long ago: coordinator and Redis want work too.
 _LONGEST_NS = 500_000
 # Larger ones are worth a packet of their own.
-_LARGEST = 512
-_MOST_BYTES = 4096 - REPLY_SIZE - _LARGEST
-_TOKEN_SIZE = 8
+LARGEST = 512
+_MOST_BYTES = 4096 - ANSWER_SIZE - LARGEST
+# What such a job has used is read for it alone.
+LONG_US = 1000
+TOKEN_SIZE = 8
+_pack_into = ANSWER.pack_into
 
 
 class AnswerBuffer:
-    """The answers of a packet of calls that were not sent yet."""
+    """The answers of a packet of calls that were not sent yet.
 
-    __slots__ = ("_end", "_link", "_packet", "_since", "_start", "_view")
+    What their jobs have used is read once for all of them.
+    """
+
+    _longest = 0  # µs: none has taken so long that it has run programs
+
+    __slots__ = (
+        "_end", "_first", "_full", "_link", "_packet", "_since", "_start", "_total", "_view",
+        "_words",
+    )  # fmt: skip
 
     def __init__(self, link: Link) -> None:
         """Gather in the memory of the link's mark."""
         self._link = link
         self._view = memoryview(link.mark.memory)
-        for packet in (1, 0):
-            REPLY.pack_into(self._view, start_of_page(packet), ANSWERS, 0, 0, 0, 0, *NOT_MEASURED)
-        self._since = self._end = 0
+        self._words = link.mark.words
+        self._since = self._total = self._end = self._full = 0
         self._begin(0)
 
-    def takes(self, payload: bytes) -> bool:
+    def takes(self, payload: bytes, microseconds: int) -> bool:
         """Tell whether the value of the call that has just ended may wait here."""
-        return len(payload) <= _LARGEST and not self._link.has_spoken
+        return len(payload) <= LARGEST and microseconds < LONG_US and not self._link.has_spoken
 
-    def add(
-        self, seq: int, payload: bytes, usage: Usage, *, microseconds: int, began: int, ended: int
-    ) -> None:
+    def add(self, seq: int, payload: bytes, microseconds: int, began: int, ended: int) -> None:
         """Hold a value; ``began`` and ``ended`` are nanoseconds of one clock."""
-        size, end = len(payload), self._end
-        REPLY.pack_into(self._view, end, DONE, 0, size, microseconds, seq, *usage)
-        end += REPLY_SIZE
-        self._view[end : end + size] = payload
-        if self.is_empty():
+        end = self._end
+        if end == self._first:
             self._since = began
-        self._end = end + size
-        self._link.mark.hold(self._packet, self._end)
-        if ended - self._since > _LONGEST_NS or self._end - self._start > _MOST_BYTES:
+        _pack_into(self._view, end, len(payload), microseconds, seq)
+        start = end + ANSWER_SIZE
+        self._end = end = start + len(payload)
+        self._view[start:end] = payload
+        self._words[HELD] = self._packet << END_BITS | end  # see ActivityPage.hold
+        self._total += microseconds + 1
+        if ended - self._since > _LONGEST_NS or end > self._full:
             self.flush()
 
     def is_empty(self) -> bool:
         """Tell whether nothing is held."""
-        return self._end == self._start + REPLY_SIZE
+        return self._end == self._first
 
     def flush(self) -> None:
         """Send what there is. Killed before it says so, it is read twice, which is harmless."""
         if not self.is_empty():
-            self._link.send_whole(self._view[self._start : self._end])
-            self._begin(self._packet + 1)
+            self._send(self._link.meter.read(self._longest))
+            self._link.meter.start_peak_anew()
+
+    def flush_before(self, had_used: Usage, usage: Usage) -> None:
+        """Send what there is before the answer of a job whose end was at this usage.
+
+        As far as there is so much since ``had_used``, the others have computed all of their time.
+        """
+        if not self.is_empty():
+            user, system, peak = had_used
+            self._send((min(user + self._total, usage[0]), system, peak))
 
     def close(self) -> None:
         """Give up the memory, which cannot be unmapped before; what was not sent stays in it."""
-        self._end = self._start + REPLY_SIZE
+        self._end = self._first
         self._view.release()
+
+    def _send(self, usage: Usage) -> None:
+        self._head(min(self._total, MICROSECONDS_LIMIT), usage)
+        self._link.send_whole(self._view[self._start : self._end])
+        self._begin(self._packet + 1)
 
     def _begin(self, packet: int) -> None:
         """Fill the page that was not sent last: the coordinator may be reading that one."""
         self._packet = packet
         self._start = start_of_page(packet)
-        self._end = self._start + REPLY_SIZE
+        self._end = self._first = self._start + REPLY_SIZE
+        self._full = self._start + _MOST_BYTES
+        self._total = 0
+        self._head(0, self._link.meter.latest)
         self._link.mark.hold(packet, 0)
+
+    def _head(self, total: int, usage: Usage) -> None:
+        REPLY.pack_into(self._view, self._start, ANSWERS, 0, 0, total, 0, *usage)
 
 
 class TurnBuffer(AnswerBuffer):
@@ -94,23 +131,24 @@ class TurnBuffer(AnswerBuffer):
 
     __slots__ = ("_soon",)
 
+    _longest = LONG_US
+
     def __init__(self, link: Link, soon: Callable[[Callable[[], object]], object]) -> None:
         """Gather as above; ``soon`` calls a function in the next turn."""
         super().__init__(link)
         self._soon = soon
 
-    def takes(self, payload: bytes) -> bool:
+    def takes(self, payload: bytes, microseconds: int) -> bool:
         """Tell whether a value may wait here: what its job has said was sent at once."""
-        return len(payload) <= _LARGEST
+        del microseconds
+        return len(payload) <= LARGEST
 
-    def add(
-        self, seq: int, payload: bytes, usage: Usage, *, microseconds: int, began: int, ended: int
-    ) -> None:
+    def add(self, seq: int, payload: bytes, microseconds: int, began: int, ended: int) -> None:
         """Hold a value until the end of the turn, however long ago its job has begun."""
         del began
         if self.is_empty():
             self._soon(self.flush)
-        super().add(seq, payload, usage, microseconds=microseconds, began=ended, ended=ended)
+        super().add(seq, payload, microseconds, ended, ended)
 
 
 class Granted:
@@ -137,24 +175,9 @@ class Granted:
         return not self._is_revoked
 
 
-def run_calls(
-    link: Link, held: AnswerBuffer, calls: list[bytes], seq: int, run: Callable[[bytes, int], None]
-) -> None:
-    """Run those of ``calls``, numbered from ``seq`` on, that the coordinator leaves to us."""
-    link.held = held
-    granted = Granted(link, seq + len(calls) - 1)
-    for number, payload in enumerate(calls, seq):
-        if not granted.may_begin(number):
-            break
-        link.has_spoken = False
-        run(payload, number)
-    held.flush()
-    link.held = None
-
-
 def _take_token(fd: int) -> bool:
     try:
-        os.read(fd, _TOKEN_SIZE)
+        os.read(fd, TOKEN_SIZE)
     except OSError:  # there is none, or a job has closed what it is read from
         return False
     return True

@@ -100,7 +100,8 @@ def _work(
         far.send(HEADER.pack(CALL, 0, 0, 0, 1) + call)
         far.send(HEADER.pack(RETIRE, 0, 0, 0, 0))
         held = AnswerBuffer(link)
-        loop.serve_calls(link, held, loop.runner(link, _NOTHING, _SETTINGS, capture, soft))
+        around = link, _NOTHING, _SETTINGS, capture, soft
+        loop.serve_calls(link, loop.runner(*around), loop.packet_runner(*around, held))
         held.close()
     finally:
         _signal.signal(interrupts.SOFT_SIGNAL, before)

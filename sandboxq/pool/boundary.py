@@ -57,7 +57,7 @@ _FAILURE_REST = 16 * 1024
 # Of the arrays and bytes in a value: some hundred thousand of them.
 _LONGEST_TABLE = 16 << 20
 # More than any process uses; not every client of Redis reads larger numbers.
-_MOST_USAGE = 1 << 50
+MOST_USAGE = 1 << 50
 _MOST_LEFT = 100
 _ANSWERS_TO_ONE = (DONE, FAILED, MOVE)
 _REPORTS = (PROGRESS, LOG, DATA)
@@ -149,7 +149,7 @@ class Boundary(Generic[S]):
             raise Flooded(kind, self._limits.get(kind, 0))
         if kind in _ANSWERS_TO_ONE:
             self._check_answer(kind, flags, detail, seq, payload)
-            if max(spent) > _MOST_USAGE:
+            if max(spent) > MOST_USAGE:
                 spent = _bounded(spent)
         elif kind in _REPORTS or kind == LINE:
             if not self._may_say(kind, seq, payload):
@@ -304,4 +304,4 @@ def _check_text(kind: int, payload: bytes) -> None:
 
 def _bounded(spent: Spent) -> Spent:
     microseconds, user, system, peak = spent
-    return microseconds, min(user, _MOST_USAGE), min(system, _MOST_USAGE), min(peak, _MOST_USAGE)
+    return microseconds, min(user, MOST_USAGE), min(system, MOST_USAGE), min(peak, MOST_USAGE)

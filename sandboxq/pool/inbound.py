@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
+    ANSWER,
+    ANSWER_SIZE,
     CANCEL_TOLD,
     DATA,
     DONE,
@@ -41,6 +43,7 @@ from sandboxq.child.frames import (
 from sandboxq.errors import ResultTooLarge
 from sandboxq.model.outcome import Completed, HandedBack
 from sandboxq.pool.blame import Leftovers
+from sandboxq.pool.boundary import MOST_USAGE
 from sandboxq.pool.breach import COMMON, Breach, check_json
 from sandboxq.pool.calls import Question
 from sandboxq.pool.outcomes import (
@@ -65,9 +68,26 @@ _MOST_DRAINED = 3
 _log = logging.getLogger("sandboxq.pool")
 _CUT = struct.error("an answer ends behind its packet")
 _unpack = REPLY.unpack_from
+_unpack_answer = ANSWER.unpack_from
+# No µs of a job is more of CPU.
+_MOST_SHARE = 1e6
 # What most jobs return: it is JSON, and made once.
 _KNOWN = {value: Completed(value) for value in COMMON}
 _REPORTS = {PROGRESS: "progress", LOG: "log", DATA: "data"}
+
+
+def _shares(child: Child, packet: bytes) -> tuple[float, float, int]:
+    """Return what of the CPU of a packet's jobs falls to each µs of them, and the peak of all.
+
+    µs in their code and in the kernel; each job counts a µs more than it has. A packet that was
+    held back does not say yet what they have used: they are taken to have computed all the time.
+    """
+    _, _, _, total, _, user, system, peak = _unpack(packet)
+    peak = min(peak, MOST_USAGE)
+    if not total:
+        return 1.0, 0.0, peak
+    of_user, of_system = max(0, user - child.user_us), max(0, system - child.system_us)
+    return min(of_user / total, _MOST_SHARE), min(of_system / total, _MOST_SHARE), peak
 
 
 def _dismiss(pool: PoolCore, child: Child, why: str) -> None:
@@ -277,10 +297,11 @@ class Inbound:
         tell = self._listener.on_outcome  # as `Pool.tell` does of what was returned
         known = _KNOWN.get
         start, size, count, total = REPLY_SIZE, len(packet), 0, 0
-        user_before, system_before = child.user_us, child.system_us
+        each_user, each_system, peak = _shares(child, packet)
+        done = user_before = system_before = 0
         while start < size:
-            _, _, length, microseconds, seq, user, system, peak = _unpack(packet, start)
-            start += REPLY_SIZE
+            length, microseconds, seq = _unpack_answer(packet, start)
+            start += ANSWER_SIZE
             end = start + length
             if end > size:
                 raise _CUT
@@ -295,6 +316,8 @@ class Inbound:
                     check_json(value)
                     outcome = Completed(value)
                 child.answered += 1
+                done += microseconds + 1
+                user, system = int(done * each_user), int(done * each_system)
                 call.usage = microseconds, user - user_before, system - system_before, peak
                 user_before, system_before = user, system
                 count += 1
@@ -302,7 +325,8 @@ class Inbound:
                 tell(call, outcome, microseconds / 1_000_000)
             start = end
         if count:
-            child.user_us, child.system_us = user_before, system_before
+            child.user_us += user_before
+            child.system_us += system_before
             self._pool.placement.measure(total / count / 1_000_000, count=count)
             self._note_success()
 

@@ -311,6 +311,38 @@ def test_usage_is_that_of_each_call(chores: Path) -> None:
     run_async(main())
 
 
+def test_short_calls_share_what_their_packet_has_used(chores: Path) -> None:
+    """By their time: that of all is read once, and nothing of it is lost."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=1) as desk:
+            (child,) = desk.pool.supervisor.ready
+            before = child.user_us + child.system_us
+            calls = await pack(desk, [{"burn": 0.0001}, *[{}] * (_PACKET - 1)])
+            await outcomes_of(desk, calls)
+            used = [sum(call.usage[1:3]) for call in calls if call.usage]
+            assert len(used) == _PACKET
+            assert sum(used) == child.user_us + child.system_us - before
+            assert min(used) >= 0
+            assert min(call.usage[3] for call in calls if call.usage) > 1_000_000
+
+    run_async(main())
+
+
+def test_a_long_call_of_a_packet_has_its_own_usage(chores: Path) -> None:
+    """One that waits has not computed what those before it have."""
+
+    async def main() -> None:
+        async with open_pool(chores, size=1) as desk:
+            calls = await pack(desk, [{}, {"sleep": 0.05}, {}, {"burn": 0.05}, {}, {"sleep": 0.05}])
+            await outcomes_of(desk, calls)
+            used = [sum(call.usage[1:3]) for call in calls if call.usage]
+            assert used[3] >= 45_000
+            assert max(used[1], used[5]) < 40_000
+
+    run_async(main())
+
+
 def test_printed_lines_are_those_of_their_call(chores: Path) -> None:
     """A packet of calls has not one output, and none is lost."""
 
