@@ -1,0 +1,45 @@
+"""Resizes photographs; some cannot be read, and a panorama needs more memory than there is."""
+
+import io
+import random
+import time
+
+from PIL import Image, ImageFilter, UnidentifiedImageError
+
+
+def process(job):
+    """Make a photograph smaller."""
+    name, width = job.data["photograph"], job.data["width"]
+    print(f"opening {name}")
+    if job.name == "panorama":
+        return stitch(job)
+    if job.data.get("broken"):
+        message = f"cannot identify image file {name!r}"
+        raise UnidentifiedImageError(message)
+    picture = Image.effect_noise((900, 600), 60)
+    for step in range(1, 5):
+        picture = blurred(picture, step)
+        job.update_progress(step * 25)
+        time.sleep(random.uniform(0.1, job.data.get("seconds", 0.5)))
+    smaller = picture.resize((width, width * 2 // 3))
+    written = io.BytesIO()
+    smaller.save(written, "JPEG", quality=88)
+    print(f"wrote {width} × {smaller.height}, {len(written.getvalue()) // 1024} kB")
+    return {"width": width, "height": smaller.height, "bytes": len(written.getvalue())}
+
+
+def blurred(picture, step):
+    """Return a picture without its noise."""
+    return picture.filter(ImageFilter.GaussianBlur(step))
+
+
+def stitch(job):
+    """Put many photographs side by side, all of them in memory."""
+    tiles = []
+    for place in range(4000):
+        tiles.append(bytearray(4 << 20))
+        if place % 10 == 0:
+            print(f"tile {place}: {len(tiles) * 4} MB in memory")
+            job.update_progress({"tile": place, "of": 4000})
+        time.sleep(0.01)
+    return len(tiles)
