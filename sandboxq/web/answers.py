@@ -12,6 +12,7 @@ import jinja2
 from starlette.responses import PlainTextResponse, Response
 
 from sandboxq.errors import BrokerUnavailable, JobNotFound, QueueError, SandboxqError, UsageError
+from sandboxq.web import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +82,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["part"] = part
+    words.install(environment)
     return environment
 
 

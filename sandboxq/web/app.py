@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
-from starlette.staticfiles import StaticFiles
 
 from sandboxq.errors import SandboxqError
 from sandboxq.web.access import Access
 from sandboxq.web.answers import error_answer, failed
 from sandboxq.web.api import api_routes, form_routes
+from sandboxq.web.assets import Assets
 from sandboxq.web.context import Dashboard
 from sandboxq.web.guard import BodyRefused, Guard
 from sandboxq.web.pages import page_routes
@@ -37,7 +36,7 @@ class DashboardApp:
         self.dashboard = Dashboard(settings)
         self.routes = Starlette(
             routes=[
-                Mount("/static", StaticFiles(directory=str(files("sandboxq.web") / "static"))),
+                Mount("/static", Assets()),
                 *api_routes(),
                 *form_routes(),
                 *page_routes(),

@@ -50,7 +50,9 @@ def totals(overview: Overview) -> dict[str, Any]:
     }
 
 
-def _page(request: Request, section: str, title: str, *trail: tuple[str, str], **context: Any) -> Response:
+def _page(
+    request: Request, section: str, title: str, *trail: tuple[str, str], **context: Any
+) -> Response:
     """Render ``section``'s template; the trail leads to it from the overview."""
     root = request.scope.get("root_path", "")
     start = [] if section == "overview" else [("Overview", url_of(root, ""))]

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sandboxq import __version__
+from sandboxq.web import assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,15 +50,11 @@ def duration(seconds: float | None) -> str:
         return "–"
     if seconds < 0:
         return f"-{duration(-seconds)}"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
     if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
+        return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
     if seconds < _HOUR:
         return _two(seconds, _MINUTE, 1, "min", "s")
-    if seconds < _DAY:
-        return _two(seconds, _HOUR, _MINUTE, "h", "min")
-    return _two(seconds, _DAY, _HOUR, "d", "h")
+    return _coarse(seconds)
 
 
 def _two(seconds: float, large: int, small: int, first: str, second: str) -> str:
@@ -102,7 +99,7 @@ def size(count_of_bytes: float | None) -> str:
     if count_of_bytes is None:
         return "–"
     value, unit = float(count_of_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):  # noqa: B007 - the last one is used
+    for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < _KB or unit == "TB":
             break
         value /= _KB
@@ -181,5 +178,8 @@ def install(environment: jinja2.Environment) -> None:
     """Give the templates these filters, and what every page shows."""
     environment.filters.update(FILTERS)
     environment.globals.update(
-        navigation=NAVIGATION, version=__version__, now_ms=lambda: time.time() * 1000
+        navigation=NAVIGATION,
+        version=__version__,
+        assets=assets.version(),
+        now_ms=lambda: time.time() * 1000,
     )

@@ -2,13 +2,14 @@
 
 import random
 import time
+from typing import Any
 
 
 class CustomerNotFound(Exception):
     """No such customer."""
 
 
-def process(job):
+def process(job: Any) -> dict[str, Any] | int | float:
     """Send one invoice."""
     print(f"invoice {job.data['number']} for customer {job.data['customer']}")
     time.sleep(random.uniform(0.02, 0.4))
@@ -20,7 +21,7 @@ def process(job):
     return {"sent": True, "pages": 2}
 
 
-def charge(total, currency):
+def charge(total: float, currency: str) -> float:
     """Charge a customer whose bank knows no such currency."""
     rates = {"EUR": 1.0, "CHF": 0.95}
     return total * rates[currency]

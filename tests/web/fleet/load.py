@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sandboxq import FlowProducer, Queue, Repeat
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.queue.flow_plan import FlowNode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sandboxq.queue.flow_plan import FlowNode
 
 _FOLDER = Path(__file__).parent
 _WORKERS: tuple[tuple[str, Sequence[str]], ...] = (
@@ -72,7 +73,9 @@ class Fleet:
 
     async def fill(self) -> None:
         """Add what a page should have: of each state some, a flow, schedules, a death to come."""
-        await self.photographs.add("panorama", self._photograph("alps-360", width=12000), attempts=5)
+        await self.photographs.add(
+            "panorama", self._photograph("alps-360", width=12000), attempts=5
+        )
         for _ in range(30):
             await self._photograph_job()
             await self._invoice_job()
@@ -82,9 +85,7 @@ class Fleet:
             )
         await self._flow("annual")
         await self._schedules()
-        await self.thumbnails.add_bulk(
-            [("thumbnail", {"upload": number}) for number in range(40)]
-        )
+        await self.thumbnails.add_bulk([("thumbnail", {"upload": number}) for number in range(40)])
         await self.thumbnails.pause()
 
     async def keep_busy(self) -> None:
@@ -129,7 +130,11 @@ class Fleet:
                 "queue": "reports",
                 "data": {"region": region, "seconds": self._random.uniform(0.3, 2)},
                 "children": [
-                    {"name": f"figure-{region}-{number}", "queue": "reports", "data": {"seconds": 0.2}}
+                    {
+                        "name": f"figure-{region}-{number}",
+                        "queue": "reports",
+                        "data": {"seconds": 0.2},
+                    }
                     for number in range(1, 4)
                 ],
             }
@@ -150,7 +155,9 @@ class Fleet:
             "weekly-report", Repeat(cron="0 7 * * 1", tz="Europe/Berlin"), name="weekly"
         )
         await self.invoices.upsert_scheduler(
-            "reminders", Repeat(cron="30 9 * * 1-5", tz="Europe/Zurich"), name="remind",
+            "reminders",
+            Repeat(cron="30 9 * * 1-5", tz="Europe/Zurich"),
+            name="remind",
             data={"number": 0, "customer": 1, "total": 1, "currency": "EUR"},
         )
         await self.photographs.upsert_scheduler(

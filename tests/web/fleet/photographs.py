@@ -3,11 +3,12 @@
 import io
 import random
 import time
+from typing import Any
 
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
 
-def process(job):
+def process(job: Any) -> dict[str, Any] | int | float:
     """Make a photograph smaller."""
     name, width = job.data["photograph"], job.data["width"]
     print(f"opening {name}")
@@ -28,12 +29,12 @@ def process(job):
     return {"width": width, "height": smaller.height, "bytes": len(written.getvalue())}
 
 
-def blurred(picture, step):
+def blurred(picture: Image.Image, step: int) -> Image.Image:
     """Return a picture without its noise."""
     return picture.filter(ImageFilter.GaussianBlur(step))
 
 
-def stitch(job):
+def stitch(job: Any) -> int:
     """Put many photographs side by side, all of them in memory."""
     tiles = []
     for place in range(4000):

@@ -1,9 +1,10 @@
 """Makes reports out of chapters: a flow, whose root waits for all of them."""
 
 import time
+from typing import Any
 
 
-def process(job):
+def process(job: Any) -> dict[str, Any] | int | float:
     """Write a chapter, or bind what was written."""
     seconds = job.data.get("seconds", 0.3)
     print(f"writing {job.name}")
@@ -14,7 +15,7 @@ def process(job):
     return {"pages": 12 + len(job.name)}
 
 
-def counted(seconds):
+def counted(seconds: float) -> int:
     """Keep a core busy."""
     until = time.monotonic() + seconds
     total = 0
