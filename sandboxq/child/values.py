@@ -33,8 +33,9 @@ _encode_ascii = json.JSONEncoder(
 # Python reads no longer integers unless it is told to; the limit is each process's own.
 _MOST_DIGITS = sys.int_info.default_max_str_digits
 
-# The question to the worker, beside those of sandboxq.model.dependencies.
+# Questions to the worker, beside those of sandboxq.model.dependencies.
 ADD = 7
+MESSAGES = 8
 # One call must not keep Redis, or the worker's event loop, from others for long.
 MOST_JOBS = 1000
 MOST_BYTES = 8 << 20
@@ -317,3 +318,8 @@ def decode_header(request: bytes) -> tuple[bytes, memoryview]:
     (size,) = _HEADER.unpack_from(request)
     start = _HEADER.size + size
     return request[_HEADER.size : start], memoryview(request)[start:]
+
+
+def texts_from(reply: Sequence[bytes]) -> list[str]:
+    """Return the texts in the answer to MESSAGES."""
+    return [text.decode("utf-8", "replace") for text in reply]

@@ -1,9 +1,7 @@
 """``python -m sandboxq top``: hosts, workers, children and jobs, live in the terminal.
 
-    asker, every few seconds ──"facts" for the next seconds──► every worker
-    reader ◄──────────── a row of each, every second ─────────── a channel of our own
-
-Workers look and send only while somebody has asked. Without a terminal it prints once.
+Workers look and send only while somebody has asked: see queue/watch.py. Without a terminal it
+prints once.
 """
 
 from __future__ import annotations
@@ -15,27 +13,25 @@ import shutil
 import signal
 import sys
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sandboxq.broker.commands.queues import queue_names
-from sandboxq.broker.commands.workers import ask_for_facts, facts_from_payload
+from sandboxq.broker.commands.workers import ask_for_facts
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.cli import process
 from sandboxq.cli.messages import echo, echo_json
 from sandboxq.cli.options import json_option, prefix_option, url_option
-from sandboxq.cli.top_screen import View
-from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.cli.top_screen import lines_of
+from sandboxq.errors import QueueError
+from sandboxq.queue.fleet import Fleet
+from sandboxq.queue.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What is asked for, and how often it is asked for again, in seconds.
-_WANTED = 12.0
-_RENEW = 4.0
 _PAINT = 0.5
 # Without a terminal: CPU is what was used between two looks.
 _BETWEEN = 1.0
@@ -88,81 +84,43 @@ async def _once(queue: str | None, *, url: str | None, prefix: str) -> list[dict
 
 
 async def _looked_twice(queue: str | None, *, url: str | None, prefix: str) -> list[str]:
-    view = View()
+    fleet = Fleet()
     for pause in (0.0, _BETWEEN):
         await asyncio.sleep(pause)
         for row in await _once(queue, url=url, prefix=prefix):
-            view.take(row, time.monotonic())
-    return view.lines(time.monotonic())
+            fleet.take(row, time.monotonic())
+    return lines_of(fleet.tree(time.monotonic()))
 
 
 async def _live(queue: str | None, *, url: str | None, prefix: str) -> None:
-    broker = await Broker.connect(url)
+    broker, fleet = await Broker.connect(url), Fleet()
+    queues = [queue] if queue else []
+    watch = Watch(
+        broker, lambda row: fleet.take(row, time.monotonic()), queues=queues, prefix=prefix
+    )
     try:
         with _screen(), _keys() as pressed:
-            watch = _Watch(broker, queue, prefix)
-            tasks = [asyncio.ensure_future(each) for each in (watch.ask(), watch.read())]
+            watching = asyncio.create_task(watch.run())
             try:
-                while not pressed.is_set() and not any(task.done() for task in tasks):
-                    _paint(watch.lines())
+                while not pressed.is_set() and not watching.done():
+                    _paint(_lines(fleet, watch.note))
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_PAINT):
                             await pressed.wait()
             finally:
-                for task in tasks:
-                    task.cancel()
-                ended = await asyncio.gather(*tasks, return_exceptions=True)
+                watching.cancel()
+                (ended,) = await asyncio.gather(watching, return_exceptions=True)
     finally:
         await broker.close()
-    for error in ended:
-        if isinstance(error, Exception):
-            raise error
+    if isinstance(ended, Exception):
+        raise ended
 
 
-class _Watch:
-    """What is heard of the workers, for as long as somebody looks."""
-
-    def __init__(self, broker: Broker, queue: str | None, prefix: str) -> None:
-        self._broker, self._queue, self._prefix = broker, queue, prefix
-        self._channel = QueueKeys(queue or "top", prefix).reply_key(str(uuid.uuid4()))
-        self._view = View()
-        self._note = ""
-
-    def lines(self) -> list[str]:
-        """Return what there is to see now."""
-        first, *rest = self._view.lines(time.monotonic())
-        clock = time.strftime("%H:%M:%S")
-        return [f"sandboxq top, {clock}: {self._note or first}   (q ends)", *rest]
-
-    async def ask(self) -> None:
-        """Ask all workers, again and again; those that start later are found by that."""
-        while True:
-            try:
-                queues = await _queues(self._broker, self._queue, self._prefix)
-                for row in await self._asked(queues):
-                    self._view.take(row, time.monotonic())
-                self._note = ""
-            except BrokerUnavailable as error:
-                self._note = f"Redis is away: {error}"
-                await self._broker.wait_until_back()
-            else:
-                await asyncio.sleep(_RENEW)
-
-    async def _asked(self, queues: list[QueueKeys]) -> list[dict[str, Any]]:
-        if not queues:
-            return []
-        return await ask_for_facts(self._broker, queues, seconds=_WANTED, channel=self._channel)
-
-    async def read(self) -> None:
-        """Take what workers publish."""
-        subscription = await self._broker.subscribe(self._channel)
-        try:
-            async for payload in subscription:
-                row = facts_from_payload(payload)
-                if row is not None:
-                    self._view.take(row, time.monotonic())
-        finally:
-            await asyncio.shield(subscription.close())
+def _lines(fleet: Fleet, note: str) -> list[str]:
+    """Return what there is to see now; ``note`` says why there is nothing new."""
+    first, *rest = lines_of(fleet.tree(time.monotonic()))
+    clock = time.strftime("%H:%M:%S")
+    return [f"sandboxq top, {clock}: {note or first}   (q ends)", *rest]
 
 
 def _paint(lines: list[str]) -> None:

@@ -308,6 +308,11 @@ class Telemetry:
         self._listeners.append((listener, kinds))
         self._by_kind.clear()
 
+    def unsubscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call ``listener`` no more; it is harmless where it was never called."""
+        self._listeners = [each for each in self._listeners if each[0] != listener]
+        self._by_kind.clear()
+
     def wants(self, kind: type[Event]) -> bool:
         """Tell whether anybody listens to events of this class."""
         return bool(self._listeners_of(kind))

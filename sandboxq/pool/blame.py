@@ -61,6 +61,8 @@ class Blame:
                 system = round(death.system * 1e6) - child.system_us
                 call.usage = round(seconds * 1e6), max(0, user), max(0, system), death.max_rss
             outcome = self._outcome(child, call, death, culprit)
+            if self._pool.on_end is not None:
+                self._pool.on_end(child, call, outcome, seconds)
             self._pool.tell(call, outcome, seconds)
             if not self._pool.is_ending:
                 self._count_crash(child, call, outcome, death)

@@ -14,6 +14,8 @@ from sandboxq.pool.calls import Calls
 from sandboxq.pool.outcomes import failure_from_ending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.errors import ChildError
     from sandboxq.model.outcome import Outcome
     from sandboxq.pool.breach import Breach
@@ -43,6 +45,8 @@ class PoolCore:
         self.max_result = terms.max_result
         self.calls = Calls()
         self.is_ending = False
+        # Told of each end, with the child, while somebody watches (worker/task_stream.py).
+        self.on_end: Callable[[Child, Call, Outcome, float], None] | None = None
 
     @property
     def supervisor(self) -> Supervisor:

@@ -295,6 +295,7 @@ class Inbound:
         """
         answer, most = self._pool.calls.answer, self._pool.max_result
         tell = self._listener.on_outcome  # as `Pool.tell` does of what was returned
+        on_end = self._pool.on_end
         known = _KNOWN.get
         start, size, count, total = REPLY_SIZE, len(packet), 0, 0
         each_user, each_system, peak = _shares(child, packet)
@@ -322,6 +323,8 @@ class Inbound:
                 user_before, system_before = user, system
                 count += 1
                 total += microseconds
+                if on_end is not None:
+                    on_end(child, call, outcome, microseconds / 1_000_000)
                 tell(call, outcome, microseconds / 1_000_000)
             start = end
         if count:
@@ -367,4 +370,6 @@ class Inbound:
             pool.supervisor.leave(child)
             if child.left and flags & OUT_OF_MEMORY:  # by jobs before it: it runs again, elsewhere
                 outcome = HandedBack(was_started=True, is_neighbour=True)
+        if pool.on_end is not None:
+            pool.on_end(child, call, outcome, seconds)
         pool.tell(call, outcome, seconds)

@@ -62,7 +62,7 @@ async def read_stacks(child: Child) -> Stacks:
             note = "the event loop is blocked; this is what its thread does"
         text = child.own_stack()
         if text:
-            return Stacks({}, _without_ours(text) or "  between two jobs", "thread", note)
+            return Stacks({}, without_ours(text) or "  between two jobs", "thread", note)
         text = await _from_handler(child)
         if text:
             return Stacks({}, text, "signal handler", note)
@@ -126,7 +126,7 @@ async def _from_handler(child: Child) -> str:
             break
     if child.page.fd < 0 or not child.page.size():
         return ""
-    return _without_ours(child.page.text()) or "  between two jobs"
+    return without_ours(child.page.text()) or "  between two jobs"
 
 
 def _is_at_it(pid: int, deaf: set[str]) -> bool:
@@ -147,7 +147,7 @@ async def _from_outside(child: Child) -> Stacks:
     return Stacks({}, text, "py-spy", note)
 
 
-def _without_ours(text: str) -> str:
+def without_ours(text: str) -> str:
     """Return the stacks without the outermost frames of the main thread, which are sandboxq's."""
     lines: list[str] = []
     is_ours = False

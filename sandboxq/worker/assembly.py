@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sandboxq.sandbox.support import Part
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import HeldJobs, WorkerContext
+    from sandboxq.worker.messages import Messages
 
 
 class ChildrenOptions(NamedTuple):
@@ -66,6 +67,7 @@ class Assembly(NamedTuple):
     lock_renewer: LockRenewer
     stalled_checker: StalledChecker
     usage_recorder: UsageRecorder
+    messages: Messages
 
     def loops(self, settings: WorkerSettings) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what is to run in the background from the start, by name."""
@@ -126,6 +128,7 @@ def assemble(
         LockRenewer(context, on_lost=on_lost, in_transit=claimer.claims.in_transit),
         StalledChecker(context),
         UsageRecorder(context),
+        listener.messages,
     )
 
 

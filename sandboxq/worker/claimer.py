@@ -134,6 +134,11 @@ class Claimer:
         self._short = None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether the last claim brought nothing because of the queue's rate limit."""
+        return self._short is not None and bool(self._short.rate_limit_ms)
+
+    @property
     def claims(self) -> Claims:
         """The claims that were made."""
         return self._claims

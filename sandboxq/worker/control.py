@@ -1,4 +1,4 @@
-"""Obeys what is asked over the queue's control channel: scale, reload, cancel, dump, facts.
+"""Obeys what is asked over the queue's control channel: scale, reload, cancel, dump, facts, tell.
 
 What ``sandboxq dump`` shows of a worker: where each job is that it runs.
 """
@@ -8,31 +8,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sandboxq.broker.commands.workers import (
+    OF_WORKERS,
     CancelRequest,
     DumpRequest,
     FactsRequest,
     ReloadRequest,
     ScaleRequest,
+    TellRequest,
     answer,
     request_from_payload,
 )
 from sandboxq.errors import BrokerUnavailable, ChildStartFailed, QueueError, SandboxqError
 from sandboxq.pool.stacks import read_stacks
-from sandboxq.worker.facts import Facts, Viewers, running_since
+from sandboxq.worker.facts import Described, Facts, running_since
+from sandboxq.worker.job_view import MOST_STACK, JobView, Printed
 from sandboxq.worker.service import Seldom
+from sandboxq.worker.task_stream import Recorder
+from sandboxq.worker.viewers import Viewers
 
 if TYPE_CHECKING:
     from sandboxq.broker.commands.workers import Request
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.keys import QueueKeys
+    from sandboxq.observe.telemetry import Telemetry
     from sandboxq.pool.calls import Call
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.pool import Pool
+    from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.context import HeldJobs
-
+    from sandboxq.worker.messages import Messages
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -42,9 +49,7 @@ MOST_PROCS = 1024
 _MOST_SHOWN = 200
 _MOST_TASKS = 32
 
-# Characters of a stack: as many as fit a hundred frames.
-_MOST_TEXT = 16 * 1024
-_REQUESTS = "`scale`, `reload`, `cancel`, `dump`, `workers` and `top`"
+_REQUESTS = "`scale`, `reload`, `cancel`, `dump`, `workers`, `top` and the page"
 _NOT_BEGUN = "it has not begun: the worker has claimed it, and no child is free"
 
 
@@ -65,16 +70,54 @@ class Controlled(Protocol):
         """End a job, unless this worker does not have it."""
 
 
+class ControlParts(NamedTuple):
+    """Who knows what is asked for."""
+
+    dump: Dump
+    facts: Facts
+    viewers: Viewers
+    messages: Messages
+
+
+class Looked(Described, Protocol):
+    """The worker, once it has all its parts."""
+
+    telemetry: Telemetry
+
+    @property
+    def parts(self) -> Assembly:
+        """What it consists of."""
+
+    @property
+    def broker(self) -> Broker:
+        """Its connection."""
+
+
+def control_parts(worker: Looked, held: HeldJobs) -> ControlParts:
+    """Return what a started worker tells of itself, and of the jobs that it holds."""
+    pool, telemetry = worker.pool, worker.telemetry
+    facts, printed = Facts(worker), Printed(telemetry)
+    recorder = Recorder(worker.broker, pool, telemetry)
+    job = JobView(pool, held, printed, kind=worker.kind)
+    return ControlParts(
+        Dump(worker.keys.queue, worker.name, pool, held),
+        facts,
+        Viewers(worker.broker, facts, recorder, job, printed),
+        worker.parts.messages,
+    )
+
+
 class Control:
     """Listens on the queue's control channel."""
 
     def __init__(
-        self, broker: Broker, keys: QueueKeys, worker: Controlled, *, dump: Dump, facts: Facts
+        self, broker: Broker, keys: QueueKeys, worker: Controlled, parts: ControlParts
     ) -> None:
-        """Pass on to ``worker`` what is asked; the rest ``dump`` and ``facts`` know."""
-        self._dump = dump
-        self._facts = facts
-        self._viewers = Viewers(broker, facts)
+        """Pass on to ``worker`` what is asked; the rest ``parts`` know."""
+        self._dump = parts.dump
+        self._facts = parts.facts
+        self._viewers = parts.viewers
+        self._messages = parts.messages
         self._broker = broker
         self._keys = keys
         self._worker = worker
@@ -139,9 +182,11 @@ class Control:
                 return {"has_it": self._worker.cancel(job_id, reason, grace=grace)}
             case DumpRequest(target):
                 return await self._dump.rows(target)
-            case FactsRequest(seconds, channel):
-                self._viewers.add(channel, seconds)
-                return await self._facts.row(has_children=seconds > 0)
+            case FactsRequest(seconds=seconds, of=of):
+                self._viewers.add(request)
+                return await self._facts.row(has_children=seconds > 0 and of == OF_WORKERS)
+            case TellRequest(job_id, text):
+                return await self._messages.told(job_id, text)
             case ScaleRequest(procs):
                 async with self._scaling:
                     return {"procs": await self._worker.scale(procs)}
@@ -154,7 +199,7 @@ class Control:
             await self._worker.reload()
         except SandboxqError as error:
             _log.error("the new code was not taken, the code before runs on: %s", error)
-            return str(error)[:_MOST_TEXT]
+            return str(error)[:MOST_STACK]
         _log.info("new jobs run with the new code")
         return ""
 
@@ -205,7 +250,7 @@ class Dump:
                 **self._row(call.key.decode(errors="replace")),
                 "pid": child.pid,
                 "seconds": round(now - since[call.seq], 3),
-                "stack": stacks.of(call.seq)[:_MOST_TEXT],
+                "stack": stacks.of(call.seq)[:MOST_STACK],
                 "source": stacks.source,
                 "note": stacks.note,
             }

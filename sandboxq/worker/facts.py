@@ -1,31 +1,25 @@
-"""What a running worker does now, for `sandboxq workers` and `sandboxq top`.
+"""What a running worker does now, for `sandboxq workers`, `sandboxq top` and the page.
 
-    asker ──"facts", for so many seconds──► Control ──► Facts.row ──► the answer
-                                               └──────► Viewers: one row a second, published to
-                                                        each channel until it is not renewed
-
-Nothing is looked at, and nothing sent, while nobody asks.
+Nothing is looked at while nobody asks: see viewers.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import platform
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sandboxq import __version__
-from sandboxq.broker.commands.workers import publish_facts
-from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.pool.kinds import Kind
 from sandboxq.pool.watch.usage import resident_bytes
 from sandboxq.sandbox.processes import descendants_of, read_file
-from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
-    from sandboxq.broker.connect.broker import Broker
+    from collections.abc import Mapping
+
     from sandboxq.broker.keys import QueueKeys
     from sandboxq.config import WorkerSettings
     from sandboxq.pool.calls import Call
@@ -43,11 +37,11 @@ MOST_JOBS_IN_ALL = 512
 _MOST_PROCESSES = 64
 # The loop has other work to do between so many children: each takes some 50 µs.
 _AT_ONCE = 16
-_MOST_TEXT = 80
-# Seconds between two rows, and the most for which somebody may ask without asking again.
-INTERVAL = 1.0
-MOST_SECONDS = 30.0
-MOST_VIEWERS = 16
+MOST_NAME = 80
+# An event loop that did not turn for so many seconds is said to be blocked.
+_BLOCKED_SECONDS = 0.5
+# An id is to be found by.
+MOST_ID = 128
 _TICKS = os.sysconf("SC_CLK_TCK")
 # In /proc/PID/stat behind the name (man 5 proc).
 _UTIME, _CSTIME, _STARTTIME = 11, 14, 19
@@ -83,6 +77,10 @@ class Described(Protocol):
     def is_stopping(self) -> bool:
         """Whether it claims no more, for good."""
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it waits for the rate limit of its queue."""
+
 
 class Facts:
     """Looks at a worker."""
@@ -93,6 +91,9 @@ class Facts:
         self._since = time.time()
         # Two workers of one process and one name are two.
         self._id = os.urandom(8).hex()
+        # While somebody looks: how late the event loop is, in seconds; the last line of each child.
+        self.lag: float | None = None
+        self.printed: Mapping[int, str] = {}
 
     async def row(self, *, has_children: bool) -> dict[str, Any]:
         """Return what is so now, with a row for each child if asked for; times are seconds."""
@@ -105,6 +106,7 @@ class Facts:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": __version__,
+            "python": platform.python_version(),
             "processor": worker.processor,
             "kind": worker.kind.value,
             "policy": worker.policy.name,
@@ -114,7 +116,9 @@ class Facts:
             "concurrency": worker.settings.concurrency,
             "procs": pool.size,
             "busy": pool.busy,
+            "places": places,
             "jobs": worker.running,
+            "lag": self.lag,
             "load": round(worker.running / places, 3),
             "completed": counters.completed,
             "failed": counters.failed,
@@ -128,12 +132,14 @@ class Facts:
     def _state(self) -> str:
         if self._worker.is_stopping:
             return "stopping"
-        return "paused" if self._worker.is_paused else "running"
+        if self._worker.is_paused:
+            return "paused"
+        return "rate limited" if self._worker.is_limited else "running"
 
     async def _children(self) -> list[dict[str, Any]]:
         children = self._worker.pool.supervisor.children[:MOST_CHILDREN]
         most = min(MOST_JOBS, MOST_JOBS_IN_ALL // max(1, len(children)))
-        rows = []
+        rows: list[dict[str, Any]] = []
         for place, child in enumerate(children):
             if place and place % _AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -145,71 +151,33 @@ class Facts:
         calls = child.running_calls()
         row: dict[str, Any] = {"pid": child.pid, "state": child.state.value, "memory": child.memory}
         if self._worker.kind is Kind.PROCESS and child.pid:
-            row |= _used_by(child.pid, may_fork=self._worker.policy.may_fork)
+            row |= used_by(child.pid, may_fork=self._worker.policy.may_fork)
+        if child.is_async and (blocked := child.blocked_for()) > _BLOCKED_SECONDS:
+            row["blocked"] = round(blocked, 1)
+        if child.pid in self.printed:
+            row["printed"] = self.printed[child.pid]
         now = asyncio.get_running_loop().time()
         jobs = [self._job(child, call, now) for call in calls[:most]]
         return {**row, "running": len(calls), "jobs": jobs}
 
     @staticmethod
     def _job(child: Child, call: Call, now: float) -> dict[str, Any]:
-        seconds = max(0.0, now - running_since(child, call))
-        return {
-            "id": call.key.decode(errors="replace")[:_MOST_TEXT],
-            "name": call.context.job.name.decode(errors="replace")[:_MOST_TEXT],
-            "seconds": round(seconds, 3),
-            "left": None if call.timeout is None else round(call.timeout - seconds, 3),
-        }
+        job_id, name = shown_job(call)
+        seconds, left = times_of(child, call, now)
+        return {"id": job_id, "name": name, "seconds": seconds, "left": left}
 
 
-class Viewers:
-    """Publishes a row a second to those who look, each for as long as it has asked for."""
+def shown_job(call: Call) -> tuple[str, str]:
+    """Return the id and the name of a call's job, cut."""
+    name: bytes = call.context.job.name
+    return call.key.decode(errors="replace")[:MOST_ID], name.decode(errors="replace")[:MOST_NAME]
 
-    def __init__(self, broker: Broker, facts: Facts) -> None:
-        """Publish what ``facts`` says."""
-        self._broker = broker
-        self._facts = facts
-        self._until: dict[str, float] = {}  # by channel
-        self._task: asyncio.Task[None] | None = None
-        self._seldom = Seldom()
 
-    def add(self, channel: str, seconds: float) -> None:
-        """Publish to a channel from now on, or go on for so many seconds more."""
-        if seconds <= 0 or (channel not in self._until and len(self._until) >= MOST_VIEWERS):
-            return
-        clock = asyncio.get_running_loop().time
-        self._until[channel] = clock() + min(seconds, MOST_SECONDS)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._publish(), name="sandboxq facts")
-
-    def close(self) -> None:
-        """Publish no more."""
-        self._until.clear()
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _publish(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while True:
-            await asyncio.sleep(INTERVAL)
-            self._until = {name: until for name, until in self._until.items() if until > clock()}
-            if not self._until:
-                return
-            try:
-                await self._publish_once()
-            except BrokerUnavailable:
-                continue
-            except QueueError as error:
-                self._until.clear()
-                self._seldom.warn("`top` does not see this worker any more", error)
-            except Exception as error:  # noqa: BLE001 - what is shown must not end what works
-                self._until.clear()
-                self._seldom.warn("the state of this worker cannot be published for `top`", error)
-
-    async def _publish_once(self) -> None:
-        message = json.dumps(await self._facts.row(has_children=True))
-        for channel in list(self._until):
-            if not await publish_facts(self._broker, channel, message):
-                self._until.pop(channel, None)  # nobody listens any more
+def times_of(child: Child, call: Call, now: float) -> tuple[float, float | None]:
+    """Return for how many seconds a call has run, and how many are left; None without a timeout."""
+    seconds = max(0.0, now - running_since(child, call))
+    left = None if call.timeout is None else round(call.timeout - seconds, 3)
+    return round(seconds, 3), left
 
 
 def running_since(child: Child, call: Call) -> float:
@@ -219,7 +187,7 @@ def running_since(child: Child, call: Call) -> float:
     return max(call.sent_at, child.progress_at)
 
 
-def _used_by(pid: int, *, may_fork: bool) -> dict[str, float]:
+def used_by(pid: int, *, may_fork: bool) -> dict[str, float]:
     """Return CPU seconds, resident bytes and age of a process, with what it has started."""
     pids = [pid, *(descendants_of(pid, most=_MOST_PROCESSES) if may_fork else [])]
     fields = [read_file(f"/proc/{each}/stat").rpartition(b") ")[2].split() for each in pids]

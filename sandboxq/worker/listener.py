@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.commands.children import commands_of
 from sandboxq.child.frames import decode_page
-from sandboxq.child.values import ADD
+from sandboxq.child.values import ADD, MESSAGES
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.model.dependencies import (
     ALL,
@@ -27,6 +27,7 @@ from sandboxq.model.outcome import Completed
 from sandboxq.observe.telemetry import JobLine, JobLines
 from sandboxq.pool.outcomes import Unstored
 from sandboxq.worker.attempt import GIVEN_UP, LOST
+from sandboxq.worker.messages import Messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,7 @@ class WorkerListener:
         self._settler = settler
         self._answers = answers
         self._adds = adds
+        self.messages = Messages(context.held)
         self._room = room
         # Whether what waits for children is enough for now: told by whoever has the pool.
         self.is_stocked: Callable[[], bool] = bool
@@ -97,8 +99,11 @@ class WorkerListener:
         return not self._settler.is_flooded
 
     def on_question(self, question: Question) -> None:
-        """Do in Redis what a running job asks for."""
-        (self._adds if question.kind == ADD else self._answers).take(question)
+        """Do in Redis what a running job asks for; its messages are here."""
+        if question.kind == MESSAGES:
+            self.messages.take(question)
+        else:
+            (self._adds if question.kind == ADD else self._answers).take(question)
 
     def on_lines(self, call: Call | None, pid: int, stream: str, lines: list[str]) -> None:
         """Show what a child printed or logged, and keep it with its job."""

@@ -84,6 +84,11 @@ class Operating:
         return self.settings.name or f"{socket.gethostname()}:{os.getpid()}"
 
     @property
+    def is_limited(self) -> bool:
+        """Whether it waits for the rate limit of its queue."""
+        return self._parts is not None and self._parts.claimer.is_limited
+
+    @property
     def procs(self) -> int:
         """The number of children to start with."""
         if self.settings.procs != "auto":

@@ -31,9 +31,8 @@ from sandboxq.worker.assembly import VITAL, ChildrenOptions, assemble
 from sandboxq.worker.banner import banner, summary
 from sandboxq.worker.claimer import Mode
 from sandboxq.worker.context import Address, HeldJobs, WorkerContext
-from sandboxq.worker.control import Control, Dump
+from sandboxq.worker.control import Control, control_parts
 from sandboxq.worker.counters import Counters
-from sandboxq.worker.facts import Facts
 from sandboxq.worker.hooks import subscribe_hooks
 from sandboxq.worker.locks import StalledChecker
 from sandboxq.worker.manual import ManualJobs
@@ -212,8 +211,7 @@ class Worker(Operating):
         await parts.pool.start(self.settings.start_timeout)
         for name, loop in parts.loops(self.settings).items():
             self._start_service(name, loop)
-        dump = Dump(self.keys.queue, self.name, parts.pool, self._held)
-        control = Control(broker, self.keys, self, dump=dump, facts=Facts(self))
+        control = Control(broker, self.keys, self, control_parts(self, self._held))
         self._start_service("control", control.run)
         self._state = WorkerState.READY
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sandboxq.cli.top_screen import SILENCE, View, duration
+from sandboxq.cli.top_screen import duration, lines_of
+from sandboxq.queue.fleet import SILENCE, Fleet
 
 ROW = {
     "id": "1", "worker": "w", "queue": "images", "host": "web-1", "pid": 7, "procs": 2, "busy": 1,
@@ -27,12 +28,12 @@ WRONG: list[Any] = [
 
 def test_from_host_to_job() -> None:
     """Hosts, workers, children, jobs; CPU and jobs per second are of what was between two rows."""
-    view = View()
-    view.take(ROW, 100.0)
+    fleet = Fleet()
+    fleet.take(ROW, 100.0)
     child = {**ROW["children"][0], "cpu": 6.0}  # type: ignore[index]  # a list
-    view.take({**ROW, "completed": 18, "children": [child]}, 102.0)
+    fleet.take({**ROW, "completed": 18, "children": [child]}, 102.0)
 
-    assert view.lines(102.0) == [
+    assert lines_of(fleet.tree(102.0)) == [
         "1 host, 1 worker, 1 of 2 children busy, 4 jobs/s",
         "",
         "web-1",
@@ -48,32 +49,34 @@ def test_from_host_to_job() -> None:
 
 def test_a_worker_that_is_silent_is_gone() -> None:
     """It ended, or hangs: what it did last is no news."""
-    view = View()
-    view.take(ROW, 100.0)
-    assert len(view.lines(100.0 + SILENCE)) > 1
-    assert view.lines(101.0 + SILENCE) == ["0 hosts, 0 workers, 0 of 0 children busy, 0 jobs/s"]
+    fleet = Fleet()
+    fleet.take(ROW, 100.0)
+    assert len(lines_of(fleet.tree(100.0 + SILENCE))) > 1
+    assert lines_of(fleet.tree(101.0 + SILENCE)) == [
+        "0 hosts, 0 workers, 0 of 0 children busy, 0 jobs/s"
+    ]
 
 
 def test_rows_of_strangers() -> None:
     """Whatever they hold: no error, no endless line, nothing that a terminal obeys."""
     draw = random.Random(5)
     for _ in range(500):
-        view = View()
+        fleet = Fleet()
         for at in range(2):
             row = {name: draw.choice([value, *WRONG]) for name, value in ROW.items()}
-            view.take(row, float(at))
-        lines = view.lines(2.0)
+            fleet.take(row, float(at))
+        lines = lines_of(fleet.tree(2.0))
         assert all(line.isprintable() for line in lines)
         assert max(map(len, lines)) < 1000
 
 
 def test_forged_numbers_add_up() -> None:
     """Of several workers, each as large as a number can be."""
-    view = View()
+    fleet = Fleet()
     for at in range(2):
         for name in "abc":
-            view.take({**ROW, "id": name, "procs": 1e308, "completed": at * 1e308}, float(at))
-    assert "3 workers" in view.lines(2.0)[0]
+            fleet.take({**ROW, "id": name, "procs": 1e308, "completed": at * 1e308}, float(at))
+    assert "3 workers" in lines_of(fleet.tree(2.0))[0]
 
 
 def test_durations_in_words() -> None:

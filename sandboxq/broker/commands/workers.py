@@ -42,12 +42,16 @@ CANCEL = "cancel"
 DUMP = "dump"
 FACTS = "facts"
 RELOAD = "reload"
+TELL = "tell"
+# What FACTS may be about: all that a worker does, the ends of its jobs, one job that it runs.
+OF_WORKERS, OF_STREAM, OF_JOB = "workers", "stream", "job"
 # The members of an answer that every version of a worker gives.
 _MEMBERS = {
     SCALE: {"worker", "procs"},
     CANCEL: {"worker", "has_it"},
     DUMP: {"worker", "queue", "pid", "is_meant", "busy", "children", "jobs"},
     RELOAD: {"worker", "error"},
+    TELL: {"worker", "has_it", "is_read"},
     FACTS: {"id", "worker", "queue", "host", "pid", "procs", "busy"},
 }
 
@@ -129,14 +133,25 @@ class ReloadRequest(NamedTuple):
 class FactsRequest(NamedTuple):
     """Asks what a worker does, at once, and then each second on the channel ``reply_key``.
 
-    That for ``seconds`` from now: 0 asks once, and for no children.
+    That for ``seconds`` from now: 0 asks once, and for no children. ``of`` is OF_WORKERS, OF_STREAM
+    or OF_JOB, then with the job's id in ``target``.
     """
 
     seconds: float
     reply_key: str = ""
+    of: str = OF_WORKERS
+    target: str = ""
 
 
-Request = ScaleRequest | CancelRequest | DumpRequest | FactsRequest | ReloadRequest
+class TellRequest(NamedTuple):
+    """Leaves a message for the code of a running job: ``job.messages()``."""
+
+    job_id: str
+    text: str
+    reply_key: str = ""
+
+
+Request = ScaleRequest | CancelRequest | DumpRequest | FactsRequest | ReloadRequest | TellRequest
 
 
 def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
@@ -157,7 +172,7 @@ def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
             return None
 
 
-def _request(message: dict[str, Any], reply_key: str) -> Request | None:
+def _request(message: dict[str, Any], reply_key: str) -> Request | None:  # noqa: PLR0911 - one each
     match message:
         case {"ask": "scale", "procs": int(procs)} if procs is not True:
             return ScaleRequest(procs, reply_key)
@@ -169,10 +184,20 @@ def _request(message: dict[str, Any], reply_key: str) -> Request | None:
         case {"ask": "reload"}:
             return ReloadRequest(reply_key)
         case {"ask": "facts", "seconds": seconds}:
-            wanted = _seconds(seconds)
-            return None if wanted is None else FactsRequest(wanted, reply_key)
+            return _facts_request(message, _seconds(seconds), reply_key)
+        case {"ask": "tell", "job_id": str(job_id), "text": str(text)}:
+            return TellRequest(job_id, text, reply_key)
         case _:
             return None
+
+
+def _facts_request(
+    message: dict[str, Any], seconds: float | None, reply_key: str
+) -> FactsRequest | None:
+    of, target = message.get("of", OF_WORKERS), message.get("target", "")
+    if seconds is None or of not in {OF_WORKERS, OF_STREAM, OF_JOB} or not isinstance(target, str):
+        return None
+    return FactsRequest(seconds, reply_key, of, target)
 
 
 def _seconds(value: object) -> float | None:
@@ -225,14 +250,34 @@ async def ask_for_stacks(
 
 
 async def ask_for_facts(
-    broker: Broker, queues: Sequence[QueueKeys], *, seconds: float = 0.0, channel: str = ""
+    broker: Broker,
+    queues: Sequence[QueueKeys],
+    *,
+    seconds: float = 0.0,
+    channel: str = "",
+    of: str = OF_WORKERS,
+    target: str = "",
 ) -> list[dict[str, Any]]:
     """Ask every worker of these queues what it does; return what each answered.
 
     For ``seconds`` each publishes it on ``channel`` every second, a reply key of the first queue.
+    ``of`` and ``target``: see FactsRequest.
     """
-    asked = _ask(broker, queues, FACTS, {"seconds": seconds}, reply_key=channel)
+    members: dict[str, Any] = {"seconds": seconds}
+    if of != OF_WORKERS:  # what every version of a worker knows needs no word
+        members |= {"of": of, "target": target}
+    asked = _ask(broker, queues, FACTS, members, reply_key=channel)
     return [answered async for answered in asked]
+
+
+async def ask_to_tell(
+    broker: Broker, keys: QueueKeys, job_id: str, text: str
+) -> dict[str, Any] | None:
+    """Leave a message for a job; return what its worker answered, None when no worker has it."""
+    async for answered in _ask(broker, [keys], TELL, {"job_id": job_id, "text": text}):
+        if answered.get("has_it"):
+            return answered
+    return None
 
 
 async def publish_facts(broker: Broker, channel: str, message: str) -> bool:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobBlockedLoop, JobTimeout
 from sandboxq.observe.telemetry import LoopBlocked
+from sandboxq.pool import last_stack
 from sandboxq.pool.placement import READING_SECONDS
-from sandboxq.pool.stacks import read_main_stack
+from sandboxq.pool.stacks import read_main_stack, read_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class Deadlines:
         self._pool = pool
         self._next = inf
         self._timer: asyncio.TimerHandle | None = None
+        self._taking: set[asyncio.Task[None]] = set()
 
     def expect(self, call: Call) -> None:
         """Take note that a call with a timeout was sent to a child."""
@@ -65,26 +67,40 @@ class Deadlines:
         Asked again, the first error and the shorter grace count.
         """
         now = self._loop.time()
-        call.kill_at = min(call.kill_at, now + grace)
+        call.kill_at = min(call.kill_at, now + max(grace, last_stack.TAKING_SECONDS))
         if call.ending is None or isinstance(call.ending, JobTimeout):
             call.ending = error
+            error.facts = {"end": "soft", **(error.facts or {})}
         if not call.asked_at:
             call.asked_at = now
+            self._take_stack(child, call)
             child.cancel(call)
             child.interrupt()
             if child.concurrency > 1:
                 child.ask_whether_it_turns()
         self._look_by(min(now + _FIRST_AGAIN, call.kill_at))
 
+    def _take_stack(self, child: Child, call: Call) -> None:
+        """Have it written where the job is, before its code is told: nothing waits for that."""
+        if not child.is_async:
+            last_stack.ask(child)
+            return
+        task = asyncio.create_task(_take_stack_of_task(child, call))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
     def stop(self) -> None:
         """Stop watching; twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for task in self._taking:
+            task.cancel()
 
     def _look_by(self, when: float) -> None:
         if when < self._next:
-            self.stop()
+            if self._timer is not None:
+                self._timer.cancel()
             self._next = when
             self._timer = self._loop.call_later(
                 min(max(0.0, when - self._loop.time()) + _SLACK, _LONGEST), self._look
@@ -170,10 +186,23 @@ class Deadlines:
         return inf
 
     def _kill(self, child: Child, call: Call, now: float) -> None:
-        if isinstance(call.ending, JobTimeout):
-            call.ending = _late(child, call, now, is_killed=True)
-        if call.ending is not None:
-            self._pool.kill_child(child, call.ending, victim=call)
+        error = call.ending
+        if error is None:
+            return
+        taken = (error.facts or {}).get(last_stack.FACT, "")
+        if isinstance(error, JobTimeout):
+            error = call.ending = _late(child, call, now, is_killed=True)
+        error.facts = {**(error.facts or {}), "end": "hard"}
+        last_stack.put(error, taken)
+        if not child.is_async:
+            last_stack.add_to(error, child)
+        self._pool.kill_child(child, error, victim=call)
+
+
+async def _take_stack_of_task(child: Child, call: Call) -> None:
+    stacks = await read_stacks(child)
+    if call.ending is not None:
+        last_stack.put(call.ending, stacks.of(call.seq))
 
 
 def _begin_of(child: Child, call: Call, now: float) -> float:
@@ -254,6 +283,7 @@ class LoopWatch:
             task.add_done_callback(self._telling.discard)
         if self._limit is not None and seconds >= self._limit:
             error = blocked_loop(child, f"may do so for {self._limit:g} s")
+            last_stack.add_to(error, child)  # read when it was told
             self._pool.kill_child(child, error, victim=blocker)
 
     async def _tell(self, child: Child, blocker: Call | None, seconds: float) -> None:

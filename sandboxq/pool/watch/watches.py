@@ -16,6 +16,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sandboxq.errors import JobCpuExceeded
+from sandboxq.pool import last_stack
 from sandboxq.pool.breach import Breach
 from sandboxq.pool.options import ChildState
 from sandboxq.pool.watch.deadlines import LoopWatch
@@ -61,6 +62,7 @@ class Watches:
 
         ``end_soon`` tells a call that it is to end.
         """
+        self._loop = loop
         self._pool = pool
         supervisor, policy = pool.supervisor, terms.policy
         tree = TreeWatch(loop, supervisor, self._end, policy=policy)
@@ -87,7 +89,17 @@ class Watches:
             watch.stop()
 
     def _end(self, child: Child, error: ChildError) -> None:
-        self._pool.kill_child(child, error, child.running_call())
+        """Kill a child that uses too much, when its stack was taken, or cannot be."""
+        call = child.running_call()
+        if call is not None and last_stack.ask(child):
+            self._loop.call_later(last_stack.TAKING_SECONDS, self._kill, child, error, call)
+        else:
+            self._pool.kill_child(child, error, call)
+
+    def _kill(self, child: Child, error: ChildError, call: Call) -> None:
+        if child.kill_reason is None and call.seq in child.flying:  # else the next look decides
+            last_stack.add_to(error, child)
+            self._pool.kill_child(child, error, call)
 
 
 class UnresponsiveWatch:
