@@ -94,9 +94,11 @@ async def _looked_twice(queue: str | None, *, url: str | None, prefix: str) -> l
 
 async def _live(queue: str | None, *, url: str | None, prefix: str) -> None:
     broker, fleet = await Broker.connect(url), Fleet()
-    queues = [queue] if queue else []
     watch = Watch(
-        broker, lambda row: fleet.take(row, time.monotonic()), queues=queues, prefix=prefix
+        broker,
+        lambda row: fleet.take(row, time.monotonic()),
+        queues=lambda: _queues(broker, queue, prefix),
+        prefix=prefix,
     )
     try:
         with _screen(), _keys() as pressed:

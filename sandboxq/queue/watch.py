@@ -14,7 +14,6 @@ import contextlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from sandboxq.broker.commands.queues import queue_names
 from sandboxq.broker.commands.workers import OF_WORKERS, ask_for_facts, facts_from_payload
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import BrokerUnavailable, QueueError
@@ -39,24 +38,20 @@ class Watch:
         broker: Broker,
         take: Callable[[dict[str, Any]], object],
         *,
-        queues: Sequence[str] = (),
+        queues: Callable[[], Awaitable[Sequence[QueueKeys]]],
         prefix: str,
         of: str = OF_WORKERS,
         target: str = "",
-        most_queues: int | None = None,
     ) -> None:
-        """Pass each message to ``take``; without ``queues`` of all queues there are, or so many.
+        """Pass each message of the workers of ``queues`` to ``take``.
 
         ``of`` and ``target``: see FactsRequest.
         """
         self._broker = broker
         self._take = take
         self._queues = queues
-        self._prefix = prefix
         self._what = {"of": of, "target": target}
-        self._most_queues = most_queues
-        name = queues[0] if queues else "top"
-        self._channel = QueueKeys(name, prefix).reply_key(str(uuid.uuid4()))
+        self._channel = QueueKeys("watch", prefix).reply_key(str(uuid.uuid4()))
         self.note = ""  # why nothing is heard
         self.answered = 0  # how many workers answered when they were last asked
 
@@ -83,19 +78,14 @@ class Watch:
     async def _ask(self) -> None:
         """Ask all workers, again and again; those that start later are found by that."""
         while True:
-            rows = await self._asked(await self.queues())
+            rows = await self._asked(await self._queues())
             for row in rows:
                 self._take(row)
             self.answered = len(rows)
             self.note = ""
             await asyncio.sleep(RENEW)
 
-    async def queues(self) -> list[QueueKeys]:
-        """Return the queues that are watched."""
-        names = self._queues or await queue_names(self._broker, prefix=self._prefix)
-        return [QueueKeys(name, self._prefix) for name in names[: self._most_queues]]
-
-    async def _asked(self, queues: list[QueueKeys]) -> list[dict[str, Any]]:
+    async def _asked(self, queues: Sequence[QueueKeys]) -> list[dict[str, Any]]:
         if not queues:
             return []
         return await ask_for_facts(
