@@ -105,7 +105,7 @@ class Viewers:
                 self._seldom.warn("`top` and the page do not see this worker any more", error)
             except Exception as error:  # noqa: BLE001 - what is shown must not end what works
                 self._viewed.clear()
-                self._seldom.warn("the state of this worker cannot be published for `top` and the page", error)
+                self._seldom.warn("the state of this worker cannot be published", error)
         self._stop_unwatched()
 
     async def _pause(self) -> None:
