@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from starlette.responses import Response
 from starlette.routing import Route
 
 from sandboxq import __version__
@@ -15,19 +16,44 @@ from sandboxq.web.actions import ACTIONS, Visit
 from sandboxq.web.answers import API, JsonResponse, failed, page
 from sandboxq.web.context import dashboard_of, visitor_of
 from sandboxq.web.operations import READS, Operation, openapi
-from sandboxq.web.reads import overview
+from sandboxq.web.reads import (
+    audit,
+    deaths,
+    doctor,
+    failures,
+    flows,
+    job,
+    latency,
+    overview,
+    queue,
+    schedulers,
+    search,
+)
+from sandboxq.web.reads.job import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 # Imported for the reads that they list.
-MODULES = (overview,)
+MODULES = (
+    audit,
+    deaths,
+    doctor,
+    failures,
+    flows,
+    job,
+    latency,
+    overview,
+    queue,
+    schedulers,
+    search,
+)
 _MOST_FIELDS = 100
+_DOWNLOAD = "/queues/{queue:sandboxq}/jobs/{job_id:sandboxq}/{field:sandboxq}"
 
 
 def api_routes() -> list[Route]:
@@ -35,6 +61,7 @@ def api_routes() -> list[Route]:
     return [
         *(Route(API + it.route, _read(it), methods=["GET"]) for it in READS),
         *(Route(API + it.route, _act(it), methods=["POST"]) for it in ACTIONS),
+        Route(f"{API}{_DOWNLOAD}", _download, methods=["GET"]),
         Route(f"{API}/openapi.json", _document, methods=["GET"]),
         Route("/api/{rest:path}", _nothing),
     ]
@@ -98,6 +125,14 @@ async def _form(request: Request) -> dict[str, Any]:
         message = f"the form cannot be read: {error}"
         raise UsageError(message) from error
     return dict(pairs)
+
+
+async def _download(request: Request) -> Response:
+    """Return all of a job's data, value or options, as a file."""
+    names = (request.path_params[name] for name in ("queue", "job_id", "field"))
+    text = await read_whole(dashboard_of(request), *names)
+    headers = {"Content-Disposition": f'attachment; filename="{request.path_params["field"]}.json"'}
+    return Response(text.encode(errors="replace"), 200, headers, "application/json")
 
 
 async def _document(request: Request) -> Response:
