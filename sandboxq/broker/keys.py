@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import dataclass
 
 from sandboxq.errors import UsageError
 from sandboxq.model.validation import checked_client_part, checked_label, shown
 
 DEFAULT_PREFIX = "bull"
+_VARIABLE = "SANDBOXQ_PREFIX"
 
 # In `<queue>:a:b:c` and `<queue>:repeat:<scheduler>:<ms>`.
 _COLONS_OF_PARTED_ID = 3
@@ -24,6 +26,16 @@ def checked_queue_name(name: object) -> str:
         )
         raise UsageError(message)
     return label
+
+
+def chosen_prefix(prefix: str | None) -> str:
+    """Return ``prefix``, else $SANDBOXQ_PREFIX, as the commands take it too, else ``bull``.
+
+    Raises: UsageError when the variable has what cannot be part of a client name.
+    """
+    if prefix is not None:
+        return prefix
+    return checked_client_part(f"${_VARIABLE}", os.environ.get(_VARIABLE) or DEFAULT_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -85,6 +86,7 @@ def command(name: str) -> None:
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
         message = f"NAME becomes a module: it must be an identifier such as greet, not {name!r}"
         raise UsageError(message)
+    _refuse_taken(name)
     for file, text in (
         (f"{name}.py", _PROCESSOR.format(name=name)),
         (f"test_{name}.py", _TEST.format(name=name)),
@@ -95,6 +97,26 @@ def command(name: str) -> None:
     else:
         echo(f"left pyproject.toml as it is; what it may have is:\n\n{_SETTINGS}")
     echo(_NEXT.format(name=name))
+
+
+def _refuse_taken(name: str) -> None:
+    """Raise UsageError for the name of a module that exists elsewhere.
+
+    ``python -m`` takes a file of the working directory in place of Python's own: with a types.py
+    there Python itself does not start. In sys.path the working directory is the last here.
+    """
+    try:
+        spec = find_spec(name)
+    except ValueError:  # __main__
+        where: str | None = "this program"
+    else:
+        where = spec and spec.origin
+    if where is not None and Path(where).parent != Path.cwd():
+        message = (
+            f"{name!r} is the name of a module that Python or a package has ({where}): programs "
+            "that are run in this folder would find yours in its place. Take another NAME"
+        )
+        raise UsageError(message)
 
 
 def _write(file: str, text: str) -> bool:

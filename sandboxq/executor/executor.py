@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
 import cloudpickle
 
-from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.keys import QueueKeys, chosen_prefix
 from sandboxq.errors import (
     UsageError,
 )
@@ -62,7 +62,7 @@ class SandboxExecutor(concurrent.futures.Executor):
         url: str | None = None,
         *,
         secret: str | bytes | None = None,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         **options: Unpack[AddOptions],
     ) -> None:
         """Check the arguments and connect. ``secret`` None is $SANDBOXQ_SECRET.
@@ -77,10 +77,10 @@ class SandboxExecutor(concurrent.futures.Executor):
             "remove_on_fail": _KEPT,
             **options,
         }
-        checked_options(self._options, prefix=prefix)
+        keys = QueueKeys(queue, chosen_prefix(prefix))
+        checked_options(self._options, prefix=keys.prefix)
         self._key = checked_secret(secret)
-        keys = QueueKeys(queue, prefix)
-        self._place = SignedPlace(prefix, keys.queue)
+        self._place = SignedPlace(keys.prefix, keys.queue)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_shut = False

@@ -22,7 +22,7 @@ from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
 
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.broker.keys import DEFAULT_PREFIX
+from sandboxq.broker.keys import chosen_prefix
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.model.job import JobState
 from sandboxq.queue.events import GAP, QueueEvents
@@ -53,13 +53,13 @@ class Sandboxq:
         self,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         tracing: Tracing | None = None,
         default_job_options: AddOptions | None = None,
     ) -> None:
         """Use the Redis at ``url`` (see Queue); nothing is connected before the lifespan begins."""
         self._url = url
-        self._prefix = prefix
+        self._prefix = chosen_prefix(prefix)
         self._tracing = tracing
         self._defaults = default_job_options
         self._broker: Broker | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.connect.connection import LoopBinding, leave_to_parent
-from sandboxq.broker.keys import QueueKeys
+from sandboxq.broker.keys import QueueKeys, chosen_prefix
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -165,14 +165,14 @@ class QueueBase(Connected, ABC):
         name: str,
         url: str | None,
         *,
-        prefix: str,
+        prefix: str | None,
         broker: Broker | None,
         clock: Clock,
         tracing: Tracing | None,
     ) -> None:
         """See Queue."""
         super().__init__(url, broker=broker, clock=clock, tracing=tracing)
-        self._keys = QueueKeys(name, prefix)
+        self._keys = QueueKeys(name, chosen_prefix(prefix))
 
     @property
     def name(self) -> str:

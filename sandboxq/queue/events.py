@@ -18,7 +18,7 @@ from sandboxq.broker.connect.stream_position import (
     id_from_text,
     text_from_id,
 )
-from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.keys import QueueKeys, chosen_prefix
 from sandboxq.errors import BrokerUnavailable, UsageError
 from sandboxq.model.validation import checked_many, waiting_seconds
 from sandboxq.queue.base import LoopBound
@@ -79,7 +79,7 @@ class QueueEvents(LoopBound):
         name: str,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         last_id: str = NEWEST,
         names: Collection[str] | None = None,
         job_ids: Collection[str] | None = None,
@@ -89,7 +89,7 @@ class QueueEvents(LoopBound):
 
         ``names`` and ``job_ids`` leave out every other event; a gap is always told.
         """
-        self._keys = QueueKeys(name, prefix)
+        self._keys = QueueKeys(name, chosen_prefix(prefix))
         self._url = url
         self._last_id = _checked_last_id(last_id)
         self._names = _checked_filter("names", names)
@@ -108,7 +108,7 @@ class QueueEvents(LoopBound):
         name: str,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         last_id: str = NEWEST,
         names: Collection[str] | None = None,
         job_ids: Collection[str] | None = None,
@@ -357,7 +357,7 @@ class SyncQueueEvents(Blocking[QueueEvents]):
         name: str,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         last_id: str = NEWEST,
         names: Collection[str] | None = None,
         job_ids: Collection[str] | None = None,

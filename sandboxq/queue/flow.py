@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 from sandboxq.broker.commands.add import add_flow
 from sandboxq.broker.commands.children import families_of
 from sandboxq.broker.commands.jobs import job_from_hash
-from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, keys_from_job_key
+from sandboxq.broker.keys import QueueKeys, chosen_prefix, keys_from_job_key
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
 from sandboxq.model.validation import checked_text, checked_whole
@@ -55,7 +55,7 @@ class FlowProducer(Connected):
         self,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         broker: Broker | None = None,
         clock: Clock = SYSTEM_CLOCK,
         tracing: Tracing | None = None,
@@ -65,12 +65,12 @@ class FlowProducer(Connected):
         A broker that was given stays open when the producer is closed.
         """
         super().__init__(url, broker=broker, clock=clock, tracing=tracing)
-        self._prefix = prefix
+        self._prefix = chosen_prefix(prefix)
         self._queues: dict[QueueKeys, Queue] = {}
 
     @staticmethod
     def sync(
-        url: str | None = None, *, prefix: str = DEFAULT_PREFIX, tracing: Tracing | None = None
+        url: str | None = None, *, prefix: str | None = None, tracing: Tracing | None = None
     ) -> SyncFlowProducer:
         """Return a producer with the same methods, blocking, for code without an event loop."""
         return SyncFlowProducer(url, prefix=prefix, tracing=tracing)
@@ -252,7 +252,7 @@ class SyncFlowProducer(Blocking[FlowProducer]):
         self,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         """See FlowProducer."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from sandboxq.broker.commands import queues
 from sandboxq.broker.commands.add import NewJob, add, new_job
-from sandboxq.broker.keys import DEFAULT_PREFIX
+from sandboxq.broker.keys import chosen_prefix
 from sandboxq.errors import AddInterrupted, BulkAddFailed, QueueError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
 from sandboxq.model.validation import checked_many
@@ -75,7 +75,7 @@ class Queue(QueueReading, QueueDependencies, QueueOperating):
         name: str,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         broker: Broker | None = None,
         clock: Clock = SYSTEM_CLOCK,
         tracing: Tracing | None = None,
@@ -95,7 +95,7 @@ class Queue(QueueReading, QueueDependencies, QueueOperating):
         name: str,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         tracing: Tracing | None = None,
         default_job_options: AddOptions | None = None,
     ) -> SyncQueue:
@@ -241,9 +241,9 @@ class Queue(QueueReading, QueueDependencies, QueueOperating):
         return QueuedJob(**members_of(job), queue=self)
 
 
-async def queue_names(broker: Broker, prefix: str = DEFAULT_PREFIX) -> list[str]:
+async def queue_names(broker: Broker, prefix: str | None = None) -> list[str]:
     """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    return await queues.queue_names(broker, prefix=prefix)
+    return await queues.queue_names(broker, prefix=chosen_prefix(prefix))
 
 
 # ── blocking ────────────────────────────────────────────────────────────────
@@ -262,7 +262,7 @@ class SyncQueue(Blocking[Queue]):
         name: str,
         url: str | None = None,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         tracing: Tracing | None = None,
         default_job_options: AddOptions | None = None,
     ) -> None:

@@ -71,14 +71,13 @@ class Arguments:
         self._fitted(data)
         return data
 
+    def checked(self, data: Any) -> dict[str, Any]:
+        """Return arguments by name as JSON has them. Raises: InvalidArguments."""
+        self._refuse_names(data)
+        return self._fitting(data)
+
     def arguments_from(self, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return positional and named arguments for the function. Raises: InvalidArguments."""
-        if not isinstance(data, Mapping):
-            message = (
-                f"{self._task}: the job's data must be an object of arguments, not "
-                f"{type(data).__name__}"
-            )
-            raise InvalidArguments(message)
         self._refuse_names(data)
         values = self._fitted(data)
         bound = inspect.BoundArguments(self._signature, {})
@@ -89,7 +88,13 @@ class Arguments:
                 bound.arguments[name] = values[name]
         return bound.args, bound.kwargs
 
-    def _refuse_names(self, data: Mapping[str, Any]) -> None:
+    def _refuse_names(self, data: Any) -> None:
+        if not isinstance(data, Mapping):
+            message = (
+                f"{self._task}: the job's data must be an object of arguments, not "
+                f"{type(data).__name__}"
+            )
+            raise InvalidArguments(message)
         known = self._known
         missing = [
             name

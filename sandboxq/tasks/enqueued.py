@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.child.tasks import current_job
-from sandboxq.errors import UsageError
+from sandboxq.child.values import MOST_JOBS
+from sandboxq.errors import InvalidArguments, UsageError
+from sandboxq.model.validation import checked_many
 from sandboxq.queue.blocking import portal
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import timedelta
 
     from sandboxq.child.job import Job
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+_Entry = tuple[str, dict[str, Any], "AddOptions"]  # as add_bulk takes it
 
 
 class Enqueues(Protocol[R_co]):
@@ -34,13 +37,16 @@ class Enqueues(Protocol[R_co]):
     queue: str
     options: AddOptions
 
+    def checked(self, data: Any) -> dict[str, Any]:
+        """Return the data of a job, given by name, as JSON has it. Raises: InvalidArguments."""
+
     def value_from(self, result: Any) -> R_co:
         """Return what the function returned, from JSON. Raises: UnexpectedResult."""
 
 
 class _Where(NamedTuple):
     url: str | None = None
-    prefix: str = DEFAULT_PREFIX
+    prefix: str | None = None
     tracing: Tracing | None = None
 
 
@@ -49,7 +55,7 @@ _queues: dict[str, Queue] = {}
 
 
 def connect_tasks(
-    url: str | None = None, *, prefix: str = DEFAULT_PREFIX, tracing: Tracing | None = None
+    url: str | None = None, *, prefix: str | None = None, tracing: Tracing | None = None
 ) -> None:
     """Set the Redis to which this process enqueues its tasks; else it is that of the environment.
 
@@ -148,7 +154,8 @@ def enqueue(task: Enqueues[R], data: dict[str, Any]) -> TaskJob[R]:
     """Add a job and wait until it is added."""
     job = current_job()
     if job is not None:
-        return TaskJob(task, _by_worker(job, task, data).id, None)
+        asked = job.queue(task.queue).add(task.name, data, **task.options)
+        return TaskJob(task, _answered(job, task, asked).id, None)
     queue = _queue(task.queue)
     added = portal().run(queue.add(task.name, data, **task.options))
     return TaskJob(task, added.id, queue)
@@ -165,13 +172,60 @@ async def aenqueue(task: Enqueues[R], data: dict[str, Any]) -> AsyncTaskJob[R]:
     return AsyncTaskJob(task, added.id, queue)
 
 
-def _by_worker(job: Job, task: Enqueues[Any], data: dict[str, Any]) -> Any:
-    asked = job.queue(task.queue).add(task.name, data, **task.options)
+def enqueue_many(task: Enqueues[R], calls: Iterable[Mapping[str, Any]]) -> list[TaskJob[R]]:
+    """Add many jobs and wait until all are added."""
+    entries = _entries(task, calls)
+    job = current_job()
+    if job is not None:
+        asking = job.queue(task.queue)
+        answers = [_answered(job, task, asking.add_bulk(part)) for part in _parts(entries)]
+        return [TaskJob(task, each.id, None) for answer in answers for each in answer]
+    queue = _queue(task.queue)
+    return [TaskJob(task, each.id, queue) for each in portal().run(queue.add_bulk(entries))]
+
+
+async def aenqueue_many(
+    task: Enqueues[R], calls: Iterable[Mapping[str, Any]]
+) -> list[AsyncTaskJob[R]]:
+    """Add many jobs from asynchronous code."""
+    entries = _entries(task, calls)
+    job = current_job()
+    if job is not None:
+        ids: list[str] = []
+        for part in _parts(entries):
+            asked = job.queue(task.queue).add_bulk(part)
+            ids += [each.id for each in (await asked if inspect.isawaitable(asked) else asked)]
+        return [AsyncTaskJob(task, each, None) for each in ids]
+    queue = _queue(task.queue)
+    added = await portal().run_for_loop(queue.add_bulk(entries))
+    return [AsyncTaskJob(task, each.id, queue) for each in added]
+
+
+def _entries(task: Enqueues[Any], calls: Iterable[Mapping[str, Any]]) -> list[_Entry]:
+    """Return all calls as ``add_bulk`` takes them; one that does not fit is told by its number."""
+    entries: list[_Entry] = []
+    for place, call in enumerate(checked_many("calls", calls)):
+        try:
+            entries.append((task.name, task.checked(call), task.options))
+        except InvalidArguments as error:
+            message = f"call {place}: {error}"
+            raise InvalidArguments(message) from None
+    return entries
+
+
+def _parts(entries: list[_Entry]) -> Iterator[list[_Entry]]:
+    """Divide what a job adds into questions that its worker takes."""
+    for first in range(0, len(entries), MOST_JOBS):
+        yield entries[first : first + MOST_JOBS]
+
+
+def _answered(job: Job, task: Enqueues[Any], asked: Any) -> Any:
+    """Return what the worker has added; refuse what would have to be awaited."""
     if inspect.iscoroutine(asked):
         asked.close()
         message = (
-            f"job {job.id} runs on an event loop: write `await {task.name}.aenqueue(…)` in an "
-            "`async def` task"
+            f"job {job.id} runs on an event loop: write `await {task.name}.aenqueue(…)`, or "
+            "aenqueue_many, in an `async def` task"
         )
         raise UsageError(message)
     return asked

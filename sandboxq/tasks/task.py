@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, ov
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from typing import Protocol, Self, Unpack
 
     from sandboxq.queue.flow_plan import FlowNode
@@ -70,6 +70,23 @@ class Enqueuing(Generic[P, R]):
 
         return await aenqueue(self, self.data(*args, **kwargs))
 
+    def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[TaskJob[R]]:
+        """Add many jobs at once, in order; each call is what ``data`` returns, arguments by name.
+
+        ``resize.enqueue_many(resize.data(path, width=320) for path in paths)``. Blocks.
+        Raises: InvalidArguments with the number of the first call that does not fit, and nothing is
+        added; what Queue.add_bulk raises.
+        """
+        from sandboxq.tasks.enqueued import enqueue_many  # noqa: PLC0415 - as above
+
+        return enqueue_many(self, calls)
+
+    async def aenqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[AsyncTaskJob[R]]:
+        """Add many jobs from asynchronous code; see ``enqueue_many``."""
+        from sandboxq.tasks.enqueued import aenqueue_many  # noqa: PLC0415 - as above
+
+        return await aenqueue_many(self, calls)
+
     def using(self, **options: Unpack[AddOptions]) -> Self:
         """Return this task with other options for its jobs: ``delay``, ``priority``, and so on.
 
@@ -83,7 +100,10 @@ class Enqueuing(Generic[P, R]):
         )
 
     def data(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        """Return the data of such a job, for flows and schedulers. Raises: InvalidArguments."""
+        """Return the data of such a job, for ``enqueue_many``, flows and schedulers.
+
+        Raises: InvalidArguments.
+        """
         return self._signature().data_from(args, kwargs)
 
     def node(self, *args: P.args, **kwargs: P.kwargs) -> FlowNode:
@@ -109,6 +129,10 @@ class Enqueuing(Generic[P, R]):
         from sandboxq.tasks.values import plain  # noqa: PLC0415 - producers that add nothing need it not
 
         return plain(value)
+
+    def checked(self, data: Any) -> dict[str, Any]:
+        """Return the data of a job, given by name, as JSON has it. Raises: InvalidArguments."""
+        return self._signature().checked(data)
 
     def value_from(self, result: Any) -> R:
         """Return what the function returned, from JSON. Raises: UnexpectedResult."""

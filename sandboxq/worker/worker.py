@@ -12,7 +12,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
-from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.keys import QueueKeys, chosen_prefix
 from sandboxq.config import WorkerOptions, settings_from_options
 from sandboxq.errors import ChildStartFailed, SandboxqError, UsageError
 from sandboxq.model.clock import SYSTEM_CLOCK, Clock
@@ -76,7 +76,7 @@ class Worker(Operating):
         processor: str | os.PathLike[str] | None = None,
         *,
         url: str | None = None,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         telemetry: Telemetry | None = None,
         clock: Clock = SYSTEM_CLOCK,
         directory: Path | None = None,
@@ -90,7 +90,7 @@ class Worker(Operating):
             UsageError: an argument cannot work.
 
         """
-        self.keys = QueueKeys(queue, prefix)
+        self.keys = QueueKeys(queue, chosen_prefix(prefix))
         self.processor = _checked_processor(processor)
         self.settings = settings_from_options(options)
         self.policy = policy_from(self.settings.policy)

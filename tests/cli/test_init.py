@@ -91,3 +91,13 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     assert done.returncode == 2
     assert "identifier" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["types", "email", "pytest", "sandboxq", "__main__", "sys"])
+def test_a_name_that_hides_another_module_is_refused(name: str, tmp_path: Path) -> None:
+    """With types.py or sandboxq.py in a folder no `python -m sandboxq` there works any more."""
+    done = sandboxq(tmp_path, "init", name)
+
+    assert done.returncode == 2, done.stderr
+    assert "Take another NAME" in done.stderr
+    assert not list(tmp_path.iterdir())

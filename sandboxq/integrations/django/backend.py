@@ -47,10 +47,10 @@ _OF_TASKS = ("delay", "priority", "job_id", "parent", "deduplication", "timestam
 _OF_BACKEND = ("url", "prefix", "on_commit")
 
 
-_queues: dict[tuple[str, str | None, str], SyncQueue] = {}
+_queues: dict[tuple[str, str | None, str | None], SyncQueue] = {}
 
 
-def queue_at(name: str, url: str | None, prefix: str) -> SyncQueue:
+def queue_at(name: str, url: str | None, prefix: str | None) -> SyncQueue:
     """Return a queue; all threads share it."""
     key = (name, url, prefix)
     if key in _queues:
@@ -87,7 +87,7 @@ class QueueBackend:
 
     def queue(self, name: str) -> SyncQueue:
         """Return the queue of that name."""
-        return queue_at(name, self.url, self.options.get("prefix", DEFAULT_PREFIX))
+        return queue_at(name, self.url, self.options.get("prefix"))
 
     @property
     def url(self) -> str | None:
@@ -231,7 +231,7 @@ class QueueBackend:
             problems.append(f"OPTIONS: {of_tasks[0]!r} is said by each task, not here")
         try:
             checked_options(defaults, prefix=DEFAULT_PREFIX)
-            queue_at("default", self.url, self.options.get("prefix", DEFAULT_PREFIX))
+            queue_at("default", self.url, self.options.get("prefix"))
         except UsageError as error:
             problems.append(f"OPTIONS: {error}")
         if not isinstance(self.options.get("on_commit", False), bool | str):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 from flask import current_app
 
-from sandboxq.broker.keys import DEFAULT_PREFIX
 from sandboxq.integrations.arguments import arguments_of_run
 from sandboxq.queue.queue import SyncQueue
 
@@ -45,7 +44,7 @@ class Sandboxq:
         if name in queues:
             return queues[name]
         url = current_app.config.get("SANDBOXQ_URL")
-        prefix = current_app.config.get("SANDBOXQ_PREFIX", DEFAULT_PREFIX)
+        prefix = current_app.config.get("SANDBOXQ_PREFIX")
         # Of threads that come at once, all get the first one's; the others never connect.
         return queues.setdefault(name, SyncQueue(name, url, prefix=prefix))
 

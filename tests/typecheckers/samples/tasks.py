@@ -30,6 +30,10 @@ assert_type(resize.using(delay=5, priority=1).enqueue("a.jpg", width=1).result()
 assert_type(resize("a.jpg", width=320), Size)
 assert_type(resize.call("a.jpg", width=320), Size)
 assert_type(send.enqueue("me").result(), bool)
+assert_type(
+    resize.enqueue_many(resize.data(each, width=320) for each in ("a.jpg", "b.jpg")),
+    list[TaskJob[Size]],
+)
 assert_type(resize.node("a.jpg", width=320), FlowNode)
 
 
@@ -40,6 +44,10 @@ async def asynchronous() -> None:
     assert_type(await send("me"), bool)
     assert_type(await send.call("me"), bool)
     await Queue("mails").upsert_scheduler("daily", Repeat(cron="0 3 * * *"), options=send.options)
+    many = await send.using(attempts=2).aenqueue_many([send.data("me"), {"to": "you"}])
+    assert_type(many, list[AsyncTaskJob[bool]])
+    await send.aenqueue_many([send.data(17)])  # wrong
+    await send.aenqueue_many(["me"])  # wrong
     await send.aenqueue("me", bodies="hello")  # wrong
     await send(17)  # wrong
 
@@ -48,6 +56,9 @@ resize.enqueue()  # wrong
 resize.enqueue("a.jpg")  # wrong
 resize.node("a.jpg")  # wrong
 resize.enqueue("a.jpg", width="320")  # wrong
+resize.enqueue_many(resize.data("a.jpg", width=each) for each in ("1", "2"))  # wrong
+resize.enqueue_many(["a.jpg"])  # wrong
+resize.enqueue_many(resize.data("a.jpg", width=320))  # wrong
 resize.enqueue("a.jpg", 320)  # wrong
 resize.enqueue("a.jpg", width=320, depth=3)  # wrong
 resize.using(dealy=5).enqueue("a.jpg", width=320)  # wrong
