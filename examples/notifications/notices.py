@@ -13,8 +13,6 @@ GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:8002/")
 SUBSCRIBERS = Path(os.environ.get("SUBSCRIBERS", "subscribers.txt")).absolute()
 # The lowest number goes first; alerts have 1.
 NEWS_PRIORITY = 10
-# One call adds so many jobs at most.
-CHUNK = 1000
 
 
 @task(queue="notifications")
@@ -23,17 +21,10 @@ def announce(text: str) -> int:
     job = current_job()
     assert job is not None  # noqa: S101 - it adds jobs, so it is one
     names = SUBSCRIBERS.read_text().split()
-    pushes = [
-        # The id: when the announcement is tried again, nobody gets it twice.
-        (
-            push.name,
-            push.data(name, text),
-            {"priority": NEWS_PRIORITY, "attempts": 5, "backoff": 1, "job_id": f"{job.id}-{name}"},
-        )
-        for name in names
-    ]
-    for first in range(0, len(pushes), CHUNK):
-        job.queue(push.queue).add_bulk(pushes[first : first + CHUNK])
+    # The id: when the announcement is tried again, nobody gets it twice.
+    push.using(priority=NEWS_PRIORITY, attempts=5, backoff=1).enqueue_many(
+        (push.data(name, text), {"job_id": f"{job.id}-{name}"}) for name in names
+    )
     return len(names)
 
 

@@ -107,10 +107,9 @@ def _refuse_taken(name: str) -> None:
     """
     try:
         spec = find_spec(name)
+        where = None if spec is None else spec.origin
     except ValueError:  # __main__
-        where: str | None = "this program"
-    else:
-        where = spec and spec.origin
+        where = "this program"
     if where is not None and Path(where).parent != Path.cwd():
         message = (
             f"{name!r} is the name of a module that Python or a package has ({where}): programs "

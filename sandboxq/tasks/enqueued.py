@@ -7,6 +7,7 @@ may add, one after the other or together. Inside a job they ask its worker, with
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from sandboxq.child.tasks import current_job
@@ -17,7 +18,7 @@ from sandboxq.queue.blocking import portal
 from sandboxq.queue.queue import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
 
     from sandboxq.child.job import Job
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+# The data of one job, or that with options of its own.
+ManyCall = Mapping[str, Any] | tuple[Mapping[str, Any], "AddOptions"]
 _Entry = tuple[str, dict[str, Any], "AddOptions"]  # as add_bulk takes it
 
 
@@ -172,7 +175,7 @@ async def aenqueue(task: Enqueues[R], data: dict[str, Any]) -> AsyncTaskJob[R]:
     return AsyncTaskJob(task, added.id, queue)
 
 
-def enqueue_many(task: Enqueues[R], calls: Iterable[Mapping[str, Any]]) -> list[TaskJob[R]]:
+def enqueue_many(task: Enqueues[R], calls: Iterable[ManyCall]) -> list[TaskJob[R]]:
     """Add many jobs and wait until all are added."""
     entries = _entries(task, calls)
     job = current_job()
@@ -184,9 +187,7 @@ def enqueue_many(task: Enqueues[R], calls: Iterable[Mapping[str, Any]]) -> list[
     return [TaskJob(task, each.id, queue) for each in portal().run(queue.add_bulk(entries))]
 
 
-async def aenqueue_many(
-    task: Enqueues[R], calls: Iterable[Mapping[str, Any]]
-) -> list[AsyncTaskJob[R]]:
+async def aenqueue_many(task: Enqueues[R], calls: Iterable[ManyCall]) -> list[AsyncTaskJob[R]]:
     """Add many jobs from asynchronous code."""
     entries = _entries(task, calls)
     job = current_job()
@@ -201,16 +202,27 @@ async def aenqueue_many(
     return [AsyncTaskJob(task, each.id, queue) for each in added]
 
 
-def _entries(task: Enqueues[Any], calls: Iterable[Mapping[str, Any]]) -> list[_Entry]:
+def _entries(task: Enqueues[Any], calls: Iterable[ManyCall]) -> list[_Entry]:
     """Return all calls as ``add_bulk`` takes them; one that does not fit is told by its number."""
     entries: list[_Entry] = []
     for place, call in enumerate(checked_many("calls", calls)):
         try:
-            entries.append((task.name, task.checked(call), task.options))
+            entries.append(_entry(task, call))
         except InvalidArguments as error:
             message = f"call {place}: {error}"
             raise InvalidArguments(message) from None
     return entries
+
+
+def _entry(task: Enqueues[Any], call: Any) -> _Entry:
+    if not isinstance(call, tuple):
+        return task.name, task.checked(call), task.options
+    match call:
+        case (data, Mapping() as options):
+            whole: Any = {**task.options, **options}
+            return task.name, task.checked(data), whole
+    message = "it must be data or (data, options), as task.data(…) and Queue.add have them"
+    raise InvalidArguments(message)
 
 
 def _parts(entries: list[_Entry]) -> Iterator[list[_Entry]]:

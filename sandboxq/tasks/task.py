@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, ov
 from sandboxq.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable
     from typing import Protocol, Self, Unpack
 
     from sandboxq.queue.flow_plan import FlowNode
     from sandboxq.queue.options import AddOptions
     from sandboxq.tasks.arguments import Arguments
-    from sandboxq.tasks.enqueued import AsyncTaskJob, TaskJob
+    from sandboxq.tasks.enqueued import AsyncTaskJob, ManyCall, TaskJob
 
     class TaskOptions(AddOptions, total=False):
         """Options of every job of a task: those of ``Queue.add`` that are not of one job alone."""
@@ -70,10 +70,11 @@ class Enqueuing(Generic[P, R]):
 
         return await aenqueue(self, self.data(*args, **kwargs))
 
-    def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[TaskJob[R]]:
+    def enqueue_many(self, calls: Iterable[ManyCall]) -> list[TaskJob[R]]:
         """Add many jobs at once, in order; each call is what ``data`` returns, arguments by name.
 
-        ``resize.enqueue_many(resize.data(path, width=320) for path in paths)``. Blocks.
+        ``resize.enqueue_many(resize.data(path, width=320) for path in paths)``; with options of
+        one job, a pair: ``(resize.data(path, width=320), {"job_id": path})``. Blocks.
         Raises: InvalidArguments with the number of the first call that does not fit, and nothing is
         added; what Queue.add_bulk raises.
         """
@@ -81,7 +82,7 @@ class Enqueuing(Generic[P, R]):
 
         return enqueue_many(self, calls)
 
-    async def aenqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[AsyncTaskJob[R]]:
+    async def aenqueue_many(self, calls: Iterable[ManyCall]) -> list[AsyncTaskJob[R]]:
         """Add many jobs from asynchronous code; see ``enqueue_many``."""
         from sandboxq.tasks.enqueued import aenqueue_many  # noqa: PLC0415 - as above
 

@@ -40,14 +40,16 @@ def test_they_are_added_in_order_with_the_options_of_the_task(
     path, module = module_of(MODULE)
     urgent = module.double.using(priority=3)
     first = urgent.enqueue_many(module.double.data(n) for n in range(3))
-    second = run_async(module.double.aenqueue_many([{"n": 5, "by": 3}, {"by": 1, "n": 4}]))
+    second = run_async(
+        module.double.aenqueue_many([({"n": 5, "by": 3}, {"attempts": 7}), {"by": 1, "n": 4}])
+    )
     assert module.double.enqueue_many([]) == []
 
     with Queue.sync(queue_name, server_url) as queue:
         jobs = [queue.read_job(each.id) for each in [*first, *second]]
         assert [job.data["n"] for job in jobs] == [0, 1, 2, 5, 4]
         assert [job.priority for job in jobs] == [3, 3, 3, 0, 0]
-        assert {job.opts.attempts for job in jobs} == {2}
+        assert [job.opts.attempts for job in jobs] == [2, 2, 2, 7, 2]
     serve(queue_name, path, server_url)
 
     async def results() -> list[int]:
@@ -65,6 +67,9 @@ def test_they_are_added_in_order_with_the_options_of_the_task(
         ([{"n": 1, "m": 1}], "call 0: task 'double': argument m is unknown"),
         ([[1]], "call 0: task 'double': the job's data must be an object of arguments, not list"),
         ({"n": 1}, "call 0: task 'double': the job's data must be an object of arguments, not str"),
+        ([({"n": 1},)], "call 0: it must be data or (data, options)"),
+        ([({"n": 1}, 5)], "call 0: it must be data or (data, options)"),
+        ([({"n": 1}, {"attempt": 5})], "attempt"),
         ("n", "calls must be a list, not 'n'"),
         (None, "calls must be a list, not None"),
     ],

@@ -46,6 +46,8 @@ async def asynchronous() -> None:
     await Queue("mails").upsert_scheduler("daily", Repeat(cron="0 3 * * *"), options=send.options)
     many = await send.using(attempts=2).aenqueue_many([send.data("me"), {"to": "you"}])
     assert_type(many, list[AsyncTaskJob[bool]])
+    await send.aenqueue_many((send.data(each), {"job_id": each}) for each in ("me", "you"))
+    await send.aenqueue_many([(send.data("me"), {"jobid": "me"})])  # wrong
     await send.aenqueue_many([send.data(17)])  # wrong
     await send.aenqueue_many(["me"])  # wrong
     await send.aenqueue("me", bodies="hello")  # wrong
