@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys
+from sandboxq.broker.keys import DEFAULT_PREFIX, QueueKeys, chosen_prefix
 from sandboxq.errors import UsageError
 from sandboxq.model.validation import shown
 from sandboxq.web.redact import Redaction
@@ -26,7 +26,7 @@ LEAST_SECRET = 8
 class DashboardOptions(TypedDict, total=False):
     """The keyword arguments of ``dashboard``.
 
-    prefix: what all keys start with (``bull``).
+    prefix: what all keys start with ($SANDBOXQ_PREFIX, else ``bull``).
     queues: names to show; left out, all that the prefix has.
     read_only: nobody changes anything.
     authorize: called with each request (Starlette's), may be ``async def``; returns ``"none"``,
@@ -81,7 +81,7 @@ def settings_from_options(url: str | None, options: Mapping[str, Any]) -> Settin
     if unknown:
         message = f"dashboard() has no option {min(unknown)!r}"
         raise UsageError(message)
-    prefix = options.get("prefix", DEFAULT_PREFIX)
+    prefix = chosen_prefix(options.get("prefix"))
     queues = tuple(QueueKeys(name, prefix).queue for name in _texts(options, "queues"))
     QueueKeys("x", prefix)
     return Settings(

@@ -14,6 +14,7 @@ from sandboxq.integrations.fastapi import Sandboxq
 from sandboxq.queue.queue import queue_names
 from sandboxq.tasks.enqueued import close_tasks, connect_tasks
 from sandboxq.tasks.task import task
+from sandboxq.web.settings import settings_from_options
 from tests.conftest import run_async, wait_until
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_a_command_and_a_program_mean_the_same_queue(own: str, tmp_path: Path) -
 
 
 def test_whatever_takes_a_prefix_takes_the_variable(own: str) -> None:
-    """Producers, readers, workers, tasks, FastAPI: one forgotten would be elsewhere."""
+    """Producers, readers, workers, tasks, FastAPI, the page: one forgotten would be elsewhere."""
 
     @task(queue=own)
     def work() -> None: ...
@@ -72,6 +73,7 @@ def test_whatever_takes_a_prefix_takes_the_variable(own: str) -> None:
             await broker.close()
 
     run_async(body())
+    assert settings_from_options(None, {}).prefix == PREFIX
     assert Worker(own).keys.prefix == PREFIX
     assert Worker(own, prefix="said").keys.prefix == "said"
 
