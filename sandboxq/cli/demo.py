@@ -24,7 +24,7 @@ from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.output import STDOUT, Output
 from sandboxq.cli.pictures import SIZE, own_pictures, pictures_in, require_pillow
 from sandboxq.cli.progress import ProgressLine
-from sandboxq.errors import ProcessorNotLoaded, SandboxqError
+from sandboxq.errors import ProcessorNotLoaded, SandboxqError, UsageError
 from sandboxq.observe.telemetry import (
     AttemptFailed,
     Event,
@@ -136,7 +136,17 @@ def command(
     output = Output(fileno=STDOUT)
     demo = _Demo(output, keep.resolve(), children=children, url=url, prefix=prefix)
     with output.in_charge(), end_with_exit_code():
+        _make(keep)
         process.run(demo.run(pictures, source and source.resolve()))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        message = f"pictures are kept in {folder}, which cannot be made: {reason}; see --keep"
+        raise UsageError(message) from error
 
 
 class _Demo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,11 +49,20 @@ def _redis(url: str | None) -> dict[str, Any]:
     """Return where Redis is and what it says; the embedded server is not started for this."""
     url = url or next(filter(None, map(os.environ.get, _URL_VARIABLES)), None)
     if url is None:
-        return {"endpoint": "embedded server", "ok": True, "detail": "started when it is needed"}
+        return _embedded()
     try:
         return asyncio.run(_asked(url))
     except SandboxqError as error:
         return {"endpoint": "", "ok": False, "detail": str(error)}
+
+
+def _embedded() -> dict[str, Any]:
+    """Return whether there can be one: it writes below the current directory."""
+    here = Path.cwd()
+    is_fine = os.access(next(each for each in (here / ".sandboxq", here) if each.exists()), os.W_OK)
+    reason = f"needs to write in {here}, which user {os.geteuid()} may not: set SANDBOXQ_URL"
+    detail = "started when it is needed" if is_fine else reason
+    return {"endpoint": "embedded server", "ok": is_fine, "detail": detail}
 
 
 async def _asked(url: str) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from sandboxq.cli import process
 from sandboxq.cli.messages import echo
 from sandboxq.cli.options import prefix_option, setting, url_option
 from sandboxq.errors import BrokerUnavailable, QueueError
+from sandboxq.model.validation import whole_from_wire
 from sandboxq.observe.exposition import Page, wants_open_metrics
 from sandboxq.queue.queue import queue_names
 from sandboxq.worker.http_server import DEFAULT_PORT, HttpServer, Request, Response
-from sandboxq.worker.metrics import SharedAnswer, add_load, add_process
+from sandboxq.worker.metrics import SharedAnswer, add_load, add_process, load_row, total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sandboxq.broker.commands.load import QueueLoad
 
@@ -56,6 +57,7 @@ def command(
 
     Counts by state, the age of the oldest job that waits, and connected workers. What workers
     measure themselves they tell at their own /metrics: see run --http.
+    /v1/load?queue=QUEUE&children=N is for what starts workers of N children, also the first.
     """
     process.run(_export(queues, http=http, is_once=once, url=url, prefix=prefix))
 
@@ -71,7 +73,7 @@ async def _export(
             return
         server = HttpServer(http, exporter.answer)
         await server.start()
-        _log.info("metrics of queues at http://%s/metrics", server.address)
+        _log.info("http://%s/metrics /v1/load /livez", server.address)
         try:
             await asyncio.Event().wait()
         finally:
@@ -93,15 +95,34 @@ class Exporter:
         self._asked = SharedAnswer(self._figures, most=_MOST_SECONDS)
 
     async def answer(self, request: Request) -> Response:
-        """Answer /metrics, and /livez for a probe of the exporter itself."""
+        """Answer /metrics, /v1/load, and /livez for a probe of the exporter itself."""
         match request.path:
             case "/metrics":
                 page = await self.page(is_open=wants_open_metrics(request.accept))
                 return Response(HTTPStatus.OK, page.text(), page.content_type)
+            case "/v1/load":
+                return await self._load(request.query)
             case "/livez":
                 return Response.of_json({"live": True})
             case _:
-                return Response(HTTPStatus.NOT_FOUND, "404 there is /metrics, /livez\n")
+                return Response(HTTPStatus.NOT_FOUND, "404 there is /metrics, /v1/load, /livez\n")
+
+    async def _load(self, query: Mapping[str, str]) -> Response:
+        """Answer what scales workers, where there may be none: so they say how many children."""
+        wanted, children = query.get("queue"), whole_from_wire(query.get("children", "1"))
+        if not children or children < 1:
+            return Response(
+                HTTPStatus.BAD_REQUEST, "400 children: jobs that a worker runs at once\n"
+            )
+        loads, _ = await self._asked.get() or ({}, {})
+        meant = {keys: load for keys, load in loads.items() if wanted in {None, keys.queue}}
+        rows = [load_row(keys.queue, load, children) for keys, load in meant.items() if load]
+        if not rows or len(rows) < len(meant):  # a 0 would have the workers taken away
+            text = f"503 Redis does not tell of {wanted or 'the queues'}\n"
+            return Response(HTTPStatus.SERVICE_UNAVAILABLE, text)
+        if wanted is not None:
+            return Response.of_json(rows[0])
+        return Response.of_json({**total(rows), "queues": rows})
 
     async def page(self, *, is_open: bool) -> Page:
         """Return what there is to tell now."""

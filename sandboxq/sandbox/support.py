@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,13 @@ OF_A_CHILD = 16
 _RESERVE = 128
 
 
+_NEEDS = {
+    "none": ("linux",),
+    "limits": ("linux", "scratch"),
+    "strict": ("linux", "landlock", "seccomp", "scratch"),
+}
+
+
 class Mechanism(NamedTuple):
     """One facility: its name, whether it is there, details, and what to do where it is missing."""
 
@@ -41,15 +49,15 @@ def mechanisms() -> list[Mechanism]:
     if sys.platform != "linux":
         text = "children need Linux; queues, flows, and workers without a processor work here"
         return [Mechanism("linux", is_there=False, detail=sys.platform, help=text)]
-    return [_linux(), _landlock(), _seccomp(), _cgroup(), _files()]
+    return [_linux(), _landlock(), _seccomp(), _cgroup(), _files(), _scratch()]
 
 
 def missing_for(policy: Policy) -> list[Mechanism]:
     """Return what ``policy`` needs and this machine does not have."""
-    if policy.name != "strict":
-        return [each for each in mechanisms() if each.name == "linux" and not each.is_there]
-    needed = ("linux", "landlock", "seccomp")
+    needed = _NEEDS[policy.name]
     missing = [each for each in mechanisms() if each.name in needed and not each.is_there]
+    if policy.name != "strict":
+        return missing
     return missing or [*_missing_scope(policy), *_missing_root(policy)]
 
 
@@ -102,6 +110,18 @@ def _files() -> Mechanism:
         "each child needs 16 open files: LimitNOFILE= of a unit, --ulimit nofile= of a container"
     )
     return Mechanism("files", is_there=True, detail=_files_detail(), help=helps)
+
+
+def _scratch() -> Mechanism:
+    helps = (
+        "children need a folder for their temporary files: TMPDIR set to one that user "
+        f"{os.geteuid()} may write to, a tmpfs or emptyDir on /tmp, or the policy 'none'"
+    )
+    try:
+        folder = tempfile.gettempdir()
+    except OSError as error:
+        return Mechanism("scratch", is_there=False, detail=error.strerror or "", help=helps)
+    return Mechanism("scratch", is_there=True, detail=folder, help=helps)
 
 
 def _missing_scope(policy: Policy) -> list[Mechanism]:

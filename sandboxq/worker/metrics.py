@@ -309,19 +309,25 @@ class Watched:
 
     def row(self, load: QueueLoad) -> dict[str, Any]:
         """Return what scales the workers of its queue."""
-        mean, slots = self.measures.mean_run, self.slots
-        # All workers of the queue together run at least what is active.
-        wait = None if mean is None else load.waiting * mean / max(load.active, slots)
-        return {
-            "queue": self.worker.keys.queue,
-            "active": load.active,
-            "waiting": load.waiting,
-            "delayed": load.counts["delayed"],
-            "children": slots,
-            "load": (load.active + load.waiting) / slots,
-            "oldest_waiting_seconds": load.oldest,
-            "predicted_wait_seconds": wait,
-        }
+        return load_row(self.worker.keys.queue, load, self.slots, self.measures.mean_run)
+
+
+def load_row(
+    queue: str, load: QueueLoad, slots: int, mean_run: float | None = None
+) -> dict[str, Any]:
+    """Return what scales workers that run ``slots`` jobs at once, each of ``mean_run`` seconds."""
+    # All workers of the queue together run at least what is active.
+    wait = None if mean_run is None else load.waiting * mean_run / max(load.active, slots)
+    return {
+        "queue": queue,
+        "active": load.active,
+        "waiting": load.waiting,
+        "delayed": load.delayed,
+        "children": slots,
+        "load": (load.active + load.waiting) / slots,
+        "oldest_waiting_seconds": load.oldest,
+        "predicted_wait_seconds": wait,
+    }
 
 
 def total(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandboxq import Queue
 from tests.conftest import wait_until
 from tests.lifecycle.test_run import RunningWorker, workers  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -63,6 +70,48 @@ def test_the_exporter_tells_of_queues_without_a_worker(server_url: str, queue_na
         assert f'bullmq_job_count{{queue="{queue_name}",state="waiting"}} 3' in lines
         assert f'sandboxq_queue_workers{{queue="{queue_name}"}} 0' in lines
         assert f'sandboxq_redis_up{{queue="{queue_name}"}} 1' in lines
+
+
+@contextlib.contextmanager
+def exporter(url: str, *queues: str) -> Iterator[str]:
+    """Run one; yield where it answers."""
+    command = [sys.executable, "-m", "sandboxq", "metrics", *queues, "--url", url, "--http", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process, process.stderr:
+        try:
+            found = re.search(r"http://[\d.:]+", process.stderr.readline())
+            assert found
+            yield found[0]
+        finally:
+            process.terminate()
+
+
+def load(base: str, query: str) -> tuple[int, Any]:
+    """Return the status and the JSON of /v1/load."""
+    try:
+        with urllib.request.urlopen(f"{base}/v1/load?{query}", timeout=30) as answer:  # noqa: S310
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_exporter_calls_for_the_first_worker(server_url: str, queue_name: str) -> None:
+    """Also for a job that is delayed no more: no worker is there to see that its time has come."""
+    with Queue.sync(queue_name, server_url) as queue, exporter(server_url, queue_name) as base:
+        status, row = load(base, f"queue={queue_name}&children=4")
+        assert (status, row["load"], row["oldest_waiting_seconds"]) == (200, 0, 0)
+        queue.add_bulk([("job", {})] * 3)
+        queue.add("later", {}, delay=3600)
+        queue.add("soon", {}, delay=0.001)
+        wait_until(lambda: load(base, f"queue={queue_name}&children=4")[1]["waiting"] == 4)
+        row = load(base, f"queue={queue_name}&children=4")[1]
+        assert (row["load"], row["delayed"], row["active"]) == (1.0, 1, 0)
+        assert 0 < row["oldest_waiting_seconds"] < 3600
+        assert load(base, "children=2")[1]["load"] == 2.0
+        assert load(base, "queue=other")[0] == 503
+        for bad in ("0", "-1", "many", "nan"):
+            assert load(base, f"children={bad}")[0] == 400
 
 
 def test_health_waits_no_longer_than_it_is_told() -> None:
