@@ -1,7 +1,7 @@
 """All that changes something, one function each.
 
     @action("/queues/{queue}/pause")
-    async def pause_queue(visit: Visit, queue: str) -> Done: …
+    async def pause_queue(visit: Visit, queue: str) -> Done: …      queue_actions.py, …
 
 The decorator checks the role, writes the audit log, and lists the function: its routes, in the API
 and for forms, and its part of the OpenAPI document come by themselves.
@@ -40,7 +40,8 @@ class Done(TypedDict):
     count: int
 
 
-_listed: list[Operation] = []
+# Filled by the modules that api.py imports.
+ACTIONS: list[Operation] = []
 
 
 def action(path: str) -> Callable[[A], A]:
@@ -53,13 +54,14 @@ def action(path: str) -> Callable[[A], A]:
                 _refuse()
             try:
                 done: Done = await function(visit, **arguments)
-            except SandboxqError as error:
-                await write_down(*visit, function.__name__, arguments, f"refused: {error}")
+            except BaseException as error:
+                why = f"refused: {error}" if isinstance(error, SandboxqError) else "cut short"
+                await write_down(*visit, function.__name__, arguments, why)
                 raise
             await write_down(*visit, function.__name__, arguments, done["message"])
             return done
 
-        _listed.append(Operation(path, checked, "POST"))
+        ACTIONS.append(Operation(path, checked, "POST"))
         return cast("A", checked)
 
     return decorate
@@ -68,20 +70,3 @@ def action(path: str) -> Callable[[A], A]:
 def _refuse() -> NoReturn:
     message = "you may look, and change nothing"
     raise NotAllowed(message)
-
-
-@action("/queues/{queue}/pause")
-async def pause_queue(visit: Visit, queue: str) -> Done:
-    """Let no worker claim jobs of a queue any more; jobs can still be added."""
-    await (await visit.dashboard.queue(queue)).pause()
-    return {"message": f"queue {queue!r} is paused: running jobs end, others wait", "count": 1}
-
-
-@action("/queues/{queue}/resume")
-async def resume_queue(visit: Visit, queue: str) -> Done:
-    """Undo a pause."""
-    await (await visit.dashboard.queue(queue)).resume()
-    return {"message": f"queue {queue!r} goes on", "count": 1}
-
-
-ACTIONS: tuple[Operation, ...] = tuple(_listed)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from sandboxq import __version__
 from sandboxq.errors import UsageError
+from sandboxq.web import bulk_actions, one_job_actions, queue_actions, scheduler_actions
 from sandboxq.web.actions import ACTIONS, Visit
 from sandboxq.web.answers import API, JsonResponse, failed, page
 from sandboxq.web.context import dashboard_of, visitor_of
@@ -38,8 +39,12 @@ if TYPE_CHECKING:
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
-# Imported for the reads that they list.
+# Imported for the reads and the actions that they list.
 MODULES = (
+    bulk_actions,
+    one_job_actions,
+    queue_actions,
+    scheduler_actions,
     audit,
     deaths,
     doctor,

@@ -6,7 +6,7 @@ A walk that is given up leaves the steps done that were done.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sandboxq.broker.commands.batches import BATCH
 from sandboxq.broker.commands.jobs import LISTS
@@ -30,6 +30,7 @@ _ENTRIES_PER_CALL = 100_000
 _IDS_PER_READ = 10_000
 _ORPHAN_LISTS = ("wait", "paused", "active")
 
+T = TypeVar("T", str, bytes)
 # No limit: more than any state holds.
 _ALL = 2**53
 
@@ -109,13 +110,40 @@ async def drain(broker: Broker, keys: QueueKeys, *, with_delayed: bool) -> Async
                 yield ids
 
 
+async def retry_some(
+    broker: Broker, keys: QueueKeys, ids: Sequence[str], *, state: JobState, resets: Resets
+) -> AsyncIterator[int]:
+    """Let these jobs of a finished state wait again; yield how many did of each hundred."""
+    head = (state.value, *map(int, resets))
+    async for done in _moved(broker, keys, load("reprocess"), head, ids):
+        yield done
+
+
+async def promote_some(broker: Broker, keys: QueueKeys, ids: Sequence[str]) -> AsyncIterator[int]:
+    """Let these delayed jobs wait from now on; yield how many did of each hundred."""
+    async for done in _moved(broker, keys, load("promote"), (), ids):
+        yield done
+
+
+async def remove_some(
+    broker: Broker, keys: QueueKeys, ids: Sequence[str], *, with_children: bool
+) -> AsyncIterator[int]:
+    """Remove these jobs, wherever they are; yield how many went of each hundred.
+
+    Those that are being processed, and the next ones of schedulers, stay.
+    """
+    for some in _batches(ids):
+        calls = [((keys.base,), (job_id, int(with_children))) for job_id in some]
+        yield (await broker.scripts(load("remove"), calls)).count(1)
+
+
 async def announce_cleaned(broker: Broker, keys: QueueKeys, count: int) -> None:
     """Tell listeners that so many jobs were cleaned."""
     await broker.command("XADD", keys["events"], "*", "event", "cleaned", "count", count)
 
 
 async def _moved(
-    broker: Broker, keys: QueueKeys, script: Script, head: Sequence[Argument], ids: list[bytes]
+    broker: Broker, keys: QueueKeys, script: Script, head: Sequence[Argument], ids: Sequence[T]
 ) -> AsyncIterator[int]:
     """Yield how many jobs each call moved; the others were no longer there."""
     for batch in _batches(ids):
@@ -168,7 +196,7 @@ def _is_list(name: str) -> bool:
     return any(name in names for names in LISTS.values())
 
 
-def _batches(ids: list[bytes]) -> Iterator[list[bytes]]:
+def _batches(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     return (ids[first : first + BATCH] for first in range(0, len(ids), BATCH))
 
 
