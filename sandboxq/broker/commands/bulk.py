@@ -30,7 +30,7 @@ _ENTRIES_PER_CALL = 100_000
 _IDS_PER_READ = 10_000
 _ORPHAN_LISTS = ("wait", "paused", "active")
 
-T = TypeVar("T", str, bytes)
+T = TypeVar("T", bound="str | bytes")
 # No limit: more than any state holds.
 _ALL = 2**53
 
