@@ -11,7 +11,6 @@ A walk looks at every key of the database, jobs included: a million of them take
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.broker.commands.queues import names_with_workers, pages_of_names
@@ -75,8 +74,8 @@ class Discovery:
         seen: set[str] = set()
         begun, looked_at = loop.time(), 0
         try:
-            with contextlib.suppress(QueueError):  # where this user may not ask
-                self._names |= await names_with_workers(broker, prefix)
+            seen |= await names_with_workers(broker, prefix)
+            self._names |= seen
             async for names, keys in pages_of_names(broker, prefix):
                 seen |= names
                 self._names |= names

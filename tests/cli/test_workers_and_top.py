@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandboxq import QueueEvents
 from sandboxq.broker.commands.workers import ask_for_facts, facts_from_payload
 from tests.commands import run_command
 from tests.conftest import wait_until_async
@@ -59,6 +60,34 @@ def test_workers(server_url: str, queue_name: str) -> None:
         assert "1 more connected, of Node.js or not answering" in shown
         assert [row["pid"] for row in found["workers"]] == [os.getpid()]
         assert found["others"] == {queue_name: 1}
+
+    with_worker(server_url, queue_name, body)
+
+
+def test_a_worker_is_found_when_all_keys_of_its_queue_are_gone(
+    server_url: str, queue_name: str
+) -> None:
+    """After FLUSHALL it runs on, and says so: whoever looks would start a second one else.
+
+    The queue of somebody who only listens is none: its name may be mistyped.
+    """
+    quiet = f"{queue_name}-typo"
+
+    async def body(_: Queue, worker: Worker) -> None:
+        async with QueueEvents(quiet, server_url):
+            for key in [
+                key
+                async for page in worker.broker.scan(
+                    "MATCH", f"bull:{queue_name}:*", "COUNT", "1000"
+                )
+                for key in page
+            ]:
+                await worker.broker.command("DEL", key)
+            for words in (("workers",), ("top",), ("stats",)):
+                shown = await command(server_url, *words)
+                assert queue_name in shown
+                assert quiet not in shown
+            assert queue_name in await command(server_url, "metrics", "--once")
 
     with_worker(server_url, queue_name, body)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sandboxq.broker.commands.settings import KEYS_PER_SCAN, literal_pattern
 from sandboxq.broker.connect.script import load
 from sandboxq.broker.keys import checked_queue_name
-from sandboxq.errors import QueueError, UsageError
+from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.model.job import JobState
 from sandboxq.model.validation import count_from_wire, whole_from_wire
 
@@ -32,8 +32,11 @@ _STATES = (
 
 
 async def queue_names(broker: Broker, *, prefix: str) -> list[str]:
-    """Return the names of all queues under the prefix, sorted; walks over the whole database."""
-    names: set[str] = set()
+    """Return the names of all queues under the prefix, sorted; walks over the whole database.
+
+    Those with a worker alone too: after FLUSHALL workers run on, and no key is left of their queue.
+    """
+    names = await names_with_workers(broker, prefix)
     async for page, _ in pages_of_names(broker, prefix):
         names |= page
     return sorted(names)
@@ -48,13 +51,20 @@ async def pages_of_names(broker: Broker, prefix: str) -> AsyncIterator[tuple[set
 
 
 async def names_with_workers(broker: Broker, prefix: str) -> set[str]:
-    """Return the queues under the prefix that a worker or a listener is connected for."""
+    """Return the queues that a worker is connected for, as far as this user may ask."""
     names: set[str] = set()
-    for reply in await broker.command_to_each("CLIENT", "LIST"):
+    try:
+        replies = await broker.command_to_each("CLIENT", "LIST")
+    except BrokerUnavailable:
+        raise
+    except QueueError:
+        return names
+    for reply in replies:
         for line in reply.decode(errors="replace").splitlines():
             client = line.partition(" name=")[2].partition(" ")[0]
-            if client.startswith(f"{prefix}:"):
-                names.add(_decoded(client.removeprefix(f"{prefix}:").partition(":")[0]))
+            encoded, _, kind = client.removeprefix(f"{prefix}:").partition(":")
+            if client.startswith(f"{prefix}:") and kind != "qe":  # which is a listener
+                names.add(_decoded(encoded))
     return set(filter(_is_usable, names))
 
 
