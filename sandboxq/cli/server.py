@@ -67,6 +67,7 @@ def command() -> None:
     """Start, stop or show the embedded server of this directory.
 
     Commands without --url start it when they need it, and the last one stops it.
+    If its users are killed, it ends after a minute without any.
     """
 
 

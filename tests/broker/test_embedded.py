@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
+import select
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
@@ -35,7 +39,6 @@ from tests.conftest import SOON, run_async, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Uses the server of the directory it is given, says so, and goes on until its input ends.
 USER = """
@@ -239,6 +242,89 @@ def test_a_server_whose_users_were_all_killed_is_found_again(directory: Path) ->
     assert server_status(directory).pid == pid
     use.release()
     assert not server_status(directory).running
+
+
+def watchers_of(directory: Path) -> list[Path]:
+    """Return the programs that watch a server and have opened its files."""
+    program = f"{Path(launcher.__file__).with_name('watcher.py')}\0{directory}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            is_one = program in (process / "cmdline").read_bytes()
+            if is_one and any("users.lock" in str(fd.readlink()) for fd in process.glob("fd/*")):
+                found.append(process)
+    return found
+
+
+def looks_of_watcher(directory: Path) -> int:
+    """Return how often the server was asked who is connected."""
+    with socket(AF_UNIX, SOCK_STREAM) as connection:
+        connection.connect(str(directory / "valkey.sock"))
+        connection.sendall(b"INFO commandstats\r\n")
+        found = re.search(rb"cmdstat_info:calls=(\d+)", connection.recv(100_000))
+    return int(found[1]) if found else 0
+
+
+def test_a_server_whose_users_were_all_killed_ends_by_itself(directory: Path) -> None:
+    """A process that nobody knows of must not stay, and what was written is there later."""
+    user = User(directory)
+    pid = user.server_pid()
+    socket_path = directory / "valkey.sock"
+    assert ask(socket_path, "SET written 1") == "+OK"
+    launcher.watch(directory, socket_path, 0.3)
+    wait_until(lambda: len(watchers_of(directory)) == 2)
+    assert server_status(directory).pid == pid  # as long as it has a user
+    user.kill()
+
+    wait_until(lambda: not launcher.is_alive(directory))
+    wait_until(lambda: not (directory / "server.json").exists())
+    wait_until(lambda: not watchers_of(directory))  # also the one that spawn started
+    use = use_server(directory)
+    assert ask(use.socket, "GET written") == "$1"
+    use.release()
+
+
+def test_a_server_that_node_is_connected_to_does_not_end(directory: Path) -> None:
+    """Other clients take no lock: they are asked for before it is ended."""
+    user = User(directory)
+    pid = user.server_pid()
+    socket_path = directory / "valkey.sock"
+    with socket(AF_UNIX, SOCK_STREAM) as connection:
+        connection.connect(str(socket_path))
+        user.kill()
+        launcher.watch(directory, socket_path, 0.1)
+        wait_until(lambda: looks_of_watcher(directory) > 30)
+        assert server_status(directory).pid == pid
+
+    wait_until(lambda: not launcher.is_alive(directory))
+
+
+def test_a_kept_server_is_not_ended(directory: Path) -> None:
+    """`server start` is for a server without users; `server stop` ends it and its watcher."""
+    start_server(directory)
+    launcher.watch(directory, directory / "valkey.sock", 0.1)
+    wait_until(lambda: len(watchers_of(directory)) == 2)
+    (directory / "keep").unlink()
+    wait_until(lambda: not launcher.is_alive(directory))
+
+    start_server(directory)
+    wait_until(lambda: watchers_of(directory))
+    stop_server(directory)
+    wait_until(lambda: not watchers_of(directory))
+
+
+def test_a_server_whose_directory_was_deleted_ends(directory: Path) -> None:
+    """Nobody can reach it any more: as of a test run that was killed, and its folder removed."""
+    user = User(directory)
+    user.server_pid()
+    launcher.watch(directory, directory / "valkey.sock", 0.3)
+    wait_until(lambda: len(watchers_of(directory)) == 2)
+    pidfd = os.pidfd_open(server_status(directory).pid or 0)
+    shutil.rmtree(directory)
+    user.kill()
+
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
 
 
 def test_ctrl_c_in_the_starter_s_terminal_does_not_reach_the_server(directory: Path) -> None:

@@ -7,11 +7,13 @@ that of another process, or of another container.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
 import platform
 import subprocess
+import sys
 import time
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
@@ -36,6 +38,8 @@ LOADING_TIMEOUT = 5.0
 STOP_TIMEOUT = 60.0
 _ANSWER_TIMEOUT = 5.0
 _LOG_LINES = 12
+# Seconds: who was killed and comes again finds the server; then nobody misses it.
+IDLE_TIMEOUT = 60.0
 _LONGEST_LOG = 1_000_000
 
 
@@ -63,6 +67,32 @@ def spawn(directory: Path, socket_path: Path) -> None:
         lines = "\n  ".join(text.strip().splitlines()[-_LOG_LINES:])
         message = f"the embedded server in {directory} did not start:\n  {lines}"
         raise BrokerUnavailable(message)
+    watch(directory, socket_path)
+
+
+def watch(directory: Path, socket_path: Path, idle_timeout: float = IDLE_TIMEOUT) -> None:
+    """Have the server ended when it was not used for ``idle_timeout`` seconds (watcher.py).
+
+    Who is killed, or forgets to close, leaves it behind. Where that program cannot be run the
+    server runs on, until a user comes and goes.
+    """
+    pid = process_id(directory)
+    if pid is None or not sys.executable or not hasattr(os, "pidfd_open"):
+        return
+    program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py"))]
+    arguments = [str(directory), str(pid), str(socket_path), str(idle_timeout)]
+    # By a shell that ends at once, so that it is nobody's child here: who waits for children would
+    # wait for it.
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(  # noqa: S603 - our own program
+            ["/bin/sh", "-c", '"$@" &', "sh", *program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            timeout=START_TIMEOUT,
+            check=False,
+        )
 
 
 def shut_down(directory: Path, socket_path: Path) -> None:
