@@ -125,7 +125,7 @@ async def _group(visit: Visit, queue: str, group: str) -> list[str]:
     sample = await sample_failed(
         visit.dashboard, [queue], within=MOST_WITHIN, seconds=_SEARCH_SECONDS
     )
-    return [job.row["id"] for job in sample.jobs if job.group == group]
+    return [job.id for job in sample.jobs if job.group == group]
 
 
 async def _done(steps: AsyncIterator[int], text: str, wanted: int) -> Done:

@@ -10,8 +10,9 @@ from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState
 from sandboxq.web.context import Dashboard
 from sandboxq.web.operations import read
-from sandboxq.web.reads.failures import failed_job
-from sandboxq.web.reads.rows import WANTED, JobRow, number, text
+from sandboxq.web.reads.failures import top_frame
+from sandboxq.web.reads.job import traces_of
+from sandboxq.web.reads.rows import WANTED, JobRow, job_row, number, text
 
 if TYPE_CHECKING:
     from sandboxq.broker.commands.peek import Row
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sandboxq.web.redact import Redaction
 
 WITHIN = 1000
-_PER_TRIP = 500
+_PER_TRIP = 250
 _PAGE_SECONDS = 0.1
 _MOST_DEATHS = 200
 _FACT = 200
@@ -35,6 +36,8 @@ _WANTED = {
     "sq:usage": _FACT,
     **dict.fromkeys((f"sq:{name}" for name in _FACTS), _FACT),
 }
+# What tells whether a job is one of them.
+_SIGNS = {"sq:cause": _FACT, "sq:crashes": 24}
 # What sandboxq ends children for, and how children end by themselves.
 CAUSES = frozenset(
     {
@@ -134,23 +137,28 @@ async def _deaths_in(
 ) -> tuple[list[Death], int]:
     broker = await dashboard.broker()
     page = await ids_in(broker, keys, state, start=start, count=count)
-    rows = await peek(broker, keys, page.ids, _WANTED)
-    pairs = zip(page.ids, rows, strict=True)
-    found = [_death(keys.queue, job_id, state, row, dashboard.redaction) for job_id, row in pairs]
-    return [each for each in found if each is not None], len(page.ids)
+    signs = await peek(broker, keys, page.ids, _SIGNS)
+    ids = [job_id for job_id, row in zip(page.ids, signs, strict=True) if _has_died(row)]
+    rows = await peek(broker, keys, ids, _WANTED)
+    pairs = zip(ids, rows, strict=True)
+    found = [
+        _death(keys.queue, job_id, state, row, dashboard.redaction)
+        for job_id, row in pairs
+        if _has_died(row)
+    ]
+    return found, len(page.ids)
 
 
-def _death(
-    queue: str, job_id: str, state: JobState, row: Row, redaction: Redaction
-) -> Death | None:
-    cause = text(row, "sq:cause") or ""
-    if not row or (cause not in CAUSES and not number(row, "sq:crashes")):
-        return None
-    found = failed_job(queue, job_id, row, redaction)
+def _has_died(row: Row) -> bool:
+    return text(row, "sq:cause") in CAUSES or bool(number(row, "sq:crashes"))
+
+
+def _death(queue: str, job_id: str, state: JobState, row: Row, redaction: Redaction) -> Death:
+    frame = top_frame(traces_of(row.get("stacktrace", NO_PART))[-1:])
     fact = {name: text(row, f"sq:{name}") for name in _FACTS}
     return {
-        "job": {**found.row, "state": state.value},
-        "cause": cause or "JobCrashed",
+        "job": job_row(queue, job_id, state.value, row, redaction),
+        "cause": text(row, "sq:cause") or "JobCrashed",
         "signal": fact["signal"],
         "exit_code": number(row, "sq:exit_code"),
         "pid": number(row, "sq:pid"),
@@ -161,7 +169,7 @@ def _death(
         "history": [it for it in row.get("sq:history", NO_PART).text.split(", ") if it],
         "beside": number(row, "sq:beside") or 0,
         "neighbours": row.get("sq:neighbours", NO_PART).text.split(),
-        "frame": found.frame or None,
+        "frame": frame or None,
         "is_final": state is JobState.FAILED,
     }
 

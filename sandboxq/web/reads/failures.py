@@ -13,7 +13,7 @@ from sandboxq.model.job import JobState
 from sandboxq.web.context import Dashboard
 from sandboxq.web.operations import read
 from sandboxq.web.reads.job import traces_of
-from sandboxq.web.reads.rows import WANTED, JobRow, job_row
+from sandboxq.web.reads.rows import JobRow, number, read_rows, shown_text, text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 WITHIN = 1000
 MOST_WITHIN = 10_000
 _OF_ALL_QUEUES = 5000
-_PER_TRIP = 500
+_PER_TRIP = 250
 PAGE_SECONDS = 0.1
 MOST_GROUPS = 100
 MOST_SAMPLES = 5
 _MOST_PATTERN = 300
-_WANTED = {**WANTED, "data": 0, "stacktrace": -4096}
+_WANTED = {
+    **dict.fromkeys(("name", "sq:cause"), 200),
+    "finishedOn": 24,
+    "failedReason": 500,
+    "stacktrace": -4096,
+}
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\d+(?:[.,:]\d+)*")
 _PYTHON_FRAME = re.compile(r'File "([^"]+)", line (\d+), in ([^\n]+)')
 _FATAL_FRAME = re.compile(r'File "([^"]+)", line (\d+) in ([^\n]+)')
@@ -39,12 +44,21 @@ _NODE_FRAME = re.compile(r"\n\s+at (?:(.+?) \()?([^()\n]+?):(\d+):\d+\)?")
 
 
 class FailedJob(NamedTuple):
-    """A failed job, and the group that it is in."""
+    """What of a failed job says in which group it is."""
 
-    group: str
+    queue: str
+    id: str
+    name: str
+    cause: str | None
+    finished_on_ms: int
     pattern: str
     frame: str
-    row: JobRow
+
+    @property
+    def group(self) -> str:
+        """The id of the group."""
+        told = "\0".join((self.cause or "", self.pattern, self.frame))
+        return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
 
 
 class FailureGroup(TypedDict):
@@ -87,31 +101,45 @@ async def read_failures(
     sample = await sample_failed(dashboard, names, within=within)
     found: dict[tuple[str, str], list[FailedJob]] = {}
     for job in sample.jobs:
-        found.setdefault((job.row["queue"], job.group), []).append(job)
-    groups = sorted(map(_group, found.values()), key=lambda it: (-it["count"], -it["last_ms"]))
+        found.setdefault((job.queue, job.group), []).append(job)
+    alike = sorted(found.values(), key=lambda jobs: (-len(jobs), -jobs[0].finished_on_ms))
     return {
         "queue": queue or None,
         "looked_at": len(sample.jobs),
         "total": sample.total,
-        "is_complete": len(sample.jobs) >= sample.total and len(groups) <= MOST_GROUPS,
-        "groups": groups[:MOST_GROUPS],
+        "is_complete": len(sample.jobs) >= sample.total and len(alike) <= MOST_GROUPS,
+        "groups": await _groups(dashboard, alike[:MOST_GROUPS]),
     }
 
 
-def _group(jobs: list[FailedJob]) -> FailureGroup:
+async def _groups(dashboard: Dashboard, alike: list[list[FailedJob]]) -> list[FailureGroup]:
+    """Return the groups, with rows of some jobs of each."""
+    wanted: dict[str, list[str]] = {}
+    for jobs in alike:
+        wanted.setdefault(jobs[0].queue, []).extend(job.id for job in jobs[:MOST_SAMPLES])
+    broker = await dashboard.broker()
+    rows: dict[tuple[str, str], JobRow] = {}
+    for name, ids in wanted.items():
+        found = await read_rows(broker, dashboard.keys(name), "failed", ids, dashboard.redaction)
+        rows |= {(name, row["id"]): row for row in found}
+    return [_group(jobs, rows) for jobs in alike]
+
+
+def _group(jobs: list[FailedJob], rows: dict[tuple[str, str], JobRow]) -> FailureGroup:
     first = jobs[0]
-    times = [job.row["finished_on_ms"] or 0 for job in jobs]
+    times = [job.finished_on_ms for job in jobs]
+    keys = [(job.queue, job.id) for job in jobs[:MOST_SAMPLES]]
     return {
         "id": first.group,
-        "queue": first.row["queue"],
-        "cause": first.row["cause"],
+        "queue": first.queue,
+        "cause": first.cause,
         "pattern": first.pattern,
         "frame": first.frame or None,
         "count": len(jobs),
         "first_ms": min(times),
         "last_ms": max(times),
-        "names": sorted({job.row["name"] for job in jobs})[:MOST_SAMPLES],
-        "samples": [job.row for job in jobs[:MOST_SAMPLES]],
+        "names": sorted({job.name for job in jobs})[:MOST_SAMPLES],
+        "samples": [rows[key] for key in keys if key in rows],
     }
 
 
@@ -162,12 +190,16 @@ async def _newest(
 
 def failed_job(queue: str, job_id: str, row: Row, redaction: Redaction) -> FailedJob:
     """Return a failed job with its group."""
-    shown = job_row(queue, job_id, "failed", row, redaction)
-    pattern = _NUMBERS.sub("#", shown["failed_reason"] or "")[:_MOST_PATTERN]
-    frame = top_frame(traces_of(row.get("stacktrace", NO_PART))[-1:])
-    told = "\0".join((shown["cause"] or "", pattern, frame))
-    group = hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
-    return FailedJob(group, pattern, frame, shown)
+    reason = shown_text(row, "failedReason", redaction) or ""
+    return FailedJob(
+        queue,
+        job_id,
+        name=text(row, "name") or "",
+        cause=text(row, "sq:cause"),
+        finished_on_ms=number(row, "finishedOn") or 0,
+        pattern=_NUMBERS.sub("#", reason)[:_MOST_PATTERN],
+        frame=top_frame(traces_of(row.get("stacktrace", NO_PART))[-1:]),
+    )
 
 
 def top_frame(traces: Sequence[str]) -> str:

@@ -7,11 +7,19 @@
 
 -- To cut a value Redis copies the whole of it.
 local MOST_WHOLE = 8388608
+-- Fields of which no more is wanted are short by their nature: they are read together, whatever they have.
+local SHORT = 200
 
 local function field_specs(args, at)
-  local count, specs = tonumber(args[at - 1]), {}
+  local count, specs = tonumber(args[at - 1]), { short = {}, long = {}, names = {} }
   for i = 1, count do
-    specs[i] = { args[at], tonumber(args[at + 1]) }
+    local name, most = args[at], tonumber(args[at + 1])
+    if most > 0 and most <= SHORT then
+      specs.names[#specs.names + 1] = name
+      specs.short[#specs.short + 1] = { i, most }
+    else
+      specs.long[#specs.long + 1] = { i, name, most }
+    end
     at = at + 2
   end
   return specs, at
@@ -31,12 +39,16 @@ end
 
 local function cut_fields(key, specs)
   local parts = {}
-  local found = try('HLEN', key)
-  if type(found) ~= 'number' or found == 0 then
+  local found = try('EXISTS', key) == 1 and try('HMGET', key, 'name', unpack(specs.names))
+  if not found or found.err then
     return parts
   end
-  for i = 1, #specs do
-    parts[2 * i - 1], parts[2 * i] = part_of(key, specs[i][1], specs[i][2])
+  for i, spec in ipairs(specs.short) do
+    local value = found[i + 1] or ''
+    parts[2 * spec[1] - 1], parts[2 * spec[1]] = string.sub(value, 1, spec[2]), #value
+  end
+  for _, spec in ipairs(specs.long) do
+    parts[2 * spec[1] - 1], parts[2 * spec[1]] = part_of(key, spec[2], spec[3])
   end
   return parts
 end
