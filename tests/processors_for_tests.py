@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import mmap
 import os
 import signal
 import subprocess
@@ -136,7 +137,24 @@ def _trace_context(job: Any, _data: Any) -> Any:
     return job.trace_context
 
 
+def _hoard(_job: Any, data: Any) -> None:
+    """Touch shared memory, which no limit of a process counts; then stay."""
+    memory = mmap.mmap(-1, data["bytes"])
+    for place in range(0, data["bytes"], mmap.PAGESIZE):
+        memory[place] = 1
+    time.sleep(600)
+
+
+def _until_told(job: Any, _data: Any) -> Any:
+    """Wait for messages, and return them."""
+    while not (told := job.messages()):
+        time.sleep(0.01)
+    return told
+
+
 _ACTIONS = {
+    "hoard": _hoard,
+    "until-told": _until_told,
     "trace-context": _trace_context,
     "until-cancelled": _until_cancelled,
     "move": _move,

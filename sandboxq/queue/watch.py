@@ -53,7 +53,7 @@ class Watch:
         self._what = {"of": of, "target": target}
         self._channel = QueueKeys("watch", prefix).reply_key(str(uuid.uuid4()))
         self.note = ""  # why nothing is heard
-        self.answered = 0  # how many workers answered when they were last asked
+        self.asked = asyncio.Event()  # set when workers were asked, and had time to answer
 
     async def run(self) -> None:
         """Ask and hear until cancelled; what Redis refuses is in ``note``, and tried again."""
@@ -78,11 +78,10 @@ class Watch:
     async def _ask(self) -> None:
         """Ask all workers, again and again; those that start later are found by that."""
         while True:
-            rows = await self._asked(await self._queues())
-            for row in rows:
+            for row in await self._asked(await self._queues()):
                 self._take(row)
-            self.answered = len(rows)
             self.note = ""
+            self.asked.set()
             await asyncio.sleep(RENEW)
 
     async def _asked(self, queues: Sequence[QueueKeys]) -> list[dict[str, Any]]:

@@ -12,7 +12,13 @@ from starlette.routing import Route
 
 from sandboxq import __version__
 from sandboxq.errors import UsageError
-from sandboxq.web import bulk_actions, one_job_actions, queue_actions, scheduler_actions
+from sandboxq.web import (
+    bulk_actions,
+    job_actions,
+    one_job_actions,
+    queue_actions,
+    scheduler_actions,
+)
 from sandboxq.web.actions import ACTIONS, Visit
 from sandboxq.web.answers import API, JsonResponse, failed, page
 from sandboxq.web.context import dashboard_of, visitor_of
@@ -25,6 +31,7 @@ from sandboxq.web.reads import (
     flows,
     job,
     latency,
+    live,
     overview,
     queue,
     schedulers,
@@ -51,7 +58,9 @@ MODULES = (
     failures,
     flows,
     job,
+    job_actions,
     latency,
+    live,
     overview,
     queue,
     schedulers,

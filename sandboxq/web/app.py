@@ -16,6 +16,8 @@ from sandboxq.web.api import api_routes, form_routes
 from sandboxq.web.assets import Assets
 from sandboxq.web.context import Dashboard
 from sandboxq.web.guard import BodyRefused, Guard
+from sandboxq.web.live import live_of
+from sandboxq.web.live_routes import live_routes
 from sandboxq.web.pages import page_routes
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class DashboardApp:
                 Mount("/static", Assets()),
                 *api_routes(),
                 *form_routes(),
+                *live_routes(),
                 *page_routes(),
             ],
             exception_handlers={
@@ -57,7 +60,8 @@ class DashboardApp:
         await self._guard(scope, receive, send)
 
     async def close(self) -> None:
-        """Close the connections to Redis; may be called twice."""
+        """End what is live, and close the connections to Redis; may be called twice."""
+        await live_of(self.dashboard).close()
         await self.dashboard.close()
 
     @contextlib.asynccontextmanager

@@ -1,0 +1,201 @@
+"""The last hour of the task stream, as far as it was heard: rows, bars and marks, bounded.
+
+A row is a place for a child of a worker: when the child is replaced, the next one takes its place.
+What workers send is what any client may publish: each value is read as what it should be.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sandboxq.queue.fleet import number, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HOUR_MS = 3_600_000
+MOST_BARS, MOST_MARKS, MOST_ROWS = 20_000, 1000, 2000
+# Of one message.
+_MOST_IN_MESSAGE = 1000
+# Milliseconds that a clock may be ahead of ours.
+_AHEAD_MS = 60_000
+STATES = frozenset({"completed", "failed", "died", "back", "moved"})
+_BAR, _RUNNING, _MARK = 8, 4, 4
+
+Row = dict[str, Any]
+
+
+class StoredJob(NamedTuple):
+    """A finished job as Redis has it; times are ms."""
+
+    queue: str
+    worker: str
+    job_id: str
+    name: str
+    begin: int
+    end: int
+    state: str
+
+
+class History:
+    """What was heard."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.rows: list[Row] = []
+        self.place = 0  # behind the newest bar or mark
+        self.running: dict[str, list[list[Any]]] = {}  # by worker
+        self.left_out = 0
+        self.heard_until = 0  # ms: of a worker
+        self._bars: deque[tuple[int, list[Any]]] = deque(maxlen=MOST_BARS)
+        self._marks: deque[tuple[int, list[Any]]] = deque(maxlen=MOST_MARKS)
+        self._by_key: dict[tuple[str, str, int], Row] = {}  # queue, worker, lane
+        self._names: dict[tuple[str, str], str] = {}  # queue, worker: id of the live one
+        self._lanes: dict[str, dict[int, int]] = {}  # by worker's id: lane of each child
+
+    # ── what comes ──
+
+    def take(self, message: Row, now_ms: int) -> None:
+        """Take what a worker sent of its last second."""
+        stream = message.get("stream")
+        if not isinstance(stream, dict):
+            return
+        worker = _Worker(self, message)
+        for bar in _lists(stream.get("bars"), _BAR):
+            begin, end = sorted((_ms(bar[1], now_ms), _ms(bar[2], now_ms)))
+            row = worker.row(bar[0])
+            state = bar[5] if bar[5] in STATES else "moved"
+            what = [text(bar[3]), text(bar[4]), state, max(1, int(number(bar[6])))]
+            if row is not None:
+                self._add(self._bars, [row["id"], begin, end, *what, number(bar[7])])
+        for at, pid, kind, words in _lists(stream.get("marks"), _MARK):
+            row = worker.row(pid) if pid else None
+            mark = [row and row["id"], _ms(at, now_ms), text(kind, 20), text(words, 200)]
+            self._add(self._marks, mark)
+        running = []
+        for pid, begin, name, job_id in _lists(stream.get("running"), _RUNNING):
+            row = worker.row(pid)
+            if row is not None:
+                running.append([row["id"], _ms(begin, now_ms), text(name), text(job_id)])
+        self.running[worker.id] = running
+        self.left_out += int(number(stream.get("left_out")))
+        self.heard_until = max(self.heard_until, now_ms)
+        worker.forget_others(stream.get("pids"))
+        self._prune(now_ms)
+
+    def fill(self, jobs: Iterable[StoredJob]) -> None:
+        """Take finished jobs of before somebody looked, each in a place that is free then."""
+        ends: dict[tuple[str, str], list[int]] = {}
+        for job in sorted(jobs, key=lambda job: job.begin):
+            lanes = ends.setdefault((job.queue, job.worker), [])
+            lane = next((n for n, end in enumerate(lanes) if end <= job.begin), len(lanes))
+            lanes[lane : lane + 1] = [job.end]
+            row = self.row(job.queue, job.worker, lane, host="", pid=None)
+            if row is not None:
+                busy = float(job.end - job.begin)
+                what = [text(job.name), text(job.job_id), job.state, 1, busy]
+                self._add(self._bars, [row["id"], job.begin, job.end, *what])
+
+    def _add(self, kept: deque[tuple[int, list[Any]]], item: list[Any]) -> None:
+        self.place += 1
+        kept.append((self.place, item))
+
+    def _prune(self, now_ms: int) -> None:
+        while self._bars and self._bars[0][1][2] < now_ms - HOUR_MS:
+            self._bars.popleft()
+        while self._marks and self._marks[0][1][1] < now_ms - HOUR_MS:
+            self._marks.popleft()
+
+    def forget_silent(self, ids: set[str]) -> None:
+        """Forget what runs at workers that are not among these."""
+        self.running = {each: running for each, running in self.running.items() if each in ids}
+
+    # ── rows ──
+
+    def row(self, queue: str, worker: str, lane: int, *, host: str, pid: int | None) -> Row | None:
+        """Return the row of a place; None when there are too many."""
+        row = self._by_key.get((queue, worker, lane))
+        if row is None:
+            if len(self.rows) >= MOST_ROWS:
+                return None
+            row = {"id": len(self.rows), "queue": queue, "worker": worker, "lane": lane}
+            row |= {"host": host, "pid": pid}
+            self.rows.append(row)
+            self._by_key[queue, worker, lane] = row
+        if pid is not None:
+            row["pid"], row["host"] = pid, host
+        return row
+
+    def lanes_of(self, worker_id: str) -> dict[int, int]:
+        """Return the places of a worker's children."""
+        return self._lanes.setdefault(worker_id, {})
+
+    def name_of(self, queue: str, worker: str, worker_id: str) -> str:
+        """Return the name of a worker; another one of the same name is told apart."""
+        known = self._names.setdefault((queue, worker), worker_id)
+        return worker if known == worker_id else f"{worker} ({worker_id[:4]})"
+
+    # ── what is told ──
+
+    def all(self, now_ms: int) -> Row:
+        """Return everything."""
+        return self._told([bar for _, bar in self._bars], [mark for _, mark in self._marks], now_ms)
+
+    def since(self, place: int, now_ms: int) -> Row:
+        """Return what came after a place."""
+        return self._told(_after(self._bars, place), _after(self._marks, place), now_ms)
+
+    def has_all_since(self, place: int) -> bool:
+        """Tell whether nothing was forgotten that came after a place."""
+        return not self._bars or self._bars[0][0] <= place + 1 or len(self._bars) < MOST_BARS
+
+    def _told(self, bars: list[Any], marks: list[Any], now_ms: int) -> Row:
+        running = [each for of_worker in self.running.values() for each in of_worker]
+        told = {"now": now_ms, "rows": self.rows, "bars": bars, "marks": marks}
+        return {**told, "running": running, "left_out": self.left_out}
+
+
+class _Worker:
+    """The sender of a message, and the rows of its children."""
+
+    def __init__(self, history: History, message: Row) -> None:
+        self._history = history
+        self.id = text(message.get("id"))
+        self._queue, self._host = text(message.get("queue")), text(message.get("host"))
+        self._name = history.name_of(self._queue, text(message.get("worker")), self.id)
+        self._lanes = history.lanes_of(self.id)
+
+    def row(self, pid: object) -> Row | None:
+        """Return the row of a child, a new one in the first free place."""
+        number_of = int(number(pid))
+        if number_of not in self._lanes:
+            taken = set(self._lanes.values())
+            free = (lane for lane in range(MOST_ROWS) if lane not in taken)
+            self._lanes[number_of] = next(free, MOST_ROWS)
+        lane = self._lanes[number_of]
+        return self._history.row(self._queue, self._name, lane, host=self._host, pid=number_of)
+
+    def forget_others(self, pids: object) -> None:
+        """Free the places of children that are gone."""
+        if isinstance(pids, list):
+            here = {int(number(pid)) for pid in pids}
+            for pid in self._lanes.keys() - here:
+                del self._lanes[pid]
+            for pid in sorted(here - {0}):
+                self.row(pid)
+
+
+def _lists(value: object, length: int) -> list[list[Any]]:
+    rows = value[:_MOST_IN_MESSAGE] if isinstance(value, list) else []
+    return [row for row in rows if isinstance(row, list) and len(row) == length]
+
+
+def _ms(value: object, now_ms: int) -> int:
+    return int(min(max(number(value), now_ms - HOUR_MS), now_ms + _AHEAD_MS))
+
+
+def _after(kept: deque[tuple[int, list[Any]]], place: int) -> list[Any]:
+    newer = [item for _, item in takewhile(lambda each: each[0] > place, reversed(kept))]
+    return newer[::-1]
