@@ -66,11 +66,11 @@ async def _what_came(broker: Broker, keys: QueueKeys, job_id: str, *, seconds: f
 
 
 @action("/queues/{queue}/jobs/{job_id}/tell")
-async def tell_job(visit: Visit, queue: str, job_id: str, *, text: str) -> Done:
+async def tell_job(visit: Visit, queue: str, job_id: str, *, message: str) -> Done:
     """Leave a message for the code of a running job, which reads it by job.messages()."""
-    words = checked_text("text", text.strip())[:MOST_TEXT]
-    found = await visit.dashboard.queue(queue)
-    broker, keys = await visit.dashboard.broker(), found.keys
+    words = checked_text("message", message.strip())[:MOST_TEXT]
+    keys = (await visit.dashboard.queue(queue)).keys
+    broker = await visit.dashboard.broker()
     answer = await ask_to_tell(broker, keys, job_id, words)
     if answer is None:
         state = await state_of(broker, keys, job_id)
@@ -78,11 +78,9 @@ async def tell_job(visit: Visit, queue: str, job_id: str, *, text: str) -> Done:
             return {"message": f"no worker of sandboxq has job {job_id}", "count": 0}
         return {"message": f"job {job_id} is {state.value}: nobody is there to read", "count": 0}
     if answer.get("is_full"):
-        message = f"job {job_id} has not read the messages before, and has no room for more"
-        return {"message": message, "count": 0}
-    if answer.get("is_read"):
-        return {"message": f"job {job_id} has read it", "count": 1}
-    message = (
-        f"job {job_id} has it, and has not read it yet: its code calls job.messages() for that"
-    )
-    return {"message": message, "count": 1}
+        came = "has not read the messages before, and has no room for more"
+        return {"message": f"job {job_id} {came}", "count": 0}
+    came = "has read it"
+    if not answer.get("is_read"):
+        came = "has not read it yet: its code does when it calls job.messages()"
+    return {"message": f"job {job_id} {came}", "count": 1}

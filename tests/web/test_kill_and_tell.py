@@ -49,7 +49,7 @@ def test_tell(server_url: str, queue_name: str) -> None:
     async def body(queue: Queue, _worker: Worker, page: Page) -> None:
         async def tell(job_id: str, text: str) -> str:
             path = f"/queues/{queue.name}/jobs/{job_id}/tell"
-            message: str = (await page.act(path, text=text))["message"]
+            message: str = (await page.act(path, message=text))["message"]
             return message
 
         asks = await queue.add("asks", {"do": "until-told"})
@@ -79,7 +79,7 @@ def test_who_only_looks_can_do_neither(server_url: str, queue_name: str) -> None
         ):
             job = await begun(queue, STAY)
             for form in ("", "/api/v1"):
-                for action, arguments in (("kill", {}), ("tell", {"text": "x"})):
+                for action, arguments in (("kill", {}), ("tell", {"message": "x"})):
                     path = f"{form}/queues/{queue_name}/jobs/{job.id}/{action}"
                     answer = await page.http.post(path, json=arguments, headers=OWN)
                     assert answer.status_code == 403, path

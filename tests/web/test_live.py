@@ -162,7 +162,7 @@ def test_what_node_runs_is_unknown(server_url: str, queue_name: str) -> None:
             assert event.data["job"] is None
             path = f"/queues/{queue_name}/jobs/{job.id}"
             assert "no worker answered" in (await page.act(f"{path}/kill"))["message"]
-            told = await page.act(f"{path}/tell", text="hello")
+            told = await page.act(f"{path}/tell", message="hello")
             assert "no worker of sandboxq has job" in told["message"]
 
     run_async(main())
