@@ -14,9 +14,9 @@ from sandboxq import __version__
 from sandboxq.errors import UsageError
 from sandboxq.web import (
     bulk_actions,
-    job_actions,
     one_job_actions,
     queue_actions,
+    running_actions,
     scheduler_actions,
 )
 from sandboxq.web.actions import ACTIONS, Visit
@@ -58,7 +58,7 @@ MODULES = (
     failures,
     flows,
     job,
-    job_actions,
+    running_actions,
     latency,
     live,
     overview,
