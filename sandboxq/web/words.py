@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,13 @@ from sandboxq import __version__
 from sandboxq.web import assets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import jinja2
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _KB = 1024
-_THOUSAND = 1000
+_WHOLE = 100  # per cent
 # What is not counted to the last digit: 12.3M fits where 12,345,678 does not.
 _SHORTENED = 1_000_000
 
@@ -138,9 +139,52 @@ def polyline(values: Sequence[float], width: float, height: float) -> str:
     )
 
 
+def share_of_progress(text: str) -> float | None:
+    """Return the share that a progress in JSON text says, None when it is no per cent."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value / _WHOLE if 0 <= value <= _WHOLE else None
+
+
+def minutes_chart(row: Mapping[str, Any], now_ms: float) -> str:
+    """Return the chart of a queue's last hour, as static/charts.js draws it."""
+    completed, failed = row["completed_minutes"][::-1], row["failed_minutes"][::-1]
+    # The newest minute is not over: as a point it would always be a fall.
+    completed, failed = completed[:-1], failed[:-1]
+    last = int(now_ms // 60_000) * 60 - 60
+    series = (
+        {"label": "completed", "values": completed, "colour": "--ok"},
+        {"label": "failed", "values": failed, "colour": "--bad", "dash": [5, 3]},
+    )
+    x = [last - 60 * at for at in range(len(completed))][::-1]
+    return json.dumps({"x": x, "series": series})
+
+
+def below_text(node: Mapping[str, Any]) -> str:
+    """Return what is said of the jobs below one of a flow."""
+    children = node["children"]
+    total = sum(children.values())
+    if not total:
+        return str(node["queue"])
+    ended = total - children["unprocessed"]
+    said = f"{ended:,} of {total:,} ended"
+    lost = children["failed"] + children["ignored"]
+    return f"{said}, {lost:,} failed" if lost else said
+
+
+def pretty(value: Any) -> str:
+    """Return JSON to be edited."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     each.__name__: each
-    for each in (tone, sign, duration, ago, clock, size, count, rate, percent, polyline)
+    for each in (
+        *(tone, sign, duration, ago, clock, size, count, rate, percent, polyline),
+        *(share_of_progress, minutes_chart, below_text, pretty),
+    )
 }
 
 

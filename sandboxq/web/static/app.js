@@ -124,6 +124,7 @@
       for (const box of all(".pick:checked, .pick-all:checked")) box.checked = false;
       picked();
       if (form.dataset.then) location.assign(form.dataset.then);
+      else if (form.dataset.follow && told.id) location.assign(form.dataset.follow + encodeURIComponent(told.id));
       else refresh();
     } catch {
       toast("The page's server does not answer. Is it still running?", true);
