@@ -50,7 +50,10 @@ def page_routes() -> list[Route]:
     """Return the routes of the pages."""
     return [
         Route("/", overview, methods=["GET"]),
-        *(Route(f"/{section}", _plain(section, *it), methods=["GET"]) for section, *it in _PLAIN),
+        *(
+            Route(f"/{section}", _plain(section, title, function), methods=["GET"])
+            for section, title, function in _PLAIN
+        ),
         Route(_QUEUE, queue, methods=["GET"]),
         Route(f"{_QUEUE}/add", add, methods=["GET"]),
         Route(f"{_QUEUE}/limits", limits, methods=["GET"]),
@@ -96,7 +99,7 @@ async def add(request: Request) -> Response:
 
 
 async def limits(request: Request) -> Response:
-    """What holds for all workers of a queue together."""
+    """Show what holds for all workers of a queue together."""
     it = await _read(read_queue, request)
     return _page(request, "limits", "Limits", _queue_step(request), it=it)
 
@@ -119,7 +122,7 @@ async def job(request: Request) -> Response:
 
 
 async def flow(request: Request) -> Response:
-    """The jobs that a job waits for, and those that wait for it, as a graph."""
+    """Draw the jobs that a job waits for, and those that wait for it."""
     it = await _read(read_flow, request)
     steps = (_queue_step(request), _job_step(request))
     return _page(request, "flow", "Flow", *steps, it=it, drawing=views.drawing(it))

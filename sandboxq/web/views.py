@@ -84,37 +84,46 @@ def _added(answer: JobAnswer) -> str:
 
 def _now(answer: JobAnswer) -> Moment:
     job = answer["job"]
-    ran = f"ran {duration(job['run'])}" if job["run"] is not None else ""
     waited = f"waited {duration(job['wait'])}" if job["wait"] is not None else ""
-    text = ", ".join(filter(None, (waited, ran)))
-    match job["state"]:
-        case "completed":
-            return Moment("Completed", "ok", "s-completed", job["finished_on_ms"], text)
-        case "failed":
-            text = ", ".join(filter(None, ("is not tried again", text)))
-            return Moment("Failed for good", "bad", "s-failed", job["finished_on_ms"], text)
-        case "active":
-            where = f"on {job['worker']}" if job["worker"] else ""
-            text = ", ".join(filter(None, (waited, where)))
-            return Moment("Runs", "run", "s-active", job["processed_on_ms"], text)
-        case "delayed":
-            due = job["timestamp_ms"] + job["delay_ms"] if not answer["attempts"] else None
-            return Moment(
-                "Runs again later" if answer["attempts"] else "Runs", "late", "s-delayed", due
-            )
-        case "waiting-children":
-            left = answer["children"]["unprocessed"]
-            text = f"{count(left)} of its children have not ended"
-            return Moment("Waits for its children", "tree", "s-waiting-children", None, text)
-        case "unknown":
-            text = "in no list of its queue: a worker may have moved it just now"
-            return Moment("State unknown", "wait", "s-unknown", None, text)
-        case _:
-            place = answer["place"]
-            text = (
-                "" if place is None else "comes next" if not place else f"{count(place)} before it"
-            )
-            return Moment("Waits for a worker", "wait", "s-waiting", None, text)
+    ran = f"ran {duration(job['run'])}" if job["run"] is not None else ""
+    where = f"on {job['worker']}" if job["worker"] else ""
+    finished = job["finished_on_ms"]
+    moments = {
+        "completed": Moment("Completed", "ok", "s-completed", finished, _listed(waited, ran)),
+        "failed": Moment("Failed for good", "bad", "s-failed", finished, _listed(waited, ran)),
+        "active": Moment("Runs", "run", "s-active", job["processed_on_ms"], _listed(waited, where)),
+        "delayed": _later(answer),
+        "waiting-children": _waiting_for_children(answer),
+        "unknown": Moment("State unknown", "wait", "s-unknown", None, _MOVED),
+    }
+    return moments.get(job["state"]) or _waiting(answer)
+
+
+_MOVED = "in no list of its queue: a worker may have moved it just now"
+
+
+def _listed(*texts: str) -> str:
+    return ", ".join(filter(None, texts))
+
+
+def _later(answer: JobAnswer) -> Moment:
+    job = answer["job"]
+    if answer["attempts"]:
+        return Moment("Is tried again later", "late", "s-delayed")
+    return Moment("Starts", "late", "s-delayed", job["timestamp_ms"] + job["delay_ms"])
+
+
+def _waiting_for_children(answer: JobAnswer) -> Moment:
+    text = f"{count(answer['children']['unprocessed'])} of them have not ended"
+    return Moment("Waits for its children", "tree", "s-waiting-children", None, text)
+
+
+def _waiting(answer: JobAnswer) -> Moment:
+    place = answer["place"]
+    text = ""
+    if place is not None:
+        text = f"{count(place)} come before it" if place else "comes next"
+    return Moment("Waits for a worker", "wait", "s-waiting", None, text)
 
 
 def facts(answer: JobAnswer) -> list[tuple[str, str]]:

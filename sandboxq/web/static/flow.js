@@ -14,7 +14,7 @@
     const box = graph.getBoundingClientRect();
     const scale = Math.min(1.25, box.width / width, box.height / height);
     // A large flow begins at its root, in a size that can be read.
-    const readable = Math.max(scale, 0.6);
+    const readable = Math.max(scale, 0.75);
     view = { w: box.width / readable, h: box.height / readable, x: 0, y: 0 };
     view.x = view.w > width ? (width - view.w) / 2 : -12;
     const here = svg.querySelector(".node.here, .node.root");
