@@ -235,7 +235,19 @@
     help: () => one("#help").showModal(),
     menu: () => one("#side").classList.toggle("open"),
     refresh,
-    dialog: (button) => one(`#${CSS.escape(button.dataset.dialog)}`).showModal(),
+    dialog: (button) => {
+      const dialog = one(`#${CSS.escape(button.dataset.dialog)}`);
+      const form = one("form[data-act]", dialog);
+      if (button.dataset.action) form.setAttribute("action", button.dataset.action);
+      if (button.dataset.fill) {
+        const told = JSON.parse(button.dataset.fill);
+        form.reset();
+        for (const [name, value] of Object.entries(told)) {
+          if (value != null && form.elements[name]) form.elements[name].value = value;
+        }
+      }
+      dialog.showModal();
+    },
     close: (button) => button.closest("dialog").close(),
     copy: (button) =>
       navigator.clipboard.writeText(button.dataset.copy).then(
