@@ -52,6 +52,7 @@ _BATCH_CHARACTERS = 512 * 1024
 # When many lines come the thread lets them gather: woken for each, it would take the interpreter
 # from the loop tens of thousands of times a second.
 _FLOOD = 32
+_MOST_IDS = 100  # of jobs, named in one row
 _GATHER_SECONDS = 0.01
 # Seconds between calls of the writer without new lines, while a Gap is not written yet.
 _RETRY_SECONDS = 0.5
@@ -317,8 +318,7 @@ def row_from_event(event: Event) -> Row:
         case AttemptFailed():
             return _WARNING, "attempt-failed", *_failure(event)
         case _:
-            row = _children(event) or _trouble(event)
-            return row or (_INFO, "event", str(event), {})
+            return _children(event) or _trouble(event) or (_INFO, "event", str(event), {})
 
 
 def _failure(event: AttemptFailed) -> tuple[str, dict[str, Any]]:
@@ -369,27 +369,30 @@ def _children(event: Event) -> Row | None:
             message = f"nothing is claimed for {seconds:g} s: {reason}"
             return _ERROR, "circuit-opened", message, {"seconds": seconds}
         case CircuitClosed(seconds):
-            message = f"jobs are claimed again, after {seconds:.1f} s"
-            return _INFO, "circuit-closed", message, {"seconds": seconds}
+            text = f"jobs are claimed again, after {seconds:.1f} s"
+            return _INFO, "circuit-closed", text, {"seconds": seconds}
         case _:
             return None
+
+
+def _of_jobs(level: str, name: str, text: str, job_ids: list[str]) -> Row:
+    """Return the row of several jobs: all that a worker had may be lost at once."""
+    shown, more = job_ids[:_MOST_IDS], len(job_ids) - _MOST_IDS
+    listed = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return level, name, f"{text}: {listed}", {"job_ids": shown, "jobs": len(job_ids)}
 
 
 def _trouble(event: Event) -> Row | None:
     """Return the row of an event about locks or Redis."""
     match event:
         case LocksLost(job_ids):
-            message = f"locks lost, their runs are ended: {', '.join(job_ids)}"
-            return _ERROR, "locks-lost", message, {"job_ids": job_ids}
+            return _of_jobs(_ERROR, "locks-lost", "locks lost, their runs are ended", job_ids)
         case JobsStalled(job_ids):
-            message = f"stalled, back in the queue: {', '.join(job_ids)}"
-            return _WARNING, "stalled", message, {"job_ids": job_ids}
+            return _of_jobs(_WARNING, "stalled", "stalled, back in the queue", job_ids)
         case OutcomesDropped(job_ids, reason):
-            message = f"outcome dropped, {reason}: {', '.join(job_ids)}"
-            return _WARNING, "outcomes-dropped", message, {"job_ids": job_ids}
+            return _of_jobs(_WARNING, "outcomes-dropped", f"outcome dropped, {reason}", job_ids)
         case BrokerLost(reason):
-            message = f"Redis is away, waiting for it: {reason}"
-            return _ERROR, "broker-lost", message, {}
+            return _ERROR, "broker-lost", f"Redis is away, waiting for it: {reason}", {}
         case BrokerBack(seconds):
             message = f"Redis is back after {seconds:.1f} s"
             return _INFO, "broker-back", message, {"seconds": seconds}

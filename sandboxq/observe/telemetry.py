@@ -295,8 +295,9 @@ class Hook(Protocol[E_contra]):
 class Telemetry:
     """Passes events to listeners; one that raises is logged and never disturbs the worker."""
 
-    def __init__(self) -> None:
-        """Begin without listeners."""
+    def __init__(self, above: Telemetry | None = None) -> None:
+        """Begin without listeners; events are passed on to those of ``above`` too."""
+        self._above = above
         self._listeners: list[tuple[Callable[[Event], None], tuple[type[Event], ...]]] = []
         self._by_kind: dict[type[Event], list[Callable[[Event], None]]] = {}
 
@@ -315,7 +316,9 @@ class Telemetry:
 
     def wants(self, kind: type[Event]) -> bool:
         """Tell whether anybody listens to events of this class."""
-        return bool(self._listeners_of(kind))
+        return bool(self._listeners_of(kind)) or (
+            self._above is not None and self._above.wants(kind)
+        )
 
     def emit(self, event: Event) -> None:
         """Tell every listener."""
@@ -326,6 +329,8 @@ class Telemetry:
                 raise
             except BaseException:  # noqa: BLE001 - around a telemetry handler, which must end nothing
                 _log.exception("a telemetry listener failed")
+        if self._above is not None:
+            self._above.emit(event)
 
     def _listeners_of(self, kind: type[Event]) -> list[Callable[[Event], None]]:
         found = self._by_kind.get(kind)

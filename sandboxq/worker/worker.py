@@ -106,7 +106,8 @@ class Worker(Operating):
         # Unverified functions never reach a child: without a secret there is no such worker.
         is_of_functions = self.processor.partition(":")[0] == signing.PROCESSOR
         self._secret = signing.checked_secret(self.settings.secret) if is_of_functions else None
-        self.telemetry = telemetry or Telemetry()
+        # Of this worker alone: what is passed in may be that of several.
+        self.telemetry = Telemetry(telemetry)
         self.counters = Counters()
         self.telemetry.subscribe(self.counters, *Counters.KINDS)
         self._hooks = subscribe_hooks(self.telemetry, self.settings)

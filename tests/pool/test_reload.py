@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -94,6 +95,29 @@ def test_code_that_cannot_run_changes_nothing(
                 await caller.pool.reload(60)
             assert set(caller.pool.pids) == pids
             assert [await caller.value() for _ in range(4)] == ["old"] * 4
+            write(tmp_path, "new")
+            await caller.pool.reload(60)
+            assert await caller.value() == "new"
+
+    run_async(main())
+
+
+def test_a_setup_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """Within the start timeout; the code before runs on meanwhile, and afterwards."""
+    path = write(tmp_path, "old")
+
+    async def main() -> None:
+        async with open_pool(path, size=2, policy="limits") as caller:
+            pids = set(caller.pool.pids)
+            write(tmp_path, "bad", setup="time.sleep(3600)")
+            reloading = asyncio.create_task(caller.pool.reload(5))
+            while not reloading.done():
+                assert await caller.value() == "old"
+            with pytest.raises(
+                ChildStartFailed, match=r"not ready within 5 s \(does setup\(\) hang"
+            ):
+                await reloading
+            assert set(caller.pool.pids) == pids
             write(tmp_path, "new")
             await caller.pool.reload(60)
             assert await caller.value() == "new"

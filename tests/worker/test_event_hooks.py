@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import JobFailed, Queue, UsageError, Worker
-from tests.conftest import run_async
+from sandboxq.observe.log import row_from_event
+from sandboxq.observe.telemetry import (
+    AttemptFailed,
+    JobsStalled,
+    LocksLost,
+    OutcomesDropped,
+    Telemetry,
+)
+from tests.conftest import run_async, wait_until_async
 from tests.worker.test_worker import PROCESSOR, running
 
 if TYPE_CHECKING:
-    from sandboxq.observe.telemetry import AttemptFailed, ChildDied
+    from sandboxq.observe.telemetry import ChildDied, Event
 
 
 def test_hooks_hear_of_failures_and_deaths(
@@ -76,3 +84,42 @@ def test_a_hook_of_the_last_failure_ends_and_ends_nothing(
     run_async(main())
     assert ended == ["ValueError"]
     assert "a hook failed" in caplog.text
+
+
+def test_workers_with_one_telemetry_count_their_own_jobs(server_url: str, queue_name: str) -> None:
+    """What was passed in hears all of them; hooks, counters and metrics are of one worker."""
+    heard: dict[str, list[AttemptFailed]] = {"all": [], "one": [], "two": []}
+    telemetry = Telemetry()
+
+    def hear(event: Event) -> None:
+        assert isinstance(event, AttemptFailed)
+        heard["all"].append(event)
+
+    telemetry.subscribe(hear, AttemptFailed)
+
+    async def one_of_each(name: str) -> None:
+        hook: Any = {"on_failed": heard[name].append, "telemetry": telemetry}
+        async with running(server_url, f"{queue_name}-{name}", **hook) as (queue, worker):
+            job = await queue.add("bad", {"do": "fail"})
+            with pytest.raises(JobFailed):
+                await job.result(timeout=30)
+            await wait_until_async(lambda: has_heard(2))
+            assert worker.counters.failed == 1
+
+    async def has_heard(number: int) -> bool:
+        return len(heard["all"]) == number
+
+    async def main() -> None:
+        await asyncio.gather(one_of_each("one"), one_of_each("two"))
+
+    run_async(main())
+    assert {name: len(events) for name, events in heard.items()} == {"all": 2, "one": 1, "two": 1}
+
+
+def test_a_row_of_many_jobs_is_bounded() -> None:
+    """In the log and in what is posted: all that a worker had may be lost at once."""
+    ids = [str(number) for number in range(50_000)]
+    for event in (JobsStalled(ids), LocksLost(ids), OutcomesDropped(ids, "why")):
+        _, _, message, fields = row_from_event(event)
+        assert message.endswith(", 99 and 49900 more")
+        assert (fields["job_ids"], fields["jobs"]) == (ids[:100], 50_000)

@@ -17,7 +17,7 @@ from sandboxq.observe.telemetry import ChildDied, ChildReady, ChildRecycled
 from sandboxq.pool.children.circuit import RestartDelay
 from sandboxq.pool.children.registry import Registry
 from sandboxq.pool.children.threads import ThreadSupervisor
-from sandboxq.pool.children.timers import START_SECONDS, Timers
+from sandboxq.pool.children.timers import Timers
 from sandboxq.pool.children.zygote_client import ZygoteClient
 from sandboxq.pool.children.zygote_supervisor import ZygoteSupervisor
 from sandboxq.pool.kinds import Kind
@@ -100,11 +100,12 @@ class Supervisor:
 
         Raises: ProcessorNotLoaded, UsageError, ChildStartFailed (ended, or not ready in time).
         """
+        self._timers.start_seconds = timeout
         deadline = self._loop.time() + timeout
         await self.source_supervisor.start(size, timeout)
         await self.resize(size, timeout=max(1.0, deadline - self._loop.time()))
 
-    async def resize(self, size: int, *, timeout: float = START_SECONDS) -> None:
+    async def resize(self, size: int, *, timeout: float | None = None) -> None:
         """Have ``size`` children; returns when new ones are ready, not when old ones have left.
 
         Raises: ChildStartFailed: one could not start, which is tried again; too few open files.
@@ -115,6 +116,7 @@ class Supervisor:
         self._start_failure = ""
         self._retire_surplus()
         self._fill()
+        timeout = timeout or self._timers.start_seconds
         deadline = self._loop.time() + timeout
         while self._registry.fresh < self._target and not self._is_ending:
             if self._start_failure:
@@ -130,7 +132,7 @@ class Supervisor:
         What they run they finish. When the import fails, or the first new child cannot start,
         nothing changes. Raises: as ``start``; UsageError for threads too.
         """
-        before = self.server
+        self._timers.start_seconds, before = timeout, self.server
         await self.source_supervisor.renew(self._target, timeout)
         self.source_supervisor.let_go(before, self._registry.by_number.values())
         self._start_failure = ""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sandboxq.pool")
 
-# A child that is not ready by then (setup() hangs) is killed and counts as a failed start.
+# A child that is not ready by then (setup() hangs) is killed and counts as a failed start, unless
+# the worker has a start timeout of its own.
 START_SECONDS = 60.0
 # The zygote tells of starts and deaths within milliseconds. One that does not is perhaps stopped;
 # one that does not for longer is stuck and replaced.
@@ -37,10 +38,12 @@ class Timers:
         """Blame the server of ``source_supervisor`` for what children cannot be blamed for."""
         self._loop = loop
         self._source_supervisor = source_supervisor
+        self.start_seconds = START_SECONDS
 
     def expect_start(self, child: Child) -> None:
         """Wait for READY."""
-        self._set(child, _LOOK_SECONDS, self._look_for_birth)
+        left = self.start_seconds
+        self._set(child, min(_LOOK_SECONDS, left), partial(self._look_for_birth, left=left))
 
     def expect_report(self, child: Child) -> None:
         """Wait for the zygote's word on a child that has ended."""
@@ -55,7 +58,7 @@ class Timers:
         child.stop_timer()
         child.timer = self._loop.call_later(seconds, then, child)
 
-    def _look_for_birth(self, child: Child, left: float = START_SECONDS) -> None:
+    def _look_for_birth(self, child: Child, left: float) -> None:
         """Send SIGCONT to what was stopped: the zygote, or a spare that becomes the child."""
         if left <= 0:
             self._give_up_on(child)
@@ -70,7 +73,8 @@ class Timers:
             )
 
     def _give_up_on(self, child: Child) -> None:
-        child.start_failure = f"it was not ready within {START_SECONDS:g} s"
+        seconds = self.start_seconds
+        child.start_failure = f"it was not ready within {seconds:g} s (does setup() hang?)"
         if child.pidfd < 0:
             self._source_supervisor.kill_stuck(child.source)  # it was not even forked
         child.kill()

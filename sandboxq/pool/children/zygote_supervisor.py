@@ -39,6 +39,7 @@ class ZygoteSupervisor:
         """Start servers for ``terms``; ``on_back`` is called when one was replaced."""
         self._terms = terms
         self._is_preloading = True
+        self._start_seconds = _START_SECONDS
         self._size = 0  # how many children there were to be last
         self._owner = owner
         self._delay = delay
@@ -95,6 +96,7 @@ class ZygoteSupervisor:
             ChildStartFailed: it was closed meanwhile.
             UsageError: it does not fit the concurrency.
         """
+        self._start_seconds = max(self._start_seconds, timeout)
         deadline = self._loop.time() + timeout
         threads = max(1, self._terms.machine.cores // max(1, size))
         server = self._starting = ZygoteClient(
@@ -220,7 +222,7 @@ class ZygoteSupervisor:
             if self.server is not None:
                 return  # code was reloaded meanwhile
             try:
-                await self.start(size, _START_SECONDS)
+                await self.start(size, self._start_seconds)
             except (SandboxqError, OSError) as error:
                 _log.error("the zygote could not be restarted: %s", error)
                 continue
