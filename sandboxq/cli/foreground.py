@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.cli.process import collect_rarely
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.systemd import STATUS_SECONDS, Notifier
-from sandboxq.worker.group import banner_of_group, summary_of_group
+from sandboxq.worker.banner import banner_of_group, summary_of_group
 from sandboxq.worker.shutdown import end_by_signal
 
 if TYPE_CHECKING:

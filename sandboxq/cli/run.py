@@ -306,10 +306,17 @@ def command(
             plan.queue, plan.processor, url=url, prefix=prefix, telemetry=telemetry, **plan.options
         )
 
+    def renewed(queue: str) -> Worker:
+        worker = new_worker(next(plan for plan in plans if plan.queue == queue))
+        if endpoints is not None:
+            endpoints.add(worker)
+        return worker
+
     group = WorkerGroup(
         [new_worker(plan) for plan in plans],
         {plan.queue: plan.share for plan in plans},
         procs=context.params["procs"] if len(plans) > 1 else "auto",
+        renew=renewed,
     )
     if reload:
         if burst:

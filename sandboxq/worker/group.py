@@ -14,22 +14,25 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from sandboxq.config import MOST_CHILDREN
-from sandboxq.errors import SandboxqError, UsageError, WorkersFailed
+from sandboxq.errors import (
+    ChildStartFailed,
+    ProcessorNotLoaded,
+    SandboxqError,
+    UsageError,
+    WorkersFailed,
+)
 from sandboxq.model.validation import checked_whole, shown
 from sandboxq.observe.log import current_queue
-from sandboxq.sandbox.environment import oversubscription
 from sandboxq.sandbox.support import Part, usable_memory
-from sandboxq.worker.banner import banner, children_text, on_time, program, summary
 from sandboxq.worker.context import Membership
 from sandboxq.worker.shutdown import ended_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from sandboxq.broker.connect.broker import Broker
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 _LEAST_OF_MEMORY = 0.1
 # More is a typing error.
 _MOST_WEIGHT = 1_000_000.0
+# What may be mended while the others run: code, and what setup() asks for.
+_MAY_PASS = (ProcessorNotLoaded, ChildStartFailed)
+# Seconds until a queue that could not start is tried again: twice as many each time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -131,8 +138,12 @@ class WorkerGroup:
         shares: Mapping[str, Share] | None = None,
         *,
         procs: int | Literal["auto"] = "auto",
+        renew: Callable[[str], Worker] | None = None,
     ) -> None:
         """Share ``procs`` children (auto: one for each core) by the ``shares`` of their queues.
+
+        ``renew`` makes another worker of a queue whose processor could not start: it is tried again
+        while the others run. Without it such a queue is not served.
 
         Raises: UsageError: there is no worker, two have one queue, or they have several Redis.
         """
@@ -142,7 +153,11 @@ class WorkerGroup:
         self.failures: dict[str, Exception] = {}
         self._shares = shares or {}
         self._broker: Broker | None = None
+        self._renew = renew
         self._running: set[Worker] = set()
+        self._runs: set[asyncio.Task[bool]] = set()
+        # Set to try such a queue now.
+        self._asked: dict[str, asyncio.Event] = {}
         self._check()
 
     def _check(self) -> None:
@@ -244,13 +259,60 @@ class WorkerGroup:
             for worker in self._running:
                 worker.parts.claimer.may_end = self._is_all_done
         with ended_by_signals(self) if handle_signals else contextlib.nullcontext():
-            await self._each(
-                self.serving, lambda worker: worker.run(burst=burst, handle_signals=False)
-            )
+            for worker in self.serving:
+                self._begin(worker, burst=burst)
+            trying = set() if burst or self._renew is None else self._trying(self._renew)
+            try:
+                while self._runs:
+                    done, self._runs = await asyncio.wait(
+                        self._runs, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for ended in done:
+                        ended.result()
+            finally:
+                for task in (left := [*trying, *self._runs]):
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
         self._raise_failures()
 
+    def _begin(self, worker: Worker, *, burst: bool = False) -> None:
+        """Run a worker that was started."""
+        run = worker.run(burst=burst, handle_signals=False)
+        self._runs.add(asyncio.create_task(self._one(worker, run)))
+
+    def _trying(self, renew: Callable[[str], Worker]) -> set[asyncio.Task[None]]:
+        """Return a task for each queue that could not start."""
+        queues = [queue for queue, why in self.failures.items() if isinstance(why, _MAY_PASS)]
+        self._asked = {queue: asyncio.Event() for queue in queues}
+        return {asyncio.create_task(self._try_again(queue, renew)) for queue in queues}
+
+    async def _try_again(self, queue: str, renew: Callable[[str], Worker]) -> None:
+        """Start another worker of a queue, until one can run."""
+        current_queue.set(queue)
+        pause, place = _FIRST_PAUSE, [each.keys.queue for each in self.workers].index(queue)
+        membership = self.memberships(self._broker)[place]
+        while isinstance(self.failures[queue], _MAY_PASS):
+            _log.warning("queue %s is tried again in %g s, or when asked to reload", queue, pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked[queue].wait(), pause)
+            self._asked[queue].clear()
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            self.workers[place] = worker = renew(queue)
+            worker.join(membership)
+            if await self._one(worker, worker.start()):
+                del self.failures[queue]
+                self._running.add(worker)
+                _log.info("queue %s is served now", queue)
+                self._begin(worker)
+                return
+
     async def reload(self) -> None:
-        """Have each worker load its code anew; code that cannot be run is logged and not taken."""
+        """Have each worker load its code anew; code that cannot be run is logged and not taken.
+
+        Queues that could not start are tried again.
+        """
+        for asked in self._asked.values():
+            asked.set()
         await asyncio.gather(*map(_reload, self.serving))
 
     def stop(self) -> None:
@@ -280,7 +342,8 @@ class WorkerGroup:
         """Do it for each worker at once; one that fails is noted, and the others go on."""
         await asyncio.gather(*(self._one(worker, do(worker)) for worker in workers))
 
-    async def _one(self, worker: Worker, action: Coroutine[None, None, None]) -> None:
+    async def _one(self, worker: Worker, action: Coroutine[None, None, None]) -> bool:
+        """Do it; tell whether it did not fail."""
         queue = worker.keys.queue
         current_queue.set(queue)  # of this task, and of all that it starts
         try:
@@ -289,10 +352,12 @@ class WorkerGroup:
             self.failures[queue] = error
             if len(self.workers) > 1:
                 trace = None if isinstance(error, SandboxqError) else error
-                _log.error("queue %s is not served any more: %s", queue, error, exc_info=trace)
+                _log.error("queue %s is not served: %s", queue, error, exc_info=trace)
             await worker.close()
+            return False
         finally:
             self._running.discard(worker)
+        return True
 
     async def _is_all_done(self) -> bool:
         """Tell whether no queue has work; asked twice, as a job that ends may have added one."""
@@ -326,48 +391,3 @@ async def _reload(worker: Worker) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or repr(error)
-
-
-def banner_of_group(group: WorkerGroup) -> list[str]:
-    """Return what runs, line by line: of a single worker its banner, of several a line for each."""
-    workers = group.serving
-    if len(group.workers) == 1:
-        return banner(workers[0])
-    first, procs = workers[0], sum(worker.procs for worker in workers)
-    lines = [
-        program(),
-        *(line for worker in workers for line in _of_queue(worker)),
-    ]
-    cores = first.cores
-    return [
-        *dict.fromkeys(lines),  # what holds for several is said once
-        *(f"queue      {queue}: not served, see above" for queue in group.failures),
-        f"cores      {cores.number} ({cores.source}), shared by {procs} children",
-        *(f"cores      {note}" for note in oversubscription(procs, cores.number, os.environ)),
-        f"broker     {first.broker.endpoint.safe}",
-    ]
-
-
-def _of_queue(worker: Worker) -> Iterator[str]:
-    memory = worker.pool.memory
-    parts = [
-        children_text(worker),
-        f"policy {worker.policy.name}",
-        *([f"{memory >> 20} MB a child"] if memory else []),
-        *(line.partition(" ")[2].strip() for line in on_time(worker.settings)),
-    ]
-    yield f"queue      {worker.keys.queue}: {worker.processor}, {', '.join(parts)}"
-    yield from (f"kind       {note}" for note in worker.kind_notes)
-    yield from (note for note in worker.pool.notes if not note.startswith("memory "))
-
-
-def summary_of_group(group: WorkerGroup) -> list[str]:
-    """Return what became of the jobs, in one line a queue."""
-    if len(group.workers) == 1:
-        return summary(group.workers[0])
-    return [
-        f"{each.keys.queue}: {line}"
-        for each in group.workers
-        if each in group.serving or each.counters.heartbeats
-        for line in summary(each)
-    ]

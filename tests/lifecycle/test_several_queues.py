@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -47,13 +50,15 @@ def two() -> str:
 """
 
 
-def sandboxq(folder: Path, url: str, prefix: str, *arguments: str) -> subprocess.Popen[str]:
+def sandboxq(
+    folder: Path, url: str, prefix: str, *arguments: str, log: Any = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start the command in a folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "sandboxq", "run", *arguments],
         cwd=folder,
         env={**os.environ, "SANDBOXQ_URL": url, "SANDBOXQ_PREFIX": prefix},
-        stderr=subprocess.PIPE,
+        stderr=log,
         text=True,
     )
 
@@ -105,8 +110,50 @@ def test_processors_and_one_that_breaks(folder: Path, server_url: str, queue_nam
         code, log = ended(process)
         assert code == 7, log
         assert job.result(5) == "two"
-    assert "queue broken is not served any more: broken.py cannot be imported" in log
+    assert "queue broken is not served: broken.py cannot be imported" in log
     assert "two: [job 1] ran 1" in log
+
+
+def test_one_that_could_not_start_is_tried_again(
+    folder: Path, server_url: str, queue_name: str
+) -> None:
+    """When it can start it is served; the other queue, and who asks by HTTP, see both states."""
+    code = "import pathlib\npathlib.Path('there').read_text()\n" + PROCESSOR.format(value="late")
+    (folder / "late.py").write_text(code)
+    path = folder / "log"
+    with path.open("w") as file:
+        words = ("late.py", "two.py", "--http", "0")
+        process = sandboxq(folder, server_url, queue_name, *words, log=file)
+    try:
+        with (
+            Queue.sync("two", server_url, prefix=queue_name) as two,
+            Queue.sync("late", server_url, prefix=queue_name) as late,
+        ):
+            job = late.add("x", {})
+            assert two.add("x", {}).result(60) == "two"
+            found = re.search(r"http://[\d.:]+", path.read_text())
+            assert found
+            assert readiness(found[0]) == {"late": False, "two": True}
+            (folder / "there").touch()
+            assert job.result(60) == "late"
+            wait_until(lambda: readiness(found[0]) == {"late": True, "two": True})
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "queue late is tried again in 5 s" in path.read_text()
+    assert "queue late is served now" in path.read_text()
+
+
+def readiness(address: str) -> dict[str, bool]:
+    """Return which queues are ready."""
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:  # noqa: S310 - ours
+            text = answer.read()
+    except urllib.error.HTTPError as error:
+        text = error.read()
+    return {row["queue"]: row["ready"] for row in json.loads(text)["workers"]}
 
 
 def test_tasks_of_several_queues(tmp_path: Path, server_url: str, queue_name: str) -> None:
