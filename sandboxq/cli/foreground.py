@@ -36,7 +36,7 @@ class Foreground:
         self._group = group
         self._output = output
         self._notifier = Notifier()
-        self._had_terminal = _has_terminal()
+        self._had_terminal = has_terminal()
         self._received = 0
         self._hangups = asyncio.Event()
         self._starting: asyncio.Task[None]
@@ -107,7 +107,7 @@ class Foreground:
 
     def _hang_up(self) -> None:
         """Load the code anew, unless the signal says that the terminal is gone."""
-        if self._had_terminal and not _has_terminal():
+        if self._had_terminal and not has_terminal():
             self._end(signal.SIGHUP)
         else:
             self._hangups.set()
@@ -137,7 +137,8 @@ def _has_succeeded(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
+    """Tell whether this process has a terminal: when that is closed, SIGHUP says so."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:

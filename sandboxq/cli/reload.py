@@ -13,11 +13,13 @@ import asyncio
 import importlib.util
 import logging
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.child.sources import is_path
+from sandboxq.cli.foreground import has_terminal
 from sandboxq.errors import ChildStartFailed, ProcessorNotLoaded, UsageError
 
 if TYPE_CHECKING:
@@ -73,12 +75,26 @@ async def run_reloading(
             endpoints.add(worker)
         return worker
 
-    await asyncio.gather(
-        *(
-            Reloader(partial(joined, plan, membership), paths).run()
-            for plan, membership, paths in zip(plans, group.memberships(), watched, strict=True)
-        )
-    )
+    reloaders = [
+        Reloader(partial(joined, plan, membership), paths)
+        for plan, membership, paths in zip(plans, group.memberships(), watched, strict=True)
+    ]
+    _listen(reloaders)
+    await asyncio.gather(*(reloader.run() for reloader in reloaders))
+
+
+def _listen(reloaders: Sequence[Reloader]) -> None:
+    """Have SIGHUP load the code anew, as without --reload; of a terminal that is gone it ends."""
+    had_terminal = has_terminal()
+
+    def hang_up() -> None:
+        if had_terminal and not has_terminal():
+            os.kill(os.getpid(), signal.SIGTERM)
+        for reloader in reloaders:
+            reloader.asked.set()
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means no hangup
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
 
 
 def _folder_of(place: str) -> Path:
@@ -107,6 +123,7 @@ class Reloader:
         self._folders = folders
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_over = asyncio.Event()
+        self.asked = asyncio.Event()  # set to load the code anew
         # A file that is changed twice in a second would else be taken from its compiled form.
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
@@ -117,19 +134,27 @@ class Reloader:
         """
         changes = self._changes()
         change = asyncio.ensure_future(anext(changes))  # what changes during the start is seen
+        asked = asyncio.ensure_future(self.asked.wait())
         try:
             _log.info("reloads when Python files change in %s", _listed(self._folders))
             current = await self._started()
             while current is None or not current.run.done():
                 runs = [] if current is None else [current.run]
-                await asyncio.wait({change, *runs}, return_when=asyncio.FIRST_COMPLETED)
-                if change.done() and not any(run.done() for run in runs):
+                await asyncio.wait({change, asked, *runs}, return_when=asyncio.FIRST_COMPLETED)
+                if any(run.done() for run in runs):
+                    continue
+                if asked.done():
+                    _log.info("SIGHUP: loading the code anew")
+                    self.asked.clear()
+                    asked = asyncio.ensure_future(self.asked.wait())
+                if change.done():
                     _log.info("changed: %s", _listed(change.result()))
                     change = asyncio.ensure_future(anext(changes))
-                    current = await self._next(current)
+                current = await self._next(current)
             await current.run
         finally:
             self._is_over.set()  # ends the thread that watches
+            asked.cancel()
             await asyncio.wait({change, *self._leaving})
 
     async def _changes(self) -> AsyncIterator[set[str]]:

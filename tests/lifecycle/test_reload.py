@@ -80,6 +80,23 @@ def test_new_code_and_broken_code(tmp_path: Path, server_url: str, queue_name: s
         assert queue.counts()["failed"] == 0
 
 
+def test_sighup_loads_what_is_not_watched(tmp_path: Path, server_url: str, queue_name: str) -> None:
+    """As without --reload: a file of data that the module reads is no Python file."""
+    (tmp_path / "value").write_text("old")
+    (tmp_path / "answering.py").write_text(
+        "VALUE = open('value').read()\ndef process(job):\n    return VALUE\n"
+    )
+    with (
+        Queue.sync(queue_name, server_url) as queue,
+        reloading(tmp_path, server_url, queue_name) as process,
+    ):
+        assert queue.add("ask", {}).result(timeout=60) == "old"
+        (tmp_path / "value").write_text("new")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: queue.add("ask", {}).result(timeout=60) == "new")
+        assert says(tmp_path, "SIGHUP: loading the code anew") == 1
+
+
 def test_a_running_job_ends_where_it_began(
     tmp_path: Path, server_url: str, queue_name: str
 ) -> None:
