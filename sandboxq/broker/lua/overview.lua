@@ -59,19 +59,22 @@ local function oldest_of(lists)
   return oldest
 end
 
-local function ends()
-  local prioritized = base .. 'prioritized'
-  local last = members('ZRANGE', prioritized, -1, -1, 'WITHSCORES')
-  local lists = { members('ZRANGE', prioritized, 0, 0), { last[1] } }
-  if last[2] then
-    local lowest = math.floor(tonumber(last[2]) / PER_PRIORITY) * PER_PRIORITY
-    local least = string.format('%.0f', lowest)
-    lists[3] = members('ZRANGEBYSCORE', prioritized, least, '+inf', 'LIMIT', 0, 1)
-  end
-  for _, name in ipairs({ 'wait', 'paused' }) do
+local function ends(counts)
+  local lists = {}
+  for _, name in ipairs(counts[1] > 0 and { 'wait', 'paused' } or {}) do
     lists[#lists + 1] = members('LINDEX', base .. name, 0)
     lists[#lists + 1] = members('LINDEX', base .. name, -1)
   end
+  if counts[3] == 0 then
+    return lists
+  end
+  local prioritized = base .. 'prioritized'
+  local last = members('ZRANGE', prioritized, -1, -1, 'WITHSCORES')
+  lists[#lists + 1] = members('ZRANGE', prioritized, 0, 0)
+  lists[#lists + 1] = { last[1] }
+  local lowest = math.floor(tonumber(last[2]) / PER_PRIORITY) * PER_PRIORITY
+  local least = string.format('%.0f', lowest)
+  lists[#lists + 1] = members('ZRANGEBYSCORE', prioritized, least, '+inf', 'LIMIT', 0, 1)
   return lists
 end
 
@@ -89,7 +92,7 @@ local told = {}
 for i = 1, 5 do
   told[i] = text(settings[i])
 end
-local oldest = oldest_of(ends())
+local oldest = oldest_of(ends(counts))
 return {
   call('EXISTS', base .. 'meta'),
   told,
