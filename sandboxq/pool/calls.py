@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sandboxq.errors import ChildError
-    from sandboxq.model.outcome import Outcome
+    from sandboxq.model.outcome import Completed, Outcome
 
 
 # Seconds: the whole tree is gone 0.3 s after the deadline, also on a busy machine.
@@ -83,8 +83,16 @@ class CallBlob(Protocol):
     table: bytes
 
 
+# A number, µs that it ran, and what it returned.
+Answer = tuple[int, int, "Completed"]
+
+
 class PoolListener(Protocol):
-    """Told by the pool, on the loop's thread; must not block, and may submit at once."""
+    """Told by the pool, on the loop's thread; must not block, and may submit at once.
+
+    One that has ``on_values`` gets there what jobs of microseconds returned, those of a packet
+    together: a sequence of (call, Completed); ``call.usage`` tells how long each ran.
+    """
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
         """Take the end of a call, which ran ``seconds``."""
@@ -220,6 +228,31 @@ class Calls:
             if call.blob is not None:
                 child.arena.free(call)
         return call
+
+    def answer_all(
+        self, child: Holder, answers: Sequence[Answer], shares: tuple[float, float, int]
+    ) -> list[tuple[Call, Completed]]:
+        """End the calls of ``answers`` that the child has, as ``answer`` does; return the outcomes.
+
+        ``shares`` is what of the CPU of all falls to each µs of them (a job counts one more than it
+        has), in its code and in the kernel, and their peak.
+        """
+        flying, ends = child.flight, []
+        of_user, of_system, peak = shares
+        done = user_before = system_before = 0
+        for seq, microseconds, outcome in answers:
+            call = flying.pop(seq, None)
+            if call is not None:
+                call.state = _ENDED
+                if call.blob is not None:
+                    child.arena.free(call)
+                done += microseconds + 1
+                user, system = int(done * of_user), int(done * of_system)
+                call.usage = microseconds, user - user_before, system - system_before, peak
+                user_before, system_before = user, system
+                ends.append((call, outcome))
+        self.held -= len(ends)
+        return ends
 
     def take_back(self, child: Holder, calls: Iterable[Call]) -> None:
         """Put calls that a child does not run back into the reserve, each in its place."""

@@ -54,10 +54,10 @@ from sandboxq.pool.outcomes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sandboxq.model.outcome import Outcome
-    from sandboxq.pool.calls import Call, PoolListener
+    from sandboxq.pool.calls import Answer, Call, PoolListener
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.core import PoolCore
     from sandboxq.pool.transport.channel import Spent
@@ -102,6 +102,8 @@ class Inbound:
         """Act on ``pool``; pass reports and questions on to ``listener``."""
         self._pool = pool
         self._listener = listener
+        # As `Pool.tell` does of what was returned: see PoolListener.
+        self._on_values = getattr(listener, "on_values", self._tell_each)
         self._loop = asyncio.get_running_loop()
         self._has_reported = False
         self._drained = 0  # how often calls had no tokens that nobody had taken back
@@ -291,47 +293,53 @@ class Inbound:
     def on_answers(self, child: Child, packet: bytes) -> None:
         """Take the answers of jobs of microseconds: values, and nothing else.
 
-        Raises: struct.error when it is no such packet.
+        Raises: struct.error when it is no such packet, Breach when a value is no JSON.
         """
-        answer, most = self._pool.calls.answer, self._pool.max_result
-        tell = self._listener.on_outcome  # as `Pool.tell` does of what was returned
-        on_end = self._pool.on_end
-        known = _KNOWN.get
-        start, size, count, total = REPLY_SIZE, len(packet), 0, 0
-        each_user, each_system, peak = _shares(child, packet)
-        done = user_before = system_before = 0
-        while start < size:
-            length, microseconds, seq = _unpack_answer(packet, start)
-            start += ANSWER_SIZE
-            end = start + length
-            if end > size:
-                raise _CUT
-            if length > most:
-                self._refuse(child, seq)
-                return
-            call = answer(child, seq)
-            if call is not None:  # else it was taken from where it was held back
+        most, known, answers = self._pool.max_result, _KNOWN.get, []
+        start, size = REPLY_SIZE, len(packet)
+        try:
+            while start < size:
+                length, microseconds, seq = _unpack_answer(packet, start)
+                start += ANSWER_SIZE
+                end = start + length
+                if end > size:
+                    raise _CUT
+                if length > most:
+                    break
                 value = packet[start:end]
                 outcome = known(value)
                 if outcome is None:
                     check_json(value)
                     outcome = Completed(value)
-                child.answered += 1
-                done += microseconds + 1
-                user, system = int(done * each_user), int(done * each_system)
-                call.usage = microseconds, user - user_before, system - system_before, peak
-                user_before, system_before = user, system
-                count += 1
-                total += microseconds
-                if on_end is not None:
-                    on_end(child, call, outcome, microseconds / 1_000_000)
-                tell(call, outcome, microseconds / 1_000_000)
-            start = end
-        if count:
-            child.user_us += user_before
-            child.system_us += system_before
-            self._pool.placement.measure(total / count / 1_000_000, count=count)
-            self._note_success()
+                answers.append((seq, microseconds, outcome))
+                start = end
+        finally:
+            if answers:  # also those before one that is none
+                self._end_all(child, answers, _shares(child, packet))
+        if start < size:
+            self._refuse(child, seq)
+
+    def _end_all(
+        self, child: Child, answers: list[Answer], shares: tuple[float, float, int]
+    ) -> None:
+        ends = self._pool.calls.answer_all(child, answers, shares)
+        if not ends:  # they were taken from where they were held back
+            return
+        child.answered += len(ends)
+        times, users, systems, _ = zip(*[call.usage or NOTHING_USED for call, _ in ends], strict=True)
+        child.user_us += sum(users)
+        child.system_us += sum(systems)
+        on_end = self._pool.on_end
+        for call, outcome in ends if on_end is not None else ():
+            on_end(child, call, outcome, call.usage[0] / 1_000_000)
+        self._on_values(ends)
+        self._pool.placement.measure(sum(times) / len(ends) / 1_000_000, count=len(ends))
+        self._note_success()
+
+    def _tell_each(self, ends: Sequence[tuple[Call, Completed]]) -> None:
+        for call, outcome in ends:
+            seconds = call.usage[0] / 1_000_000 if call.usage else 0.0
+            self._listener.on_outcome(call, outcome, seconds)
 
     def _note_success(self) -> None:
         pool = self._pool

@@ -30,7 +30,7 @@ from sandboxq.worker.attempt import GIVEN_UP, LOST
 from sandboxq.worker.messages import Messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sandboxq.broker.commands.children import Command
     from sandboxq.model.outcome import Outcome
@@ -89,6 +89,11 @@ class WorkerListener:
             self.blobs.store(attempt, outcome)
         else:
             self._settler.end(attempt, outcome)
+
+    def on_values(self, ends: Sequence[tuple[Call, Completed]]) -> None:
+        """Settle attempts whose jobs have returned, those of a packet together."""
+        for call, outcome in self._settler.complete_all(ends):
+            self.on_outcome(call, outcome, call.usage[0] / 1_000_000 if call.usage else 0.0)
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Write progress, a log row or new data."""

@@ -39,21 +39,22 @@ from sandboxq.model.outcome import (
     Retention,
     RetryRules,
     complete,
-    decide,
 )
 from sandboxq.observe.telemetry import JobProgressed
 from sandboxq.worker.attempt import DEFAULT_OPTIONS, ENDED, LOST, RUNNING, Announcer, end_span
 from sandboxq.worker.reports import LARGE, LIGHT, MOST_TRIES, Reports, lightest, weight_of
 from sandboxq.worker.service import Seldom
+from sandboxq.worker.transitions import complete_together, decided
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from sandboxq.broker.commands.attempts import Settlement
     from sandboxq.model.outcome import Outcome, Transition
     from sandboxq.worker.attempt import Attempt, Ending
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.reports import Run
+    from sandboxq.worker.transitions import End
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -159,10 +160,21 @@ class Settler:
             else:
                 self._take_weighed(attempt, transition)
         else:
-            transition = self._decided(attempt, outcome)
+            transition = decided(attempt, outcome, self._retention, self._rules)
             self._take_weighed(attempt, transition)
         if attempt.span is not None:
             end_span(attempt, transition)
+
+    def complete_all(self, ends: Sequence[End]) -> Sequence[End]:
+        """Take what jobs of microseconds have returned, as ``end`` does, in few steps.
+
+        Return those that are for ``end``, as there is more to say of them.
+        """
+        if self.large_runs:
+            return ends
+        others = complete_together(ends, self._endings, self._retention.completed)
+        self._work.set()
+        return others
 
     def _take_weighed(self, attempt: Attempt, transition: Transition) -> None:
         settler = self._settler_of(attempt, weight_of(transition))
@@ -177,24 +189,6 @@ class Settler:
     def hand_back(self, attempt: Attempt) -> None:
         """Give back a job that never started."""
         self.end(attempt, HandedBack())
-
-    def _decided(self, attempt: Attempt, outcome: Outcome) -> Transition:
-        job = attempt.job
-        try:
-            return decide(
-                outcome,
-                attempt.options,
-                attempts_made=job.attempts_made,
-                attempts_started=job.attempts_started,
-                crashes=job.crashes,
-                retention=self._retention,
-                rules=self._rules,
-            )
-        except Exception as error:  # noqa: BLE001 - the boundary of one row: it must end somehow
-            _log.exception("job %s has no next state", job.id.decode(errors="replace"))
-            reason = f"its next state cannot be decided from its outcome: {error}"
-            failure = Failed(reason, cause=type(error).__name__, is_unrecoverable=True)
-            return decide(failure, DEFAULT_OPTIONS, attempts_made=0, retention=self._retention)
 
     # ── what goes out ──
 
@@ -388,7 +382,7 @@ class Settler:
 
     def _fail_instead(self, attempt: Attempt, reason: str, cause: type[Exception]) -> None:
         failure = Failed(reason, cause=cause.__name__, is_unrecoverable=True)
-        self._endings.append((attempt, self._decided(attempt, failure)))
+        self._endings.append((attempt, decided(attempt, failure, self._retention, self._rules)))
         self._work.set()
 
 
