@@ -144,7 +144,8 @@ def _claimed_ids(case: Case) -> list[str]:
     async def claimed(broker: Any) -> list[str]:
         arguments = (NOW, *arguments_of(Claimant(30_000), 100, TOKEN, Bounds(1 << 20)))
         reply = await broker.script(load("claim"), (case.keys.base,), arguments)
-        return [row[0].decode() for row in reply[0]]
+        ids = [each for row in reply[0] for each in (row[5::3] if row[0] == 0 else row[:1])]
+        return [each.decode() for each in ids]
 
     ids: list[str] = case.run(claimed)
     return ids

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ROW = [b"1", b"name", b"{}", b"{}", b"1", b"0", b"0"]
 _LONG_ROW = [*_ROW, *[None] * 14]
+_RUN: list[Any] = [0, b"name", b"{}", b"0", b"0", b"1", b"{}", b"1"]
 _CLAIM = ("EVALSHA", load("claim").sha)
 _SETTLE = ("EVALSHA", load("settle").sha)
 
@@ -28,6 +29,7 @@ _SETTLE = ("EVALSHA", load("settle").sha)
     ("command", "reply"),
     [
         (_CLAIM, [[_ROW, _LONG_ROW], 0, 0, 0, b"1"]),
+        (_CLAIM, [[_RUN, [*_RUN, b"2", b"{}", b"0"], _LONG_ROW], 0, 0, 0, b"1"]),
         (_CLAIM, ResponseError("ERR no")),
         (_SETTLE, [0, -3]),
         (("MGET", "a", "b"), [None, b"x"]),
@@ -50,6 +52,11 @@ def test_answers_pass(command: tuple[str, ...], reply: Any) -> None:
         (_CLAIM, [[[*_ROW[:3]]], 0, 0, 0, b"1"]),
         (_CLAIM, None),
         (_CLAIM, [[_ROW], 0, 0, 0]),
+        (_CLAIM, [[_RUN[:5]], 0, 0, 0, b"1"]),
+        (_CLAIM, [[_RUN[:7]], 0, 0, 0, b"1"]),
+        (_CLAIM, [[[1, *_RUN[1:]]], 0, 0, 0, b"1"]),
+        (_CLAIM, [[[*_RUN[:5], None, *_RUN[6:]]], 0, 0, 0, b"1"]),
+        (_CLAIM, [[[]], 0, 0, 0, b"1"]),
         (_CLAIM, [[_ROW], 0, 0, 0, b"now"]),
         (_CLAIM, [[_ROW], 0, 0, 0, b"9" * 30]),
         (_CLAIM, [[[*_LONG_ROW, None]], 0, 0, 0, b"1"]),

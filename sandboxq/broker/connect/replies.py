@@ -37,9 +37,10 @@ _DIGITS_OF_TIMES = 14
 _REFUSED = -12
 _OF_ADD = frozenset({bytes, int, list})
 _OF_CLAIM = (list, int, int, int, bytes)  # see claim.lua
-# Of a job that was never run, and of any other (lua/includes/claimed.lua).
+# Of a job that was never run, and of any other (lua/includes/claimed.lua); of a run of the former
+# what stands in front, and what there is of each (lua/claim.lua).
 _FRESH, _WHOLE = 7, 21
-_FRESH_ONLY = frozenset({_FRESH})
+_IN_COMMON, _OF_EACH = 5, 3
 _PAIRS_ONLY = frozenset({2})
 _LISTS = frozenset({list})
 # Long and deeply nested replies are shortened in errors.
@@ -50,7 +51,7 @@ _shown.maxother = 100
 def check_replies(commands: Sequence[Sequence[Argument]], replies: Sequence[Any]) -> None:
     """Raise BrokerUnavailable for the first reply that is no answer to its command.
 
-    Errors are answers. Costs about 0.3 µs for each job of a claim, and 1 µs for each command.
+    Errors are answers. Costs about 0.1 µs for each job of a claim, and 1 µs for each command.
     """
     checks = _checks()
     for command, reply in zip(commands, replies, strict=True):
@@ -175,16 +176,15 @@ def _of_claim(_command: Sequence[Argument], reply: Any) -> bool:
         return False
     if not _LISTS.issuperset(map(type, rows)):
         return False
-    # Nearly always all are fresh: checked without a call for each.
-    is_fresh = _FRESH_ONLY.issuperset(map(len, rows))
-    return (is_fresh and _BYTES.issuperset(map(type, chain.from_iterable(rows)))) or all(
-        map(_is_row, rows)
-    )
+    return all(map(_is_row, rows))
 
 
 def _is_row(row: list[Any]) -> bool:
     if len(row) == _FRESH:
         return _BYTES.issuperset(map(type, row))
+    if row and type(row[0]) is int:
+        is_run = row[0] == 0 and len(row) > _IN_COMMON and (len(row) - _IN_COMMON) % _OF_EACH == 0
+        return is_run and _BYTES.issuperset(map(type, row[1:]))
     is_whole = len(row) == _WHOLE and _BYTES_OR_NONE.issuperset(map(type, row))
     return is_whole and None not in row[:2]
 

@@ -6,8 +6,9 @@
 --          the jobs may have together (the first may have more), how many of them begin at once (see
 --          ahead.lua), and where now is '': how many ms the worker's clock is ahead of the server's, whose
 --          time counts then; such a claim comes with a marker
--- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1), now }; a job is what claimed.lua
---          reads, with attempts started as after this claim
+-- Returns  { jobs, rate limit ms, next delayed ms, is blocked (0 or 1), now }; jobs are rows: of one job what
+--          claimed.lua reads, with attempts started as after this claim; or of fresh ones that have name,
+--          opts, priority and delay in common 0, these four, and of each id, data and timestamp
 -- Events   active; waiting for what became due
 -- Ids without a job are taken out of the queue and not returned; a key of another type is no job.
 -- @include ahead
@@ -74,20 +75,45 @@ local function size_of(job)
   return size
 end
 
--- Takes the lock of one job and returns its fields; nil for an id without a job, or where it is too
--- large to go with the others.
-local function start(id, is_first)
-  local key = base .. id
-  local job = claimed(key, id)
-  if not job then
-    return nil
+-- Rows, ids of the jobs in them, and how many of these use up the limit.
+local rows, taken, total, counted = {}, {}, 0, 0
+local run, last_name, last_opts, last_priority, last_delay
+
+local function add_fresh(id, stored)
+  local name, opts, delay, priority = stored[2], stored[6], stored[10], stored[12]
+  if name ~= last_name or opts ~= last_opts or delay ~= last_delay or priority ~= last_priority then
+    last_name, last_opts, last_delay, last_priority = name, opts, delay, priority
+    run = { 0, name, opts, priority, delay }
+    rows[#rows + 1] = run
   end
-  bytes_left = bytes_left - size_of(job)
-  if bytes_left < 0 and not is_first then
-    return nil
+  local last = #run
+  run[last + 1], run[last + 2], run[last + 3] = id, stored[4], stored[8]
+  counted = counted + 1
+end
+
+local function add_other(job)
+  rows[#rows + 1] = job
+  last_name = nil
+  -- A job that is only claimed to be failed does not use up the limit.
+  if not job[11] then
+    counted = counted + 1
+  end
+end
+
+-- Takes the lock of one job and adds it to the rows; false for an id without a job, or where it is too
+-- large to go with the others.
+local function start(id)
+  local key = base .. id
+  local job, fresh = claimed(key, id)
+  if not job and not fresh then
+    return false
+  end
+  bytes_left = bytes_left - (fresh and #fresh[2] + #fresh[4] + #fresh[6] or size_of(job))
+  if bytes_left < 0 and total > 0 then
+    return false
   end
   local started = '1'
-  if job[9] ~= nil then
+  if job and job[9] ~= nil then
     started = digits((whole(job[9]) or 0) + 1)
     job[9] = started
   end
@@ -100,7 +126,14 @@ local function start(id, is_first)
     call('SET', key .. ':lock', token, 'PX', lock_ms)
   end
   try('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
-  return job
+  total = total + 1
+  taken[total] = id
+  if fresh then
+    add_fresh(id, fresh)
+  else
+    add_other(job)
+  end
+  return true
 end
 
 promote_due(queue, tonumber(now))
@@ -125,31 +158,20 @@ if #ids == 0 then
 end
 call('LPUSH', active, unpack(ids))
 
-local jobs, counted = {}, 0
 for i = 1, #ids do
   local id = ids[i]
   -- Ids that begin with `0:` are markers of BullMQ before 5.
-  local job = string.sub(id, 1, 2) ~= '0:' and start(id, #jobs == 0)
-  if bytes_left < 0 and not job then
+  local is_started = string.sub(id, 1, 2) ~= '0:' and start(id)
+  if bytes_left < 0 and not is_started then
     put_back(ids, i)
     break
   end
-  if not job then
+  if not is_started then
     call('LREM', active, 1, id)
-  else
-    jobs[#jobs + 1] = job
-    -- A job that is only claimed to be failed does not use up the limit.
-    if not job[11] then
-      counted = counted + 1
-    end
   end
 end
-if #jobs > at_once then
-  local ahead = {}
-  for i = at_once + 1, #jobs do
-    ahead[#ahead + 1] = jobs[i][1]
-  end
-  try('SADD', ahead_key(base), unpack(ahead))
+if total > at_once then
+  try('SADD', ahead_key(base), unpack(taken, at_once + 1))
 end
 count_claims(queue, max, duration, counted)
 -- So that another idle worker tries too, and this one again. Who came with a marker and has taken all that
@@ -158,4 +180,4 @@ if ARGV[1] ~= '' or #ids == n or bytes_left < 0 then
   try('ZADD', queue.marker, 0, '0')
 end
 
-return { jobs, 0, #jobs < n and next_delayed_ms() or 0, 0, now }
+return { rows, 0, total < n and next_delayed_ms() or 0, 0, now }

@@ -1,6 +1,7 @@
 -- claimed(key, id): what a worker is given of a job; nil when there is no job. A row begins with id, name,
 -- data, opts, timestamp, priority, delay. That is all of a fresh job, whose hash has the six fields of
--- every job and no other; else there follow atm, ats, stc, defa, parent, parentKey, progress, rjk,
+-- every job and no other: most of these come as nil and the hash itself, name, data, opts, timestamp, delay
+-- and priority each behind its name. Else there follow atm, ats, stc, defa, parent, parentKey, progress, rjk,
 -- sq:crashes, sq:binary, sq:history, sq:beside, deid, failedReason, false where there is none. A job that has crashed and
 -- was let run again by hand, by whomever, has crashed no more.
 -- One HGETALL is cheaper than the search for 16 names, of which a fresh job lacks 12.
@@ -51,7 +52,7 @@ local function claimed(key, id)
   -- The order in which all of BullMQ's clients write them; a hash that is large has lost it.
   if count == 12 and stored[1] == 'name' and stored[3] == 'data' and stored[5] == 'opts'
     and stored[7] == 'timestamp' and stored[9] == 'delay' and stored[11] == 'priority' then
-    return { id, stored[2], stored[4], stored[6], stored[8], stored[12], stored[10] }
+    return nil, stored
   end
   return with_history(key, id, stored, count)
 end
