@@ -23,15 +23,19 @@ SHORT = 0.0005
 # What is sent ahead lasts a child about this part of the time for which work is kept ready: with
 # 4 ms several wake-ups of the coordinator.
 _SENT = 0.5
-_DEEPEST = 64
+_DEEPEST = 128
 # A round trip to Redis is hidden by one more call per slot; of longer jobs it is not worth a lock.
 _WORTH_A_RESERVE = 0.05
 # Jobs of microseconds: four batches are enough for the time that Redis takes to settle a batch and
 # claim the next.
 _LARGEST_RESERVE = 400
 # Jobs of which so many are sent ahead are so short that a system call for each is what they cost:
-# they share packets. More than this in one gives little, and a quarter of what is ahead flows best.
-_PACKET = 16
+# they share packets, each half of what is ahead at most. More than so many in one gives little, and
+# a quarter of what is ahead flows best.
+_WORTH_PACKETS = 32
+_PACKET = 32
+# Where fewer wait than all children could be given, each gets its share, but not less than this.
+_SHARE = 8
 # Calls that become the tasks of an event loop: as many as it has places for, up to so many.
 TASKS_PACKET = 16
 # The weight of the newest run time: the average follows a change after about ten jobs.
@@ -84,7 +88,8 @@ def depth(average: float | None, ahead: Ahead = USUAL) -> int:
 
 def packet(average: float | None) -> int:
     """Return how many calls go into one packet: 1 unless jobs take microseconds."""
-    return _PACKET if depth(average) >= 2 * _PACKET else 1
+    ahead = depth(average)
+    return min(_PACKET, ahead // 2) if ahead >= _WORTH_PACKETS else 1
 
 
 def reserve(average: float | None, slots: int, ahead: Ahead = USUAL) -> int:
@@ -229,11 +234,12 @@ class Placement:
 
     def pump(self) -> None:
         """Send from the reserve what children have room for."""
+        share = max(_SHARE, -(-len(self._waiting) // max(1, len(self._ready))))
         while self._waiting:
             child = self._least_loaded(self._enough)
             if child is None:
                 return
-            self._send_next(child)
+            self._send_next(child, min(share, self._packet))
 
     def feed(self, child: Child) -> None:
         """Send from the reserve what one child has room for: others have no more than before."""
@@ -241,7 +247,7 @@ class Placement:
         if waiting and child in self._ready:
             most = min(self._enough, child.most_calls - child.answered)
             while waiting and len(flying) < most and not child.is_stuck:
-                self._send_next(child)
+                self._send_next(child, self._packet)
 
     def unsend(self, child: Child) -> None:
         """Move what a child has not begun back into the reserve, in its place."""
@@ -280,9 +286,9 @@ class Placement:
                 best, least = child, load
         return best
 
-    def _send_next(self, child: Child) -> None:
-        may_pack = self._packet > 1 and child.can_pack and len(self._waiting) > 1
-        count = self._next_for(child) if may_pack else 1
+    def _send_next(self, child: Child, most: int) -> None:
+        may_pack = most > 1 and child.can_pack and len(self._waiting) > 1
+        count = self._next_for(child, most) if may_pack else 1
         if count > 1:
             self._send_all(child, count)
         else:
@@ -303,17 +309,17 @@ class Placement:
             self._on_timed(call)
         self._see_to(child)
 
-    def _next_for(self, child: Child) -> int:
-        """Return how many of the reserve go to a child in one packet.
+    def _next_for(self, child: Child, most: int) -> int:
+        """Return how many of the reserve, at most so many, go to a child in one packet.
 
         An event loop begins all that it has read: what it has no place for goes by itself, and is
         not read before.
         """
         load = len(child.flying)
-        room = child.most_calls - child.answered - load
+        room = min(most, child.most_calls - child.answered - load)
         if child.is_async:
             room = min(room, self._concurrency - load)
-        calls = list(islice(self._waiting, max(0, min(self._packet, room))))
+        calls = list(islice(self._waiting, max(0, room)))
         if sum(map(len, map(_payload, calls))) <= _LARGEST_PACKET and not any(map(_blob, calls)):
             return len(calls)
         return _count_fitting(calls)

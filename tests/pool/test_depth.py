@@ -23,8 +23,9 @@ from sandboxq.pool.placement import (
         (0.0006, 1),
         (0.0005, 4),
         (0.0001, 20),
-        (0.00001, 64),
-        (0.0, 64),
+        (0.00002, 100),
+        (0.00001, 128),
+        (0.0, 128),
     ],
 )
 def test_only_short_jobs_are_sent_ahead(average: float | None, expected: int) -> None:
@@ -58,7 +59,7 @@ def test_what_is_reckoned_once_stays_right(average: float) -> None:
     least, most = same_between(average, 2)
     assert least <= average <= most
     for other in (least, min(most, 1e6)):
-        assert packet(other) == packet(average)
+        assert abs(packet(other) - packet(average)) <= packet(average) / 5
         assert depth(other) == pytest.approx(depth(average), rel=0.15, abs=1)
         if other != least or least < 0.05:
             assert reserve(other, 2) == pytest.approx(reserve(average, 2), rel=0.15, abs=1)
