@@ -85,13 +85,15 @@ class CallBlob(Protocol):
 
 # A number, µs that it ran, and what it returned.
 Answer = tuple[int, int, "Completed"]
+# A call, what it returned, and its usage.
+End = tuple[Call, "Completed", tuple[int, int, int, int]]
 
 
 class PoolListener(Protocol):
     """Told by the pool, on the loop's thread; must not block, and may submit at once.
 
-    One that has ``on_values`` gets there what jobs of microseconds returned, those of a packet
-    together: a sequence of (call, Completed); ``call.usage`` tells how long each ran.
+    One that has ``on_values`` gets there what jobs of microseconds returned: a sequence of End for
+    those of a packet.
     """
 
     def on_outcome(self, call: Call, outcome: Outcome, seconds: float) -> None:
@@ -231,7 +233,7 @@ class Calls:
 
     def answer_all(
         self, child: Holder, answers: Sequence[Answer], shares: tuple[float, float, int]
-    ) -> list[tuple[Call, Completed]]:
+    ) -> list[End]:
         """End the calls of ``answers`` that the child has, as ``answer`` does; return the outcomes.
 
         ``shares`` is what of the CPU of all falls to each µs of them (a job counts one more than it
@@ -248,9 +250,10 @@ class Calls:
                     child.arena.free(call)
                 done += microseconds + 1
                 user, system = int(done * of_user), int(done * of_system)
-                call.usage = microseconds, user - user_before, system - system_before, peak
+                usage = microseconds, user - user_before, system - system_before, peak
                 user_before, system_before = user, system
-                ends.append((call, outcome))
+                call.usage = usage
+                ends.append((call, outcome, usage))
         self.held -= len(ends)
         return ends
 

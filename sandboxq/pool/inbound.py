@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sandboxq.model.outcome import Outcome
-    from sandboxq.pool.calls import Answer, Call, PoolListener
+    from sandboxq.pool.calls import Answer, Call, End, PoolListener
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.core import PoolCore
     from sandboxq.pool.transport.channel import Spent
@@ -296,7 +296,7 @@ class Inbound:
         Raises: struct.error when it is no such packet, Breach when a value is no JSON.
         """
         most, known, answers = self._pool.max_result, _KNOWN.get, []
-        start, size = REPLY_SIZE, len(packet)
+        start, size, seq = REPLY_SIZE, len(packet), 0
         try:
             while start < size:
                 length, microseconds, seq = _unpack_answer(packet, start)
@@ -326,20 +326,20 @@ class Inbound:
         if not ends:  # they were taken from where they were held back
             return
         child.answered += len(ends)
-        times, users, systems, _ = zip(*[call.usage or NOTHING_USED for call, _ in ends], strict=True)
+        times, users, systems, _ = zip(*[usage for _, _, usage in ends], strict=True)
         child.user_us += sum(users)
         child.system_us += sum(systems)
         on_end = self._pool.on_end
-        for call, outcome in ends if on_end is not None else ():
-            on_end(child, call, outcome, call.usage[0] / 1_000_000)
+        if on_end is not None:
+            for call, outcome, usage in ends:
+                on_end(child, call, outcome, usage[0] / 1_000_000)
         self._on_values(ends)
         self._pool.placement.measure(sum(times) / len(ends) / 1_000_000, count=len(ends))
         self._note_success()
 
-    def _tell_each(self, ends: Sequence[tuple[Call, Completed]]) -> None:
-        for call, outcome in ends:
-            seconds = call.usage[0] / 1_000_000 if call.usage else 0.0
-            self._listener.on_outcome(call, outcome, seconds)
+    def _tell_each(self, ends: Sequence[End]) -> None:
+        for call, outcome, usage in ends:
+            self._listener.on_outcome(call, outcome, usage[0] / 1_000_000)
 
     def _note_success(self) -> None:
         pool = self._pool

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.commands.children import Command
     from sandboxq.model.outcome import Outcome
-    from sandboxq.pool.calls import Question
+    from sandboxq.pool.calls import End, Question
     from sandboxq.pool.pool import Call
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.blob_transfer import BlobTransfer
@@ -90,10 +90,10 @@ class WorkerListener:
         else:
             self._settler.end(attempt, outcome)
 
-    def on_values(self, ends: Sequence[tuple[Call, Completed]]) -> None:
+    def on_values(self, ends: Sequence[End]) -> None:
         """Settle attempts whose jobs have returned, those of a packet together."""
-        for call, outcome in self._settler.complete_all(ends):
-            self.on_outcome(call, outcome, call.usage[0] / 1_000_000 if call.usage else 0.0)
+        for call, outcome, usage in self._settler.complete_all(ends):
+            self.on_outcome(call, outcome, usage[0] / 1_000_000)
 
     def on_report(self, call: Call, kind: str, payload: bytes) -> None:
         """Write progress, a log row or new data."""

@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
     from sandboxq.broker.commands.attempts import Settlement
     from sandboxq.model.outcome import Outcome, Transition
+    from sandboxq.pool.calls import End
     from sandboxq.worker.attempt import Attempt, Ending
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.reports import Run
-    from sandboxq.worker.transitions import End
 
 _log = logging.getLogger("sandboxq.worker")
 

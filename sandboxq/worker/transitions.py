@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sandboxq.model.job import Keep
-    from sandboxq.model.outcome import Completed, Outcome, Retention, RetryRules, Transition
-    from sandboxq.pool.calls import Call
+    from sandboxq.model.outcome import Outcome, Retention, RetryRules, Transition
+    from sandboxq.pool.calls import End
     from sandboxq.worker.attempt import Attempt, Ending
-
-    End = tuple[Call, Completed]
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -52,14 +50,9 @@ def complete_together(ends: Sequence[End], endings: list[Ending], kept: Keep) ->
     others = []
     last, transition = None, Complete(b"", kept)
     for end in ends:
-        call, outcome = end
-        attempt, usage = call.context, call.usage
-        if (
-            attempt.state is not RUNNING
-            or attempt.span is not None
-            or usage is None
-            or len(outcome.value) > LIGHT
-        ):
+        call, outcome, usage = end
+        attempt = call.context
+        if attempt.state is not RUNNING or attempt.span is not None or len(outcome.value) > LIGHT:
             others.append(end)
             continue
         attempt.state = ENDED
