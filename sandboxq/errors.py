@@ -144,6 +144,10 @@ class CancelNotHeard(QueueError):
     """The job is being run, but no worker answered that it has it."""
 
 
+class ProfileNotTaken(QueueError):
+    """The job is being run, but its worker, or its process, cannot sample it."""
+
+
 class QueueNotPaused(QueueError):
     """Obliterate asks for a paused queue."""
 

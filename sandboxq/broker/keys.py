@@ -76,6 +76,15 @@ class QueueKeys:
         """The hash that has, for each such key of this queue, the id of its job."""
         return f"{self.prefix}::sandboxq:binaries:{self.queue}"
 
+    def profile(self, job_id: str) -> str:
+        """Return the list of what was sampled of a job, outside the queue's keys."""
+        return f"{self.prefix}::sandboxq:profile:{self.queue}:{job_id}"
+
+    @property
+    def profile_next(self) -> str:
+        """The hash of job names whose next runs are to be sampled."""
+        return f"{self.prefix}::sandboxq:profile-next:{self.queue}"
+
     @property
     def ahead(self) -> str:
         """The set of jobs that were claimed ahead of need, see lua/includes/ahead.lua."""

@@ -13,9 +13,9 @@ import mmap
 import os
 
 # Numbers of eight bytes: the last call begun, the call whose code has the event loop (0: none),
-# the last question that the loop has answered, how much is held back; then, in turns, calls and
-# when they were begun.
-LATEST, RUNNING, _ECHO, HELD, _FIRST_BEGIN = 0, 1, 2, 3, 4
+# the last question that the loop has answered, how much is held back, what the coordinator wants
+# to be sampled (child/sampler.py); then, in turns, calls and when they were begun.
+LATEST, RUNNING, _ECHO, HELD, SAMPLE, _FIRST_BEGIN = range(6)
 _PAGE = 4096
 _SIZE = 3 * _PAGE
 _WIDTH = 8

@@ -53,6 +53,7 @@ from sandboxq.child.usage import TurnMeter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from sandboxq.child import output
     from sandboxq.child.activity_page import ActivityPage
@@ -106,6 +107,8 @@ class _Intake:
         self._leftovers: Leftovers | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._is_reading = False
+        if link.reports.sampler is not None:
+            link.reports.sampler.waiting = self._waiting
 
     async def serve(self) -> None:
         """Set up, answer calls, tear down."""
@@ -271,6 +274,11 @@ class _Intake:
         for seq, text in steps.stacks_of(self._tasks).items():
             self._link.send(STACKS, seq, text.encode("utf-8", "backslashreplace"))
         self._link.send(STACKS, 0)
+
+    def _waiting(self, seq: int) -> list[tuple[str, list[FrameType]]]:
+        """Return where a job's tasks are that wait, for its sampler."""
+        task = self._tasks.get(seq)
+        return steps.frames_by_task(task, self._started.get(seq, ())) if task else []
 
     def _on_done(self, seq: int, granted: Granted | None, task: asyncio.Task[None]) -> None:
         del self._tasks[seq]

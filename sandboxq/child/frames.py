@@ -57,6 +57,7 @@ REQUEST = 26  # detail is a question of sandboxq.model.dependencies
 STACKS = 27  # where a running job is; the last one, for the call 0, says that there are no more
 RETURNED = 28  # of a CALLS: as many as detail says, from this number on, that were not begun
 ANSWERS = 29  # several values, see ANSWER; the usage is that of all, the time theirs together
+PROFILE = 31  # what was sampled of a running job: see child/profile_page.py
 # a job has left what detail says (child/leftover_kinds.py): it is cleared, or the child leaves
 LEFT = 30
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 SOFT_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2) - 1  # Macs have none, and no children
 
 # Half a message, or half of what the pipe said, must not stay behind; ``resume`` raises after it.
-_WHOLE = frozenset(
+WHOLE = {
     function.__code__
     for function in (
         *(Link.send, Cancels.read, Cancels.tell),
         *(Capture.write, Capture.flush, Capture.end),
     )
-)
+}
 
 
 class Interrupts:
@@ -52,14 +52,19 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number
-        if _is_in_whole(frame):
+        if is_in_whole(frame):
             self._is_postponed = True
         else:
             self._interrupt()
 
-    def resume(self) -> None:
-        """Interrupt now if the signal came at a moment when that could not be."""
+    def resume(self, frame: FrameType | None = None) -> None:
+        """Interrupt now if the signal came at a moment when that could not be.
+
+        ``frame`` is what another handler of a signal has interrupted, which resumes this one.
+        """
         if self._is_postponed and threading.current_thread() is threading.main_thread():
+            if is_in_whole(frame):
+                return
             self._is_postponed = False
             self._interrupt()
 
@@ -80,9 +85,10 @@ def ignore() -> None:
     _signal.signal(SOFT_SIGNAL, _signal.SIG_IGN)
 
 
-def _is_in_whole(frame: FrameType | None) -> bool:
+def is_in_whole(frame: FrameType | None) -> bool:
+    """Tell whether a frame is within what must not be interrupted."""
     while frame is not None:
-        if frame.f_code in _WHOLE:
+        if frame.f_code in WHOLE:
             return True
         frame = frame.f_back
     return False

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.child import interrupts, output
-from sandboxq.child.loop import serve
+from sandboxq.child.loop import run_call, serve
+from sandboxq.child.sampler import Sampler
 from sandboxq.model.job_limits import Budgets
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
     output.note_kind()
     capture.use_pipe()
     if not processor.is_async:
+        Sampler(link, run_call).install()
         serve(link, processor, settings, capture)
         return
     from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used
+    from sandboxq.child.steps import in_steps  # noqa: PLC0415 - as above
 
     interrupts.ignore()
+    Sampler(link, in_steps).install()
     live_async(link, processor, settings, capture)

@@ -37,7 +37,8 @@ from sandboxq.errors import QueueError, ResultTooLarge, UsageError
 from sandboxq.model.job_limits import DEFAULT_BUDGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from sandboxq.child.activity_page import ActivityPage
     from sandboxq.child.arena import ChildArena
@@ -150,6 +151,16 @@ class LooksAfter(Protocol):
         """Note that a job has ended that may have left something."""
 
 
+class Samples(Protocol):
+    """Who samples where jobs are (sampler.py)."""
+
+    # Set by an event loop: where the tasks of a job are that waits, the innermost frame first.
+    waiting: Callable[[int], Sequence[tuple[str, list[FrameType]]]] | None
+
+    def end(self, seq: int) -> None:
+        """Tell what was sampled of a call that ends."""
+
+
 class Asking(Protocol):
     """Who asks the coordinator for jobs: ``Questions``, or that of an event loop (steps.py)."""
 
@@ -179,7 +190,8 @@ class Link(Inbox):
         super().__init__(sock)
         self.mark = mark
         self.begin = mark.begin
-        self.resume: Callable[[], None] = _do_nothing
+        self.resume: Callable[..., None] = _do_nothing
+        self.page = -1  # memory for stacks and for what is sampled
         self.meter: Meter | ThreadMeter | TurnMeter = meter or Meter()
         self.cancels = cancels
         self.arena = arena
@@ -286,20 +298,21 @@ class Link(Inbox):
                 return
 
 
-def _do_nothing() -> None:
+def _do_nothing(_: object = None) -> None:
     """Nothing was postponed."""
 
 
 class Reports:
     """Sends the reports of all jobs of one child."""
 
-    __slots__ = ("_link", "runs", "said")
+    __slots__ = ("_link", "runs", "said", "sampler")
 
     def __init__(self, link: Link) -> None:
         """Send over ``link``, within its budgets."""
         self._link = link
         self.runs: Callable[[int], bool] = bool  # which calls run: Capture knows
         self.said: dict[int, list[int]] = {}  # by call: reports, their bytes, those dropped
+        self.sampler: Samples | None = None
 
     def send(self, kind: int, seq: int, payload: bytes) -> None:
         """Send progress, a row or new data, unless the job has said too much, or is over.
@@ -334,8 +347,14 @@ class Reports:
             "less, or raise max_reports and max_report_bytes of the worker"
         )
 
+    def expect_end(self, seq: int) -> None:
+        """Have ``end`` called for a job that has said nothing: its sampler waits for that."""
+        self.said.setdefault(seq, [0, 0, 0])
+
     def end(self, seq: int) -> None:
         """Forget a job, and say in its log how much was dropped."""
+        if self.sampler is not None:
+            self.sampler.end(seq)
         _, _, dropped = self.said.pop(seq, (0, 0, 0))
         if dropped:
             budgets = self._link.budgets

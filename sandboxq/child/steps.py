@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import types
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sandboxq.child.activity_page import RUNNING
@@ -21,7 +22,7 @@ from sandboxq.child.link import refuse_fork, replies_from
 from sandboxq.child.output import enter_call, leave_call, running_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
     from types import FrameType
 
     from sandboxq.child.link import Inbox, Link
@@ -194,19 +195,36 @@ def stacks_of(jobs: Mapping[int, asyncio.Task[Any]]) -> dict[int, str]:
 
 def _stack_of(task: asyncio.Task[Any]) -> _Stack:
     """Return the frames of a task without ours, as faulthandler writes them."""
-    lines: list[str] = []
+    frames, seq = frames_of(task)
+    lines = [
+        f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}'
+        for frame in frames
+    ]
+    return _Stack(lines, seq)
+
+
+def frames_of(task: asyncio.Task[Any]) -> tuple[list[FrameType], int]:
+    """Return the frames of a task without ours, the innermost first, and whose it is."""
+    frames: list[FrameType] = []
     seq = 0
     awaitable: Any = task.get_coro()
-    while awaitable is not None and len(lines) < _MOST_FRAMES:
+    while awaitable is not None and len(frames) < _MOST_FRAMES:
         frame, awaitable = _step(awaitable)
         if frame is None:
             break
-        code = frame.f_code
-        if code is _IN_STEPS:
+        if frame.f_code is _IN_STEPS:
             seq, awaitable = frame.f_locals["seq"], frame.f_locals["coroutine"]
-        elif not code.co_filename.startswith(_FOLDER):
-            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
-    return _Stack(lines[::-1], seq)
+        elif not frame.f_code.co_filename.startswith(_FOLDER):
+            frames.append(frame)
+    return frames[::-1], seq
+
+
+def frames_by_task(
+    own: asyncio.Task[Any], started: Iterable[asyncio.Task[Any]]
+) -> list[tuple[str, list[FrameType]]]:
+    """Return where the tasks of a job wait, by name; its own has none."""
+    tasks = [("", own), *((task.get_name(), task) for task in islice(started, _MOST_TASKS))]
+    return [(name, frames_of(task)[0]) for name, task in tasks]
 
 
 def _step(awaitable: Any) -> tuple[FrameType | None, Any]:

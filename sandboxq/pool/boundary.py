@@ -24,6 +24,7 @@ from sandboxq.child.frames import (
     MESSAGE_LIMIT,
     MOVE,
     PONG,
+    PROFILE,
     PROGRESS,
     READY,
     REQUEST,
@@ -36,6 +37,7 @@ from sandboxq.child.frames import (
 )
 from sandboxq.child.values import MOST_BYTES
 from sandboxq.pool.breach import COMMON, Breach, Flooded, NotJson, check_json
+from sandboxq.pool.profile_table import MOST_PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,6 +92,7 @@ class Boundary(Generic[S]):
         "_most_asked",
         "_owner",
         "_pings",
+        "_profiles",
         "_said",
         "_stacks",
         "_strays",
@@ -107,6 +110,7 @@ class Boundary(Generic[S]):
         self._has_begun = False  # READY or START_FAILED was said
         self._left = 0, 0  # answers until then, and what was said since to be left
         self._pings = 0  # that were not answered
+        self._profiles = 0  # times that it was asked to sample a job, and has not told
         self._stacks = 0  # times that it was asked where its jobs are, and has not told all
         self._asked = 0  # questions that were not answered
         self._strays = 0  # what was said for no job since the last answer
@@ -130,6 +134,10 @@ class Boundary(Generic[S]):
     def ask_for_stacks(self) -> None:
         """Note that the child was asked for stacks."""
         self._stacks += 1
+
+    def ask_for_profile(self) -> None:
+        """Note that the child was asked to sample a job."""
+        self._profiles += 1
 
     def answer_question(self) -> None:
         """Note that a question of the child was answered."""
@@ -237,10 +245,10 @@ class Boundary(Generic[S]):
             self._has_begun = True
         elif kind == STACKS:
             self._check_stacks(seq)
+        elif kind == PROFILE:
+            self._check_profile()
         elif kind == RETURNED:
-            if not self._can_pack or not detail:
-                message = "returned calls that were not asked back"
-                raise Breach(message)
+            self._check_returned(detail)
         else:
             message = f"sent a message of the unknown kind {kind}"
             raise Breach(message)
@@ -252,6 +260,17 @@ class Boundary(Generic[S]):
         self._left = self._child.answered, count
         if count > _MOST_LEFT:
             message = f"reported {count} times what one job has left"
+            raise Breach(message)
+
+    def _check_returned(self, count: int) -> None:
+        if not self._can_pack or not count:
+            message = "returned calls that were not asked back"
+            raise Breach(message)
+
+    def _check_profile(self) -> None:
+        self._profiles -= 1
+        if self._profiles < 0:
+            message = "sent a profile that nobody asked for"
             raise Breach(message)
 
     def _check_stacks(self, seq: int) -> None:
@@ -276,6 +295,7 @@ def _limits_of(terms: PoolOptions) -> dict[int, int]:
         DATA: reports,
         LINE: _LONGEST_LINE,
         STACKS: _LONGEST_STACK,
+        PROFILE: MOST_PACKED,
         REQUEST: _LONGEST_REQUEST,
         LEFT: 8,
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.children.supervisor import Supervisor
     from sandboxq.pool.options import PoolOptions
     from sandboxq.pool.placement import Placement
+    from sandboxq.pool.profiles import Profiles
     from sandboxq.pool.watch.recycler import Recycler
 
 _log = logging.getLogger("sandboxq.pool")
@@ -36,6 +37,7 @@ class PoolCore:
     placement: Placement
     circuit: Circuit
     recycler: Recycler
+    profiles: Profiles
 
     def __init__(self, terms: PoolOptions, listener: PoolListener) -> None:
         """Begin without calls and children; ``listener`` is told the outcomes."""

@@ -26,6 +26,7 @@ from sandboxq.child.frames import (
     MOVE,
     OUT_OF_MEMORY,
     PONG,
+    PROFILE,
     PROGRESS,
     READY,
     REPLY,
@@ -248,6 +249,8 @@ class Inbound:
         elif kind == START_FAILED:
             reason, stack, _ = decode_failure(payload)
             child.start_failure = f"{reason}\n{stack}".rstrip()
+        elif kind == PROFILE:
+            self._pool.profiles.take(child, seq, payload)
         elif kind == STACKS and child.on_stacks is not None:
             child.on_stacks(seq, payload)
 

@@ -31,6 +31,7 @@ from sandboxq.pool.kinds import Kind
 from sandboxq.pool.options import PoolOptions
 from sandboxq.pool.outcomes import failure_from_error
 from sandboxq.pool.placement import USUAL, Ahead, Placement
+from sandboxq.pool.profiles import Profiles
 from sandboxq.pool.watch.deadlines import Deadlines
 from sandboxq.pool.watch.recycler import NO_RECYCLING, Recycler, Recycling
 from sandboxq.pool.watch.watches import PacketWatch, Watches
@@ -122,6 +123,7 @@ class Pool(PoolCore):
         self._loop = asyncio.get_running_loop()
         hide_memory()  # our environment holds the password of Redis
         self._inbound = Inbound(self, self._listener)
+        self.profiles = Profiles(self, self._listener)
         self._supervisor = Supervisor(self._terms, self, self._inbound, self._telemetry)
         self._deadlines = Deadlines(self._loop, self)
         supervisor = self._supervisor
@@ -346,6 +348,7 @@ class Pool(PoolCore):
 
     def on_child_dead(self, child: Child, death: Death) -> None:
         """Settle what a dead child held."""
+        self.profiles.on_death(child)
         self._blame.settle(child, death, self._loop.time())
         self.placement.adjust()
         self.placement.pump()
@@ -373,6 +376,7 @@ class Pool(PoolCore):
         self._watches.stop()
         self._deadlines.stop()
         self._packet_watch.stop()
+        self.profiles.close()
 
     def _begin_to_end(self) -> None:
         self.is_ending = True

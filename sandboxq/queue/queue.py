@@ -35,6 +35,7 @@ from sandboxq.queue.options import (
     checked_size,
     refuse_own_parent,
 )
+from sandboxq.queue.profiling import QueueProfiling, SyncQueueProfiling
 from sandboxq.queue.reading import QueueReading
 from sandboxq.queue.schedulers import (
     Template,
@@ -63,7 +64,7 @@ class CheckedJob(NamedTuple):
     parts: list[Part]
 
 
-class Queue(QueueReading, QueueDependencies, QueueOperating):
+class Queue(QueueReading, QueueDependencies, QueueOperating, QueueProfiling):
     """A queue by name. Nothing is sent before the first method is awaited.
 
     Durations are seconds or ``timedelta``. Every method raises BrokerUnavailable when Redis cannot
@@ -249,7 +250,7 @@ async def queue_names(broker: Broker, prefix: str | None = None) -> list[str]:
 # ── blocking ────────────────────────────────────────────────────────────────
 
 
-class SyncQueue(Blocking[Queue]):
+class SyncQueue(SyncQueueProfiling, Blocking[Queue]):
     """Queue for code without an event loop: the same methods, blocking.
 
     Any thread may use it. All queues of a process share one background thread, on which

@@ -22,6 +22,7 @@ from sandboxq.worker.counters import UsageRecorder
 from sandboxq.worker.job_adds import JobAdds, allowed_queues
 from sandboxq.worker.listener import Answers, WorkerListener
 from sandboxq.worker.locks import LockRenewer, StalledChecker
+from sandboxq.worker.profiles import WorkerProfiles
 from sandboxq.worker.settler import LARGE_ONES, Settler
 from sandboxq.worker.shutdown import Shutdown
 
@@ -68,6 +69,7 @@ class Assembly(NamedTuple):
     stalled_checker: StalledChecker
     usage_recorder: UsageRecorder
     messages: Messages
+    profiles: WorkerProfiles
 
     def loops(self, settings: WorkerSettings) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what is to run in the background from the start, by name."""
@@ -129,6 +131,7 @@ def assemble(
         StalledChecker(context),
         UsageRecorder(context),
         listener.messages,
+        WorkerProfiles(context, pool, claimer, blobs),
     )
 
 

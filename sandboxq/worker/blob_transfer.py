@@ -116,7 +116,7 @@ class BlobTransfer:
         self._keys = context.keys
         self._telemetry = context.telemetry
         self._settler = settler
-        self._deliver = deliver
+        self.deliver = deliver  # replaced while some of the jobs are to be sampled
         self._waiting: deque[tuple[Attempt, Call]] = deque()
         self._results: deque[_Result] = deque()
         self._memory = Memory()
@@ -216,7 +216,7 @@ class BlobTransfer:
         if self._is_wanted(attempt, call):
             attempt.state = AttemptState.RUNNING
             try:
-                self._deliver(call)
+                self.deliver(call)
             except BaseException:
                 for each in not_taken([call]):
                     self._settler.hand_back(each)

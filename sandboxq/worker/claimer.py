@@ -75,6 +75,8 @@ class Claimer:
         self._held = context.held
         self._telemetry = context.telemetry
         self._pool = pool
+        # Replaced while some of the jobs are to be sampled.
+        self.submit_all: Callable[[list[Call]], None] = pool.submit_all
         self._blobs = blobs
         self._settler = settler
         self._room = room
@@ -224,7 +226,7 @@ class Claimer:
                 if call is not None:
                     calls.append(call)
         try:
-            self._pool.submit_all(calls)
+            self.submit_all(calls)
         except BaseException:
             for attempt in not_taken(calls):
                 self._settler.hand_back(attempt)

@@ -1,4 +1,4 @@
-"""Obeys what is asked over the queue's control channel: scale, reload, cancel, dump, facts, tell.
+"""Obeys what is asked over the queue's control channel: scale, cancel, dump, tell and others.
 
 What ``sandboxq dump`` shows of a worker: where each job is that it runs.
 """
@@ -15,6 +15,8 @@ from sandboxq.broker.commands.workers import (
     CancelRequest,
     DumpRequest,
     FactsRequest,
+    ProfileNextRequest,
+    ProfileRequest,
     ReloadRequest,
     ScaleRequest,
     TellRequest,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.assembly import Assembly
     from sandboxq.worker.context import HeldJobs
     from sandboxq.worker.messages import Messages
+    from sandboxq.worker.profiles import WorkerProfiles
 
 _log = logging.getLogger("sandboxq.worker")
 
@@ -49,7 +52,7 @@ MOST_PROCS = 1024
 _MOST_SHOWN = 200
 _MOST_TASKS = 32
 
-_REQUESTS = "`scale`, `reload`, `cancel`, `dump`, `workers`, `top` and the page"
+_REQUESTS = "`scale`, `reload`, `cancel`, `dump`, `profile`, `workers`, `top` and the page"
 _NOT_BEGUN = "it has not begun: the worker has claimed it, and no child is free"
 
 
@@ -77,6 +80,7 @@ class ControlParts(NamedTuple):
     facts: Facts
     viewers: Viewers
     messages: Messages
+    profiles: WorkerProfiles
 
 
 class Looked(Described, Protocol):
@@ -104,6 +108,7 @@ def control_parts(worker: Looked, held: HeldJobs) -> ControlParts:
         facts,
         Viewers(worker.broker, facts, recorder, job, printed),
         worker.parts.messages,
+        worker.parts.profiles,
     )
 
 
@@ -118,6 +123,7 @@ class Control:
         self._facts = parts.facts
         self._viewers = parts.viewers
         self._messages = parts.messages
+        self._profiles = parts.profiles
         self._broker = broker
         self._keys = keys
         self._worker = worker
@@ -141,10 +147,12 @@ class Control:
     async def _listen(self) -> None:
         subscription = await self._broker.subscribe(self._keys.control_channel)
         try:
+            await self._profiles.reload()  # what was asked for while nobody listened
             async for payload in subscription:
                 self._obey(payload)
         finally:
             self._viewers.close()
+            self._profiles.close()
             for task in [task for tasks in self._tasks.values() for task in tasks]:
                 task.cancel()
             await asyncio.shield(subscription.close())
@@ -175,7 +183,7 @@ class Control:
         except Exception as error:  # noqa: BLE001 - the boundary of one request
             self._seldom.warn("a request of another process failed", f"{request!r:.200}: {error!r}")
 
-    async def _done(self, request: Request) -> dict[str, Any]:
+    async def _done(self, request: Request) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
         """Do what is asked; return what the answer says of it."""
         match request:
             case CancelRequest(job_id, reason, grace):
@@ -187,6 +195,11 @@ class Control:
                 return await self._facts.row(has_children=seconds > 0 and of == OF_WORKERS)
             case TellRequest(job_id, text):
                 return await self._messages.told(job_id, text)
+            case ProfileRequest():
+                return await self._profiles.now(request)
+            case ProfileNextRequest():
+                await self._profiles.reload()
+                return {}
             case ScaleRequest(procs):
                 async with self._scaling:
                     return {"procs": await self._worker.scale(procs)}

@@ -124,7 +124,8 @@ class Report(NamedTuple):
     """What the attempt with ``token`` reports of its job.
 
     ``kind`` is ``progress`` or ``data`` (payload: JSON text), ``log`` (payload: one row of
-    the log) or ``lines`` (payload: several, with newlines between them).
+    the log) or ``lines`` (payload: several, with newlines between them),
+    or ``profile`` (payload: see sandboxq.model.profile).
     ``keep_logs`` is how many log lines stay; 0: all.
     """
 

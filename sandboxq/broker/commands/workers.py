@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandboxq.model.profile import LONGEST_PROFILE, Sampling, sampling_from_text
 from sandboxq.model.validation import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -36,11 +37,15 @@ _LOOK_SECONDS = 0.005
 _LOOK_LATER = 0.1
 # Far more than any request has.
 _MOST_BYTES = 1 << 20
+# Characters of the name of a profile.
+_MOST_ID = 64
 # What a message asks for: the value of its member ``ask``.
 SCALE = "scale"
 CANCEL = "cancel"
 DUMP = "dump"
 FACTS = "facts"
+PROFILE = "profile"
+PROFILE_NEXT = "profile-next"
 RELOAD = "reload"
 TELL = "tell"
 # What FACTS may be about: all that a worker does, the ends of its jobs, one job that it runs.
@@ -52,6 +57,8 @@ _MEMBERS = {
     DUMP: {"worker", "queue", "pid", "is_meant", "busy", "children", "jobs"},
     RELOAD: {"worker", "error"},
     TELL: {"worker", "has_it", "is_read"},
+    PROFILE: {"worker", "has_it", "error"},
+    PROFILE_NEXT: {"worker"},
     FACTS: {"id", "worker", "queue", "host", "pid", "procs", "busy"},
 }
 
@@ -130,6 +137,25 @@ class ReloadRequest(NamedTuple):
     reply_key: str = ""
 
 
+class ProfileRequest(NamedTuple):
+    """Asks the worker of a job to sample it from now on, for ``seconds``; 0: until it ends.
+
+    ``profile_id`` is the name that the profile gets.
+    """
+
+    job_id: str
+    profile_id: str
+    sampling: Sampling
+    seconds: float
+    reply_key: str = ""
+
+
+class ProfileNextRequest(NamedTuple):
+    """Tells a worker that the job names whose next runs are to be sampled have changed."""
+
+    reply_key: str = ""
+
+
 class FactsRequest(NamedTuple):
     """Asks what a worker does, at once, and then each second on the channel ``reply_key``.
 
@@ -151,7 +177,16 @@ class TellRequest(NamedTuple):
     reply_key: str = ""
 
 
-Request = ScaleRequest | CancelRequest | DumpRequest | FactsRequest | ReloadRequest | TellRequest
+Request = (
+    ScaleRequest
+    | CancelRequest
+    | DumpRequest
+    | FactsRequest
+    | ProfileNextRequest
+    | ProfileRequest
+    | ReloadRequest
+    | TellRequest
+)
 
 
 def request_from_payload(payload: bytes, keys: QueueKeys) -> Request | None:
@@ -187,6 +222,19 @@ def _request(message: dict[str, Any], reply_key: str) -> Request | None:  # noqa
             return _facts_request(message, _seconds(seconds), reply_key)
         case {"ask": "tell", "job_id": str(job_id), "text": str(text)}:
             return TellRequest(job_id, text, reply_key)
+        case _:
+            return _profile_request(message, reply_key)
+
+
+def _profile_request(message: dict[str, Any], reply_key: str) -> Request | None:
+    match message:
+        case {"ask": "profile-next"}:
+            return ProfileNextRequest(reply_key)
+        case {"ask": "profile", "job_id": str(job_id), "id": str(name), "how": str(how)}:
+            seconds, sampling = _seconds(message.get("seconds")), sampling_from_text(how)
+            if seconds is None or seconds > LONGEST_PROFILE or sampling is None:
+                return None
+            return ProfileRequest(job_id, name[:_MOST_ID], sampling, seconds, reply_key)
         case _:
             return None
 
@@ -237,6 +285,27 @@ async def ask_to_cancel(broker: Broker, keys: QueueKeys, request: CancelRequest)
         if answered.get("has_it"):
             return str(answered.get("worker"))
     return None
+
+
+async def ask_for_profile(
+    broker: Broker, keys: QueueKeys, request: ProfileRequest
+) -> dict[str, Any] | None:
+    """Tell the workers of the queue; return what the one answered that has the job, if any has."""
+    members = {
+        "job_id": request.job_id,
+        "id": request.profile_id,
+        "how": request.sampling.text(),
+        "seconds": request.seconds,
+    }
+    async for answered in _ask(broker, [keys], PROFILE, members):
+        if answered.get("has_it"):
+            return answered
+    return None
+
+
+async def tell_of_profiles(broker: Broker, keys: QueueKeys) -> int:
+    """Have every worker of the queue read which runs are to be sampled; return how many have."""
+    return len([answered async for answered in _ask(broker, [keys], PROFILE_NEXT, {})])
 
 
 async def ask_for_stacks(

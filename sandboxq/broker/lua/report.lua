@@ -2,11 +2,12 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     the key and the entry of the mark to leave, see mark.lua; then five for each report: id, token
---          ('0' asks for no lock), kind (progress, data, log, lines), payload, log lines to keep (0: all)
+--          ('0' asks for no lock), kind (progress, data, log, lines, profile), payload, log lines to keep (0: all)
 -- Returns  one for each: 0, -1 no such job, -2 no lock, -6 lock of another, or the text of the error that
 --          kept it from being written
 -- Events   progress
 -- @include mark
+-- @include profiles
 -- @include queue
 
 local base = KEYS[1]
@@ -40,6 +41,10 @@ local function write(id, key, kind, payload, keep_logs)
     if kept > 0 then
       call('LTRIM', key .. ':logs', -kept, -1)
     end
+    return
+  end
+  if kind == 'profile' then
+    keep_profile(base, id, payload)
     return
   end
   call('HSET', key, kind, payload)

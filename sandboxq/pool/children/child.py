@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sandboxq.child.activity_page import ActivityPage, open_mark
+from sandboxq.child.activity_page import SAMPLE, ActivityPage, open_mark
 from sandboxq.child.cancels import ask, ask_whether_it_turns, open_cancels
 from sandboxq.child.frames import (
     CALL,
@@ -24,6 +24,7 @@ from sandboxq.child.frames import (
     encode_calls,
 )
 from sandboxq.child.interrupts import SOFT_SIGNAL
+from sandboxq.child.sampler import PROFILE_SIGNAL
 from sandboxq.errors import JobCancelled
 from sandboxq.pool.boundary import Boundary
 from sandboxq.pool.options import TRANSITIONS, ChildState
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.children.zygote_client import ZygoteClient
     from sandboxq.pool.options import ChildOwner, PoolOptions
     from sandboxq.pool.outcomes import Death
+    from sandboxq.pool.profiles import Sampling
 
 
 class Child:
@@ -88,6 +90,7 @@ class Child:
         "pidfd",
         "progress_at",
         "retire_reason",
+        "sampling",
         "source",
         "start_failure",
         "state",
@@ -133,6 +136,7 @@ class Child:
         self.is_unresponsive = False  # it lives, and reads nothing
         self.is_paused = False  # not read while its reports wait for Redis
         self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
+        self.sampling: Sampling | None = None  # the job that is sampled in it
         self.start_failure = ""
         self.is_stuck = False
         self.progress_at = 0.0
@@ -292,6 +296,12 @@ class Child:
     def unread_answers(self) -> int:
         """Return how many answers to its questions wait here, as it does not read."""
         return self._answers.waiting()
+
+    def sample(self, word: int) -> None:
+        """Have a call sampled (child/sampler.py); 0: none any more."""
+        if self.pidfd >= 0:
+            self._mark.words[SAMPLE] = word
+            self.signal(PROFILE_SIGNAL)
 
     def ask_for_stacks(self) -> None:
         """Have an event loop tell where its jobs are, to ``on_stacks``."""

@@ -264,6 +264,7 @@ class _Zygote:
             link = Link(sockets[0], mark, Cancels(cancels), sockets[1], ChildArena(arena))
             link.tokens = tokens[0] if tokens else -1
             stacks.listen(page)
+            link.page = page
             self._run_child(link, order)
             code = 0
         except BaseException:  # noqa: BLE001 - a child never returns into the zygote's loop

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sandboxq.child.arena import DONE_WITH, HALF, HEADER, RESULTS, open_arena, rounded
+from sandboxq.child.profile_page import HEAD_SIZE, SIZE
 
 if TYPE_CHECKING:
     from sandboxq.pool.calls import Call
@@ -21,7 +22,8 @@ _IDLE_SECONDS = 5.0
 # A value may be a little larger than the grant: libraries and files are mapped beside it.
 _LIBRARIES = 64 << 20
 
-# The stacks of a hundred threads; what does not fit is cut off.
+# The stacks of a hundred threads, behind what is sampled; what does not fit is cut off.
+_STACKS = SIZE
 _PAGE_SIZE = 64 * 1024
 
 
@@ -153,7 +155,10 @@ class ResultBlob:
 
 
 class StackPage:
-    """A memfd of one size; both sides share its position, which says how much was written."""
+    """A memfd of one size: what is sampled of jobs (child/profile_page.py), then stacks.
+
+    Both sides share its position, which says how much of stacks was written.
+    """
 
     __slots__ = ("fd", "turn")
 
@@ -161,20 +166,29 @@ class StackPage:
         """Make it; ``turn`` is held by who reads stacks."""
         self.turn = asyncio.Lock()
         self.fd = os.memfd_create("sandboxq-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, _PAGE_SIZE)
+        os.ftruncate(self.fd, _STACKS + _PAGE_SIZE)
+        self.restart()
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
 
     def restart(self) -> None:
         """Have the next stacks stand where the last ones did."""
-        os.lseek(self.fd, 0, os.SEEK_SET)
+        os.lseek(self.fd, _STACKS, os.SEEK_SET)
 
     def size(self) -> int:
         """Return how many bytes were written since."""
-        return min(os.lseek(self.fd, 0, os.SEEK_CUR), _PAGE_SIZE)
+        return max(0, min(os.lseek(self.fd, 0, os.SEEK_CUR) - _STACKS, _PAGE_SIZE))
 
     def text(self) -> str:
         """Return what was written since."""
-        return os.pread(self.fd, self.size(), 0).decode("utf-8", "replace")
+        return os.pread(self.fd, self.size(), _STACKS).decode("utf-8", "replace")
+
+    def profile(self) -> bytes:
+        """Return a copy of what is sampled."""
+        return os.pread(self.fd, SIZE, 0)
+
+    def profile_head(self) -> bytes:
+        """Return the first numbers of it."""
+        return os.pread(self.fd, HEAD_SIZE, 0)
 
     def close(self) -> None:
         """Give it back; twice is harmless."""

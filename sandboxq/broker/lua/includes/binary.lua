@@ -6,7 +6,7 @@
 --   key_of(reference)                        the key in such a field
 --   bind_binary(base, id, reference, delay)  let it live as long as its job, which is due in delay ms
 --   drop_binary(base, reference)             remove it; nil is none
---   drop_binaries(keys)                      remove those of the jobs with these keys
+--   drop_binaries(base, keys)                remove those of the jobs of this queue with these keys
 -- @include queue
 
 -- So long may a queue be without a sandboxq worker, who renews this: 30 days, in ms.
@@ -36,17 +36,12 @@ local function drop_binary(base, reference)
   end
 end
 
--- Queues without any are told by one question for all jobs.
-local function drop_binaries(keys)
-  for base in pairs(open_queues) do
-    if call('EXISTS', index_of(base)) == 1 then
-      for i = 1, #keys do
-        if string.sub(keys[i], 1, #base) == base then
-          local stored = fields_of(keys[i], 'sq:binary', 'sq:result')
-          drop_binary(base, stored[1])
-          drop_binary(base, stored[2])
-        end
-      end
+local function drop_binaries(base, keys)
+  for i = 1, #keys do
+    if string.sub(keys[i], 1, #base) == base then
+      local stored = fields_of(keys[i], 'sq:binary', 'sq:result')
+      drop_binary(base, stored[1])
+      drop_binary(base, stored[2])
     end
   end
 end

@@ -1,0 +1,74 @@
+"""A job that runs until the test wants it to end, and what was sampled of it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.conftest import Gate, wait_until_async
+from tests.worker.test_worker import running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sandboxq import Queue, Worker
+    from sandboxq.model.profile import JobProfile
+    from sandboxq.queue.job import QueuedJob
+
+JOBS = str(Path(__file__).parent / "jobs.py")
+ASYNC_JOBS = str(Path(__file__).parent / "async_jobs.py")
+
+
+class Running:
+    """A queue, its worker, and the gate of its jobs."""
+
+    def __init__(self, queue: Queue, worker: Worker, gate: Gate) -> None:
+        """Hold them."""
+        self.queue = queue
+        self.worker = worker
+        self.gate = gate
+
+    async def begun(self, do: str, **data: Any) -> QueuedJob:
+        """Add a job, and wait until its code runs."""
+        job = await self.queue.add(do, {"do": do, "gate": self.gate.path, **data})
+
+        async def has_begun() -> bool:
+            return (await job.refresh()).progress == "begun"
+
+        await wait_until_async(has_begun)
+        return job
+
+    async def profiles(self, job: QueuedJob, count: int = 1) -> list[JobProfile]:
+        """Return the profiles of a job once there are so many."""
+        found: list[JobProfile] = []
+
+        async def are_there() -> bool:
+            found[:] = await self.queue.job_profiles(job.id)
+            return len(found) >= count
+
+        await wait_until_async(are_there)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def sampled(url: str, name: str, folder: Path, **options: Any) -> AsyncIterator[Running]:
+    """Run a worker with the jobs of this folder; its jobs end with the block."""
+    gate = Gate(folder)
+    settings: dict[str, Any] = {"processor": JOBS, "procs": 1, **options}
+    async with running(url, name, **settings) as (queue, worker):
+        try:
+            yield Running(queue, worker, gate)
+        finally:
+            gate.open()
+
+
+def part_of(profile: JobProfile, function: str, clock: str = "wall") -> float:
+    """Return which part of the time was within a function, of all samples of a profile."""
+    total = part = 0.0
+    for path, node in profile.stacks():
+        seconds = node.seconds(clock)
+        total += seconds
+        if any(profile.functions[each.function].name == function for each in path):
+            part += seconds
+    return part / total if total else 0.0
