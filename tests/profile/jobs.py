@@ -116,7 +116,7 @@ def eats(data: dict[str, Any]) -> None:
     kept = []
     while not Path(data["gate"]).exists():
         kept.append(bytearray(1 << 20))
-        thirty(0.001)
+        thirty(0.005)
 
 
 def deep(data: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sandboxq import JobFailed
 from sandboxq.errors import JobNotFound, JobNotInState, ProfileNotTaken, UsageError
+from sandboxq.sandbox.policy import Policy
 from tests.conftest import run_async
 from tests.profile.sampling import ASYNC_JOBS, part_of, sampled
 
@@ -129,7 +130,8 @@ def test_memory_death_keeps_the_profile(server_url: str, queue_name: str, tmp_pa
     """By its limit: in the job or from outside, the samples are not in its heap."""
 
     async def main() -> None:
-        async with sampled(server_url, queue_name, tmp_path, policy="limits") as it:
+        policy = Policy("limits", memory=150 << 20)
+        async with sampled(server_url, queue_name, tmp_path, policy=policy) as it:
             await it.queue.profile_next("eats")
             job = await it.queue.add("eats", {"do": "eats", "gate": it.gate.path})
             with pytest.raises(JobFailed):
