@@ -23,8 +23,8 @@ async def waits_in_tasks(gate: str) -> None:
 async def computes(gate: str) -> None:
     """Compute, and let others have the loop now and then."""
     while not Path(gate).exists():  # noqa: ASYNC240 - as above
-        thirty(0.003)
-        seventy(0.007)
+        thirty(0.03)
+        seventy(0.07)
         await asyncio.sleep(0)
 
 

@@ -34,7 +34,7 @@ class Running:
         job = await self.queue.add(do, {"do": do, "gate": self.gate.path, **data})
 
         async def has_begun() -> bool:
-            return (await job.refresh()).progress == "begun"
+            return bool((await job.refresh()).progress == "begun")
 
         await wait_until_async(has_begun)
         return job

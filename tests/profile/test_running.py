@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -180,7 +180,13 @@ def test_what_cannot_be_sampled_is_said(server_url: str, queue_name: str, tmp_pa
             await it.queue.begin_profile(job.id, seconds=100)
             with pytest.raises(ProfileNotTaken, match="already"):
                 await it.queue.profile(job.id, seconds=1)
-            for wrong in ({"hz": 0}, {"hz": 1001}, {"seconds": 0}, {"seconds": 601}):
+            wrongs: tuple[dict[str, Any], ...] = (
+                {"hz": 0},
+                {"hz": 1001},
+                {"seconds": 0},
+                {"seconds": 601},
+            )
+            for wrong in wrongs:
                 with pytest.raises(UsageError):
                     await it.queue.profile(job.id, **wrong)
             with pytest.raises(UsageError, match="clock"):
