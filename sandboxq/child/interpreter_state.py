@@ -36,11 +36,11 @@ def interpreter_states() -> list[State]:
     states = [
         State(leftover_kinds.ENVIRONMENT, _environment, _restore_environment, is_own=True),
         # By the variable that is put back before it.
-        State(leftover_kinds.SETTINGS, _zone, _restore_zone),
+        State(leftover_kinds.SETTINGS, _zone, _restore_zone, is_own=True),
         State(leftover_kinds.SETTINGS, _read_builtins, _restore_builtins),
         State(leftover_kinds.SETTINGS, _interpreter, _restore_interpreter, is_own=True),
-        State(leftover_kinds.SETTINGS, _path, _restore_path),
-        State(leftover_kinds.SETTINGS, _locale, _restore_locale),
+        State(leftover_kinds.SETTINGS, _path, _restore_path, is_own=True),
+        State(leftover_kinds.SETTINGS, _locale, _restore_locale, is_own=True),
         SharedState(leftover_kinds.SETTINGS, patches.hooks, patches.restore_hooks),
     ]
     asyncio = loaded("asyncio", "_get_running_loop")
@@ -49,9 +49,11 @@ def interpreter_states() -> list[State]:
             State(leftover_kinds.SETTINGS, lambda: _of_loop(loop), partial(_restore_loop, loop))
         )
     if logging := loaded("logging", "disable"):
-        states.append(State(leftover_kinds.SETTINGS, _silence, logging.disable))
+        states.append(State(leftover_kinds.SETTINGS, _silence, logging.disable, is_own=True))
     if loaded("warnings", "filters"):
-        states.append(State(leftover_kinds.SETTINGS, _fatal_warnings, _restore_warnings))
+        states.append(
+            State(leftover_kinds.SETTINGS, _fatal_warnings, _restore_warnings, is_own=True)
+        )
     if loaded("decimal", "getcontext"):
         states.append(State(leftover_kinds.SETTINGS, _decimal, _restore_decimal))
     if numpy := loaded("numpy", "geterr"):

@@ -41,7 +41,7 @@ def kernel_states() -> list[State]:
     fill_standard()
     return [
         State(leftover_kinds.HANDLERS, _handlers, _restore_handlers, is_own=True),
-        State(leftover_kinds.HANDLERS, _blocked, _restore_blocked),
+        State(leftover_kinds.HANDLERS, _blocked, _restore_blocked, is_own=True),
         State(leftover_kinds.TIMERS, _timers, _stop_timers, is_own=True),
         State(leftover_kinds.TIMERS, _cancel_dump_later, cannot),
         # Others may remove it, as a deployment does with the release before.
@@ -51,7 +51,7 @@ def kernel_states() -> list[State]:
         State(leftover_kinds.LIMITS, _priority, _restore_priority, is_own=True),
         State(leftover_kinds.SETTINGS, _ids, cannot, is_own=True),
         State(leftover_kinds.HANDLERS, patches.wakeup_fd, signal.set_wakeup_fd, is_own=True),
-        _umask(),
+        _Umask(),
     ]
 
 
@@ -132,11 +132,24 @@ def _directory() -> str | None:
         return None  # it was removed
 
 
-def _umask() -> State:
-    """Return the umask, which is only read by setting it."""
+class _Umask(State):
+    """The umask, which is only read by setting it: a look puts it back in the same call."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        """Remember how it is now."""
+        super().__init__(leftover_kinds.UMASK, _umask, os.umask, is_own=True)
+
+    def is_changed(self) -> bool:
+        """Put it back; tell whether it was not what it was."""
+        return bool(os.umask(self.was) != self.was)
+
+
+def _umask() -> int:
     was = os.umask(0o022)
     os.umask(was)
-    return State(leftover_kinds.UMASK, lambda: os.umask(was), os.umask)
+    return was
 
 
 def fill_standard() -> None:

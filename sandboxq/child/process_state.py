@@ -1,7 +1,7 @@
 """What belongs to the whole process and outlives a job: looked at after jobs, and put back.
 
     zygote: remember, after the import ──fork──► child without setup(): reads again what its birth
-                                                 has changed
+                                                 and the user's hooks of fork change
     any other child, after its setup() ──► reads all
 
 Read in some microseconds all together; each knows how it is put back, or that it cannot be.

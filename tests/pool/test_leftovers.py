@@ -138,9 +138,13 @@ def hog(mb): keep.append(bytearray(mb << 20))
 def use(mb): return len(bytearray(mb << 20))
 
 # ── what the next one sees ──
+def umask_now():
+    was = os.umask(0)
+    os.umask(was)
+    return was
 def state():
     return [
-        os.getcwd(), os.umask(os.umask(0o22)), sys.path,
+        os.getcwd(), umask_now(), sys.path,
         sorted(item for item in os.environ.items() if item[0] not in ("TMPDIR", "SANDBOXQ_CHILD")),
         str(signal.getsignal(signal.SIGUSR1)), str(signal.getsignal(signal.SIGCHLD)),
         sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), decimal.getcontext().prec,
@@ -437,3 +441,56 @@ def test_one_of_a_kind_is_told_in_the_singular() -> None:
     assert leftover_kinds.text_of(leftover_kinds.PROCESSES, 1) == "1 process"
     assert leftover_kinds.text_of(leftover_kinds.DESCRIPTORS, 1) == "1 open file"
     assert leftover_kinds.text_of(leftover_kinds.THREADS, 2) == "2 threads"
+
+
+HOOKED = """
+import locale, logging, os, signal, sys, time, warnings
+
+def after():
+    os.umask(0o077)
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    sys.path.append("/by/the/hook")
+    logging.disable(logging.INFO)
+    warnings.simplefilter("error", BytesWarning)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    os.chdir("/")
+
+locale.setlocale(locale.LC_ALL, "C")
+os.register_at_fork(after_in_child=after)
+
+def process(job):
+    if job.data == "pid":
+        return os.getpid()
+    if job.data == "leave":
+        os.umask(0)
+        logging.disable(logging.CRITICAL)
+        return None
+    umask = os.umask(0)
+    os.umask(umask)
+    return [
+        umask, locale.setlocale(locale.LC_ALL), time.tzname[0], sys.path[-1],
+        logging.root.manager.disable, warnings.filters[0][0],
+        signal.SIGUSR2 in signal.pthread_sigmask(signal.SIG_BLOCK, []), os.getcwd(),
+    ]
+"""
+
+
+@pytest.mark.parametrize("setup", ["", "\ndef setup(): pass\n"], ids=["forked", "setup"])
+def test_what_hooks_of_fork_set_is_left_by_no_job(tmp_path: Path, setup: str) -> None:
+    """They make a child as the user wants it, after what was remembered for all children."""
+    path = tmp_path / "hooked.py"
+    path.write_text(HOOKED + setup)
+    set_by_hook = [0o077, "C.UTF-8", "JST", "/by/the/hook", logging.INFO, "error", True, "/"]
+
+    async def main() -> None:
+        async with open_pool(path, policy="none") as caller:
+            pid = await caller.value("pid")
+            for _ in range(2):
+                assert await caller.value("look") == set_by_hook
+            await caller.value("leave")
+            assert await caller.value("look") == set_by_hook
+            assert await caller.value("pid") == pid
+
+    run_async(main())
