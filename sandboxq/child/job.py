@@ -101,11 +101,6 @@ class Job:
         return self._opts  # type: ignore[no-any-return]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The same as ``opts``."""
-        return self.opts
-
-    @property
     def trace_context(self) -> dict[str, str] | None:
         """What OpenTelemetry's ``extract`` takes, to span what belongs to this attempt.
 
@@ -154,7 +149,7 @@ class Job:
         return self._fields.token.decode("utf-8", "replace")
 
     @property
-    def timestamp(self) -> int:
+    def timestamp_ms(self) -> int:
         """When the job was added, in milliseconds since the epoch."""
         return _integer(self._fields.timestamp)
 
@@ -164,7 +159,7 @@ class Job:
         return _integer(self._fields.priority)
 
     @property
-    def delay(self) -> int:
+    def delay_ms(self) -> int:
         """The job's delay in milliseconds."""
         return _integer(self._fields.delay)
 
@@ -184,9 +179,14 @@ class Job:
         return f"{self.prefix}:{self.queue_name}"
 
     @property
-    def processed_on(self) -> int:
+    def processed_on_ms(self) -> int:
         """When this attempt was claimed, in milliseconds since the epoch."""
         return self._fields.processed_on
+
+    options = opts
+    timestamp = timestamp_ms  # as Node calls it, and those below
+    delay = delay_ms
+    processed_on = processed_on_ms
 
     @property
     def scheduler_id(self) -> str | None:

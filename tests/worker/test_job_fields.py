@@ -22,7 +22,9 @@ def process(job):
         "prefix": job.prefix,
         "queue": job.queue_name,
         "qualified": job.queue_qualified_name,
-        "processed_on": job.processed_on,
+        "processed_on": job.processed_on_ms,
+        "same": [job.processed_on == job.processed_on_ms, job.timestamp == job.timestamp_ms],
+        "times": [job.timestamp_ms, job.delay_ms],
         "scheduler": job.scheduler_id,
         "deduplication": job.deduplication_id,
         "failed_reason": job.failed_reason,
@@ -56,6 +58,8 @@ def test_what_a_job_knows_of_itself(server_url: str, queue_name: str, tmp_path: 
             assert value["qualified"] == f"my:app:{queue_name}"
             assert (value["prefix"], value["queue"]) == ("my:app", queue_name)
             assert value["processed_on"] == job.processed_on_ms
+            assert value["same"] == [True, True]
+            assert value["times"] == [job.timestamp_ms, job.delay_ms]
         assert [value["scheduler"] for value in values] == [None, None, None, "s"]
         assert [value["deduplication"] for value in values] == [None, None, "x:1", None]
         assert [value["failed_reason"] for value in values] == [None, "the first time", None, None]
