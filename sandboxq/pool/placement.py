@@ -26,9 +26,9 @@ _SENT = 0.5
 _DEEPEST = 128
 # A round trip to Redis is hidden by one more call per slot; of longer jobs it is not worth a lock.
 _WORTH_A_RESERVE = 0.05
-# Jobs of microseconds: four batches are enough for the time that Redis takes to settle a batch and
+# Jobs of microseconds: three batches are enough for the time that Redis takes to settle a batch and
 # claim the next.
-_LARGEST_RESERVE = 400
+_LARGEST_RESERVE = 600
 # Jobs of which so many are sent ahead are so short that a system call for each is what they cost:
 # they share packets, each half of what is ahead at most. More than so many in one gives little, and
 # a quarter of what is ahead flows best.
@@ -51,7 +51,7 @@ _LOOK_SECONDS = 0.05
 # Calls with more data than this gain nothing from sharing a packet; in bytes of the whole packet.
 _LARGEST_PACKET = 16 * 1024
 # What is claimed at once is for so many calls.
-_CLAIM = 100
+_CLAIM = 200
 _payload, _blob = attrgetter("payload"), attrgetter("blob")
 
 

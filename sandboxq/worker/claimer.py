@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import options_from_wire
+from sandboxq.broker.commands.claim import MAX_CLAIM
 from sandboxq.errors import BrokerUnavailable, OptionsUnreadable, SignatureRefused
 from sandboxq.model.outcome import Failed
 from sandboxq.observe.telemetry import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sandboxq.worker.settler import Settler
 
 # One script call claims at most so many jobs.
-BATCH = 100
+BATCH = MAX_CLAIM
 # A burst worker looks again this often whether the jobs that others still run have ended.
 BURST_LOOK = 0.5
 # A known delayed job is waited for at most so long at a time (protocol.md 1.4).

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.commands.claim import NO_BOUNDS, Claimant, arguments_of
+from sandboxq.broker.commands.claim import MAX_CLAIM, NO_BOUNDS, Claimant, arguments_of
 from sandboxq.broker.connect.script import load
 from sandboxq.model.job import KEEP_ALL
 from sandboxq.model.outcome import Complete, Crashes
@@ -337,10 +337,10 @@ def test_asking_for_nothing_changes_nothing(case: Case) -> None:
     assert case.items("wait") == ["1"]
 
 
-def test_a_claim_is_at_most_a_hundred(case: Case) -> None:
+def test_a_claim_has_its_most(case: Case) -> None:
     """Redis answers nobody else meanwhile."""
-    case.waiting(*map(str, range(120)))
-    assert len(case.claim(limit=1000).jobs) == 100
+    case.waiting(*map(str, range(MAX_CLAIM + 20)))
+    assert len(case.claim(limit=1000).jobs) == MAX_CLAIM
 
 
 def test_bytes_bound_a_claim_and_what_is_too_much_stays_where_it_was(case: Case) -> None:

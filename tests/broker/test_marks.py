@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandboxq.broker.commands.attempts import Report, Settlement, report, reported, settle, settled
+from sandboxq.broker.commands.attempts import (
+    MOST_SETTLED,
+    Report,
+    Settlement,
+    report,
+    reported,
+    settle,
+    settled,
+)
 from sandboxq.broker.commands.batches import BATCH, NO_MARK, Mark, marked
 from sandboxq.broker.commands.binary import (
     new_reference,
@@ -39,7 +47,7 @@ def _activate(case: Case, ids: list[str]) -> None:
 
 def test_outcomes_whose_reply_was_lost_are_known(case: Case) -> None:
     """Each code as it was told, in the order of the settlements, of any number of calls."""
-    ids = [str(n) for n in range(1, 2 * BATCH + 8)]
+    ids = [str(n) for n in range(1, 2 * MOST_SETTLED + 8)]
     _activate(case, ids)
     case.redis.set(case.keys["3:lock"], "other")
     case.redis.delete(case.keys["150"])
@@ -68,8 +76,8 @@ def test_a_mark_is_of_one_exchange(case: Case) -> None:
 
 def test_a_mark_goes_by_itself(case: Case) -> None:
     """A worker that was killed leaves nothing for ever, however many calls it had made."""
-    _activate(case, [str(n) for n in range(1, BATCH + 5)])
-    rows = [Settlement(str(n).encode(), T, DONE) for n in range(1, BATCH + 5)]
+    _activate(case, [str(n) for n in range(1, MOST_SETTLED + 5)])
+    rows = [Settlement(str(n).encode(), T, DONE) for n in range(1, MOST_SETTLED + 5)]
     case.run(lambda broker: settle(broker, case.keys, rows, now_ms=NOW, mark=_mark(case)))
     assert 0 < case.redis.pttl(_mark(case).key) <= 600_000
     assert sorted(case.run(lambda broker: marked(broker, _mark(case)))) == [0, 1]

@@ -35,7 +35,16 @@ def test_only_short_jobs_are_sent_ahead(average: float | None, expected: int) ->
 
 @pytest.mark.parametrize(
     ("average", "expected"),
-    [(None, 0), (10.0, 0), (0.051, 0), (0.05, 8), (0.001, 32), (0.0001, 320), (0.0, 400)],
+    [
+        (None, 0),
+        (10.0, 0),
+        (0.051, 0),
+        (0.05, 8),
+        (0.001, 32),
+        (0.0001, 320),
+        (0.00001, 600),
+        (0.0, 600),
+    ],
 )
 def test_reserve_hides_the_round_trip_of_jobs_that_are_worth_it(
     average: float | None, expected: int

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from sandboxq.model.job import Keep
     from sandboxq.model.outcome import Failed
 
+# Attempts that one call of the script settles: two milliseconds of Redis.
+MOST_SETTLED = 200
 # Of the interval: a pass that comes a little early must not be refused.
 _EXPIRY = 0.95
 
@@ -220,14 +222,14 @@ async def settle(
     rows = settlements if order is None else [settlements[index] for index in order]
     head = (now_ms, metrics_points, int(retake), mark.key)
     calls: list[tuple[Sequence[str], Sequence[Argument]]] = []
-    for start in range(0, len(rows), BATCH):
-        runs = _runs(rows[start : start + BATCH])
-        calls.append(((keys.base,), [*head, mark.entry(start // BATCH), *runs]))
+    for start in range(0, len(rows), MOST_SETTLED):
+        runs = _runs(rows[start : start + MOST_SETTLED])
+        calls.append(((keys.base,), [*head, mark.entry(start // MOST_SETTLED), *runs]))
     replies = await broker.scripts(load("settle"), calls)
     for reply in replies:
         if reply and type(reply[-1]) is bytes:
             _name_refusals(reply)
-    check_number("settle", replies, len(rows), BATCH)
+    check_number("settle", replies, len(rows), MOST_SETTLED)
     in_order: list[int] = [code for reply in replies for code in reply]
     if order is None:
         return in_order
@@ -258,7 +260,7 @@ async def settled(
     order = _placing_order(settlements) or range(len(settlements))
     codes: list[int | None] = [None] * len(settlements)
     for call, text in (await marked(broker, mark)).items():
-        places = order[call * BATCH : (call + 1) * BATCH]
+        places = order[call * MOST_SETTLED : (call + 1) * MOST_SETTLED]
         known = [int(code) for code in text.rstrip("!").split(",") if code]
         for place, code in zip(places, known if text else [0] * len(places), strict=False):
             codes[place] = None if code == REFUSED else code

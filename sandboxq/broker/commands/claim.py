@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.connect.server_info import Reading
     from sandboxq.broker.keys import QueueKeys
 
-# More would keep Redis from its other clients for milliseconds.
-MAX_CLAIM = 100
+# More would keep Redis from its other clients for more than two milliseconds.
+MAX_CLAIM = 200
 # No limit of bytes.
 MOST_BYTES = 2**53
 # A job that was never run has so many fields, see lua/includes/claimed.lua.

@@ -1,7 +1,7 @@
 -- Claim up to n jobs of one queue (protocol.md 3.6): wait first, then prioritized.
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
--- ARGV     now (ms), n (1 to 100), token, lock duration (ms), worker name or '',
+-- ARGV     now (ms), n (1 to 200), token, lock duration (ms), worker name or '',
 --          limiter max or '', limiter duration (ms) or '', how many bytes of names, data and options
 --          the jobs may have together (the first may have more), how many of them begin at once (see
 --          ahead.lua), and where now is '': how many ms the worker's clock is ahead of the server's, whose

@@ -1,4 +1,4 @@
--- Settle up to 100 attempts of one queue (protocol.md 3.8 to 3.16).
+-- Settle up to 200 attempts of one queue (protocol.md 3.8 to 3.16).
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`; all keys of the queue are built from it
 -- ARGV     now (ms), data points of metrics to keep (0: none), '1' to settle without a lock too where
