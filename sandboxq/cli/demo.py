@@ -19,11 +19,13 @@ import click
 
 import sandboxq
 from sandboxq.cli import process
+from sandboxq.cli.demo_web import WebDemo
 from sandboxq.cli.messages import end_with_exit_code
 from sandboxq.cli.options import Procs, prefix_option, setting, url_option
 from sandboxq.cli.output import STDOUT, Output
 from sandboxq.cli.pictures import SIZE, own_pictures, pictures_in, require_pillow
 from sandboxq.cli.progress import ProgressLine
+from sandboxq.cli.web import DEFAULT_PORT
 from sandboxq.errors import ProcessorNotLoaded, SandboxqError, UsageError
 from sandboxq.observe.telemetry import (
     AttemptFailed,
@@ -120,6 +122,16 @@ class _Round(NamedTuple):
     metavar="DIR",
     help="Where generated pictures and thumbnails are kept; those there are used again.",
 )
+@click.option(
+    "--web", "is_web", is_flag=True, help="Show the page with jobs of all kinds, until Ctrl-C."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="The page's port; 0 takes a free one.",
+)
 @url_option
 @prefix_option
 def command(
@@ -128,16 +140,28 @@ def command(
     source: Path | None,
     procs: int | Literal["auto"],
     keep: Path,
+    is_web: bool,
+    port: int,
     url: str | None,
     prefix: str,
 ) -> None:
-    """Resize large pictures on every core, and say how much faster that is than one."""
+    """Resize large pictures on every core, and say how much faster that is than one.
+
+    With --web: serve the page, and keep jobs running that fail, die, wait and repeat.
+    """
     children = usable_cores().number if procs == "auto" else procs
     output = Output(fileno=STDOUT)
     demo = _Demo(output, keep.resolve(), children=children, url=url, prefix=prefix)
     with output.in_charge(), end_with_exit_code():
         _make(keep)
-        process.run(demo.run(pictures, source and source.resolve()))
+        if is_web:
+            require_pillow()
+            shown = own_pictures(source.resolve(), pictures) if source else None
+            processor = ready_made_processor("showcase")
+            web = WebDemo(url, port, children, keep.resolve(), processor, demo.say)
+            process.run(web.run(pictures, shown))
+        else:
+            process.run(demo.run(pictures, source and source.resolve()))
 
 
 def _make(folder: Path) -> None:
@@ -190,7 +214,7 @@ class _Demo:
         self._output.show("")
         megabytes = sum(path.stat().st_size for path in paths) / 1e6
         seconds = time.monotonic() - began
-        self._say(f"{text}, {megabytes:.0f} MB, generated in {seconds:.1f} s, in {folder}")
+        self.say(f"{text}, {megabytes:.0f} MB, generated in {seconds:.1f} s, in {folder}")
         return paths
 
     def _jobs(self, paths: list[Path]) -> list[dict[str, Any]]:
@@ -213,7 +237,7 @@ class _Demo:
         self, queue: Queue, processor: Path, jobs: list[dict[str, Any]], *, children: int
     ) -> _Run:
         await queue.add_bulk([("resize", data, {}) for data in jobs])
-        self._say(f"{len(jobs)} jobs on {_count(children, 'child', 'children')} …")
+        self.say(f"{len(jobs)} jobs on {_count(children, 'child', 'children')} …")
         run, telemetry = _Run(children), Telemetry()
         telemetry.subscribe(run, JobsClaimed, JobsSettled, AttemptFailed)
         async with (
@@ -246,9 +270,7 @@ class _Demo:
         while True:
             await asyncio.sleep(PLAIN_PROGRESS_SECONDS)
             busy = f"{worker.pool.busy}/{worker.pool.size} children busy"
-            self._say(
-                f"  {worker.counters.completed} done, {worker.counters.failed} failed, {busy}"
-            )
+            self.say(f"  {worker.counters.completed} done, {worker.counters.failed} failed, {busy}")
 
     def _tell(self, rounds: list[_Round], pictures: int) -> None:
         runs = [each.everyone for each in rounds]
@@ -261,11 +283,12 @@ class _Demo:
             ("longest gap between heartbeats", f"{max(run.longest_gap for run in runs):.2f} s"),
             ("thumbnails", f"{self._folder / 'thumbnails'}"),
         ]
-        self._say("")
+        self.say("")
         for name, value in rows:
-            self._say(f"{name:<31} {value}")
+            self.say(f"{name:<31} {value}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line."""
         self._output.say(f"{printable(text)}\n")
 
 

@@ -14,6 +14,8 @@ from sandboxq.cli.options import prefix_option, setting, url_option
 from sandboxq.errors import SandboxqError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxq.web.settings import Settings
 
 DEFAULT_PORT = 8800
@@ -95,7 +97,35 @@ def _checked_base(path: str) -> str:
     return base
 
 
-async def _serve(settings: Settings, host: str, port: int, base: str) -> None:
+async def serve(
+    url: str | None, *, port: int, prefix: str, on_ready: Callable[[str], object]
+) -> None:
+    """Serve the page of one prefix on the loopback until a signal ends it.
+
+    ``on_ready`` is called with its address. Raises: SandboxqError, the page needs its extra.
+    """
+    try:
+        from sandboxq.web.settings import settings_from_options  # noqa: PLC0415 - an extra
+
+        settings = settings_from_options(url, {"prefix": prefix})
+        await _serve(settings, "127.0.0.1", port, "", on_ready=on_ready)
+    except ModuleNotFoundError as error:
+        message = f"the page needs the package {error.name}: pip install 'sandboxq[web]'"
+        raise SandboxqError(message) from error
+
+
+def _tell(address: str) -> None:
+    echo(f"the page is at {address} (Ctrl-C ends it)")
+
+
+async def _serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    base: str,
+    *,
+    on_ready: Callable[[str], object] = _tell,
+) -> None:
     import uvicorn  # noqa: PLC0415 - an extra
     from starlette.applications import Starlette  # noqa: PLC0415 - as above
     from starlette.routing import Mount  # noqa: PLC0415 - as above
@@ -119,7 +149,7 @@ async def _serve(settings: Settings, host: str, port: int, base: str) -> None:
     shown = f"[{host}]" if ":" in host else host
     try:
         await app.dashboard.connect()
-        echo(f"the page is at http://{shown}:{listening.getsockname()[1]}{base}/ (Ctrl-C ends it)")
+        on_ready(f"http://{shown}:{listening.getsockname()[1]}{base}/")
         await uvicorn.Server(config).serve(sockets=[listening])
     finally:
         listening.close()

@@ -19,10 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandboxq.errors import UsageError
-from sandboxq.web.answers import environment, page
+from sandboxq.web.answers import environment, page, url_of
 from sandboxq.web.context import dashboard_of
 from sandboxq.web.job_topic import JobTopic
-from sandboxq.web.live import live_of
+from sandboxq.web.live import LINGER, live_of
 from sandboxq.web.stream_topic import StreamTopic
 from sandboxq.web.topics import OverviewTopic, WorkersTopic
 
@@ -46,8 +46,29 @@ Subject = tuple["Hashable", "Callable[[Dashboard], Topic]"]
 
 
 def live_routes() -> list[Route]:
-    """Return the route of all topics."""
-    return [Route("/live", live, methods=["GET"])]
+    """Return the routes of what is live."""
+    return [
+        Route("/live", live, methods=["GET"]),
+        Route("/workers", workers_page, methods=["GET"]),
+        Route("/stream", stream_page, methods=["GET"]),
+    ]
+
+
+async def workers_page(request: Request) -> Response:
+    """Show hosts, workers, children and jobs."""
+    topic = await live_of(dashboard_of(request)).topic("workers", WorkersTopic, LINGER)
+    return _page(request, "workers", "Workers", it=topic.state())
+
+
+async def stream_page(request: Request) -> Response:
+    """Show the task stream; its script asks for what is in it."""
+    return _page(request, "stream", "Task stream")
+
+
+def _page(request: Request, section: str, title: str, **context: Any) -> Response:
+    start = ("Overview", url_of(request.scope.get("root_path", ""), ""))
+    crumbs = [start, (title, None)]
+    return page(request, f"{section}.html", title=title, section=section, crumbs=crumbs, **context)
 
 
 async def live(request: Request) -> Response:
