@@ -86,14 +86,17 @@ class History:
         self._prune(now_ms)
 
     def fill(self, jobs: Iterable[StoredJob]) -> None:
-        """Take finished jobs of before somebody looked, each in a place that is free then."""
+        """Take jobs of before somebody looked, each in a place that is free then.
+
+        Those that still run only hold their place.
+        """
         ends: dict[tuple[str, str], list[int]] = {}
         for job in sorted(jobs, key=lambda job: job.begin):
             lanes = ends.setdefault((job.queue, job.worker), [])
             lane = next((n for n, end in enumerate(lanes) if end <= job.begin), len(lanes))
             lanes[lane : lane + 1] = [job.end]
             row = self.row(job.queue, job.worker, lane, host="", pid=None)
-            if row is not None:
+            if row is not None and job.state in STATES:
                 busy = float(job.end - job.begin)
                 what = [text(job.name), text(job.job_id), job.state, 1, busy]
                 self._add(self._bars, [row["id"], job.begin, job.end, *what])

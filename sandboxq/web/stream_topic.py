@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.commands.workers import OF_STREAM
 from sandboxq.errors import QueueError
-from sandboxq.model.validation import whole_from_wire
+from sandboxq.model.validation import MAX_SAFE_INTEGER, whole_from_wire
 from sandboxq.queue.watch import Watch
 from sandboxq.web.history import HOUR_MS, History, StoredJob
 from sandboxq.web.live import FIRST_SECONDS, Topic, live_of
@@ -92,41 +92,42 @@ class StreamTopic(Topic):
         return {"is_live": not note, "note": note, "workers": len(self._heard_at)}
 
     async def _finished(self, broker: Broker) -> list[StoredJob]:
-        """Return the newest finished jobs, as far as nobody has heard of them."""
+        """Return the newest finished jobs, as far as nobody has heard of them, and active ones."""
         queues = (await watched_queues(self.dashboard))[:_FILLED_QUEUES]
         since = max(self._history.heard_until, self._now_ms - HOUR_MS) + 1
         most = ("LIMIT", 0, _FILLED_JOBS)
-        commands = [
-            ("ZREVRANGEBYSCORE", keys[state], "+inf", since, *most)
-            for keys in queues
-            for state in ("completed", "failed")
+        kinds = [
+            ("completed", lambda key: ("ZREVRANGEBYSCORE", key, "+inf", since, *most)),
+            ("failed", lambda key: ("ZREVRANGEBYSCORE", key, "+inf", since, *most)),
+            ("active", lambda key: ("LRANGE", key, 0, _FILLED_JOBS - 1)),
         ]
-        found = await broker.pipeline(commands)
+        asked = [(keys, state, ask(keys[state])) for keys in queues for state, ask in kinds]
+        found = await broker.pipeline([command for _, _, command in asked])
         wanted = [
-            (queues[place // 2], place % 2, job_id)
-            for place, ids in enumerate(found)
+            (keys, state, job_id)
+            for (keys, state, _), ids in zip(asked, found, strict=True)
             for job_id in ids
         ]
         hashes = await broker.pipeline(
             [("HMGET", keys[_text(job_id)], *_FIELDS) for keys, _, job_id in wanted]
         )
         jobs = [
-            _stored(keys, job_id, is_failed=bool(kind), fields=fields)
-            for (keys, kind, job_id), fields in zip(wanted, hashes, strict=True)
+            _stored(keys, job_id, state, fields)
+            for (keys, state, job_id), fields in zip(wanted, hashes, strict=True)
         ]
         return [job for job in jobs if job is not None]
 
 
 def _stored(
-    keys: QueueKeys, job_id: bytes, *, is_failed: bool, fields: list[bytes | None]
+    keys: QueueKeys, job_id: bytes, state: str, fields: list[bytes | None]
 ) -> StoredJob | None:
     name, begun, ended, worker, cause = fields
-    begin, end = whole_from_wire(begun or b""), whole_from_wire(ended or b"")
+    begin = whole_from_wire(begun or b"")
+    end = MAX_SAFE_INTEGER if state == "active" else whole_from_wire(ended or b"")
     if not begin or not end or end < begin:
         return None
-    state = "completed"
-    if is_failed:
-        state = "died" if cause in _DEATHS else "failed"
+    if cause in _DEATHS and state == "failed":
+        state = "died"
     # Workers have their name stored when they were given one.
     of = _text(worker or b"") or "some worker"
     return StoredJob(keys.queue, of, _text(job_id), _text(name or b""), begin, end, state)

@@ -47,6 +47,7 @@
     running = told.running;
     forget(told.now - HOUR);
     arrange();
+    fit();
     notes(told);
     dirty = true;
   }
@@ -84,7 +85,20 @@
     }
   }
 
+  function state(word) {
+    const shown = one("#link-state");
+    shown.dataset.state = word;
+    shown.textContent = { live: "Live", away: "Offline", held: "Paused" }[word];
+  }
+
+  // As high as its rows, within reason.
+  function fit() {
+    const wanted = Math.min(Math.max(TOP + 24 + order.length * (ROW + GAP), 220), innerHeight * 0.68);
+    if (Math.abs(wanted - canvas.clientHeight) > 1) canvas.style.height = `${wanted}px`;
+  }
+
   function notes(told) {
+    state(paused ? "held" : told.is_live ? "live" : "away");
     const count = told.workers === 1 ? "1 worker" : `${told.workers} workers`;
     let text = told.note || (told.workers ? `Live from ${count}` : "No worker of sandboxq answers");
     if (told.left_out) text += `; ${told.left_out} short jobs are not drawn`;
@@ -476,6 +490,7 @@
     }
     source.addEventListener("error", () => {
       one("#stream-note").textContent = "The page's server does not answer";
+      state("away");
       if (source.readyState === EventSource.CLOSED) setTimeout(poll, 2000);
     });
   }
