@@ -159,7 +159,8 @@ def command(
             shown = own_pictures(source.resolve(), pictures) if source else None
             processor = ready_made_processor("showcase")
             web = WebDemo(url, port, children, keep.resolve(), processor, demo.say)
-            process.run(web.run(pictures, shown))
+            with contextlib.suppress(KeyboardInterrupt):
+                process.run(web.run(pictures, shown))
         else:
             process.run(demo.run(pictures, source and source.resolve()))
 

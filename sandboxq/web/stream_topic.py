@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FILLED_QUEUES, _FILLED_JOBS = 20, 100
 # Seconds after which a worker that says nothing runs nothing.
 _SILENCE = 5.0
+_STATES = ("completed", "failed", "active")
 _FIELDS = ("name", "processedOn", "finishedOn", "pb", "sq:cause")
 # Causes of failures that ended the child.
 _DEATHS = (b"JobCrashed", b"JobExited", b"JobTimeout", b"JobMemoryExceeded", b"JobCpuExceeded",
@@ -95,13 +96,11 @@ class StreamTopic(Topic):
         """Return the newest finished jobs, as far as nobody has heard of them, and active ones."""
         queues = (await watched_queues(self.dashboard))[:_FILLED_QUEUES]
         since = max(self._history.heard_until, self._now_ms - HOUR_MS) + 1
-        most = ("LIMIT", 0, _FILLED_JOBS)
-        kinds = [
-            ("completed", lambda key: ("ZREVRANGEBYSCORE", key, "+inf", since, *most)),
-            ("failed", lambda key: ("ZREVRANGEBYSCORE", key, "+inf", since, *most)),
-            ("active", lambda key: ("LRANGE", key, 0, _FILLED_JOBS - 1)),
+        asked = [
+            (keys, state, _command(keys[state], state, since))
+            for keys in queues
+            for state in _STATES
         ]
-        asked = [(keys, state, ask(keys[state])) for keys in queues for state, ask in kinds]
         found = await broker.pipeline([command for _, _, command in asked])
         wanted = [
             (keys, state, job_id)
@@ -116,6 +115,12 @@ class StreamTopic(Topic):
             for (keys, state, job_id), fields in zip(wanted, hashes, strict=True)
         ]
         return [job for job in jobs if job is not None]
+
+
+def _command(key: str, state: str, since: int) -> tuple[Any, ...]:
+    if state == "active":
+        return "LRANGE", key, 0, _FILLED_JOBS - 1
+    return "ZREVRANGEBYSCORE", key, "+inf", since, "LIMIT", 0, _FILLED_JOBS
 
 
 def _stored(

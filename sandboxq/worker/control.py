@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sandboxq.broker.commands.workers import (
-    OF_WORKERS,
     CancelRequest,
     DumpRequest,
     FactsRequest,
@@ -77,7 +76,6 @@ class ControlParts(NamedTuple):
     """Who knows what is asked for."""
 
     dump: Dump
-    facts: Facts
     viewers: Viewers
     messages: Messages
     profiles: WorkerProfiles
@@ -105,7 +103,6 @@ def control_parts(worker: Looked, held: HeldJobs) -> ControlParts:
     job = JobView(pool, held, printed, kind=worker.kind)
     return ControlParts(
         Dump(worker.keys.queue, worker.name, pool, held),
-        facts,
         Viewers(worker.broker, facts, recorder, job, printed),
         worker.parts.messages,
         worker.parts.profiles,
@@ -120,7 +117,6 @@ class Control:
     ) -> None:
         """Pass on to ``worker`` what is asked; the rest ``parts`` know."""
         self._dump = parts.dump
-        self._facts = parts.facts
         self._viewers = parts.viewers
         self._messages = parts.messages
         self._profiles = parts.profiles
@@ -190,9 +186,9 @@ class Control:
                 return {"has_it": self._worker.cancel(job_id, reason, grace=grace)}
             case DumpRequest(target):
                 return await self._dump.rows(target)
-            case FactsRequest(seconds=seconds, of=of):
+            case FactsRequest():
                 self._viewers.add(request)
-                return await self._facts.row(has_children=seconds > 0 and of == OF_WORKERS)
+                return await self._viewers.answer_to(request)
             case TellRequest(job_id, text):
                 return await self._messages.told(job_id, text)
             case ProfileRequest():

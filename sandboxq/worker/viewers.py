@@ -14,7 +14,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.commands.workers import OF_JOB, OF_STREAM, publish_facts
+from sandboxq.broker.commands.workers import OF_JOB, OF_STREAM, OF_WORKERS, publish_facts
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.worker.service import Seldom
 
@@ -73,6 +73,13 @@ class Viewers:
             self._recorder.start()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._publish(), name="sandboxq facts")
+
+    async def answer_to(self, request: FactsRequest) -> dict[str, Any]:
+        """Return what is answered at once: as much as is published, but of the stream nothing."""
+        if request.of == OF_JOB and request.seconds > 0:
+            return await self._row(OF_JOB, request.target)
+        is_whole = request.seconds > 0 and request.of == OF_WORKERS
+        return await self._facts.row(has_children=is_whole)
 
     def close(self) -> None:
         """Publish no more."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis as redis_client
 from PIL import Image
 
 from sandboxq.cli.demo import ready_made_processor
 from sandboxq.errors import ProcessorNotLoaded
+from tests.conftest import running_server, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +113,39 @@ def test_a_missing_ready_made_processor_is_named() -> None:
     assert ready_made_processor("resize").name == "resize.py"
     with pytest.raises(ProcessorNotLoaded, match="'nonsense' is not in this installation"):
         ready_made_processor("nonsense")
+
+
+def test_the_page_with_something_alive_on_it(tmp_path: Path) -> None:
+    """One command: pictures, a death, an album, a schedule; until Ctrl-C, which leaves nothing."""
+    environment = {name: value for name, value in os.environ.items() if "REDIS" not in name}
+    environment.pop("SANDBOXQ_URL", None)
+    command = ["demo", "--web", "--port", "0", "--pictures", "1", "--procs", "2"]
+    with running_server(tmp_path) as redis:
+        shown = subprocess.Popen(
+            [sys.executable, "-m", "sandboxq", *command, "--url", redis],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert shown.stdout is not None
+        try:
+            line = shown.stdout.readline().decode()
+            found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+            assert found, line
+            read = functools.partial(_read, found[0] + "api/v1")
+            wait_until(lambda: read("/workers")["summary"]["workers"] == 2)
+            wait_until(lambda: "JobMemoryExceeded" in str(read("/deaths")), timeout=120)
+            wait_until(lambda: "clean up" in str(read("/schedulers")))
+            wait_until(lambda: "album" in str(read("/stream")["bars"]), timeout=120)
+            assert "in _watch" in read("/queues/pictures/jobs/1/live")["job"]["stack"]
+            shown.send_signal(signal.SIGINT)
+            assert shown.wait(60) == 0
+        finally:
+            shown.kill()
+            shown.wait()
+            shown.stdout.close()
+        with redis_client.Redis.from_url(redis) as client:
+            assert not [key for key in client.keys("sandboxq-demo-*") if b":audit" not in key]
+
+
+def _read(api: str, path: str) -> Any:
+    with urllib.request.urlopen(api + path, timeout=60) as answer:  # noqa: S310 - http, see above
+        return json.load(answer)
