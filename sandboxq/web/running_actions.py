@@ -60,9 +60,13 @@ async def _what_came(broker: Broker, keys: QueueKeys, job_id: str, *, seconds: f
     cause, end = await broker.command("HMGET", keys[job_id], "sq:cause", "sq:end")
     if state is not JobState.FAILED or cause != b"JobCancelled":
         return f"job {job_id} was {state.value} before it could be ended"
-    if end == b"hard":
-        return f"job {job_id} did not end by itself, and was killed"
-    return f"job {job_id} has ended by itself when it was told to"
+    match end:
+        case b"hard":
+            return f"job {job_id} did not end by itself, and was killed"
+        case b"soft":
+            return f"job {job_id} has ended by itself when it was told to"
+        case _:
+            return f"job {job_id} had not begun: it has failed at once"
 
 
 @action("/queues/{queue}/jobs/{job_id}/tell")
