@@ -1,6 +1,7 @@
 """The page: queues, jobs, workers and what became of them, in a browser; and the same as JSON.
 
     app = sandboxq.web.dashboard()               # an ASGI application: app.mount("/queues", app)
+    app = sandboxq.web.wsgi_dashboard()          # the same as a WSGI application
     python -m sandboxq web                       # served by itself
 
 Needs ``pip install 'sandboxq[web]'``.
@@ -15,6 +16,7 @@ from sandboxq.errors import SandboxqError
 if TYPE_CHECKING:
     from sandboxq.web.app import DashboardApp
     from sandboxq.web.settings import DashboardOptions
+    from sandboxq.web.wsgi import WsgiDashboard
 
 
 def dashboard(url: str | None = None, **options: Unpack[DashboardOptions]) -> DashboardApp:
@@ -31,3 +33,15 @@ def dashboard(url: str | None = None, **options: Unpack[DashboardOptions]) -> Da
         message = f"the page needs the package {error.name}: pip install 'sandboxq[web]'"
         raise SandboxqError(message) from error
     return DashboardApp(settings_from_options(url, options))
+
+
+def wsgi_dashboard(url: str | None = None, **options: Unpack[DashboardOptions]) -> WsgiDashboard:
+    """Return the page as a WSGI application; see ``dashboard``.
+
+    Pages fetch themselves again every few seconds in place of live streams, which need ASGI.
+    Raises: UsageError, SandboxqError.
+    """
+    app = dashboard(url, **options)
+    from sandboxq.web.wsgi import WsgiDashboard  # noqa: PLC0415 - an extra
+
+    return WsgiDashboard(app)

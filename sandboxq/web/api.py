@@ -104,7 +104,9 @@ def _act(operation: Operation) -> Endpoint:
 
 def _act_by_form(operation: Operation) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        arguments = operation.arguments(request.path_params, await _form(request))
+        arguments = operation.arguments(
+            request.path_params, operation.values_of_form(await _form(request))
+        )
         done = await operation.function(visit_of(request), **arguments)
         return page(request, "done.html", done=done)
 
@@ -130,7 +132,7 @@ async def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-async def _form(request: Request) -> dict[str, Any]:
+async def _form(request: Request) -> dict[str, str]:
     """Return the fields of a form; of a name that comes twice, the texts. Raises: UsageError."""
     raw = (await request.body()).decode(errors="replace")
     try:

@@ -97,6 +97,14 @@ class Operation:
         """The path as the routes have it: names may be of any characters."""
         return self.path.replace("}", ":sandboxq}")
 
+    def values_of_form(self, form: Mapping[str, str]) -> dict[str, Any]:
+        """Return the fields of a form, JSON where it is any JSON. Raises: UsageError."""
+        of_json = {each.name for each in self.parameters if each.hint is Any}
+        return {
+            name: _json_of_text(name, text) if name in of_json else text
+            for name, text in form.items()
+        }
+
     def arguments(self, in_path: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checked arguments. Raises: UsageError."""
         known = {each.name for each in self.parameters if not each.is_in_path}
@@ -207,10 +215,11 @@ def _flag(name: str, value: Any) -> bool:
     return flag
 
 
-def _json(name: str, value: Any) -> Any:
-    """Return JSON; of a form it is a text."""
-    if not isinstance(value, str):
-        return value
+def _json(_: str, value: Any) -> Any:
+    return value
+
+
+def _json_of_text(name: str, value: str) -> Any:
     try:
         return json.loads(value or "null")
     except (ValueError, RecursionError) as error:
