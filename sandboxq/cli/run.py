@@ -259,7 +259,7 @@ _KEEP = "keep all, none, the newest N, or those younger than AGE (1000, 7d; or b
 @setting(
     "--reload",
     is_flag=True,
-    help="For development: changed code is loaded without losing jobs; needs sandboxq[reload].",
+    help="For development: changed code is loaded without losing jobs; needs watchfiles.",
 )
 @setting(
     "--reload-dir",

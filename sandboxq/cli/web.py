@@ -11,7 +11,8 @@ import click
 from sandboxq.cli import process
 from sandboxq.cli.messages import echo
 from sandboxq.cli.options import prefix_option, setting, url_option
-from sandboxq.errors import SandboxqError, UsageError
+from sandboxq.errors import UsageError
+from sandboxq.web import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +62,7 @@ def command(*, host: str, port: int, base_path: str, url: str | None, **options:
         check_is_closed(host, settings)
         process.run(_serve(settings, host, port, _checked_base(base_path)))
     except ModuleNotFoundError as error:
-        message = f"the page needs the package {error.name}: pip install 'sandboxq[web]'"
-        raise SandboxqError(message) from error
+        raise missing(error) from error
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -110,8 +110,7 @@ async def serve(
         settings = settings_from_options(url, {"prefix": prefix})
         await _serve(settings, "127.0.0.1", port, "", on_ready=on_ready)
     except ModuleNotFoundError as error:
-        message = f"the page needs the package {error.name}: pip install 'sandboxq[web]'"
-        raise SandboxqError(message) from error
+        raise missing(error) from error
 
 
 def _tell(address: str) -> None:

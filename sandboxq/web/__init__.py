@@ -4,7 +4,7 @@
     app = sandboxq.web.wsgi_dashboard()          # the same as a WSGI application
     python -m sandboxq web                       # served by itself
 
-Needs ``pip install 'sandboxq[web]'``.
+Needs jinja2, starlette and uvicorn: the extra ``web``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from sandboxq.web.wsgi import WsgiDashboard
 
 
+def missing(error: ModuleNotFoundError) -> SandboxqError:
+    """Return what to say where a package of the page is not installed."""
+    packages = "jinja2 starlette uvicorn"
+    return SandboxqError(f"the page needs the package {error.name}: pip install {packages}")
+
+
 def dashboard(url: str | None = None, **options: Unpack[DashboardOptions]) -> DashboardApp:
     """Return the page of the Redis at ``url`` (see Broker.connect) as an ASGI application.
 
@@ -30,8 +36,7 @@ def dashboard(url: str | None = None, **options: Unpack[DashboardOptions]) -> Da
         from sandboxq.web.app import DashboardApp  # noqa: PLC0415 - an extra
         from sandboxq.web.settings import settings_from_options  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
-        message = f"the page needs the package {error.name}: pip install 'sandboxq[web]'"
-        raise SandboxqError(message) from error
+        raise missing(error) from error
     return DashboardApp(settings_from_options(url, options))
 
 
