@@ -7,7 +7,6 @@ from importlib import import_module
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from sandboxq.broker.commands.add import Deduplication, Parent
     from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.broker.commands.settings import Metrics, QueueMeta
     from sandboxq.child.job import Job
@@ -75,9 +74,11 @@ if TYPE_CHECKING:
     from sandboxq.model.backoff import Backoff
     from sandboxq.model.dependencies import Dependencies
     from sandboxq.model.job import (
+        Deduplication,
         JobOptions,
         JobState,
         Keep,
+        Parent,
         StoredJob,
     )
     from sandboxq.observe.metering import Metering
@@ -123,7 +124,7 @@ _HOMES = {
     "ChildError": "sandboxq.errors",
     "ChildList": "sandboxq.queue.dependencies",
     "ChildStartFailed": "sandboxq.errors",
-    "Deduplication": "sandboxq.broker.commands.add",
+    "Deduplication": "sandboxq.model.job",
     "DelayedError": "sandboxq.errors",
     "Dependencies": "sandboxq.model.dependencies",
     "Flow": "sandboxq.queue.flow",
@@ -159,7 +160,7 @@ _HOMES = {
     "Metrics": "sandboxq.broker.commands.settings",
     "OptionsUnreadable": "sandboxq.errors",
     "OutcomesLost": "sandboxq.errors",
-    "Parent": "sandboxq.broker.commands.add",
+    "Parent": "sandboxq.model.job",
     "ParentCannotBeReplaced": "sandboxq.errors",
     "ParentNotFound": "sandboxq.errors",
     "PayloadTooLarge": "sandboxq.errors",

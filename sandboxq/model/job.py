@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from datetime import timedelta  # noqa: TC003 - dataclass fields are read at run time
 from html import escape
 from reprlib import Repr
-from typing import Any
+from typing import Any, Literal
 
 from sandboxq.model.backoff import Backoff  # noqa: TC001 - dataclass fields are read at run time
+
+# What a child's failure does to its parent.
+OnFailure = Literal["wait", "fail", "continue", "ignore", "remove"]
 
 
 class JobState(enum.StrEnum):
@@ -39,6 +43,38 @@ class Keep:
 
 KEEP_ALL = Keep()
 KEEP_NONE = Keep(count=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The job that waits for this one.
+
+    ``queue`` is the name of its queue, under the same prefix. ``on_failure`` says what this job's
+    failure does to the parent: it goes on waiting, fails too, continues at once, ignores the
+    failure (and can read its reason), or forgets this job.
+    """
+
+    id: str
+    queue: str
+    on_failure: OnFailure = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Deduplication:
+    """Add nothing while another job with this deduplication id counts.
+
+    Without ``ttl`` it counts until it finishes, with ``ttl`` for so many seconds. ``extend``
+    restarts the ttl at each further add; ``replace`` swaps a still delayed job for the new one;
+    ``keep_last_if_active`` runs the newest refused job once the active one has finished;
+    ``reschedule`` gives a still delayed job the delay of the newest refused one.
+    """
+
+    id: str
+    ttl: float | timedelta | None = None
+    extend: bool = False
+    replace: bool = False
+    keep_last_if_active: bool = False
+    reschedule: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
-from sandboxq.broker.commands.add import NewJob, NewNode, OnFailure, Parent, new_job
+from sandboxq.broker.commands.add import NewJob, NewNode, new_job
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import UsageError
+from sandboxq.model.job import OnFailure, Parent
 from sandboxq.model.validation import MAX_NESTING, checked_many, checked_text
 from sandboxq.queue.binary import checked_parts, text_and_parts
 from sandboxq.queue.options import (

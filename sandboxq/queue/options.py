@@ -6,13 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sandboxq.broker.commands.add import (
-    ON_FAILURE,
-    PLAIN,
-    Deduplication,
-    Parent,
-    relation_members,
-)
+from sandboxq.broker.commands.add import ON_FAILURE, PLAIN, relation_members
 from sandboxq.broker.keys import checked_queue_name
 from sandboxq.config import checked_keep
 from sandboxq.errors import UsageError
@@ -20,8 +14,10 @@ from sandboxq.model.backoff import Backoff, checked_jitter
 from sandboxq.model.job import (
     KEEP_ALL,
     KEEP_NONE,
+    Deduplication,
     JobOptions,
     Keep,
+    Parent,
 )
 from sandboxq.model.validation import (
     LONGEST_WAIT,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.codec import json_text, json_value, options_to_wire
 from sandboxq.broker.commands import schedulers
-from sandboxq.broker.commands.add import ON_FAILURE, OnFailure
+from sandboxq.broker.commands.add import ON_FAILURE
 from sandboxq.errors import SchedulerSlotTaken, UsageError
+from sandboxq.model.job import OnFailure  # noqa: TC001 - fields of a TypedDict are read at run time
 from sandboxq.model.validation import (
     Duration,
     checked_flag,

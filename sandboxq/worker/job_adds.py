@@ -15,7 +15,7 @@ import logging
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandboxq.broker.commands.add import Deduplication, Fence, NewNode, Parent, add_flows
+from sandboxq.broker.commands.add import Fence, NewNode, add_flows
 from sandboxq.child.values import (
     CLASS_MEMBER,
     MOST_BYTES,
@@ -25,7 +25,7 @@ from sandboxq.child.values import (
 )
 from sandboxq.errors import BrokerUnavailable, QueueError, UsageError
 from sandboxq.model.backoff import Backoff
-from sandboxq.model.job import Keep
+from sandboxq.model.job import Deduplication, Keep, Parent
 from sandboxq.pool import breach
 from sandboxq.pool.breach import Breach
 from sandboxq.queue.binary import JsonText

@@ -9,20 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from sandboxq.broker.commands import change_job, children
-from sandboxq.broker.commands.add import (
-    ON_FAILURE,
-    Parent,
-    add,
-    add_flow,
-    new_job,
-    relation_members,
-)
+from sandboxq.broker.commands.add import ON_FAILURE, add, add_flow, new_job, relation_members
 from sandboxq.broker.commands.attempts import Settlement, settle
 from sandboxq.broker.commands.change_job import remove
 from sandboxq.broker.commands.claim import claim
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import ParentNotFound
-from sandboxq.model.job import KEEP_ALL, JobOptions, JobState
+from sandboxq.model.job import KEEP_ALL, JobOptions, JobState, Parent
 from sandboxq.model.outcome import (
     AwaitChildren,
     Complete,

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from sandboxq.broker.commands import settings
-from sandboxq.broker.commands.add import Deduplication, add, new_job, relation_members
+from sandboxq.broker.commands.add import add, new_job, relation_members
 from sandboxq.broker.commands.attempts import (
     Report,
     Settlement,
@@ -29,6 +29,7 @@ from sandboxq.broker.keys import QueueKeys
 from sandboxq.model.job import (
     KEEP_ALL,
     KEEP_NONE,
+    Deduplication,
     JobOptions,
     Keep,
 )

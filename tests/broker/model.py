@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sandboxq.broker.commands.add import Deduplication
+    from sandboxq.model.job import Deduplication
 
 # Scores, protocol.md 1.2.
 DELAY_SHIFT = 4096

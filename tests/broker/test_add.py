@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.add import Deduplication, Parent, add, new_job, relation_members
+from sandboxq.broker.commands.add import add, new_job, relation_members
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.errors import ParentCannotBeReplaced, ParentNotFound
-from sandboxq.model.job import JobOptions
+from sandboxq.model.job import Deduplication, JobOptions, Parent
 from tests.broker.case import NOW
 
 if TYPE_CHECKING:

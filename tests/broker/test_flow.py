@@ -217,7 +217,7 @@ def test_children_can_join_a_parent_that_waits(tree: Tree) -> None:
 
 def test_a_flow_below_a_parent_that_does_not_exist(tree: Tree) -> None:
     """Nothing could ever be told to that parent."""
-    from sandboxq.broker.commands.add import Parent
+    from sandboxq.model.job import Parent
 
     root = tree.parent("p", tree.child("c"), opts={"parent": Parent("no", "other")})
 
@@ -229,7 +229,7 @@ def test_a_flow_below_a_parent_that_does_not_exist(tree: Tree) -> None:
 
 def test_a_flow_can_stand_below_a_job_that_runs(tree: Tree) -> None:
     """A processor may add whole trees below its own job."""
-    from sandboxq.broker.commands.add import Parent
+    from sandboxq.model.job import Parent
 
     tree.parents.active("run")
     parent = Parent("run", tree.parents.keys.queue, "fail")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import FlowProducer, Queue, QueueEvents, Worker
-from sandboxq.broker.commands.add import Parent
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.broker.connect.servers import slot_of_key
 from sandboxq.errors import UsageError
+from sandboxq.model.job import Parent
 from sandboxq.queue.queue import queue_names
 from tests.conftest import run_async, wait_until_async
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from sandboxq.broker.commands.add import Deduplication
+from sandboxq.model.job import Deduplication
 from tests.interop.conftest import NEWEST_ONLY
 
 if TYPE_CHECKING:

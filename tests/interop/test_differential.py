@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from sandboxq.broker.commands.add import Deduplication, Parent
 from sandboxq.model.backoff import Backoff
-from sandboxq.model.job import Keep
+from sandboxq.model.job import Deduplication, Keep, Parent
 from tests.interop.dump import dump
 
 if TYPE_CHECKING:

@@ -420,8 +420,8 @@ async def test_both_tell_the_same_of_the_children(node: NodeSide, server_url: st
 
 async def test_node_refuses_what_we_refuse(node: NodeSide, server_url: str) -> None:
     """Two policies, deduplication above children: errors before anything is added."""
-    from sandboxq.broker.commands.add import Deduplication
     from sandboxq.errors import UsageError
+    from sandboxq.model.job import Deduplication
 
     two = theirs_of(node_tree("root", "child"), node.queue_name)
     two["children"][0]["opts"] |= {"failParentOnFailure": True, "removeDependencyOnFailure": True}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.add import Deduplication
+from sandboxq.model.job import Deduplication
 from tests.conftest import wait_until_async
 from tests.interop.dump import dump
 

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxq.broker.codec import options_from_wire, options_to_wire
-from sandboxq.broker.commands.add import Deduplication, Parent
 from sandboxq.broker.connect.endpoint import endpoint_from_url
 from sandboxq.broker.keys import QueueKeys
 from sandboxq.config import RateLimit, WorkerSettings, settings_from_options
 from sandboxq.errors import UsageError
 from sandboxq.model.backoff import Backoff
-from sandboxq.model.job import Keep
+from sandboxq.model.job import Deduplication, Keep, Parent
 from sandboxq.model.validation import LONGEST_WAIT, MAX_SAFE_INTEGER
 from sandboxq.queue.options import AddOptions, checked_options
 from sandboxq.queue.schedulers import Repeat

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.add import Parent
 from sandboxq.errors import UsageError
+from sandboxq.model.job import Parent
 from sandboxq.queue.flow import FlowProducer
 from sandboxq.queue.schedulers import Repeat
 from tests.conftest import run_async

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandboxq import FlowProducer
-from sandboxq.broker.commands.add import Deduplication, Parent
 from sandboxq.errors import (
     BrokerUnavailable,
     JobNotFound,
@@ -17,7 +16,7 @@ from sandboxq.errors import (
     ParentNotFound,
     UsageError,
 )
-from sandboxq.model.job import JobState
+from sandboxq.model.job import Deduplication, JobState, Parent
 from sandboxq.queue import flow_plan
 from tests.conftest import run_async
 from tests.queue.bench import completed, failed, finish

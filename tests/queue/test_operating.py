@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.add import Deduplication
 from sandboxq.config import RateLimit
 from sandboxq.errors import JobNotFound, JobNotInState, UsageError
-from sandboxq.model.job import JobState
+from sandboxq.model.job import Deduplication, JobState
 from sandboxq.queue.queue import SyncQueue
 from sandboxq.queue.reading import prometheus_text
 from tests.conftest import run_async

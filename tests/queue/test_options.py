@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from sandboxq.broker.commands.add import Deduplication, Parent
 from sandboxq.errors import UsageError
 from sandboxq.model.backoff import Backoff
 from sandboxq.model.job import (
     KEEP_ALL,
     KEEP_NONE,
+    Deduplication,
     JobOptions,
     Keep,
+    Parent,
 )
 from sandboxq.queue.options import checked_name, checked_options, checked_size
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandboxq.broker.commands.add import Parent
 from sandboxq.broker.connect.broker import Broker
 from sandboxq.errors import (
     BrokerUnavailable,
@@ -19,7 +18,7 @@ from sandboxq.errors import (
     UsageError,
 )
 from sandboxq.model.backoff import Backoff
-from sandboxq.model.job import JobState
+from sandboxq.model.job import JobState, Parent
 from sandboxq.queue.job import QueuedJob
 from sandboxq.queue.queue import Queue, queue_names
 from tests.conftest import run_async

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from sandboxq.broker.commands.add import Parent
 from sandboxq.errors import BulkAddFailed, ParentNotFound, UsageError
+from sandboxq.model.job import Parent
 from sandboxq.observe.tracing import carrier_from_metadata, metadata_from_carrier
 from sandboxq.queue.flow import FlowProducer
 from sandboxq.queue.queue import Queue

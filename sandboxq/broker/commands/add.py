@@ -7,9 +7,8 @@ across queues, all of them or none (3.23).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.broker.codec import json_text, ms_from_seconds, options_to_wire
 from sandboxq.broker.commands.batches import run_rows
@@ -25,7 +24,7 @@ from sandboxq.errors import (
     TooLarge,
     UsageError,
 )
-from sandboxq.model.job import JobOptions
+from sandboxq.model.job import Deduplication, JobOptions, Parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +45,6 @@ PLAIN = JobOptions()
 _PLAIN_TEXT = options_to_wire(PLAIN)
 _PARENT_MEMBER = "parent_key"
 
-OnFailure = Literal["wait", "fail", "continue", "ignore", "remove"]
 # What a child's failure does to its parent, by the flag on the wire.
 ON_FAILURE: dict[str, str | None] = {
     "wait": None,
@@ -184,38 +182,6 @@ def _id_or_error(result: bytes | int | list[Any], job: NewJob) -> str | QueueErr
             return QueueError(f"job {job.name!r} was not added: Redis refused it: {reason}")
         case _:
             return QueueError(f"job {job.name!r} was not added: script code {result}")
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """The job that waits for this one.
-
-    ``queue`` is the name of its queue, under the same prefix. ``on_failure`` says what this job's
-    failure does to the parent: it goes on waiting, fails too, continues at once, ignores the
-    failure (and can read its reason), or forgets this job.
-    """
-
-    id: str
-    queue: str
-    on_failure: OnFailure = "wait"
-
-
-@dataclass(frozen=True, slots=True)
-class Deduplication:
-    """Add nothing while another job with this deduplication id counts.
-
-    Without ``ttl`` it counts until it finishes, with ``ttl`` for so many seconds. ``extend``
-    restarts the ttl at each further add; ``replace`` swaps a still delayed job for the new one;
-    ``keep_last_if_active`` runs the newest refused job once the active one has finished;
-    ``reschedule`` gives a still delayed job the delay of the newest refused one.
-    """
-
-    id: str
-    ttl: float | timedelta | None = None
-    extend: bool = False
-    replace: bool = False
-    keep_last_if_active: bool = False
-    reschedule: bool = False
 
 
 def relation_members(
