@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -119,9 +120,12 @@ def test_of_many_files_some_are_named(tmp_path: Path) -> None:
     assert missing_text(str(tmp_path)).endswith("p4.py and 2 more")
 
 
-@pytest.mark.parametrize("command", [_MODULE, _SCRIPT])
-def test_what_is_said_of_a_wrong_name(server_url: str, tmp_path: Path, command: list[str]) -> None:
-    """What may have been meant; no frame of ours or of importlib, and nothing twice."""
+def test_what_is_said_of_a_wrong_name(server_url: str, tmp_path: Path) -> None:
+    """What may have been meant; no frame of ours or of importlib, and nothing twice.
+
+    Both spellings of the command say the same: they take turns.
+    """
+    commands = itertools.cycle([_MODULE, _SCRIPT])
     (tmp_path / "ok.py").write_text("def process(job): ...\n")
     (tmp_path / "bad.py").write_text("import not_there\n")
     (tmp_path / "email.py").write_text("def process(job): ...\n")
@@ -137,10 +141,12 @@ def test_what_is_said_of_a_wrong_name(server_url: str, tmp_path: Path, command: 
         "nowhere.tasks": "there is no module 'nowhere.tasks' on the path",
         "email": "by `@task(queue=…)`; or did you mean email",
     }.items():
-        done = _run(command, tmp_path, "run", processor, "--procs", "1", "--url", server_url)
+        arguments = ("run", processor, "--procs", "1", "--url", server_url)
+        done = _run(next(commands), tmp_path, *arguments)
         assert done.returncode == 3, (processor, done.stderr)
         assert words in done.stderr
         assert "importlib" not in done.stderr
-    done = _run(command, tmp_path, "run", "bad.py", "--procs", "1", "--url", server_url)
-    assert done.stderr.count("No module named 'not_there'") == 1
-    assert f'File "{tmp_path / "bad.py"}", line 1' in done.stderr
+    for command in (_MODULE, _SCRIPT):
+        done = _run(command, tmp_path, "run", "bad.py", "--procs", "1", "--url", server_url)
+        assert done.stderr.count("No module named 'not_there'") == 1
+        assert f'File "{tmp_path / "bad.py"}", line 1' in done.stderr

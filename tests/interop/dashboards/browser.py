@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.interop.node_driver import NodeDriver
 
 # Above what a selector waits inside the driver.
-CALL_SECONDS = 30.0
+CALL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

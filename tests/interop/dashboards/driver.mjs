@@ -16,7 +16,7 @@ const FLAGS = [
   ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
   ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
 ];
-const LOOK_MS = 8000;
+const LOOK_MS = 50_000;
 
 const browser = await chromium.launchPersistentContext(profile, {
   ...{ executablePath, headless: true, args: FLAGS },
