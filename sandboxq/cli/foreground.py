@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.cli.process import collect_rarely
 from sandboxq.cli.progress import ProgressLine
 from sandboxq.cli.systemd import STATUS_SECONDS, Notifier
-from sandboxq.worker.banner import banner_of_group, summary_of_group
+from sandboxq.sandbox.environment import oversubscription
+from sandboxq.worker.banner import banner, children_text, on_time, program, summary
 from sandboxq.worker.shutdown import end_by_signal
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sandboxq.cli.output import Output
     from sandboxq.worker.group import WorkerGroup
+    from sandboxq.worker.worker import Worker
 
 _log = logging.getLogger("sandboxq.cli")
 
@@ -48,7 +50,7 @@ class Foreground:
         try:
             await self._starting
             collect_rarely()
-            _say(banner_of_group(self._group))
+            _say(_banner_of_group(self._group))
             await self._run_started(burst=burst)
         except asyncio.CancelledError:
             if not self._starting.cancelled():
@@ -60,7 +62,7 @@ class Foreground:
             self._listen_no_more()
             self._notifier.close()
             if _has_succeeded(self._starting):
-                _say(summary_of_group(self._group))
+                _say(_summary_of_group(self._group))
 
     async def _run_started(self, *, burst: bool) -> None:
         has_progress = self._output.has_progress
@@ -154,3 +156,48 @@ def _beside(loop: Coroutine[Any, Any, None]) -> Iterator[None]:
         yield
     finally:
         task.cancel()
+
+
+def _banner_of_group(group: WorkerGroup) -> list[str]:
+    """Return what runs, line by line: of a single worker its banner, of several a line for each."""
+    workers = group.serving
+    if len(group.workers) == 1:
+        return banner(workers[0])
+    first, procs = workers[0], sum(worker.procs for worker in workers)
+    lines = [
+        program(),
+        *(line for worker in workers for line in _of_queue(worker)),
+    ]
+    cores = first.cores
+    return [
+        *dict.fromkeys(lines),  # what holds for several is said once
+        *(f"queue      {queue}: not served, see above" for queue in group.failures),
+        f"cores      {cores.number} ({cores.source}), shared by {procs} children",
+        *(f"cores      {note}" for note in oversubscription(procs, cores.number, os.environ)),
+        f"broker     {first.broker.endpoint.safe}",
+    ]
+
+
+def _of_queue(worker: Worker) -> Iterator[str]:
+    memory = worker.pool.memory
+    parts = [
+        children_text(worker),
+        f"policy {worker.policy.name}",
+        *([f"{memory >> 20} MB a child"] if memory else []),
+        *(line.partition(" ")[2].strip() for line in on_time(worker.settings)),
+    ]
+    yield f"queue      {worker.keys.queue}: {worker.processor}, {', '.join(parts)}"
+    yield from (f"kind       {note}" for note in worker.kind_notes)
+    yield from (note for note in worker.pool.notes if not note.startswith("memory "))
+
+
+def _summary_of_group(group: WorkerGroup) -> list[str]:
+    """Return what became of the jobs, in one line a queue."""
+    if len(group.workers) == 1:
+        return summary(group.workers[0])
+    return [
+        f"{each.keys.queue}: {line}"
+        for each in group.workers
+        if each in group.serving or each.counters.heartbeats
+        for line in summary(each)
+    ]
