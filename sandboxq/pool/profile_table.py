@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.child.profile_page import (
     HEAD_SIZE,
@@ -33,6 +34,8 @@ from sandboxq.model.profile import MOST_STORED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sandboxq.pool.calls import Call
+
 _HEAD = HEAD_SIZE
 MOST_PACKED = _HEAD + MOST_NODES * NODE_SIZE + MOST_TEXT
 _LOW = (1 << 32) - 1
@@ -47,6 +50,33 @@ _MOST_STUCK = 16
 _number = re.compile(r"[0-9]{1,8}")
 # Columns of a node as it is stored.
 _COUNT, _WALL = 3, 4
+
+
+class Asked(NamedTuple):
+    """What to sample: ``hz`` times a second, of CPU time or not, for so many seconds.
+
+    0 seconds: until the job ends. ``meta`` goes into the profile as it is.
+    """
+
+    hz: int
+    seconds: float
+    is_cpu: bool
+    meta: Mapping[str, Any]
+
+
+class Sampling:
+    """A job that is sampled in a child."""
+
+    __slots__ = ("asked", "call", "cpu", "cpu_before", "seq", "since", "stuck")
+
+    def __init__(self, call: Call, asked: Asked, *, now: float, cpu: float) -> None:
+        """Begin without samples."""
+        self.call = call
+        self.seq = call.seq
+        self.asked = asked
+        self.since = now
+        self.stuck: Counter[str] = Counter()  # stacks that were read since the last sample
+        self.cpu = self.cpu_before = cpu  # of the process: now, and at the last sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from sandboxq.child.profile_page import packed_from_page
 from sandboxq.child.sampler import PROFILE_SIGNAL, Wanted, encode_wanted
-from sandboxq.pool.profile_table import Stuck, profile_from_packed, samples_in
+from sandboxq.pool.profile_table import Asked, Sampling, Stuck, profile_from_packed, samples_in
 from sandboxq.pool.stacks import read_main_stack
 from sandboxq.sandbox.processes import is_caught, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sandboxq.pool.calls import Call, PoolListener
     from sandboxq.pool.children.child import Child
     from sandboxq.pool.core import PoolCore
@@ -51,33 +48,6 @@ _NONE = "no sample was taken: the job was too short, or did nothing meanwhile"
 _IN_C = (
     "at the end it was in C code that did not return: what that took is estimated from a few looks"
 )
-
-
-class Asked(NamedTuple):
-    """What to sample: ``hz`` times a second, of CPU time or not, for so many seconds.
-
-    0 seconds: until the job ends. ``meta`` goes into the profile as it is.
-    """
-
-    hz: int
-    seconds: float
-    is_cpu: bool
-    meta: Mapping[str, Any]
-
-
-class Sampling:
-    """A job that is sampled in a child."""
-
-    __slots__ = ("asked", "call", "cpu", "cpu_before", "seq", "since", "stuck")
-
-    def __init__(self, call: Call, asked: Asked, *, now: float, cpu: float) -> None:
-        """Begin without samples."""
-        self.call = call
-        self.seq = call.seq
-        self.asked = asked
-        self.since = now
-        self.stuck: Counter[str] = Counter()  # stacks that were read since the last sample
-        self.cpu = self.cpu_before = cpu  # of the process: now, and at the last sample
 
 
 class Profiles:

@@ -14,6 +14,7 @@ from sandboxq import __version__
 from sandboxq.errors import UsageError
 from sandboxq.web import (
     bulk_actions,
+    live_reads,
     one_job_actions,
     queue_actions,
     running_actions,
@@ -31,7 +32,6 @@ from sandboxq.web.reads import (
     flows,
     job,
     latency,
-    live,
     overview,
     queue,
     schedulers,
@@ -60,7 +60,7 @@ MODULES = (
     job,
     running_actions,
     latency,
-    live,
+    live_reads,
     overview,
     queue,
     schedulers,

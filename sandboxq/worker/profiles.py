@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sandboxq.broker.commands.profiles import next_wanted, take_run
 from sandboxq.errors import SandboxqError
 from sandboxq.pool.calls import CallState
-from sandboxq.pool.profiles import Asked
+from sandboxq.pool.profile_table import Asked
 from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:

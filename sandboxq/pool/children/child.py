@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sandboxq.pool.children.zygote_client import ZygoteClient
     from sandboxq.pool.options import ChildOwner, PoolOptions
     from sandboxq.pool.outcomes import Death
-    from sandboxq.pool.profiles import Sampling
+    from sandboxq.pool.profile_table import Sampling
 
 
 class Child:
