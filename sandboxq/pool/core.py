@@ -6,7 +6,7 @@ Inbound messages (inbound.py), watches (watch/) and blame.py decide; this module
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sandboxq.model.outcome import Completed, HandedBack
 from sandboxq.pool.breach import error_from_breach
@@ -25,10 +25,16 @@ if TYPE_CHECKING:
     from sandboxq.pool.children.supervisor import Supervisor
     from sandboxq.pool.options import PoolOptions
     from sandboxq.pool.placement import Placement
-    from sandboxq.pool.profiles import Profiles
     from sandboxq.pool.watch.recycler import Recycler
 
 _log = logging.getLogger("sandboxq.pool")
+
+
+class TakesProfiles(Protocol):
+    """What is told the samples of a job (profiles.py)."""
+
+    def take(self, child: Child, seq: int, payload: bytes) -> None:
+        """Take what a child has sampled of one call."""
 
 
 class PoolCore:
@@ -37,7 +43,7 @@ class PoolCore:
     placement: Placement
     circuit: Circuit
     recycler: Recycler
-    profiles: Profiles
+    profiles: TakesProfiles
 
     def __init__(self, terms: PoolOptions, listener: PoolListener) -> None:
         """Begin without calls and children; ``listener`` is told the outcomes."""

@@ -54,6 +54,8 @@ _log = logging.getLogger("sandboxq.pool")
 class Pool(PoolCore):
     """A number of children that run one processor under one policy."""
 
+    profiles: Profiles
+
     def __init__(  # noqa: PLR0913 - what a worker says of its children, each with a default
         self,
         processor: str,
