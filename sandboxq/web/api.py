@@ -16,6 +16,7 @@ from sandboxq.web import (
     bulk_actions,
     live_reads,
     one_job_actions,
+    profile_actions,
     queue_actions,
     running_actions,
     scheduler_actions,
@@ -33,11 +34,13 @@ from sandboxq.web.reads import (
     job,
     latency,
     overview,
+    profiles,
     queue,
     schedulers,
     search,
 )
 from sandboxq.web.reads.job import read_whole
+from sandboxq.web.reads.profiles import read_profile_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 MODULES = (
     bulk_actions,
     one_job_actions,
+    profile_actions,
     queue_actions,
     scheduler_actions,
     audit,
@@ -62,12 +66,15 @@ MODULES = (
     latency,
     live_reads,
     overview,
+    profiles,
     queue,
     schedulers,
     search,
 )
 _MOST_FIELDS = 100
-_DOWNLOAD = "/queues/{queue:sandboxq}/jobs/{job_id:sandboxq}/{field:sandboxq}"
+_JOB = "/queues/{queue:sandboxq}/jobs/{job_id:sandboxq}"
+_DOWNLOAD = _JOB + "/{field:sandboxq}"
+_PROFILE = _JOB + "/profile/{form:sandboxq}"
 
 
 def api_routes() -> list[Route]:
@@ -75,6 +82,7 @@ def api_routes() -> list[Route]:
     return [
         *(Route(API + it.route, _read(it), methods=["GET"]) for it in READS),
         *(Route(API + it.route, _act(it), methods=["POST"]) for it in ACTIONS),
+        Route(f"{API}{_PROFILE}", _profile, methods=["GET"]),
         Route(f"{API}{_DOWNLOAD}", _download, methods=["GET"]),
         Route(f"{API}/openapi.json", _document, methods=["GET"]),
         Route("/api/{rest:path}", _nothing),
@@ -149,6 +157,16 @@ async def _download(request: Request) -> Response:
     text = await read_whole(dashboard_of(request), *names)
     headers = {"Content-Disposition": f'attachment; filename="{request.path_params["field"]}.json"'}
     return Response(text.encode(errors="replace"), 200, headers, "application/json")
+
+
+async def _profile(request: Request) -> Response:
+    """Return a profile of a job as a file for another tool."""
+    names = (request.path_params[name] for name in ("queue", "job_id", "form"))
+    profile_id = request.query_params.get("profile", "")
+    text, file = await read_profile_file(dashboard_of(request), *names, profile_id=profile_id)
+    headers = {"Content-Disposition": f'attachment; filename="{file}"'}
+    kind = "application/json" if file.endswith(".json") else "text/plain; charset=utf-8"
+    return Response(text.encode(errors="replace"), 200, headers, kind)
 
 
 async def _document(request: Request) -> Response:

@@ -19,6 +19,7 @@ from sandboxq.web.reads.flows import read_flow
 from sandboxq.web.reads.job import read_job, read_logs
 from sandboxq.web.reads.latency import read_latency
 from sandboxq.web.reads.overview import read_overview
+from sandboxq.web.reads.profiles import read_profile
 from sandboxq.web.reads.queue import read_jobs, read_queue
 from sandboxq.web.reads.rows import STATES
 from sandboxq.web.reads.schedulers import read_schedulers
@@ -59,6 +60,7 @@ def page_routes() -> list[Route]:
         Route(f"{_QUEUE}/limits", limits, methods=["GET"]),
         Route(_JOB, job, methods=["GET"]),
         Route(f"{_JOB}/flow", flow, methods=["GET"]),
+        Route(f"{_JOB}/profile", profile, methods=["GET"]),
         Route("/{rest:path}", _nothing),
     ]
 
@@ -126,6 +128,13 @@ async def flow(request: Request) -> Response:
     it = await _read(read_flow, request)
     steps = (_queue_step(request), _job_step(request))
     return _page(request, "flow", "Flow", *steps, it=it, drawing=views.drawing(it))
+
+
+async def profile(request: Request) -> Response:
+    """Show where the time of a job went."""
+    it = await _read(read_profile, request)
+    steps = (_queue_step(request), _job_step(request))
+    return _page(request, "profile", "Profile", *steps, it=it)
 
 
 def _plain(
