@@ -106,7 +106,7 @@ def test_sampling_from_the_page(client: Client, tmp_path: Path) -> None:
 
     (job_id,) = client.add("q", ("split", {"do": "split", "gate": gate.path}))
     refused = client.post(f"/api/v1/queues/q/jobs/{job_id}/profile", json={"seconds": 1})
-    assert (refused.status_code, "waiting" in refused.json()["message"]) == (409, True)
+    assert (refused.status_code, "waiting" in refused.text) == (409, True)
     assert client.post("/api/v1/queues/q/jobs/none/profile", json={}).status_code == 404
     assert (
         client.post("/api/v1/queues/q/profile", json={"name": "x", "runs": -1}).status_code == 400
