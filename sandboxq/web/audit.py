@@ -1,6 +1,6 @@
 """Actions written down: who did what, when, and what came of it.
 
-They are kept in the stream ``<prefix>::sandboxq:audit``, the newest ten thousand, and in the log.
+They are kept in the stream ``<prefix>::{sandboxq}:audit``, the newest ten thousand, and in the log.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class AuditEntry(NamedTuple):
 
 
 def _key(prefix: str) -> str:
-    return f"{prefix}::sandboxq:audit"
+    # A cluster takes no key without a hash tag from us; a prefix may have its own.
+    return f"{prefix}::{'sandboxq' if '{' in prefix else '{sandboxq}'}:audit"
 
 
 async def add_entry(
