@@ -26,6 +26,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sandboxq.broker.connect.abandoned import WHO, client_from_reply, tell_once
+from sandboxq.broker.connect.plain_connection import error_from_text
 from sandboxq.broker.connect.reply_stream import (
     LargeValueReceiver,
     Pulse,
@@ -104,8 +105,8 @@ class BrokerLoading(BrokerUnavailable):
 class Connection:
     """One connection. A deadline that passes or a cancelled caller closes it: a reply is due.
 
-    Time limits are on silence: bytes that come, or that the peer takes, start them anew. redis-py
-    connects and authenticates; then replies are read by a ReplyStream.
+    Time limits are on silence: bytes that come, or that the peer takes, start them anew. Once it
+    has authenticated, replies are read by a ReplyStream.
     """
 
     def __init__(self, endpoint: Endpoint, *, client_name: str | None = None) -> None:
@@ -163,15 +164,16 @@ class Connection:
             raise
 
     async def _take_over(self) -> None:
-        """Take the transport over from redis-py, once it has authenticated."""
-        transport = self._connection._writer.transport  # noqa: SLF001 - there is no public way to it
+        """Take the transport over from who has connected and authenticated."""
+        assert self._connection.writer is not None  # noqa: S101 - it has just connected
+        transport: Any = self._connection.writer.transport
         if transport.is_closing() or await self._connection.can_read():
             message = "the connection was closed by the server, or the server sent data unasked"
             raise RedisConnectionError(message)
         self._transport = transport
         self._pulse = Pulse(transport)
         self._poll = _poll_of(transport.get_extra_info("socket"))
-        self._stream = ReplyStream(transport, self._pulse, self._connection._parser.parse_error)  # noqa: SLF001 - as above
+        self._stream = ReplyStream(transport, self._pulse, error_from_text)
         self.is_open = True
 
     async def exchange(self, message: bytes, *, replies: int, timeout: float) -> list[Any]:
@@ -299,15 +301,14 @@ class Connection:
             # ``close`` would first send all that is buffered.
             self._transport.abort()
         try:
-            await self._connection.disconnect(nowait=True)
+            await self._connection.disconnect()
         except (RedisError, OSError):
             # A transport may raise because it is closed already.
             return
 
     def _abandon(self) -> None:
         """Close a connection whose event loop has ended."""
-        writer = self._connection._writer  # noqa: SLF001 - there is no public way to it
-        self._connection._reader = self._connection._writer = None  # noqa: SLF001 - as above
+        writer = self._connection.forget()
         connected = None if writer is None else writer.get_extra_info("socket")
         if connected is not None:
             # TypeError: uvloop's, which has closed the descriptor with the loop.
@@ -348,7 +349,7 @@ def _poll_of(connected: Any) -> select.poll | None:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Return the error that redis-py wrapped: over Unix sockets it hides the kind of it."""
+    """Return the error that redis-py wrapped, with TLS: it hides the kind of it."""
     while isinstance(error.__cause__, RedisError):
         error = error.__cause__
     return error

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
+from sandboxq.broker.connect.plain_connection import PlainConnection, TlsConnection, arguments_of
 from sandboxq.errors import UsageError
 from sandboxq.model.validation import LONGEST_WAIT, waiting_seconds
 
@@ -87,28 +87,27 @@ class Endpoint:
     @property
     def connect_timeout(self) -> float:
         """Seconds for a connection to come up."""
-        return float(_arguments(self.url).get("socket_connect_timeout", CONNECT_TIMEOUT))
+        return float(arguments_of(self.url).get("socket_connect_timeout", CONNECT_TIMEOUT))
 
     @property
     def answer_timeout(self) -> float:
         """Seconds of silence until an answer that does not block on purpose."""
-        return float(_arguments(self.url).get("socket_timeout", ANSWER_TIMEOUT))
+        return float(arguments_of(self.url).get("socket_timeout", ANSWER_TIMEOUT))
 
     @property
     def is_remote(self) -> bool:
         """Whether there may be a network between: a connection may then die on one side only."""
         return not self.url.startswith("unix:")
 
-    def new_connection(self, client_name: str | None = None) -> Any:
-        """Return an unconnected redis-py connection that never retries anything by itself."""
-        arguments = _arguments(self.url)
-        connection_class = arguments.pop("connection_class", Connection)
-        # Connection has its own time limit instead of redis-py's for each read. RESP2, because its
-        # replies have the same shapes on every server and version.
-        arguments.update(socket_timeout=None, socket_connect_timeout=None, protocol=2)
+    def new_connection(self, client_name: str | None = None) -> PlainConnection | TlsConnection:
+        """Return a connection that was not made yet. Time limits are those of Connection."""
+        arguments = arguments_of(self.url)
+        for limit in ("socket_timeout", "socket_connect_timeout"):
+            arguments.pop(limit, None)
         if self.is_remote:
             arguments["socket_keepalive_options"] = _tcp_options(self.answer_timeout)
-        return connection_class(**arguments, client_name=client_name)
+        kind = TlsConnection if self.url.startswith("rediss:") else PlainConnection
+        return kind(**arguments, client_name=client_name)
 
     @property
     def host(self) -> str:
@@ -174,7 +173,7 @@ def _problem(endpoint: Endpoint) -> str | None:
     """Say what is wrong with the URL's form: redis-py ignores most of it silently."""
     try:
         parts = urlsplit(endpoint.url)
-        parsed = _arguments(endpoint.url)
+        parsed = arguments_of(endpoint.url)
         # Asking for the port is what checks it.
         _ = parts.port
     except ValueError:
@@ -203,18 +202,13 @@ def _wrong_number(parsed: dict[str, Any]) -> str | None:
 
 
 def _unknown_option(parsed: dict[str, Any]) -> str | None:
-    known = _OPTIONS | {"connection_class", "host", "port", "path"}
+    known = _OPTIONS | {"host", "port", "path"}
     unknown = [name for name in parsed if name not in known and not name.startswith("ssl_")]
     # Names only: a value, or a name that is really a piece of a password, is never repeated.
     if unknown:
         options = ", ".join(sorted(_OPTIONS))
         return f"it has an option that is not one of {options} or ssl_…"
     return None
-
-
-def _arguments(url: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = dict(parse_url(url))
-    return arguments
 
 
 @dataclass(frozen=True, slots=True)
