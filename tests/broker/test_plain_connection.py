@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
+from asyncio import StreamReader, StreamWriter, start_unix_server
 
 import pytest
 from redis._parsers.base import BaseParser
@@ -112,19 +112,18 @@ def test_numbers_that_are_none_are_refused(url: str) -> None:
 
 def test_what_is_no_redis_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The greeting shows it: another protocol, or an answer without an end."""
-    import asyncio
 
     async def scenario() -> None:
         path = tmp_path_factory.mktemp("s") / "s.sock"
         answers = [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * 200_000]
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def serve(reader: StreamReader, writer: StreamWriter) -> None:
             await reader.read(10)
             writer.write(answers[0])
             await writer.drain()
             writer.close()
 
-        async with await asyncio.start_unix_server(serve, path):
+        async with await start_unix_server(serve, path):
             for _ in range(2):
                 queue = Queue("q", url=f"unix://{path}?db=1")
                 with pytest.raises(BrokerUnavailable, match="no Redis"):
