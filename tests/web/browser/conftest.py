@@ -60,10 +60,15 @@ def served(redis: str) -> Iterator[str]:
         listener.close()
 
 
+def browser_program() -> str | None:
+    """Return the path of the system's Chromium."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Yield a browser, or skip where there is none."""
-    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    program = browser_program()
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(_BROWSERS)} is installed")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -83,6 +83,8 @@ class Fleet:
             await self.photographs.add(
                 "resize", self._photograph("dawn"), delay=hours * 3600.0, priority=hours
             )
+        await self.photographs.add("scan", self._photograph("negative"), attempts=5)
+        await self.reports.add("index", {"seconds": 60}, timeout=2)
         await self._flow("annual")
         await self._schedules()
         await self.thumbnails.add_bulk([("thumbnail", {"upload": number}) for number in range(40)])
@@ -97,6 +99,9 @@ class Fleet:
                 await self._flow(self._random.choice(("weekly", "monthly")))
             if turn % 60 == 30:
                 await self.photographs.add("panorama", self._photograph("fjord-360", width=9000))
+            if turn % 90 == 45:
+                await self.photographs.add("scan", self._photograph("negative"))
+                await self.reports.add("index", {"seconds": 60}, timeout=2)
             await asyncio.sleep(0.8)
 
     def _photograph(self, name: str, width: int = 640) -> dict[str, Any]:
