@@ -134,7 +134,7 @@ def polyline(values: Sequence[float], width: float, height: float) -> str:
     step = width / max(1, len(values) - 1)
     inner = height - 2
     return " ".join(
-        f"{index * step:.1f},{height - 1 - inner * value / highest:.1f}"
+        f"{index * step:.0f},{height - 1 - inner * value / highest:.0f}"
         for index, value in enumerate(values)
     )
 

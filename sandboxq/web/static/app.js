@@ -263,7 +263,10 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-click]");
-    if (button) clicks[button.dataset.click]?.(button);
+    if (button) {
+      if (button.matches("a")) event.preventDefault();
+      clicks[button.dataset.click]?.(button);
+    }
     const side = one("#side");
     if (side?.classList.contains("open") && !event.target.closest("#side, [data-click=menu]")) {
       side.classList.remove("open");
