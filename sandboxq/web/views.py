@@ -42,7 +42,10 @@ def totals(overview: Overview) -> dict[str, Any]:
         "failed_hour": sum(sum(row["failed_minutes"]) for row in rows),
         "oldest": max(oldest, default=None),
         "workers": sum(workers) if workers else None,
-        "is_unserved": any(row["workers"] == 0 and row["counts"]["waiting"] for row in rows),
+        "is_unserved": any(
+            row["workers"] == 0 and row["counts"]["waiting"] and not row["is_paused"]
+            for row in rows
+        ),
     }
 
 

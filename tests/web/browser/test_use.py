@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq import Queue
+from tests.web.browser.conftest import Visit
 
 if TYPE_CHECKING:
-    from tests.web.browser.conftest import Site, Visit
+    from playwright.sync_api import Browser
+
+    from tests.web.browser.conftest import Site
 
 # Sums what moved without being asked to, as browsers do for the metric CLS.
 _WATCH_SHIFTS = """
@@ -79,3 +82,38 @@ def test_an_action_says_what_came_of_it(visit: Visit, site: Site) -> None:
         row.get_by_role("button", name="Resume").wait_for()
         assert queue.is_paused()
     assert visit.complaints == []
+
+
+def test_jobs_are_added_picked_and_removed(visit: Visit, site: Site) -> None:
+    """The whole way: a form, the new job's page, its row, a selection, and it is gone."""
+    with Queue.sync("use-add", site.redis) as queue:
+        queue.add("first", {})
+        page = visit.open("/queues/use-add/add")
+        page.locator("[name=name]").fill("resize")
+        page.locator("[name=data]").fill('{"width": 320}')
+        page.get_by_role("button", name="Add the job").click()
+        page.wait_for_url("**/queues/use-add/jobs/*")
+        page.locator("h1", has_text="resize").wait_for()
+        page.goto(f"{site.url}/queues/use-add?state=waiting")
+        page.get_by_label("Select all of this page").click()
+        page.get_by_text("2 selected").wait_for()
+        page.get_by_role("button", name="Remove", exact=True).click()
+        page.locator("dialog#confirm").get_by_role("button", name="Remove").click()
+        page.get_by_text("No job yet").wait_for()
+        assert queue.count() == 0
+    assert visit.complaints == []
+
+
+def test_it_is_read_without_scripts(browser: Browser, site: Site) -> None:
+    """Who has scripts off sees the same, at the time when the page was asked for."""
+    with Queue.sync("use-plain", site.redis) as queue:
+        job = queue.add("plain", {"deep": {"answer": 42}})
+        job.log("a line of its log")
+    plain = Visit(browser, site, java_script_enabled=False)
+    try:
+        page = plain.open("/queues/use-plain?state=waiting")
+        page.get_by_role("link", name="plain", exact=True).click()
+        assert "42" in page.locator("#data").inner_text()
+        assert page.get_by_text("a line of its log").is_visible()
+    finally:
+        plain.close()
