@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[2] / "docs/assets/web"
 # Seconds that the fleet works before anything is photographed.
-WARM_UP = 240
+WARM_UP = 720
 _WIDE, _NARROW = (1440, 900), (375, 812)
 
 
@@ -54,7 +54,7 @@ async def pictures(fleet: Fleet) -> list[Picture]:
     dead = await _newest(fleet.photographs, "failed", "panorama")
     failed = await _newest(fleet.invoices, "failed", "send")
     root = await _newest(fleet.reports, "waiting-children", "-report")
-    runs = await _newest(fleet.photographs, "active", "")
+    runs = await _newest(fleet.photographs, "active", "restore")
     jobs = "/queues/photographs/jobs"
     return [
         Picture("overview", "/"),
@@ -75,7 +75,7 @@ async def pictures(fleet: Fleet) -> list[Picture]:
         Picture("latency", "/latency", "canvas"),
         Picture("schedulers", "/schedulers"),
         Picture("limits", "/queues/photographs/limits"),
-        Picture("search", "/search?q=name:resize lisbon"),
+        Picture("search", "/search?q=queue:photographs lisbon"),
         Picture("doctor", "/doctor"),
         Picture("audit", "/audit"),
     ]

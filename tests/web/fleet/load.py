@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _WORKERS: tuple[tuple[str, Sequence[str]], ...] = (
-    ("photographs", ("--procs", "2", "--memory", "256M", "--name", "camera-1")),
+    ("photographs", ("--procs", "3", "--memory", "256M", "--name", "camera-1")),
     ("invoices", ("--procs", "1", "--name", "office-1")),
     ("reports", ("--procs", "1", "--name", "press-1", "--timeout", "30")),
 )
@@ -83,6 +83,8 @@ class Fleet:
             await self.photographs.add(
                 "resize", self._photograph("dawn"), delay=hours * 3600.0, priority=hours
             )
+        restored = {**self._photograph("grandmother-1931"), "strokes": 2500}
+        await self.photographs.add("restore", restored, timeout=3600)
         await self.photographs.add("scan", self._photograph("negative"), attempts=5)
         await self.reports.add("index", {"seconds": 60}, timeout=2)
         await self._flow("annual")

@@ -15,6 +15,8 @@ def process(job: Any) -> dict[str, Any] | int | float:
     print(f"opening {name}")
     if job.name == "panorama":
         return stitch(job)
+    if job.name == "restore":
+        return restore(job)
     if job.name == "scan":
         os.abort()  # as a decoder in C does that meets what it does not know
     if job.data.get("broken"):
@@ -35,6 +37,21 @@ def process(job: Any) -> dict[str, Any] | int | float:
 def blurred(picture: Image.Image, step: int) -> Image.Image:
     """Return a picture without its noise."""
     return picture.filter(ImageFilter.GaussianBlur(step))
+
+
+def restore(job: Any) -> int:
+    """Remove the scratches of an old photograph, for as long as anybody looks."""
+    strokes = 0
+    picture = Image.effect_noise((1200, 900), 80)
+    while strokes < job.data["strokes"]:
+        strokes += 1
+        for message in job.messages():
+            print(f"told: {message}")
+        picture = blurred(picture, 1 + strokes % 4)
+        print(f"stroke {strokes} of {job.data['strokes']}: {len(picture.histogram())} tones")
+        job.update_progress(round(100 * strokes / job.data["strokes"]))
+        time.sleep(0.7)
+    return strokes
 
 
 def stitch(job: Any) -> int:
