@@ -47,6 +47,7 @@ class Picture(NamedTuple):
     path: str
     awaited: str = "h1"
     size: tuple[int, int] = _WIDE
+    seconds: float = 1.5  # until live values have come twice
 
 
 async def pictures(fleet: Fleet) -> list[Picture]:
@@ -62,7 +63,8 @@ async def pictures(fleet: Fleet) -> list[Picture]:
         Picture("queue", "/queues/photographs?state=failed"),
         Picture("queue-narrow", "/queues/photographs?state=active", size=_NARROW),
         Picture("job-dead", f"{jobs}/{dead}"),
-        Picture("job-running", f"{jobs}/{runs}", "#running *"),
+        Picture("job-running", f"{jobs}/{runs}", "#running .path", seconds=25),
+        Picture("profile", f"{jobs}/{runs}/profile", "#flame canvas, #flame svg", (1440, 620)),
         Picture("job-narrow", f"{jobs}/{dead}", size=_NARROW),
         Picture("job-failed", f"/queues/invoices/jobs/{failed}"),
         Picture("add", f"/queues/photographs/add?like={dead}"),
@@ -100,7 +102,7 @@ async def take(browser: Browser, url: str, picture: Picture, theme: Any) -> None
     try:
         await page.goto(url + picture.path)
         await page.locator(picture.awaited).first.wait_for()
-        await page.wait_for_timeout(1500)  # until live values have come twice
+        await page.wait_for_timeout(picture.seconds * 1000)
         shot = Image.open(io.BytesIO(await page.screenshot()))
     finally:
         await context.close()
@@ -116,6 +118,13 @@ async def act(page: Page, url: str) -> None:
         await page.evaluate(
             "path => fetch(path, {method: 'POST', body: '{}'})", f"{url}/api/v1/queues/{action}"
         )
+
+
+async def profiled(page: Page, url: str, path: str) -> None:
+    """Have a profile of a running job."""
+    send = "path => fetch(path, {method: 'POST', body: '{\"seconds\": 10}'})"
+    await page.evaluate(send, f"{url}/api/v1{path}")
+    await asyncio.sleep(20)
 
 
 @contextlib.asynccontextmanager
@@ -143,7 +152,9 @@ async def main(redis: str, url: str, names: set[str]) -> None:
             watcher = await browser.new_page()
             await watcher.goto(f"{url}/stream")
             await asyncio.sleep(WARM_UP)
-            for picture in await pictures(fleet):
+            chosen = await pictures(fleet)
+            await profiled(watcher, url, next(it.path for it in chosen if it.name == "profile"))
+            for picture in chosen:
                 for theme in ("light", "dark"):
                     if not names or picture.name in names:
                         await take(browser, url, picture, theme)

@@ -192,6 +192,8 @@
       beforeAttributeUpdated: (name, node) =>
         !(name === "open" && node.matches("details, dialog")) &&
         !(name === "checked" && node.matches(".pick, .pick-all")),
+      // What a script draws of a job that has just ended is still read.
+      beforeNodeRemoved: (node) => !(node.nodeType === 1 && node.id === "running"),
       beforeNodeMorphed: (node) => !(node.nodeType === 1 && node.hasAttribute("data-keep")),
     });
   }

@@ -21,6 +21,8 @@ ATTACK = "<img src=x onerror=\"document.title='taken'\"><script>document.title='
 _RULES = "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})"
 PAGES = [
     "/",
+    "/workers",
+    "/stream",
     "/failures",
     "/deaths",
     "/latency",
@@ -37,6 +39,7 @@ PAGES = [
     "/queues/pages/limits",
     "/queues/pages/jobs/x",
     "/queues/pages/jobs/top/flow",
+    "/queues/pages/jobs/x/profile",
 ]
 
 

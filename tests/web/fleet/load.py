@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import itertools
 import random
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,6 +39,8 @@ class Fleet:
         self._workers: list[asyncio.subprocess.Process] = []
         self._stack = contextlib.AsyncExitStack()
         self._random = random.Random(7)
+        # Its path is seen on the page, in stacks.
+        self._studio = Path(tempfile.gettempdir()) / "studio"
         self._numbers = itertools.count(1001)
 
     async def __aenter__(self) -> Self:
@@ -53,7 +57,8 @@ class Fleet:
         return self
 
     async def _start(self, name: str, options: Sequence[str]) -> asyncio.subprocess.Process:
-        file = str(_FOLDER / f"{name}.py")
+        self._studio.mkdir(exist_ok=True)
+        file = shutil.copy(_FOLDER / f"{name}.py", self._studio)
         command = (sys.executable, "-m", "sandboxq", "run", file, "--queue", name, *options)
         quiet = asyncio.subprocess.DEVNULL
         return await asyncio.create_subprocess_exec(
@@ -83,7 +88,7 @@ class Fleet:
             await self.photographs.add(
                 "resize", self._photograph("dawn"), delay=hours * 3600.0, priority=hours
             )
-        restored = {**self._photograph("grandmother-1931"), "strokes": 2500}
+        restored = {**self._photograph("grandmother-1931"), "strokes": 9000}
         await self.photographs.add("restore", restored, timeout=3600)
         await self.photographs.add("scan", self._photograph("negative"), attempts=5)
         await self.reports.add("index", {"seconds": 60}, timeout=2)
