@@ -22,6 +22,7 @@ NAMES = (
     "dispatch",
     "coordinators",
     "policies",
+    "scraped",
     "big_data",
     "peers",
     "kinds",

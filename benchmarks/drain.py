@@ -2,7 +2,7 @@
 
 Standard input is ``{"url", "server_pid", "queue", "processor", "procs", "concurrency", "jobs"}``:
 it stops after so many ``jobs``, and begins at ``start_at`` of CLOCK_MONOTONIC if that is given;
-``policy`` is "limits" unless it is given.
+``policy`` is "limits" unless it is given, and ``http`` an address where it is asked meanwhile.
 The last line of standard output has ``jobs``, ``began`` and ``ended`` (the last outcome in Redis)
 on that clock, CPU seconds of ``coordinator``, ``redis`` and ``children``, ``longest_gap`` of the
 loop in seconds, and ``memory_growth`` of the coordinator in bytes.
@@ -11,6 +11,7 @@ loop in seconds, and ``memory_growth`` of the coordinator in bytes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -21,6 +22,7 @@ from benchmarks.tree_cpu import cpu_seconds, own_memory
 from sandboxq.cli import process
 from sandboxq.cli.process import collect_rarely
 from sandboxq.observe.telemetry import Event, JobsSettled, Telemetry
+from sandboxq.worker.endpoints import Endpoints
 from sandboxq.worker.worker import Worker
 
 
@@ -43,7 +45,10 @@ async def _measured(spec: dict[str, Any]) -> dict[str, Any]:
     )
     settled = _Settled(spec["jobs"], worker)
     telemetry.subscribe(settled)
-    async with worker:
+    endpoints = Endpoints(spec["http"]) if "http" in spec else None
+    if endpoints is not None:
+        endpoints.add(worker)
+    async with worker, endpoints or contextlib.nullcontext():
         collect_rarely()  # as `sandboxq run` does
         children = worker.pool.pids
         await asyncio.sleep(max(0.0, spec.get("start_at", 0.0) - time.monotonic()))

@@ -63,6 +63,7 @@ def run(
     task: str = "noop",
     concurrency: int = 1,
     policy: str = "limits",
+    http: str = "",
 ) -> Found:
     """Add ``jobs``, or as many as are to be ``waiting``, and drain ``jobs`` of them."""
     with private_server() as server:
@@ -76,6 +77,7 @@ def run(
             "concurrency": concurrency,
             "policy": policy,
             "jobs": jobs,
+            **({"http": http} if http else {}),
         }
         return found_from(program.run("drain", spec))
 
