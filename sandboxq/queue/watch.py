@@ -51,7 +51,9 @@ class Watch:
         self._take = take
         self._queues = queues
         self._what = {"of": of, "target": target}
-        self._channel = QueueKeys("watch", prefix).reply_key(str(uuid.uuid4()))
+        # A cluster wants a hash tag in every key.
+        name = "watch" if "{" in prefix else "{watch}"
+        self._channel = QueueKeys(name, prefix).reply_key(str(uuid.uuid4()))
         self.note = ""  # why nothing is heard
         self.asked = asyncio.Event()  # set when workers were asked, and had time to answer
 

@@ -116,40 +116,38 @@ class Looked(NamedTuple):
     found: list[Match]
 
 
+class Stretch(NamedTuple):
+    """Some jobs of a list or set: the newest but ``start``, IDS_PER_CALL of them."""
+
+    keys: QueueKeys
+    name: str
+    start: int
+
+
 async def look_for(
     broker: Broker,
-    keys: QueueKeys,
-    name: str,
+    stretches: Sequence[Stretch],
     conditions: Sequence[tuple[str, str]],
     wanted: Wanted,
     *,
-    start: int,
-    count: int,
     most_bytes: int,
-) -> Looked:
-    """Look at ``count`` jobs of a list or set, the newest but ``start``, in one round trip.
+) -> list[Looked]:
+    """Look for jobs in each of these stretches, in one round trip.
 
     Each condition is a field and a text in lower case that it must contain. What contains it may
     still not be what is meant: the caller looks closer.
     """
     needles = [part for condition in conditions for part in condition]
-    calls = [
-        (
-            (keys.base,),
-            (
-                *(name, start + at, min(IDS_PER_CALL, count - at), most_bytes),
-                *(len(conditions), *needles, *_spec(wanted)),
-            ),
+    rest = (most_bytes, len(conditions), *needles, *_spec(wanted))
+    calls = [((it.keys.base,), (it.name, it.start, IDS_PER_CALL, *rest)) for it in stretches]
+    return [
+        Looked(
+            jobs,
+            too_large,
+            [Match(job_id.decode(errors="replace"), _row(wanted, row)) for job_id, row in matches],
         )
-        for at in range(0, count, IDS_PER_CALL)
+        for jobs, too_large, matches in await broker.scripts(load("look_for"), calls)
     ]
-    replies = await broker.scripts(load("look_for"), calls)
-    found = [
-        Match(job_id.decode(errors="replace"), _row(wanted, parts))
-        for _, _, matches in replies
-        for job_id, parts in matches
-    ]
-    return Looked(sum(each[0] for each in replies), sum(each[1] for each in replies), found)
 
 
 class Lines(NamedTuple):

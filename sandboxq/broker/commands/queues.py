@@ -83,6 +83,13 @@ def _is_usable(name: str) -> bool:
         return False
 
 
+async def sizes_of(
+    broker: Broker, queues: Sequence[QueueKeys], names: Sequence[str]
+) -> list[list[int]]:
+    """Return for each queue the sizes of its lists and sets of these names, in one round trip."""
+    return await broker.scripts(load("sizes"), [((keys.base,), names) for keys in queues])
+
+
 class FinishedCounts(NamedTuple):
     """How many jobs of a kind finished: in all, and in each of the last minutes, newest first.
 

@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, TypedDict
 
 from sandboxq.broker.commands.peek import NO_PART, ids_in, peek
+from sandboxq.broker.commands.queues import sizes_of
 from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState
 from sandboxq.web.context import Dashboard
 from sandboxq.web.operations import read
-from sandboxq.web.reads.failures import top_frame
+from sandboxq.web.reads.failures import LEAST, top_frame
 from sandboxq.web.reads.job import traces_of
 from sandboxq.web.reads.rows import WANTED, JobRow, job_row, number, text
 
@@ -107,7 +108,8 @@ async def read_deaths(
     broker = await dashboard.broker()
     keys = [dashboard.keys(name) for name in names]
     states = (JobState.FAILED, JobState.DELAYED)
-    totals = await broker.pipeline([("ZCARD", it[state.value]) for it in keys for state in states])
+    sizes = await sizes_of(broker, keys, states)
+    totals = [size for own in sizes for size in own]
     sources = [(it, state) for it in keys for state in states]
     busy = [source for source, total in zip(sources, totals, strict=True) if total]
     most = within if len(keys) == 1 else max(1, min(within, 5 * WITHIN // max(1, len(busy))))
@@ -120,8 +122,10 @@ async def read_deaths(
             some, seen = await _deaths_in(dashboard, each, state, start=start, count=count)
             deaths += some
             looked_at += seen
-            if seen < count or asyncio.get_running_loop().time() > deadline:
+            if seen < count:
                 break
+        if asyncio.get_running_loop().time() > deadline and looked_at >= LEAST:
+            break
     deaths.sort(key=lambda it: -(it["job"]["finished_on_ms"] or it["job"]["processed_on_ms"] or 0))
     return {
         "queue": queue or None,

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from sandboxq.broker.commands.peek import NO_PART, ids_in, peek
+from sandboxq.broker.commands.queues import sizes_of
 from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState
 from sandboxq.web.context import Dashboard
@@ -27,6 +28,8 @@ WITHIN = 1000
 MOST_WITHIN = 10_000
 _OF_ALL_QUEUES = 5000
 _PER_TRIP = 250
+# So many are looked at however long it takes.
+LEAST = 1000
 PAGE_SECONDS = 0.1
 MOST_GROUPS = 100
 MOST_SAMPLES = 5
@@ -157,7 +160,7 @@ async def sample_failed(
     deadline = asyncio.get_running_loop().time() + seconds
     keys = [dashboard.keys(name) for name in names]
     broker = await dashboard.broker()
-    totals = await broker.pipeline([("ZCARD", each["failed"]) for each in keys])
+    totals = [size for (size,) in await sizes_of(broker, keys, ["failed"])]
     most = max(1, min(within, _OF_ALL_QUEUES // max(1, sum(map(bool, totals)))))
     most = within if len(keys) == 1 else most
     jobs: list[FailedJob] = []
@@ -166,7 +169,7 @@ async def sample_failed(
             continue
         async for some in _newest(dashboard, each, most):
             jobs += some
-            if asyncio.get_running_loop().time() > deadline:
+            if asyncio.get_running_loop().time() > deadline and len(jobs) >= LEAST:
                 return Sample(jobs, sum(totals))
     return Sample(jobs, sum(totals))
 

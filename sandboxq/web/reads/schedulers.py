@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from sandboxq.broker.codec import json_text
 from sandboxq.broker.commands.peek import Part
+from sandboxq.broker.commands.queues import sizes_of
 from sandboxq.broker.commands.schedulers import schedulers_in
 from sandboxq.errors import QueueError, UsageError
 from sandboxq.queue.schedulers import Repeat
@@ -68,7 +69,7 @@ async def read_schedulers(
         raise UsageError(message)
     names = [queue] if queue else (await dashboard.queues()).names
     broker, keys = await dashboard.broker(), [dashboard.keys(name) for name in names]
-    totals = await broker.pipeline([("ZCARD", each["repeat"]) for each in keys])
+    totals = [size for (size,) in await sizes_of(broker, keys, ["repeat"])]
     rows: list[SchedulerRow] = []
     end = start + count
     for each, total in zip(keys, totals, strict=True):

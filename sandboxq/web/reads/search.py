@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from sandboxq.broker.commands.jobs import LISTS
-from sandboxq.broker.commands.peek import look_for
+from sandboxq.broker.commands.peek import IDS_PER_CALL, Stretch, look_for
+from sandboxq.broker.commands.queues import sizes_of
 from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState
 from sandboxq.web.context import Dashboard
@@ -15,16 +16,16 @@ from sandboxq.web.query import query_from_text
 from sandboxq.web.reads.rows import MOST_ROWS, STATES, WANTED, JobRow, job_row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
-    from sandboxq.broker.connect.broker import Broker
-    from sandboxq.broker.keys import QueueKeys
     from sandboxq.web.query import Query
 
 # So many jobs of each state are looked at, the newest.
 WITHIN = 10_000
-# Of one round trip: some milliseconds of Redis, in calls of a hundred.
-_PER_TRIP = 500
+# Calls of one round trip, each of some milliseconds.
+_PER_TRIP = 5
+# So many are looked at however long it takes.
+_LEAST = 2000
 # Data that is longer is not looked into.
 _MOST_BYTES = 256 << 10
 # Seconds that a page may search; an action goes on for longer.
@@ -87,21 +88,46 @@ async def find_jobs(
     query = query_from_text(search)
     known = [queue] if queue is not None else (await dashboard.queues()).names
     names = [name for name in known if not query.queues or name in query.queues]
-    wanted_states = _states(query, states)
     broker, loop = await dashboard.broker(), asyncio.get_running_loop()
     deadline = loop.time() + seconds
+    stretches = await _stretches(dashboard, names, _states(query, states))
+    wanted = {**WANTED, "data": _MOST_BYTES, "returnvalue": _MOST_BYTES} if query.terms else WANTED
     jobs: list[JobRow] = []
     looked_at = too_large = 0
-    for name in names:
-        for state in wanted_states:
-            steps = _steps(broker, dashboard, dashboard.keys(name), state, query)
-            async for rows, count, large in steps:
-                jobs += rows
-                looked_at += count
-                too_large += large
-                if len(jobs) >= most or loop.time() > deadline:
-                    return FoundJobs(jobs[:most], looked_at, too_large, is_complete=False)
+    for first in range(0, len(stretches), _PER_TRIP):
+        some = stretches[first : first + _PER_TRIP]
+        looks = await look_for(
+            broker, [it for _, it in some], query.conditions, wanted, most_bytes=_MOST_BYTES
+        )
+        for (state, stretch), look in zip(some, looks, strict=True):
+            jobs += [
+                job_row(stretch.keys.queue, job_id, state, row, dashboard.redaction)
+                for job_id, row in look.found
+                if query.fits(job_id, row, dashboard.redaction)
+            ]
+            looked_at += look.jobs
+            too_large += look.too_large
+        is_late = loop.time() > deadline and looked_at >= _LEAST
+        if len(jobs) >= most or is_late:
+            is_all = first + _PER_TRIP >= len(stretches) and len(jobs) <= most
+            return FoundJobs(jobs[:most], looked_at, too_large, is_complete=is_all)
     return FoundJobs(jobs, looked_at, too_large, is_complete=True)
+
+
+async def _stretches(
+    dashboard: Dashboard, names: Sequence[str], states: Sequence[str]
+) -> list[tuple[str, Stretch]]:
+    """Return the state and the place of each hundred jobs, the newest of all sources first."""
+    places = [(state, name) for state in states for name in LISTS.get(JobState(state), (state,))]
+    queues = [dashboard.keys(name) for name in names]
+    sizes = await sizes_of(await dashboard.broker(), queues, [name for _, name in places])
+    return [
+        (state, Stretch(keys, name, start))
+        for start in range(0, WITHIN, IDS_PER_CALL)
+        for keys, own in zip(queues, sizes, strict=True)
+        for (state, name), size in zip(places, own, strict=True)
+        if start < size
+    ]
 
 
 def _states(query: Query, states: Sequence[str]) -> list[str]:
@@ -110,26 +136,3 @@ def _states(query: Query, states: Sequence[str]) -> list[str]:
             message = f"state: must be one of {', '.join(STATES)}, not {state!r}"
             raise UsageError(message)
     return [state for state in states if not query.states or state in query.states]
-
-
-async def _steps(
-    broker: Broker, dashboard: Dashboard, keys: QueueKeys, state: str, query: Query
-) -> AsyncIterator[tuple[list[JobRow], int, int]]:
-    """Yield what each round trip found, how many jobs it looked at, how many were too large."""
-    wanted = {**WANTED, "data": _MOST_BYTES, "returnvalue": _MOST_BYTES} if query.terms else WANTED
-    for name in LISTS.get(JobState(state), (state,)):
-        for start in range(0, WITHIN, _PER_TRIP):
-            looked = await look_for(
-                *(broker, keys, name, query.conditions, wanted),
-                start=start,
-                count=_PER_TRIP,
-                most_bytes=_MOST_BYTES,
-            )
-            rows = [
-                job_row(keys.queue, job_id, state, row, dashboard.redaction)
-                for job_id, row in looked.found
-                if query.fits(job_id, row, dashboard.redaction)
-            ]
-            yield rows, looked.jobs, looked.too_large
-            if looked.jobs < _PER_TRIP:
-                break
