@@ -137,10 +137,7 @@ class ProfilePage:
 
     def packed(self) -> bytes:
         """Return the head, the nodes and the texts that there are, without gaps."""
-        words, memory = self.words, self._memory
-        nodes = HEAD + words[NODES] * NODE_SIZE
-        head = memory[:HEAD_SIZE]
-        return head + memory[HEAD:nodes] + memory[TEXTS : TEXTS + words[TEXT]]
+        return packed_from_page(self._memory[:SIZE])
 
 
 def _plain(text: str) -> str:
@@ -148,7 +145,9 @@ def _plain(text: str) -> str:
 
 
 def packed_from_page(raw: bytes) -> bytes:
-    """Return what ``packed`` would, of a copy of the page; what does not fit is left out."""
+    """Return what is used of a page; no more than fits, whatever the job has written to it."""
+    if len(raw) != SIZE:
+        return b""
     head = memoryview(raw)[:HEAD_SIZE].cast("Q")
     nodes = min(head[NODES], MOST_NODES)
     text = min(head[TEXT], MOST_TEXT)

@@ -32,6 +32,7 @@ _COMMANDS = {
     "top": "Watch hosts, workers, children and jobs: CPU, memory, age, deadline.",
     "web": "Serve the page: queues, jobs, workers and what became of them, in a browser.",
     "dump": "Show where running jobs are: the stack of one, or of all of a worker.",
+    "profile": "Sample a running job, or the next runs of a name: where their time goes.",
     "health": "Ask a worker that listens for HTTP whether it takes jobs: for probes.",
     "metrics": "Serve the metrics of queues for Prometheus, without a worker.",
     "doctor": "Show what this machine and this Redis can do, and what is missing.",

@@ -137,6 +137,20 @@ class JobProfile:
             number = self.nodes[number].parent
         return path[::-1]
 
+    def by_function(self) -> list[tuple[Function, float, float]]:
+        """Return functions with their seconds: in themselves, and with all they have called.
+
+        Most in itself first.
+        """
+        own, total = [0.0] * len(self.functions), [0.0] * len(self.functions)
+        for path, node in self.stacks():
+            seconds = node.seconds(self.clock)
+            own[node.function] += seconds
+            for function in {each.function for each in path}:
+                total[function] += seconds
+        order = sorted(range(len(own)), key=lambda each: (-own[each], -total[each]))
+        return [(self.functions[each], own[each], total[each]) for each in order if total[each] > 0]
+
     def folded(self, clock: Clock | None = None) -> str:
         """Return a line for each stack: frames from the outermost on, then microseconds.
 

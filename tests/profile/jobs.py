@@ -7,8 +7,13 @@ import os
 import signal
 import threading
 import time
+import types
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _until(seconds: float) -> float:
@@ -62,14 +67,18 @@ def threads(data: dict[str, Any]) -> None:
 
 def blocks_signals(data: dict[str, Any]) -> None:
     """Let no signal come through."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
     split(data)
 
 
 def handles_it(data: dict[str, Any]) -> None:
     """Take the signal for itself."""
-    signal.signal(signal.SIGRTMAX - 2, signal.SIG_IGN)
     split(data)
+
+
+_BEFORE: dict[str, Callable[[], object]] = {
+    "blocks_signals": partial(signal.pthread_sigmask, signal.SIG_BLOCK, signal.valid_signals()),
+    "handles_it": partial(signal.signal, signal.SIGRTMAX - 2, signal.SIG_IGN),
+}
 
 
 def alarms(data: dict[str, Any]) -> int:
@@ -119,6 +128,77 @@ def eats(data: dict[str, Any]) -> None:
         thirty(0.005)
 
 
+def _pages() -> list[int]:
+    """Return the descriptors of what this process shares for stacks and samples."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, no files
+        with contextlib.suppress(OSError):
+            if "sandboxq-stacks" in os.readlink(f"/proc/self/fd/{name}"):  # noqa: PTH115 - as above
+                found.append(int(name))
+    return found
+
+
+def scribbles(data: dict[str, Any]) -> int:
+    """Write rubbish over what was sampled, again and again."""
+    pages, count = _pages(), 0
+    fill = bytes.fromhex(data["fill"]) * (64 * 1024 // len(bytes.fromhex(data["fill"])))
+    while not Path(data["gate"]).exists():
+        for fd in pages:
+            for at in range(0, 256 * 1024, len(fill)):
+                os.pwrite(fd, fill, at)
+        thirty(0.001)
+        count += 1
+    return len(pages)
+
+
+def shrinks(data: dict[str, Any]) -> None:
+    """Try to make the page shorter: who reads it would end by that."""
+    for fd in _pages():
+        with contextlib.suppress(PermissionError):
+            os.ftruncate(fd, 0)
+    while not Path(data["gate"]).exists():
+        thirty(0.01)
+
+
+def recurses(data: dict[str, Any]) -> int:
+    """Call until the interpreter refuses, again and again."""
+    count = 0
+
+    def down() -> None:
+        down()
+
+    while not Path(data["gate"]).exists():
+        try:
+            down()
+        except RecursionError:
+            count += 1
+    return count
+
+
+def forks(data: dict[str, Any]) -> int:
+    """Compute in processes of its own."""
+    count = 0
+    while not Path(data["gate"]).exists():
+        pid = os.fork()
+        if not pid:
+            thirty(0.05)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        thirty(0.02)
+        count += 1
+    return count
+
+
+def names(data: dict[str, Any]) -> None:
+    """Have names and files that no program has."""
+    code = split.__code__.replace(
+        co_name="\udc80\n\t<b>" * 500,
+        co_qualname="\udc80\n\t<b>" * 500,
+        co_filename="/\x00\x1b[31m;\n" * 500,
+    )
+    types.FunctionType(code, globals())(data)
+
+
 def deep(data: dict[str, Any]) -> None:
     """Be deep in calls."""
 
@@ -144,6 +224,9 @@ def many(data: dict[str, Any]) -> None:
 
 
 def process(job: Any) -> Any:
-    """Do what the data says."""
+    """Do what the data says; what is to be so before it is sampled comes first."""
+    before = _BEFORE.get(job.data["do"])
+    if before is not None:
+        before()
     job.update_progress("begun")
     return globals()[job.data["do"]](job.data)

@@ -39,6 +39,23 @@ class Running:
         await wait_until_async(has_begun)
         return job
 
+    async def want_next(self, name: str, **options: Any) -> None:
+        """Have the next runs of a name sampled, once the worker knows of it."""
+
+        async def is_known() -> bool:
+            return await self.queue.profile_next(name, **options) > 0
+
+        await wait_until_async(is_known)
+
+    async def has_exec(self) -> None:
+        """Wait until the process of the job is another program."""
+        (pid,) = self.worker.pool.pids
+
+        async def is_shell() -> bool:
+            return Path(f"/proc/{pid}/comm").read_text() == "sh\n"  # noqa: ASYNC240 - no disk
+
+        await wait_until_async(is_shell)
+
     async def profiles(self, job: QueuedJob, count: int = 1) -> list[JobProfile]:
         """Return the profiles of a job once there are so many."""
         found: list[JobProfile] = []

@@ -155,21 +155,13 @@ def _tree(it: JobProfile) -> Tree:
 
 def _hot(it: JobProfile) -> list[HotFunction]:
     """Return the functions in which most time was spent."""
-    own, total = [0.0] * len(it.functions), [0.0] * len(it.functions)
-    for path, node in it.stacks():
-        seconds = node.seconds(it.clock)
-        own[node.function] += seconds
-        for function in {each.function for each in path}:
-            total[function] += seconds
-    order = sorted(range(len(own)), key=lambda each: (-own[each], -total[each]))
     return [
         {
-            "name": it.functions[each].name,
-            "file": it.functions[each].path,
-            "line": it.functions[each].line,
-            "self_s": round(own[each], 6),
-            "total_s": round(total[each], 6),
+            "name": function.name,
+            "file": function.path,
+            "line": function.line,
+            "self_s": round(own, 6),
+            "total_s": round(total, 6),
         }
-        for each in order[:MOST_HOT]
-        if total[each] > 0
+        for function, own, total in it.by_function()[:MOST_HOT]
     ]
