@@ -49,7 +49,7 @@ def test_speedscope_takes_it() -> None:
 
 
 def test_folded_stacks() -> None:
-    """Microseconds behind the frames, the outermost first; a semicolon parts them and nothing else."""
+    """Microseconds behind the frames, the outermost first; semicolons only between them."""
     assert profile().folded().splitlines() == [
         "process (jobs.py):5 500000",
         "process (jobs.py):5;a,b (jobs.py):11 1500000",

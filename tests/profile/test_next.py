@@ -48,7 +48,7 @@ def test_each_attempt_has_its_own(
 
     async def main() -> None:
         async with sampled(server_url, queue_name, tmp_path, policy=policy) as it:
-            assert await it.queue.profile_next("fails", runs=5, hz=200) == 1
+            await it.want_next("fails", runs=5, hz=200)
             it.gate.open()
             data = {"do": "fails", "gate": it.gate.path}
             job = await it.queue.add("fails", data, attempts=2)
@@ -58,7 +58,7 @@ def test_each_attempt_has_its_own(
             assert (newest.attempt, first.attempt, newest.hz) == (2, 1, 200)
             assert (newest.ended, newest.name) == ("end", "fails")
             assert await it.queue.profiles_wanted() == {"fails": 3}
-            assert await it.queue.profile_next("fails", runs=0) == 1
+            await it.want_next("fails", runs=0)
             assert await it.queue.profiles_wanted() == {}
             assert await it.queue.remove(job.id)
             assert await _left(it.queue) == []
@@ -153,7 +153,7 @@ def test_rubbish_in_the_requests_is_ignored(
             for number, text in enumerate(rubbish):
                 await broker.command("HSET", key, f"split{number}", text)
             await broker.command("HSET", key, b"\xff\x00", "3 9999999999999 100 wall")
-            assert await it.queue.profile_next("other") == 1
+            await it.want_next("other")
             it.gate.open()
             data = {"do": "split", "gate": it.gate.path}
             jobs = [await it.queue.add(f"split{number}", data) for number in range(len(rubbish))]

@@ -132,7 +132,7 @@ def test_memory_death_keeps_the_profile(server_url: str, queue_name: str, tmp_pa
     async def main() -> None:
         policy = Policy("limits", memory=150 << 20)
         async with sampled(server_url, queue_name, tmp_path, policy=policy) as it:
-            await it.queue.profile_next("eats")
+            await it.want_next("eats")
             job = await it.queue.add("eats", {"do": "eats", "gate": it.gate.path})
             with pytest.raises(JobFailed):
                 await job.result(timeout=60)
