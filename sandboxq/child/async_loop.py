@@ -71,7 +71,7 @@ def live_async(
     link: Link, processor: Processor, settings: Settings, capture: output.Capture
 ) -> None:
     """Run calls on an event loop until the coordinator retires this child or is gone."""
-    with asyncio.Runner(loop_factory=job_loop.loop_class()) as runner:
+    with asyncio.Runner(loop_factory=job_loop.job_loop_class()) as runner:
         loop: Any = runner.get_loop()
         asyncio.set_event_loop(loop)
         intake = _Intake(loop, link, processor, settings, capture)

@@ -22,6 +22,7 @@ from sandboxq.child.activity_page import RUNNING
 from sandboxq.child.failure import class_name
 from sandboxq.child.output import running_call
 from sandboxq.child.steps import JobTask, LoopIsShared, is_unwinding
+from sandboxq.model.event_loop import loop_class
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,13 +35,9 @@ if TYPE_CHECKING:
 _CALL = "_sandboxq_call"
 
 
-def loop_class() -> type[asyncio.AbstractEventLoop]:
-    """Return the class of the loop: uvloop's where it is installed."""
-    base: Any
-    try:
-        from uvloop import Loop as base  # noqa: N813, PLC0415 - used where it is installed
-    except ImportError:
-        from asyncio import SelectorEventLoop as base  # noqa: N813, PLC0415 - as above
+def job_loop_class() -> type[asyncio.AbstractEventLoop]:
+    """Return the class of the loop that jobs share."""
+    base: Any = loop_class()
 
     class JobLoop(OwnSettings, base):  # type: ignore[misc]  # one of two
         """Refuses to be ended by a job."""

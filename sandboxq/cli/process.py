@@ -5,8 +5,7 @@
 Orphans of the whole container become children of PID 1, and stay zombies until it waits for them.
 A worker that waited for any child would take the ends of its own from those who wait for them.
 
-The event loop is uvloop's, else asyncio's own. A program that is only a worker collects garbage
-rarely.
+A program that is only a worker collects garbage rarely.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sandboxq.model.event_loop import loop_class
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
 _PASSED_ON = frozenset(
     {
@@ -83,17 +84,8 @@ def _reap(worker: int) -> int | None:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a fresh loop, and close that."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_class()) as runner:
         return runner.run(main)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes a loop. Not every interpreter has a wheel of uvloop."""
-    try:
-        import uvloop  # noqa: PLC0415 - it is not everywhere
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 def collect_rarely() -> None:

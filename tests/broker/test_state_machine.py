@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.cli.process import loop_factory
+from sandboxq.model.event_loop import loop_class
 from tests.broker.family_machine import FamilyMachine
 from tests.broker.machine_operators import OperatedQueueMachine
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=["server_url", "redis_url"], ids=["valkey", "redis"])
 def on_server(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Yield loop and broker for each kind of server."""
-    loop = loop_factory()()
+    loop = loop_class()()
     broker = loop.run_until_complete(Broker.connect(request.getfixturevalue(request.param)))
     yield {"loop": loop, "broker": broker}
     loop.run_until_complete(broker.close())

@@ -15,8 +15,9 @@ from sandboxq.model.outcome import (
     HandedBack,
     Interrupted,
 )
-from tests.conftest import run_async
-from tests.pool.caller import open_pool, processor_file
+from sandboxq.pool.watch.recycler import Recycling
+from tests.conftest import run_async, wait_until_async
+from tests.pool.caller import lives, open_pool, processor_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,3 +144,34 @@ def test_who_takes_the_child_along_is_blamed_alone(chores: Path, way: str) -> No
                 assert await caller.outcome(call) == HandedBack(was_started=True, is_neighbour=True)
 
     run_async(main())
+
+
+_LEAVES_A_CONNECTION = """
+import asyncio, socket, warnings
+warnings.simplefilter("error", ResourceWarning)
+kept = []
+async def process(job):
+    ends = socket.socketpair()
+    kept.extend((await asyncio.open_connection(sock=ends[0]), ends[1]))
+"""
+
+
+def test_connections_that_jobs_leave_do_not_keep_a_child_from_leaving(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where warnings are errors uvloop waited for ever, until the child was killed."""
+    path = processor_file(tmp_path, _LEAVES_A_CONNECTION)
+
+    async def main() -> None:
+        recycling = Recycling(max_jobs=1)
+        async with open_pool(path, recycling=recycling) as caller:
+            pid = caller.pool.pids[0]
+            await caller.value()
+
+            async def has_left() -> bool:
+                return not lives(pid)
+
+            await wait_until_async(has_left)
+
+    run_async(main())
+    assert "teardown" not in caplog.text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -197,3 +199,28 @@ def test_with_names_what_to_write(bench: Bench) -> None:
 async def _enter(thing: Any) -> None:
     async with thing:
         pass
+
+
+_LEFT_OPEN = """
+import sys
+from sandboxq import Queue
+from sandboxq.cli import process
+
+async def main():
+    queue = Queue(sys.argv[2], sys.argv[1])
+    await queue.connect()
+    await queue.add("n", {})
+    raise AssertionError("the test's own")
+
+process.run(main())
+"""
+
+
+def test_a_queue_that_is_left_open_does_not_keep_its_loop_from_closing(
+    server_url: str, queue_name: str
+) -> None:
+    """As a test does that fails, where warnings are errors: uvloop waited for ever."""
+    command = [sys.executable, "-W", "error", "-c", _LEFT_OPEN, server_url, queue_name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "AssertionError: the test's own" in done.stderr

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sandboxq import Queue, Worker
 from sandboxq.broker.connect.broker import Broker
-from sandboxq.cli.process import loop_factory
+from sandboxq.model.event_loop import loop_class
 from tests.broker.servers import StoppableServer
 from tests.worker.ownership_machine import PROCESSOR, OwnershipMachine
 
@@ -28,7 +28,7 @@ LIMITS = settings(
 @pytest.fixture
 def machine(tmp_path: Path, queue_name: str) -> Iterator[type[OwnershipMachine]]:
     """Return the machine, with a worker on a server whose data survives it."""
-    loop = loop_factory()()
+    loop = loop_class()()
     with StoppableServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
         members = loop.run_until_complete(_started(server, queue_name))
         yield type(
