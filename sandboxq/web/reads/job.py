@@ -36,6 +36,8 @@ MOST_DOWNLOAD = 8 << 20
 _MOST_FIELDS = 100
 _MOST_FACT = 2000
 _MOST_TRACE = 20_000
+# Where the job was when it was killed.
+_LAST_STACK, _MOST_STACK = "sq:last_stack", 16 << 10
 _HISTORY = "sq:history"
 _VALUES = ("data", "returnvalue", "opts")
 _JOB = {
@@ -126,7 +128,8 @@ async def read_job(dashboard: Dashboard, queue: str, job_id: str) -> JobAnswer:
     """One job: state, data, options, attempts, deaths, what it used; long values are cut."""
     broker, keys = await dashboard.broker(), dashboard.keys(queue)
     facts = await _facts(broker, keys, job_id)
-    (row,) = await peek(broker, keys, [job_id], {**_JOB, **dict.fromkeys(facts, _MOST_FACT)})
+    sizes = {name: _MOST_STACK if name == _LAST_STACK else _MOST_FACT for name in facts}
+    (row,) = await peek(broker, keys, [job_id], {**_JOB, **sizes})
     if not row or (not row["name"].size and not row["data"].size):
         message = f"job {job_id!r} does not exist in queue {queue!r}: it may have been removed"
         raise JobNotFound(message)
