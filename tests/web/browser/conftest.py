@@ -65,9 +65,12 @@ def browser_program() -> str | None:
     return next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield a browser, or skip where there is none."""
+    """Yield a browser, or skip where there is none.
+
+    Not longer than for a module: its event loop is in the way of those of other tests.
+    """
     program = browser_program()
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(_BROWSERS)} is installed")
