@@ -67,6 +67,7 @@ class Recorder:
         self._broker = broker
         self._pool = pool
         self._telemetry = telemetry
+        self._clock = asyncio.get_running_loop().time
         self._bars: list[_Bar] = []
         self._last: dict[int, _Bar] = {}  # by child
         self._marks: list[tuple[float, int, str, str]] = []
@@ -89,32 +90,33 @@ class Recorder:
         self._bars, self._last, self._marks, self._left_out = [], {}, [], 0
 
     def _take_end(self, child: Child, call: Call, outcome: Outcome, seconds: float) -> None:
-        end = asyncio.get_running_loop().time()
+        end, pid = self._clock(), child.pid
         state = "completed" if isinstance(outcome, Completed) else _state_of(child, outcome)
-        last = self._last.get(child.pid)
-        if (
-            last is not None
-            and seconds < _SHORT > end - seconds - last.end
-            and last.raw_name == call.context.job.name
-            and last.state == state
-        ):
-            last.end = end
-            last.count += 1
-            last.busy += seconds
-        elif len(self._bars) >= _MOST_BARS:
+        if seconds < _SHORT:
+            last = self._last.get(pid)
+            if (
+                last is not None
+                and last.raw_name == call.context.job.name
+                and last.state == state
+                and end - seconds - last.end < _SHORT
+            ):
+                last.end = end
+                last.count += 1
+                last.busy += seconds
+                return
+        if len(self._bars) >= _MOST_BARS:
             self._left_out += 1
+            return
+        bar = _Bar(pid, call, end - seconds, end, state)
+        self._bars.append(bar)
+        if seconds < _SHORT:
+            self._last[pid] = bar
         else:
-            bar = _Bar(child.pid, call, end - seconds, end, state)
-            self._bars.append(bar)
-            if seconds < _SHORT:
-                self._last[child.pid] = bar
-            else:
-                self._last.pop(child.pid, None)
+            self._last.pop(pid, None)
 
     def _take_event(self, event: Event) -> None:
         if len(self._marks) < _MOST_MARKS:
-            now = asyncio.get_running_loop().time()
-            self._marks.append((now, getattr(event, "pid", 0), *_mark_of(event)))
+            self._marks.append((self._clock(), getattr(event, "pid", 0), *_mark_of(event)))
 
     def taken(self, lag: float) -> dict[str, Any]:
         """Return what there was since the last time, and what runs; times are ms since 1970.
@@ -122,7 +124,7 @@ class Recorder:
         ``bars``: pid, begin, end, name, job, state, how many, ms that they ran; ``running``: pid,
         begin, name, job; ``marks``: time, pid or 0, kind, text. ``left_out`` counts ends beyond.
         """
-        loop_now, now_ms = asyncio.get_running_loop().time(), self._broker.time.now_ms()
+        loop_now, now_ms = self._clock(), self._broker.time.now_ms()
 
         def ms(at: float) -> int:
             return round(now_ms - (loop_now - at) * 1000)
