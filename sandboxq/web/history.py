@@ -63,14 +63,17 @@ class History:
         if not isinstance(stream, dict):
             return
         worker = _Worker(self, message)
-        for bar in _lists(stream.get("bars"), _BAR):
+        bars, marks = _lists(stream.get("bars"), _BAR), _lists(stream.get("marks"), _MARK)
+        seen = [*(bar[0] for bar in bars), *(mark[1] for mark in marks)]
+        worker.keep_places(stream.get("pids"), seen)
+        for bar in bars:
             begin, end = sorted((_ms(bar[1], now_ms), _ms(bar[2], now_ms)))
             row = worker.row(bar[0])
             state = bar[5] if bar[5] in STATES else "moved"
             what = [text(bar[3]), text(bar[4]), state, max(1, int(number(bar[6])))]
             if row is not None:
                 self._add(self._bars, [row["id"], begin, end, *what, number(bar[7])])
-        for at, pid, kind, words in _lists(stream.get("marks"), _MARK):
+        for at, pid, kind, words in marks:
             row = worker.row(pid) if pid else None
             mark = [row and row["id"], _ms(at, now_ms), text(kind, 20), text(words, 200)]
             self._add(self._marks, mark)
@@ -82,7 +85,7 @@ class History:
         self.running[worker.id] = running
         self.left_out += int(number(stream.get("left_out")))
         self.heard_until = max(self.heard_until, now_ms)
-        worker.forget_others(stream.get("pids"))
+        worker.keep_places(stream.get("pids"), [])
         self._prune(now_ms)
 
     def fill(self, jobs: Iterable[StoredJob]) -> None:
@@ -112,8 +115,11 @@ class History:
             self._marks.popleft()
 
     def forget_silent(self, ids: set[str]) -> None:
-        """Forget what runs at workers that are not among these."""
+        """Forget what runs at workers that are not among these, and who sits where."""
         self.running = {each: running for each, running in self.running.items() if each in ids}
+        self._lanes = {each: lanes for each, lanes in self._lanes.items() if each in ids}
+        if len(self._names) > MOST_ROWS:
+            self._names = {key: each for key, each in self._names.items() if each in ids}
 
     # ── rows ──
 
@@ -180,14 +186,12 @@ class _Worker:
         lane = self._lanes[number_of]
         return self._history.row(self._queue, self._name, lane, host=self._host, pid=number_of)
 
-    def forget_others(self, pids: object) -> None:
-        """Free the places of children that are gone."""
+    def keep_places(self, pids: object, seen: list[object]) -> None:
+        """Free the places of children that are gone and of which nothing more was ``seen``."""
         if isinstance(pids, list):
-            here = {int(number(pid)) for pid in pids}
+            here = {int(number(pid)) for pid in (*pids[:_MOST_IN_MESSAGE], *seen)}
             for pid in self._lanes.keys() - here:
                 del self._lanes[pid]
-            for pid in sorted(here - {0}):
-                self.row(pid)
 
 
 def _lists(value: object, length: int) -> list[list[Any]]:
@@ -196,7 +200,8 @@ def _lists(value: object, length: int) -> list[list[Any]]:
 
 
 def _ms(value: object, now_ms: int) -> int:
-    return int(min(max(number(value), now_ms - HOUR_MS), now_ms + _AHEAD_MS))
+    at = value if type(value) is int else number(value)
+    return int(min(max(at, now_ms - HOUR_MS), now_ms + _AHEAD_MS))
 
 
 def _after(kept: deque[tuple[int, list[Any]]], place: int) -> list[Any]:

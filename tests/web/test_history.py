@@ -1,0 +1,104 @@
+"""The memory of the task stream: bounded, whatever anybody publishes; rows, and what is new."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from sandboxq.web.history import HOUR_MS, MOST_BARS, History, StoredJob
+
+NOW = 10 * HOUR_MS
+WORKER = {"id": "1", "worker": "w", "queue": "images", "host": "web-1", "pid": 7}
+WRONG: list[Any] = [
+    None, True, -1, 10**400, float("nan"), "\x1b[2J\n", "a" * 10_000, [], [None, 1], {}, [[]],
+    [["x", {}, [], None, 1e308, "y", -5, "z"]], [[1] * 8] * 3, [[1, 2, 3, 4]],
+]  # fmt: skip
+
+
+def message(**stream: Any) -> dict[str, Any]:
+    """Return what a worker sends."""
+    return {**WORKER, "stream": {"bars": [], "marks": [], "running": [], "left_out": 0, **stream}}
+
+
+def bar(pid: int, end: int, name: str = "resize", count: int = 1) -> list[Any]:
+    """Return the end of a job that ran a second."""
+    return [pid, end - 1000, end, name, "17", "completed", count, 1000.0]
+
+
+def test_a_child_has_the_place_of_the_one_before_it() -> None:
+    """A row for each that there is at once, however many are replaced."""
+    history = History()
+    for pid in range(100, 150):
+        history.take(message(pids=[7, pid], bars=[bar(7, NOW), bar(pid, NOW)]), NOW)
+    assert [(row["lane"], row["pid"]) for row in history.rows] == [(0, 7), (1, 149)]
+
+
+def test_two_workers_of_one_name() -> None:
+    """They are told apart."""
+    history = History()
+    for worker_id in "ab":
+        history.take({**message(pids=[1], bars=[bar(1, NOW)]), "id": worker_id}, NOW)
+    assert [row["worker"] for row in history.rows] == ["w", "w (b)"]
+
+
+def test_what_came_after_a_place() -> None:
+    """Each bar once, in its order; who has missed some is to get all."""
+    history = History()
+    seen: list[str] = []
+    place = 0
+    for number in range(50):
+        history.take(message(pids=[1], bars=[bar(1, NOW, name=f"{number}")]), NOW)
+        if number % 3 == 0:
+            seen += [each[3] for each in history.since(place, NOW)["bars"]]
+            place = history.place
+    assert seen == [f"{number}" for number in range(49)]
+    assert history.has_all_since(1)
+    for _ in range(MOST_BARS // 500 + 1):
+        history.take(message(pids=[1], bars=[bar(1, NOW)] * 500), NOW)
+    assert not history.has_all_since(place)
+    assert len(history.all(NOW)["bars"]) == MOST_BARS
+
+
+def test_an_hour_and_no_more() -> None:
+    """What is older goes."""
+    history = History()
+    history.take(message(pids=[1], bars=[bar(1, NOW)], marks=[[NOW, 1, "died", "x"]]), NOW)
+    later = NOW + HOUR_MS + 2000
+    history.take(message(pids=[1], bars=[bar(1, later)]), later)
+    told = history.all(later)
+    assert [each[2] for each in told["bars"]] == [later]
+    assert told["marks"] == []
+
+
+def test_jobs_of_before_lie_side_by_side() -> None:
+    """No bar over another one; what still runs holds its place and has no bar."""
+    history = History()
+    jobs = [
+        StoredJob("images", "w", f"{at}", "resize", NOW + at * 400, NOW + at * 400 + 1000, "failed")
+        for at in range(20)
+    ]
+    history.fill([*jobs, StoredJob("images", "w", "x", "long", NOW - 1, 2**53 - 1, "active")])
+    told = history.all(NOW)
+    by_row: dict[int, list[Any]] = {}
+    for each in told["bars"]:
+        by_row.setdefault(each[0], []).append(each)
+    assert sum(map(len, by_row.values())) == 20
+    assert 0 not in by_row
+    for bars in by_row.values():
+        ends = [0, *(each[2] for each in bars)]
+        assert all(begin >= end for (_, begin, *_), end in zip(bars, ends, strict=False))
+
+
+def test_messages_of_strangers() -> None:
+    """Whatever they hold: no error, numbers that are numbers, texts that are short."""
+    draw = random.Random(3)
+    history = History()
+    names = ("bars", "marks", "running", "pids", "left_out")
+    for _ in range(2000):
+        sent = {name: draw.choice(WRONG) for name in (*WORKER, "stream")}
+        if draw.random() < 0.8:
+            sent["stream"] = {name: draw.choice(WRONG) for name in names}
+        history.take(sent, NOW)
+    told = history.all(NOW)
+    assert all(isinstance(each[1], int) and len(each[3]) < 1000 for each in told["bars"])
+    assert len(history.rows) <= 2000
