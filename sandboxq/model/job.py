@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta  # noqa: TC003 - dataclass fields are read at run time
 from html import escape
 from reprlib import Repr
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sandboxq.model.backoff import Backoff  # noqa: TC001 - dataclass fields are read at run time
 
@@ -181,6 +181,19 @@ class StoredJob:
     crash_history: tuple[str, ...] = ()
     usage: Usage | None = None  # of the last attempt that was measured
     extra: dict[str, str] = field(default_factory=dict)
+
+    if not TYPE_CHECKING:  # else any name would pass
+
+        def __getattr__(self, name: str) -> Any:
+            """Give a field that whoever made this left out its default: see ``job_from_add``."""
+            for each in fields(self):
+                if each.name == name and each.default is not MISSING:
+                    return each.default
+                if each.name == name and each.default_factory is not MISSING:
+                    object.__setattr__(self, name, each.default_factory())
+                    return getattr(self, name)
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message)
 
     @property
     def options(self) -> JobOptions:

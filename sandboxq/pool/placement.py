@@ -234,12 +234,14 @@ class Placement:
 
     def pump(self) -> None:
         """Send from the reserve what children have room for."""
-        share = max(_SHARE, -(-len(self._waiting) // max(1, len(self._ready))))
+        most = self._packet
+        if most > 1:
+            most = min(most, max(_SHARE, -(-len(self._waiting) // len(self._ready))))
         while self._waiting:
             child = self._least_loaded(self._enough)
             if child is None:
                 return
-            self._send_next(child, min(share, self._packet))
+            self._send_next(child, most)
 
     def feed(self, child: Child) -> None:
         """Send from the reserve what one child has room for: others have no more than before."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandboxq.broker.codec import json_text, ms_from_seconds
-from sandboxq.broker.commands.add import parent_link
+from sandboxq.broker.commands.add import PLAIN, parent_link
 from sandboxq.errors import QueueError
 from sandboxq.model.dependencies import FIRST_PAGE
 from sandboxq.model.job import JobOptions, JobState, StoredJob
@@ -166,6 +166,8 @@ def job_from_add(
     queue: Queue, job_id: str, *, name: str, data: Any, options: JobOptions, now_ms: int
 ) -> QueuedJob:
     """Return the job that an add of these checked arguments has made."""
+    if options is PLAIN:
+        return _plain_job(queue, job_id, name, data, now_ms)
     parent = parent_link(options.extra) if "parent" in options.extra else None
     return QueuedJob(
         id=job_id,
@@ -181,6 +183,20 @@ def job_from_add(
         deduplication_id=options.extra.get("de", {}).get("id"),
         queue=queue,
     )
+
+
+def _plain_job(queue: Queue, job_id: str, name: str, data: Any, now_ms: int) -> QueuedJob:
+    """Do so without options: what is not set here has its default, and is asked for by few."""
+    job = object.__new__(QueuedJob)
+    fill = object.__setattr__  # QueuedJob(…) takes as long as all the rest of an add in bulk
+    fill(job, "id", job_id)
+    fill(job, "name", name)
+    fill(job, "data", data)
+    fill(job, "opts", PLAIN)
+    fill(job, "queue_name", queue.name)
+    fill(job, "timestamp_ms", now_ms)
+    fill(job, "queue", queue)
+    return job
 
 
 def members_of(job: StoredJob) -> dict[str, Any]:
