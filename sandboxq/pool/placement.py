@@ -236,7 +236,7 @@ class Placement:
         """Send from the reserve what children have room for."""
         most = self._packet
         if most > 1:
-            most = min(most, max(_SHARE, -(-len(self._waiting) // len(self._ready))))
+            most = min(most, max(_SHARE, -(-len(self._waiting) // max(1, len(self._ready)))))
         while self._waiting:
             child = self._least_loaded(self._enough)
             if child is None:
