@@ -1,4 +1,4 @@
-"""The page within other applications, as docs/how-to/dashboard.md says."""
+"""The page within other applications, as docs/how-to/dashboard-access.md says."""
 
 from __future__ import annotations
 

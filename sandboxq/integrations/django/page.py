@@ -1,6 +1,7 @@
 """The page of the queues in a Django project, for staff: ``path("queues/", include(page_urls()))``.
 
-Django knows who asks. Live streams need the page beside the project, see docs/how-to/dashboard.md.
+Django knows who asks. Live streams need the page beside the project, see
+docs/how-to/dashboard-access.md.
 """
 
 from __future__ import annotations
