@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from sandboxq import Queue
 from sandboxq.web.live import MOST_VIEWERS
 from tests.broker.servers import StoppableServer
 from tests.conftest import Gate, run_async, wait_until_async
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from sandboxq import Worker
+    from sandboxq import Queue, Worker
 
 STAY = {"do": "stay", "seconds": 600}
 
@@ -115,7 +114,7 @@ def test_the_stream_of_jobs(server_url: str, queue_name: str) -> None:
         assert sum(bar[6] for bar in whole["bars"] if bar[3] == "echo") == 200
         rows = {row["id"]: row for row in whole["rows"]}
         assert {rows[bar[0]]["worker"] for bar in whole["bars"]} == {worker.name}
-        assert {row["lane"] for row in rows.values()} <= {0, 1}
+        assert len(rows) <= 3  # a child, those that took its place
         await stays.cancel(grace=0)
 
     beside(server_url, queue_name, body, procs=1, name="builder")
@@ -143,29 +142,6 @@ def test_one_job_live(server_url: str, queue_name: str, tmp_path: Path) -> None:
         assert "in _sleep" in after.data["last_stack"]["text"]
 
     beside(server_url, queue_name, body)
-
-
-def test_what_node_runs_is_unknown(server_url: str, queue_name: str) -> None:
-    """Of a job that no worker of ours has it is said what is not known; Kill and Tell say so."""
-
-    async def main() -> None:
-        async with (
-            Queue(queue_name, url=server_url) as queue,
-            served(server_url, queues=[queue_name]) as page,
-        ):
-            job = await queue.add("node", {})
-            # As Node's worker does, without what workers of sandboxq are asked by.
-            broker, keys = await page.app.dashboard.broker(), queue.keys
-            await broker.command("LMOVE", keys["wait"], keys["active"], "RIGHT", "LEFT")
-            event = await page.until(f"job:{queue_name}:{job.id}", lambda it: it.data["unknown"])
-            assert "Node.js" in event.data["unknown"]
-            assert event.data["job"] is None
-            path = f"/queues/{queue_name}/jobs/{job.id}"
-            assert "no worker answered" in (await page.act(f"{path}/kill"))["message"]
-            told = await page.act(f"{path}/tell", message="hello")
-            assert "no worker of sandboxq has job" in told["message"]
-
-    run_async(main())
 
 
 def test_workers_stop_when_the_last_viewer_goes(server_url: str, queue_name: str) -> None:

@@ -1,4 +1,5 @@
 // What a job does, chosen by its name; processor.py beside the tests does the same in Python.
+import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 function failSomeTimes(job) {
@@ -63,7 +64,15 @@ async function awaitChildren(job) {
   return job.attemptsStarted;
 }
 
+// Runs for as long as the test wants.
+async function waitForFile(job) {
+  await job.log("waits");
+  while (!existsSync(job.data.path)) await sleep(20);
+  return "there";
+}
+
 const KINDS = {
+  "wait-for-file": waitForFile,
   postpone,
   "put-back": putBack,
   "limit-rate": limitRate,
