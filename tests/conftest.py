@@ -222,7 +222,12 @@ def _start_server(directory: Path) -> tuple[Any, str]:
         with socket(AF_UNIX, SOCK_STREAM) as probe:
             return probe.connect_ex(str(path)) == 0
 
-    wait_until(is_up)
+    try:
+        wait_until(is_up)
+    except BaseException:  # it is no other test's process
+        process.kill()
+        process.wait(60)
+        raise
     return process, f"unix://{path}"
 
 

@@ -138,8 +138,12 @@ class Cluster:
                 node.ask("CLUSTER", "SETSLOT", slot, "NODE", to.id)
 
     def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
+        """Start it; what does not come up is no other test's process."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

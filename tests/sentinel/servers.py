@@ -74,8 +74,12 @@ class SentinelSet:
         return next(server for server in self.servers if server.port == port)
 
     def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
+        """Start it; what does not come up is no other test's process."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
