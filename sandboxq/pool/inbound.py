@@ -6,6 +6,7 @@ import asyncio
 import logging
 import struct
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from sandboxq.child.frames import (
@@ -70,6 +71,7 @@ _log = logging.getLogger("sandboxq.pool")
 _CUT = struct.error("an answer ends behind its packet")
 _unpack = REPLY.unpack_from
 _unpack_answer = ANSWER.unpack_from
+_usage = itemgetter(2)  # of an End
 # No µs of a job is more of CPU.
 _MOST_SHARE = 1e6
 # What most jobs return: it is JSON, and made once.
@@ -329,7 +331,7 @@ class Inbound:
         if not ends:  # they were taken from where they were held back
             return
         child.answered += len(ends)
-        times, users, systems, _ = zip(*[usage for _, _, usage in ends], strict=True)
+        times, users, systems, _ = zip(*map(_usage, ends), strict=True)
         child.user_us += sum(users)
         child.system_us += sum(systems)
         on_end = self._pool.on_end

@@ -10,6 +10,7 @@ import enum
 import json
 import logging
 from dataclasses import replace
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.codec import json_value
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     Ending = tuple["Attempt", Transition]
 
 DEFAULT_OPTIONS = JobOptions()
+_COMPLETIONS = {Complete}
+# For all rows of a batch, without a step of Python for each.
+_attempt, _transition, _usage = itemgetter(0), itemgetter(1), attrgetter("usage")
 _log = logging.getLogger("sandboxq.worker")
 # Where a job is afterwards, in BullMQ's words.
 _STATES = {
@@ -245,7 +249,9 @@ class Announcer:
     def tell_settled(self, endings: Sequence[Ending]) -> None:
         """Tell which outcomes were written, as one batch."""
         counts = JobsSettled()
-        others = [ending for ending in endings if not isinstance(ending[1], Complete)]
+        others: Sequence[Ending] = ()
+        if set(map(type, map(_transition, endings))) != _COMPLETIONS:
+            others = [ending for ending in endings if not isinstance(ending[1], Complete)]
         counts.completed = len(endings) - len(others)
         for attempt, transition in others:
             self._count(attempt, transition, counts)
@@ -349,7 +355,7 @@ def _measures(endings: Sequence[Ending]) -> AttemptsMeasured:
 
 def _total(endings: Sequence[Ending], crashes: int) -> UsageTotals:
     """Return what the attempts of a batch have used, those that were measured."""
-    measures = [used for attempt, _ in endings if (used := attempt.usage) is not None]
+    measures = list(filter(None, map(_usage, map(_attempt, endings))))
     if not measures:
         return NOTHING_USED
     walls, users, systems, peaks = zip(*measures, strict=True)

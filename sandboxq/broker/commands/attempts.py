@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import math
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
 
 from redis.exceptions import ResponseError
@@ -193,6 +195,7 @@ class Settlement(NamedTuple):
 
 
 # As Settlement(*fields) does, without a step of Python for each.
+_transition = itemgetter(2)
 settlement_from: Callable[[tuple[Any, ...]], Settlement] = functools.partial(
     tuple.__new__, Settlement
 )
@@ -230,7 +233,7 @@ async def settle(
         if reply and type(reply[-1]) is bytes:
             _name_refusals(reply)
     check_number("settle", replies, len(rows), MOST_SETTLED)
-    in_order: list[int] = [code for reply in replies for code in reply]
+    in_order: list[int] = list(chain.from_iterable(replies))
     if order is None:
         return in_order
     codes = [0] * len(settlements)
@@ -272,7 +275,7 @@ def _placing_order(settlements: Sequence[Settlement]) -> Sequence[int] | None:
 
     Each job handed back is put in front of all others, so the one claimed first must come last.
     """
-    if {type(each[2]) for each in settlements}.isdisjoint(_TO_THE_FRONT):
+    if set(map(type, map(_transition, settlements))).isdisjoint(_TO_THE_FRONT):
         return None
     handed_back = [i for i, each in enumerate(settlements) if isinstance(each[2], _TO_THE_FRONT)]
     others = [i for i, each in enumerate(settlements) if not isinstance(each[2], _TO_THE_FRONT)]
