@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _UNBEGUN_LIMIT = 2
 # For these a child is ended without any fault of its jobs.
 _FAULTLESS = (JobCancelled, LockLost)
+# Of the jobs that ran beside one whose child died.
+_MOST_NEIGHBOURS = 10
+_MOST_ID = 100
 _log = logging.getLogger("sandboxq.pool")
 # What helps, where it is more than to clean up.
 _HINTS = {
@@ -61,11 +64,22 @@ class Blame:
                 system = round(death.system * 1e6) - child.system_us
                 call.usage = round(seconds * 1e6), max(0, user), max(0, system), death.max_rss
             outcome = self._outcome(child, call, death, culprit)
+            if isinstance(outcome, Failed):
+                outcome.facts = {**(outcome.facts or {}), **self._beside(child, call, calls)}
             if self._pool.on_end is not None:
                 self._pool.on_end(child, call, outcome, seconds)
             self._pool.tell(call, outcome, seconds)
             if not self._pool.is_ending:
                 self._count_crash(child, call, outcome, death)
+
+    def _beside(self, child: Child, call: Call, calls: list[Call]) -> dict[str, str]:
+        """Return some jobs that ran at the time: in the same child first, then in others."""
+        others = [each for each in calls if each is not call]
+        for one in self._pool.supervisor.children:
+            if one is not child and len(others) < _MOST_NEIGHBOURS:
+                others += one.running_calls()
+        ids = [each.key.decode(errors="replace")[:_MOST_ID] for each in others[:_MOST_NEIGHBOURS]]
+        return {"neighbours": "\n".join(ids)} if ids else {}
 
     def _return_unbegun(self, child: Child) -> None:
         """Put back what the child had read but not begun; what we end ourselves stays ended.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandboxq.queue.schedulers import Repeat
 from sandboxq.worker.worker import Worker
+from tests.conftest import Gate, wait_until_async
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sandboxq.queue.queue import Queue
     from tests.web.conftest import Client
 
 PROCESSOR = """
@@ -91,6 +94,54 @@ def test_a_death_is_told(client: Client, queue_name: str, ran: dict[str, str]) -
     assert death["history"] == ["SIGSEGV"]
     assert death["crashes"] == 1
     assert death["peak"] > 0
+
+
+def test_who_ran_beside_a_death(client: Client, queue_name: str, tmp_path: Path) -> None:
+    """The job in another child of the worker is named, as it may have taken the memory."""
+    gate = Gate(tmp_path)
+    path = tmp_path / "beside.py"
+    path.write_text(
+        "import os, pathlib, time\n"
+        "def process(job):\n"
+        "    if job.name == 'waits':\n"
+        "        while not pathlib.Path(job.data).exists():\n"
+        "            time.sleep(0.01)\n"
+        "        return\n"
+        "    os.abort()\n"
+    )
+
+    async def main() -> list[str]:
+        async with client.queue(queue_name) as queue:
+            waits = await queue.add("waits", gate.path)
+            async with Worker(
+                *(queue_name, str(path)),
+                url=client.url,
+                prefix=client.prefix,
+                procs=2,
+                max_crashes=1,
+            ) as worker:
+                running = asyncio.ensure_future(worker.run())
+                await wait_until_async(lambda: is_active(queue, waits.id))
+                crash = await queue.add("crash", {})
+                await wait_until_async(lambda: has_failed(queue, crash.id))
+                gate.open()
+                worker.stop()
+                await running
+            return [waits.id, crash.id]
+
+    waits, crash = client.run(main())
+    (death,) = client.read(f"/deaths?queue={queue_name}")["deaths"]
+    assert (death["job"]["id"], death["neighbours"]) == (crash, [waits])
+
+
+async def is_active(queue: Queue, job_id: str) -> bool:
+    """Tell whether a job is being run."""
+    return await queue.job_state(job_id) == "active"
+
+
+async def has_failed(queue: Queue, job_id: str) -> bool:
+    """Tell whether a job has failed."""
+    return await queue.job_state(job_id) == "failed"
 
 
 def test_latency_and_limits(client: Client, queue_name: str, ran: dict[str, str]) -> None:

@@ -53,8 +53,8 @@ class Death(TypedDict):
     """One job whose child died. Bytes and seconds; None: not known.
 
     ``crashes`` of the job in all, ``history`` how its last children ended. ``beside``: how often
-    another job ended the child that both were in; ``neighbours``: ids of the jobs that were in the
-    child at its last death.
+    another job ended the child that both were in; ``neighbours``: ids of jobs that ran at its last
+    death, in the same child or in others of the worker.
     """
 
     job: JobRow
@@ -172,7 +172,7 @@ def _death(queue: str, job_id: str, state: JobState, row: Row, redaction: Redact
         "crashes": number(row, "sq:crashes") or 0,
         "history": [it for it in row.get("sq:history", NO_PART).text.split(", ") if it],
         "beside": number(row, "sq:beside") or 0,
-        "neighbours": row.get("sq:neighbours", NO_PART).text.split(),
+        "neighbours": row.get("sq:neighbours", NO_PART).text.splitlines(),
         "frame": frame or None,
         "is_final": state is JobState.FAILED,
     }
