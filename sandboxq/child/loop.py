@@ -361,7 +361,7 @@ def tell_failure(
 
     A process that the job forked answers nothing: it prints the trace and ends.
     """
-    microseconds = microseconds_since(started)
+    microseconds = min((time.perf_counter_ns() - started) // 1000, MICROSECONDS_LIMIT)
     if not link.is_ours():
         os.write(2, failure_from(error).stack.encode("utf-8", "backslashreplace"))
         os._exit(1)
@@ -398,8 +398,3 @@ def _end(link: Link, seq: int, capture: output.Capture) -> int:
     if link.cancels.told and link.cancels.forget(seq):
         flags |= CANCEL_TOLD
     return flags
-
-
-def microseconds_since(started: int) -> int:
-    """Return the time since a ``perf_counter_ns``, as much of it as a header holds (71 minutes)."""
-    return min((time.perf_counter_ns() - started) // 1000, MICROSECONDS_LIMIT)

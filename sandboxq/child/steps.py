@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
     from types import FrameType
 
-    from sandboxq.child.link import Inbox, Link
+    from sandboxq.child.inbox import Inbox
+    from sandboxq.child.link import Link
 
 # Of tasks that setup() has started, and of the one that reads calls.
 OF_SETUP, OF_LOOP = 0, -1

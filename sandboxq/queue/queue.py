@@ -247,9 +247,6 @@ async def queue_names(broker: Broker, prefix: str | None = None) -> list[str]:
     return await queues.queue_names(broker, prefix=chosen_prefix(prefix))
 
 
-# ── blocking ────────────────────────────────────────────────────────────────
-
-
 class SyncQueue(SyncQueueProfiling, Blocking[Queue]):
     """Queue for code without an event loop: the same methods, blocking.
 

@@ -100,10 +100,8 @@ class Child:
         "victim",
     )
 
-    # What happens to one that does not end when it is told to.
-    fate = "was killed"
-    # Whether calls may share packets.
-    packs_calls = True
+    fate = "was killed"  # what happens to one that does not end when it is told to
+    packs_calls = True  # whether calls may share packets
 
     def __init__(
         self,
@@ -137,15 +135,13 @@ class Child:
         self.is_paused = False  # not read while its reports wait for Redis
         self.on_stacks: Callable[[int, bytes], None] | None = None  # of who waits for them
         self.sampling: Sampling | None = None  # the job that is sampled in it
-        self.start_failure = ""
+        self.start_failure = self.retire_reason = ""
         self.is_stuck = False
         self.progress_at = 0.0
         self.answered = self.left = 0  # jobs, and bytes of memory that they have left
         self.user_us = self.system_us = 0  # CPU until its last answer
-        # When it is to be replaced: see recycler.py.
         self.most_calls = self.due_calls = sys.maxsize
-        self.due_at = math.inf
-        self.retire_reason = ""
+        self.due_at = math.inf  # when it is to be replaced: recycler.py
         self.files_in_memory = 0  # bytes of its temporary files that are memory
         self.timer: asyncio.TimerHandle | None = None
         self._asked, self._asked_at = 0, 0.0  # whether its event loop turns
