@@ -11,7 +11,7 @@ import pytest
 
 from sandboxq import Queue, UsageError, Worker
 from tests.broker.servers import StoppableServer
-from tests.conftest import run_async, wait_until_async
+from tests.conftest import SOON, WAIT_SECONDS, run_async, wait_until_async
 
 PROCESSOR = str(Path(__file__).parent.parent / "processors_for_tests.py")
 
@@ -23,7 +23,7 @@ def _worker(name: str, url: str, **options: Any) -> Worker:
 async def _seconds_to_stop(worker: Worker, run: asyncio.Task[None]) -> float:
     started = time.monotonic()
     worker.stop()
-    await asyncio.wait_for(run, 15)
+    await asyncio.wait_for(run, WAIT_SECONDS)
     return time.monotonic() - started
 
 
@@ -36,7 +36,7 @@ def test_idle_worker_stops_while_redis_is_away(tmp_path: Path, queue_name: str) 
             await wait_until_async(lambda: _is_waiting(worker))
             await asyncio.to_thread(server.stop)
             await asyncio.sleep(0.3)
-            assert await _seconds_to_stop(worker, run) < 3
+            assert await _seconds_to_stop(worker, run) < SOON
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
@@ -57,7 +57,7 @@ def test_worker_stops_whose_claim_is_never_answered(tmp_path: Path, queue_name: 
             server.freeze()
             # The reader gives up, the claim that follows hangs.
             await wait_until_async(lambda: _is_claiming(worker))
-            assert await _seconds_to_stop(worker, run) < 6
+            assert await _seconds_to_stop(worker, run) < SOON
             server.thaw()
 
     async def _is_claiming(worker: Worker) -> bool:
