@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         Parent,
         StoredJob,
     )
+    from sandboxq.model.profile import JobProfile
     from sandboxq.observe.metering import Metering
     from sandboxq.observe.tracing import Tracing
     from sandboxq.queue.dependencies import ChildList
@@ -148,6 +149,7 @@ _HOMES = {
     "JobNotInState": "sandboxq.errors",
     "JobOptions": "sandboxq.model.job",
     "JobPendingChildren": "sandboxq.errors",
+    "JobProfile": "sandboxq.model.profile",
     "JobQueue": "sandboxq.child.values",
     "JobState": "sandboxq.model.job",
     "JobBlockedLoop": "sandboxq.errors",
@@ -245,6 +247,7 @@ __all__ = [
     "JobOptions",
     "JobPendingChildren",
     "JobProcessesExceeded",
+    "JobProfile",
     "JobQueue",
     "JobScratchExceeded",
     "JobState",
