@@ -123,17 +123,35 @@ def _unescaped(text: str) -> str:
 
 
 def _is_part(text: str) -> Callable[[str], bool]:
-    pattern = re.compile(_pattern(text), re.IGNORECASE | re.DOTALL)
-    return lambda value: pattern.search(value) is not None
+    pieces = text.lower().split("*")
+    return lambda value: _place_behind(pieces, value.lower(), 0) is not None
 
 
 def _is_whole(text: str) -> Callable[[str], bool]:
-    pattern = re.compile(_pattern(text), re.IGNORECASE | re.DOTALL)
-    return lambda value: pattern.fullmatch(value) is not None
+    first, *others = text.lower().split("*")
+
+    def fits(value: str) -> bool:
+        lower = value.lower()
+        if not others:
+            return lower == first
+        *middle, last = others
+        behind = _place_behind(middle, lower, len(first)) if lower.startswith(first) else None
+        return behind is not None and lower.endswith(last) and len(lower) - len(last) >= behind
+
+    return fits
 
 
-def _pattern(text: str) -> str:
-    return ".*".join(map(re.escape, re.split(r"\*+", text)))
+def _place_behind(pieces: list[str], value: str, place: int) -> int | None:
+    """Return the place behind the pieces, one after the other; None when one is not there.
+
+    No pattern of ``re``: with many `.*` that takes for ever on what strangers may have written.
+    """
+    for piece in pieces:
+        found = value.find(piece, place)
+        if found < 0:
+            return None
+        place = found + len(piece)
+    return place
 
 
 def _fits_data(term: Term, row: Row, redaction: Redaction) -> bool:

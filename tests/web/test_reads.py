@@ -270,3 +270,25 @@ def test_a_queue_that_is_not_there(client: Client) -> None:
         answer = client.get(f"/api/v1/queues/nowhere{path}")
         assert answer.status_code == 404, answer.text
         assert "nowhere" in answer.json()["error"]["message"]
+
+
+def test_long_lines_and_large_neighbours_are_cut(client: Client, queue_name: str) -> None:
+    """Of logs and lists so much is copied as a page can show."""
+    ids = client.add(queue_name, *(("big", {"text": "x" * 300_000}) for _ in range(3)))
+
+    async def main() -> None:
+        async with client.queue(queue_name) as queue:
+            for number in range(30):
+                await queue.add_job_log(ids[0], f"{number} " + "y" * 500_000)
+
+    client.run(main())
+    page = client.read(f"/queues/{queue_name}/jobs")
+    assert [job["data_bytes"] > 300_000 for job in page["jobs"]] == [True] * 3
+    answer = client.get(f"/api/v1/queues/{queue_name}/jobs/{ids[0]}/logs?start=0")
+    log = answer.json()
+    assert (log["total"], log["start"]) == (30, 0)
+    assert log["next"] == len(log["lines"]) == 20
+    assert log["lines"][1]["text"].startswith("1 yyy")
+    assert len(answer.content) < 200_000
+    found = client.read("/search?q=xxx")
+    assert found["too_large"] == 3

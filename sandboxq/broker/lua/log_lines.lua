@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     job id, first and last line as of LRANGE, bytes of each line
--- Returns  how many lines there are, then for each its part and its whole length
+-- Returns  how many lines there are, then for each its part and its whole length; fewer than asked for when they
+--          are very long
 -- @include call
 
 local base = KEYS[1]
@@ -12,8 +13,20 @@ local total = try('LLEN', key)
 if type(total) ~= 'number' then
   return { 0, {} }
 end
-local lines, told = call('LRANGE', key, first, last), {}
-for i = 1, #lines do
-  told[i] = { string.sub(lines[i], 1, most), #lines[i] }
+local function place(number)
+  return math.max(0, number < 0 and total + number or number)
+end
+
+-- Some at a time: lines may be of megabytes, and Redis copies them whole.
+local STEP, MOST_COPIED = 20, 8388608
+local told, copied = {}, 0
+local from, to = place(tonumber(first)), math.min(place(tonumber(last)), total - 1)
+while from <= to and copied < MOST_COPIED do
+  local lines = call('LRANGE', key, from, math.min(from + STEP - 1, to))
+  for i = 1, #lines do
+    told[#told + 1] = { string.sub(lines[i], 1, most), #lines[i] }
+    copied = copied + #lines[i]
+  end
+  from = from + STEP
 end
 return { total, told }

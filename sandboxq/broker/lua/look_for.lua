@@ -8,7 +8,7 @@
 -- ARGV[5]  number of conditions, then for each a field (`id`, a field of the hash, or `*`: each of some) and
 --          a text in lower case that it must contain, '' for any
 -- then     number of fields, for each its name and how many bytes of it
--- Returns  how many were looked at, of how many a field was too long, then of each that was found
+-- Returns  how many were looked at, how many of them not wholly: a field was too long, or the answer would be; of each that was found
 --          its id and its fields, see peek.lua
 -- @include cut
 
@@ -82,13 +82,19 @@ local function fits(id)
   return true
 end
 
-local ids, left_out, found = ids_of(), 0, {}
+-- Bytes of an answer: Redis holds it whole.
+local MOST_ANSWERED = 4194304
+
+local ids, left_out, found, answered = ids_of(), 0, {}, 0
 for i = 1, #ids do
-  too_long = false
-  if fits(ids[i]) then
+  too_long = answered > MOST_ANSWERED
+  if not too_long and fits(ids[i]) then
     local parts = cut_fields(base .. ids[i], specs)
     if #parts > 0 then
       found[#found + 1] = { ids[i], parts }
+    end
+    for j = 1, #parts, 2 do
+      answered = answered + #parts[j]
     end
   elseif too_long then
     left_out = left_out + 1

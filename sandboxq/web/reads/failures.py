@@ -43,7 +43,7 @@ _WANTED = {
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\d+(?:[.,:]\d+)*")
 _PYTHON_FRAME = re.compile(r'File "([^"]+)", line (\d+), in ([^\n]+)')
 _FATAL_FRAME = re.compile(r'File "([^"]+)", line (\d+) in ([^\n]+)')
-_NODE_FRAME = re.compile(r"\n\s+at (?:(.+?) \()?([^()\n]+?):(\d+):\d+\)?")
+_NODE_FRAME = re.compile(r"\n[ \t]{1,40}at (?:(.+?) \()?([^()\n]+?):(\d+):\d+\)?")
 
 
 class FailedJob(NamedTuple):

@@ -2,11 +2,15 @@
 --   field_specs(args, at)     read pairs (field, most) from args[at] on, of which there are args[at - 1]; return them
 --                             and the place behind them. most: this many bytes of the front, or of the end when negative
 --   cut_fields(key, specs)    for each the part and its whole length, in one list; an empty list where there is no hash.
---                             Of fields above MOST_WHOLE nothing is read but the length
+--                             Of fields that are too large nothing is read but the length
 -- @include call
 
 -- To cut a value Redis copies the whole of it.
 local MOST_WHOLE = 8388608
+-- For a glance at a field of more bytes than this none of them is copied; a call that has copied so many in all
+-- copies no more.
+local GLANCE, MOST_GLANCED_AT, MOST_COPIED = 4096, 262144, 33554432
+local copied = 0
 -- Fields of which no more is wanted are short by their nature: they are read together, whatever they have.
 local SHORT = 200
 
@@ -27,9 +31,12 @@ end
 
 local function part_of(key, field, most)
   local size = call('HSTRLEN', key, field)
-  if size == 0 or size > MOST_WHOLE or most == 0 then
+  local is_too_much = size > MOST_WHOLE or copied > MOST_COPIED
+    or (math.abs(most) <= GLANCE and size > MOST_GLANCED_AT)
+  if size == 0 or most == 0 or is_too_much then
     return '', size
   end
+  copied = copied + size
   local value = call('HGET', key, field)
   if size <= math.abs(most) then
     return value, size
