@@ -33,3 +33,23 @@ def test_a_project(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr[-8000:]
     assert "all checked with Django" in done.stdout
+
+
+@pytest.mark.skipif(find_spec("django") is None, reason="Django is not installed")
+def test_check_reads_tasks_that_nothing_has_imported(tmp_path: Path) -> None:
+    """A project is checked before its first view imports a task."""
+    (tmp_path / "odd.py").write_text(
+        'SECRET_KEY = "x"\n'
+        'INSTALLED_APPS = ["sandboxq.integrations.django"]\n'
+        'BACKEND = "sandboxq.integrations.django.Backend"\n'
+        'TASKS = {"default": {"BACKEND": BACKEND, "OPTIONS": {"timeuot": 60}}}\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--settings", "odd", "--pythonpath", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "(sandboxq.E001) TASKS['default']: OPTIONS: add has no option 'timeuot'" in done.stderr
