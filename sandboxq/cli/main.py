@@ -82,6 +82,6 @@ def cli(ctx: click.Context) -> None:
     if ctx.invoked_subcommand not in _WITH_A_LOG:
         show_notes()
     # Below flags and environment, above the defaults (sandboxq.config says the order).
-    settings = project_settings(Path.cwd())
+    settings = project_settings(Path())
     ctx.meta[WORKER_TABLES] = settings.pop("workers", {})
     ctx.default_map = dict.fromkeys(_COMMANDS, settings)
