@@ -20,7 +20,7 @@ from sandboxq.observe.telemetry import (
     LoopBlocked,
     OutcomesDropped,
 )
-from sandboxq.payload.printable import printable, printable_json
+from sandboxq.payload.printable import printable, printable_json, with_frames
 
 # Text as a string of JSON, in C.
 _quoted = json.encoder.encode_basestring
@@ -48,7 +48,7 @@ class Format:
         if isinstance(event, JobLines):
             return self._printed_lines(at, event, queue)
         level, name, message, fields = row_from_event(event)
-        stack = fields.get("stack")
+        stack = with_frames(fields.get("stack", ""))
         if stack and not self._is_json:
             message = f"{message}\n{stack}"
         return self._line(at, level, message, {"event": name, **fields}, queue)

@@ -27,7 +27,7 @@ from sandboxq.errors import (
     UsageError,
     WorkersFailed,
 )
-from sandboxq.payload.printable import printable, printable_json
+from sandboxq.payload.printable import printable, printable_json, with_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,8 @@ def _said(error: SandboxqError) -> str:
     """Return an error in words; of a failed job with the trace of its last attempt."""
     if not isinstance(error, JobFailed):
         return str(error)
-    trace = "\n".join(f"  {line}" for text in error.stacktrace[-1:] for line in text.splitlines())
+    last = with_frames("".join(error.stacktrace[-1:]))
+    trace = "\n".join(f"  {line}" for line in last.splitlines())
     return f"{error.described()}\n{trace}" if trace else error.described()
 
 

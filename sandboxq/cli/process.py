@@ -32,6 +32,7 @@ _PASSED_ON = frozenset(
         signal.SIGCONT,
     }
 )
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FROM_KERNEL = 0x80  # SI_KERNEL: a terminal's, which all processes in front of it have had
 _FIRST = 1
 
@@ -83,7 +84,11 @@ def _reap(worker: int) -> int | None:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a fresh loop, and close that."""
+    """Run a coroutine on a fresh loop, and close that.
+
+    Whoever started this process may have left it the signals that end it blocked.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     with asyncio.Runner(loop_factory=loop_class()) as runner:
         return runner.run(main)
 

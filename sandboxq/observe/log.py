@@ -36,7 +36,7 @@ from sandboxq.observe.telemetry import (
     OutcomesDropped,
     Telemetry,
 )
-from sandboxq.payload.printable import printable
+from sandboxq.payload.printable import printable, with_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,7 +298,7 @@ def log_events(telemetry: Telemetry) -> bool:
 
 def _log_event(event: Event) -> None:
     level, name, message, fields = row_from_event(event)
-    if stack := fields.get("stack"):
+    if stack := with_frames(fields.get("stack", "")):
         message = f"{message}\n{stack}"
     # Indented, so that text of a job cannot pass for a line of the log.
     text = printable(message).replace("\n", "\n  ")

@@ -27,6 +27,11 @@ def printable_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def with_frames(trace: str) -> str:
+    """Return a trace; '' when it is one line, and so only repeats what was raised."""
+    return trace if "\n" in trace.strip() else ""
+
+
 def printable_json(text: str) -> str:
     """Return a JSON document with unsafe characters in its strings as JSON escapes.
 

@@ -235,11 +235,12 @@ def _files_detail() -> str:
 
 def _descriptors_text(more_children: int, used: int, hard: int) -> str:
     possible = max(0, (hard - used) // OF_A_CHILD)
+    fewer = f", or at most {possible} children" if possible else ""
     return (
         f"{more_children} children more need {more_children * OF_A_CHILD} open files besides the "
         f"{used} that this process has; its hard limit is {hard} (`ulimit -Hn`). What helps: a "
-        f"higher limit (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container), or at "
-        f"most {possible} children"
+        f"higher limit (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container)"
+        f"{fewer}"
     )
 
 

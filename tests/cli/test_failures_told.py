@@ -129,3 +129,22 @@ def test_the_log_in_json(worker: RunningWorker, server_url: str, queue_name: str
     assert rows[1]["stack"].startswith("Traceback (most recent call last):\n")
     assert rows[1]["stack"].endswith("KeyError: 'b'")
     assert "\n" not in rows[1]["message"]
+
+
+def test_a_trace_without_a_line_of_code_is_left_out(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """It would say once more what the line before it has said, as of arguments that do not fit."""
+    path = tmp_path / "typed.py"
+    path.write_text(f"from sandboxq import task\n@task(queue={queue_name!r})\ndef f(n: int): ...\n")
+    running = RunningWorker(server_url, queue_name, processor=str(path))
+    try:
+        done = run_command("add", queue_name, "f", '{"n": "x"}', "--wait", "--url", server_url)
+        wait_until(lambda: "failed for good" in running.text)
+    finally:
+        running.process.kill()
+        running.wait()
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+    assert done.stderr.count("argument n must be int, not 'x'") == 1, done.stderr
+    assert running.text.count("argument n must be int, not 'x'") == 1, running.text

@@ -136,3 +136,14 @@ def test_patterns_of_the_wrong_length(pattern: str) -> None:
     with pytest.raises(UsageError, match="cron must have 5 fields"):
         Repeat(cron=pattern)
     assert Repeat(cron="@daily").cron == "@daily"
+
+
+def test_a_working_directory_that_was_removed_is_no_crash(server_url: str, tmp_path: Path) -> None:
+    """As where a deployment was replaced: there are no settings, and Redis is named."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"rmdir '{gone}' && exec '{sys.executable}' -m sandboxq stats --url {server_url}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=gone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

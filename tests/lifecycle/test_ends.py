@@ -137,3 +137,22 @@ def test_a_signal_after_the_end_changes_nothing(
         worker.process.send_signal(late)
         time.sleep(0.001)
     assert worker.wait(60) == 0
+
+
+def test_a_worker_whose_parent_has_blocked_signals_ends(server_url: str, queue_name: str) -> None:
+    """A service manager, or a thread of a program, may have left the mask to what it starts."""
+    blocked = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        worker = RunningWorker(server_url, queue_name)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        worker.wait_until_ready()
+        worker.send(signal.SIGTERM)
+        assert worker.wait(60) == 0, worker.text
+    finally:
+        worker.process.kill()
+        worker.wait()
+        assert worker.process.stdout is not None
+        worker.process.stdout.close()
