@@ -142,7 +142,7 @@ class JobTopic(Topic):
             **stored,
             "is_live": is_live,
             "unknown": _NOT_OURS if is_unknown else "",
-            "note": self._watch.note if self._watch is not None else "",
+            "note": self.note_of(self._watch),
             "job": self._heard if is_live else None,
             "last_stack": None if is_live else self._old_stack(kept),
         }

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from abc import ABC, abstractmethod
 from http import HTTPStatus
@@ -26,9 +25,8 @@ from sandboxq.errors import BrokerUnavailable, QueueError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
+    from sandboxq.queue.watch import Watch
     from sandboxq.web.context import Dashboard
-
-_log = logging.getLogger("sandboxq.web")
 
 # Of one process: who looks at once, and at how many different things.
 MOST_VIEWERS = 200
@@ -54,6 +52,7 @@ class Topic(ABC):
         self.rendered: dict[Hashable, tuple[int, bytes]] = {}  # see live_routes.py
         self._until = 0.0
         self.version = 0  # how often it has changed
+        self.trouble = ""  # why nothing can be read
         self._changed = asyncio.Event()
         self._first = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -128,11 +127,16 @@ class Topic(ABC):
     async def _tick_safely(self) -> None:
         try:
             await self.tick()
-        except BrokerUnavailable:
-            self.tell()  # ``note`` says so
         except QueueError as error:
-            _log.warning("the page cannot read what is live: %s", error)
+            is_away = isinstance(error, BrokerUnavailable)
+            self.trouble = f"Redis {'is away' if is_away else 'refuses'}: {error}"
             self.tell()
+        else:
+            self.trouble = ""
+
+    def note_of(self, watch: Watch | None) -> str:
+        """Return why there is nothing new; nothing while all is well."""
+        return self.trouble or (watch.note if watch is not None else "")
 
 
 class Live:

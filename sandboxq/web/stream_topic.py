@@ -89,7 +89,7 @@ class StreamTopic(Topic):
         return [("more", {**more, **self._notes()})], newest
 
     def _notes(self) -> dict[str, Any]:
-        note = self._watch.note if self._watch is not None else ""
+        note = self.note_of(self._watch)
         return {"is_live": not note, "note": note, "workers": len(self._heard_at)}
 
     async def _finished(self, broker: Broker) -> list[StoredJob]:

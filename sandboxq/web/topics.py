@@ -68,7 +68,7 @@ class WorkersTopic(Topic):
     def state(self) -> dict[str, Any]:
         """Return the tree, and the queues with what is free for them."""
         tree = self._fleet.tree(asyncio.get_running_loop().time())
-        note = self._watch.note if self._watch is not None else ""
+        note = self.note_of(self._watch)
         workers = [worker for host in tree["hosts"] for worker in host["workers"]]
         return {
             "is_live": not note,
