@@ -179,16 +179,26 @@ class PlainConnection:
 
         Raises: RedisError, OSError.
         """
-        if self.path:
-            self.reader, self.writer = await asyncio.open_unix_connection(self.path)
-        else:
-            try:
+        try:
+            if self.path:
+                self.reader, self.writer = await asyncio.open_unix_connection(self.path)
+            else:
                 self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-            except ValueError as error:  # a name that no host can have
-                message = f"{self.host!r} is no host: {error}"
-                raise OSError(message) from error
-            self._keep_alive(self.writer.get_extra_info("socket"))
+                self._keep_alive(self.writer.get_extra_info("socket"))
+        except TimeoutError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a name that no host can have
+            raise self._not_connected(error) from error
         await self._greet()
+
+    def _not_connected(self, error: Exception) -> RedisError:
+        """Return it in redis-py's words: ``cli/messages.py`` knows it by them."""
+        from redis import exceptions  # noqa: PLC0415 - see _errors
+
+        where = self.path or f"{self.host}:{self.port}"
+        number, text = getattr(error, "errno", None), getattr(error, "strerror", None)
+        count = f" {number}" if number else ""
+        return exceptions.ConnectionError(f"Error{count} connecting to {where}. {text or error}.")
 
     def _keep_alive(self, connected: socket.socket) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
