@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from redis.exceptions import RedisError
 
 _END = b"\r\n"
+_WHO_WE_ARE = ("CLIENT", "SETINFO", "LIB-NAME", "sandboxq")
 _PACKAGE = "redis"
 
 
@@ -223,12 +224,16 @@ class PlainConnection:
             commands.append(("CLIENT", "SETNAME", self.client_name))
         if self.db:
             commands.append(("SELECT", self.db))
-        if not commands:
-            return
+        # At least one answer shows that somebody is there, before the time for connecting is over.
+        commands.append(_WHO_WE_ARE)
+        from redis.exceptions import ResponseError  # noqa: PLC0415 - see _errors
+
         assert self.reader is not None  # noqa: S101 - it is connected
         assert self.writer is not None  # noqa: S101 - as above
         self.writer.write(b"".join(map(pack, commands)))
         replies = [await self._reply(self.reader) for _ in commands]
+        if isinstance(replies[-1], ResponseError):  # before Redis 7.2, or a user who may not
+            del replies[-1]
         for reply in replies:
             if reply is not None:
                 raise reply
