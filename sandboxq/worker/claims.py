@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxq.worker")
 
 # A claim puts its jobs in front of the active list; what others have claimed since is before them.
-_LOOK_AT = 2000
+_LOOK_AT = 5000
 # A claim waits in Redis for a job that long at most, and not much longer on its way there. Only
 # where the former connection cannot be ended (broker/connect/abandoned.py) is there something to
 # find later.

@@ -133,3 +133,36 @@ def test_what_is_no_redis_is_told(tmp_path_factory: pytest.TempPathFactory) -> N
                 answers.append(b"")
 
     run_async(scenario())
+
+
+def test_who_does_not_answer_is_not_connected(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without an answer at the start, the first command would wait for as long as any other may."""
+
+    async def scenario() -> None:
+        path = tmp_path_factory.mktemp("s") / "s.sock"
+        asked: list[bytes] = []
+
+        async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+            asked.append(await reader.read(1000))
+            await reader.read()
+            writer.close()
+
+        async with await start_unix_server(serve, path):
+            queue = Queue("q", url=f"unix://{path}?socket_connect_timeout=0.2&socket_timeout=600")
+            with pytest.raises(BrokerUnavailable, match=r"0\.2 s"):
+                await queue.add("job", {})
+            await queue.close()
+        assert b"SETINFO" in asked[0]
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("url", ["unix:///nowhere/s.sock", "redis://a..b"])
+def test_who_is_not_there_is_told_in_known_words(url: str) -> None:
+    """The command line adds what to do (cli/messages.py)."""
+
+    async def scenario() -> None:
+        with pytest.raises(BrokerUnavailable, match=" connecting to "):
+            await Queue("q", url=url).add("job", {})
+
+    run_async(scenario())
