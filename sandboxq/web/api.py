@@ -39,7 +39,7 @@ from sandboxq.web.reads import (
     schedulers,
     search,
 )
-from sandboxq.web.reads.job import read_whole
+from sandboxq.web.reads.job import DOWNLOADS, read_whole
 from sandboxq.web.reads.profiles import read_profile_file
 
 if TYPE_CHECKING:
@@ -172,7 +172,26 @@ async def _profile(request: Request) -> Response:
 async def _document(request: Request) -> Response:
     """Return the OpenAPI document."""
     base = request.scope.get("root_path", "") + API
-    return JsonResponse(openapi((*READS, *ACTIONS), __version__, base))
+    document = openapi((*READS, *ACTIONS), __version__, base)
+    document["paths"][_DOWNLOAD.replace(":sandboxq}", "}")] = {"get": _described_download()}
+    return JsonResponse(document)
+
+
+def _described_download() -> dict[str, Any]:
+    text = {"type": "string"}
+    schemas = {"queue": text, "job_id": text, "field": {"enum": list(DOWNLOADS)}}
+    return {
+        "operationId": "download",
+        "summary": "All of a value that is stored with a job, as a file; secrets are hidden.",
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": schema}
+            for name, schema in schemas.items()
+        ],
+        "responses": {
+            "200": {"description": "the JSON", "content": {"application/json": {"schema": {}}}},
+            "default": {"$ref": "#/components/responses/Error"},
+        },
+    }
 
 
 async def _nothing(request: Request) -> Response:

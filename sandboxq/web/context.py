@@ -61,6 +61,7 @@ class Dashboard(Connected):
         if not await broker.command("EXISTS", keys["meta"]):
             message = f"there is no queue {name!r} under the prefix {self.prefix!r}"
             raise NotHere(message)
+        self._discovery.note(name)
         return Queue(name, broker=broker, prefix=self.prefix)
 
     def _forget_loop(self) -> None:

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 # More are no page that anybody reads; name those to show.
 MOST_QUEUES = 1000
-# Seconds: until names are looked for again, and how long a visitor waits for them.
-_FRESH = 30.0
+# Seconds until names are looked for again: so many times what the walk took, within these.
+_TIMES, _SHORTEST, _LONGEST = 20, 1.0, 30.0
+# Seconds that a visitor waits for names.
 _PATIENCE = 0.1
+# Seconds that one waits who sees most of them already.
+_GLANCE = 0.02
 # Of the time, so much at most is Redis busy with a walk that nobody waits for.
 _PAUSE = 0.005
 # Keys of one walk; a database of more has to have its queues named.
@@ -46,8 +49,7 @@ class Discovery:
         self._settings = settings
         self._names: set[str] = set()
         self._walk: asyncio.Task[None] | None = None
-        self._walked_at = float("-inf")
-        self._is_hurried = asyncio.Event()
+        self._again_at = float("-inf")
         self._is_complete = False
 
     async def names(self, broker: Broker) -> Found:
@@ -55,17 +57,22 @@ class Discovery:
         if self._settings.queues:
             return Found(self._settings.queues[:MOST_QUEUES], is_complete=True)
         self._begin(broker)
-        if self._walk is not None and not self._is_complete:
-            await asyncio.wait({self._walk}, timeout=_PATIENCE)
+        if self._walk is not None and not self._walk.done():
+            patience = _GLANCE if self._is_complete else _PATIENCE
+            await asyncio.wait({self._walk}, timeout=patience)
         names = sorted(self._names)
         return Found(tuple(names[:MOST_QUEUES]), self._is_complete and len(names) <= MOST_QUEUES)
+
+    def note(self, name: str) -> None:
+        """Know a queue that was found otherwise."""
+        self._names.add(name)
 
     def _begin(self, broker: Broker) -> None:
         """Walk again when the last walk is some time ago."""
         is_walking = self._walk is not None and not self._walk.done()
         now = asyncio.get_running_loop().time()
-        if not is_walking and now - self._walked_at > _FRESH:
-            self._walked_at = now
+        if not is_walking and now >= self._again_at:
+            self._again_at = now + _SHORTEST
             self._walk = asyncio.create_task(self._find(broker), name="sandboxq discovery")
 
     async def _find(self, broker: Broker) -> None:
@@ -81,22 +88,24 @@ class Discovery:
                 self._names |= names
                 looked_at += keys
                 if looked_at > MOST_KEYS:
+                    self._again_at = loop.time() + _LONGEST
                     return
                 if loop.time() - begun > _PATIENCE:
                     await asyncio.sleep(_PAUSE)
         except BrokerUnavailable:
-            self._walked_at = float("-inf")
+            self._again_at = float("-inf")
             return
         except QueueError:  # where this user may not scan
             return
         self._names = seen
         self._is_complete = True
-        self._walked_at = loop.time()
+        now = loop.time()
+        self._again_at = now + min(max((now - begun) * _TIMES, _SHORTEST), _LONGEST)
 
     def forget_loop(self) -> None:
         """Leave the walk of an event loop that has ended."""
         self._walk = None
-        self._walked_at = float("-inf")
+        self._again_at = float("-inf")
 
     async def close(self) -> None:
         """Walk no more."""

@@ -61,6 +61,7 @@ def _paths(document: dict[str, Any], queue: str) -> list[tuple[str, dict[str, An
             content = methods["get"]["responses"]["200"]["content"]
             for job_id in ("1", "2", "3", "4"):
                 address = path.replace("{queue}", queue).replace("{job_id}", job_id)
+                address = address.replace("{field}", "data")
                 found.append((address, content["application/json"]["schema"]))
     return list({address: (address, schema) for address, schema in found}.values())
 
