@@ -25,6 +25,7 @@ from sandboxq.child.link import Link
 from sandboxq.child.loader import Processor
 from sandboxq.child.packets import AnswerBuffer
 from sandboxq.child.process_state import states_as_forked
+from sandboxq.child.sampler import PROFILE_SIGNAL, Sampler
 from sandboxq.child.streams import stand_ins
 from sandboxq.child.usage import Meter
 from sandboxq.sandbox.mechanisms import process
@@ -91,8 +92,9 @@ def _work(
     """Run a job that does nothing, and look after it; what runs already is none of its business."""
     states = states_as_forked()
     leftovers = Leftovers(link, states, memory=_MUCH, scratch="", may_leave_processes=True)
-    before = _signal.getsignal(interrupts.SOFT_SIGNAL)
+    before = _signal.getsignal(interrupts.SOFT_SIGNAL), _signal.getsignal(PROFILE_SIGNAL)
     try:
+        Sampler(link, loop.run_call).install()
         soft.install(link)
         output.note_kind()
         link.leftovers = leftovers
@@ -104,7 +106,8 @@ def _work(
         loop.serve_calls(link, loop.runner(*around), loop.packet_runner(*around, held))
         held.close()
     finally:
-        _signal.signal(interrupts.SOFT_SIGNAL, before)
+        _signal.signal(interrupts.SOFT_SIGNAL, before[0])
+        _signal.signal(PROFILE_SIGNAL, before[1])
         leftovers.close()
 
 
