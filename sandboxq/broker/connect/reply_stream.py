@@ -1,7 +1,7 @@
 """Reads the replies of one connection, within a limit of silence; large ones without a copy.
 
-redis-py connects, authenticates and selects; then its transport is taken over. With its streams
-each exchange took seven coroutines and some 500 bytecode instructions more.
+Who has connected and authenticated (plain_connection.py) gives its transport. With redis-py's
+streams each exchange took seven coroutines and some 500 bytecode instructions more.
 
 The time limit counts from the last byte that came or that the peer took: a limit on a whole
 exchange would limit how large a job may be on a slow link.
