@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.commands.audit import add_entry
 from sandboxq.errors import QueueError
+from sandboxq.payload.printable import printable_line
 from sandboxq.web.redact import cut
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ async def write_down(
 ) -> None:
     """Write an action down. Where Redis does not take it, the log has it alone."""
     redaction = dashboard.redaction
-    told = redaction.value({name: value for name, value in arguments.items() if value is not None})
-    text = cut(json.dumps(told, default=str), _MOST_ARGUMENTS)
-    outcome = cut(redaction.text(outcome), _MOST_OUTCOME)
+    told = {name: _short(value) for name, value in arguments.items() if value is not None}
+    text = cut(json.dumps(redaction.value(told), default=str), _MOST_ARGUMENTS)
+    # One line: errors have in them what strangers have sent.
+    outcome = cut(printable_line(redaction.text(outcome)), _MOST_OUTCOME)
     _log.info("%s by %r: %s %s", action, visitor.name, text, outcome)
     try:
         broker = await dashboard.broker()
@@ -49,3 +51,11 @@ async def write_down(
         )
     except QueueError as error:
         _log.warning("this was not written into the audit log in Redis: %s", error)
+
+
+def _short(value: Any) -> Any:
+    """Return an argument, or how large it is: the data of a job may have megabytes."""
+    if not isinstance(value, (str, list, dict)):
+        return value
+    size = len(json.dumps(value))
+    return value if size <= _MOST_ARGUMENTS else f"({size:,} bytes of JSON)"

@@ -165,13 +165,17 @@ def test_each_action_is_written_down(client: Client, queue_name: str) -> None:
     """Who, what, when, and what came of it; secrets are not in it."""
     client.add(queue_name, ("x", {}))
     client.act(f"/queues/{queue_name}/jobs", name="n", data={"password": "hunter22"})
-    client.post(f"/api/v1/queues/{queue_name}/jobs/77/promote")
+    client.post(f"/api/v1/queues/{queue_name}/jobs/77%0Apause_queue/promote")
     client.post("/api/v1/queues/nowhere/pause")
     rows = client.read("/audit")["entries"]
     assert [row["action"] for row in rows] == ["pause_queue", "promote_job", "add_job"]
     assert all(row["who"] == "local" and row["at_ms"] > 0 for row in rows)
     assert "refused" in rows[1]["outcome"]
     assert "hunter22" not in str(rows)
+    assert "\n" not in rows[1]["outcome"]
+    large = client.act(f"/queues/{queue_name}/jobs", name="large", data="x" * 100_000)
+    assert large["count"] == 1
+    assert "bytes of JSON" in client.read("/audit?count=1")["entries"][0]["arguments"]
     older = client.read(f"/audit?count=1&before={rows[0]['id']}")
     assert [row["action"] for row in older["entries"]] == ["promote_job"]
 
