@@ -37,7 +37,10 @@ async def save_scheduler(  # noqa: PLR0913 - the parameters of the API
     priority: int | None = None,
     end_ms: int | None = None,
 ) -> Done:
-    """Make a scheduler or change it: by a ``cron`` pattern, or ``every`` so many seconds."""
+    """Make a scheduler or change it: by a ``cron`` pattern, or ``every`` so many seconds.
+
+    Without ``data`` that of the former scheduler stays: a page shows it without its secrets.
+    """
     found = await visit.dashboard.queue(queue)
     repeat = Repeat(
         cron=cron.strip() or None,
@@ -48,6 +51,8 @@ async def save_scheduler(  # noqa: PLR0913 - the parameters of the API
     )
     former = await found.get_scheduler(id)
     options: AddOptions = {} if former is None else _kept(former.options)
+    if data is None and former is not None:
+        data = former.data
     if attempts is not None:
         options["attempts"] = attempts
     if priority is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxq import __version__
 from sandboxq.web import assets
+from sandboxq.web.redact import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -179,11 +180,16 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def has_hidden(value: Any) -> bool:
+    """Tell whether something in JSON is hidden: sent back, it would take the secret's place."""
+    return HIDDEN in json.dumps(value, ensure_ascii=False)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
         *(tone, sign, duration, ago, clock, size, count, rate, percent, polyline),
-        *(share_of_progress, minutes_chart, below_text, pretty),
+        *(share_of_progress, minutes_chart, below_text, pretty, has_hidden),
     )
 }
 

@@ -191,3 +191,20 @@ def test_who_may_look_alone_changes_nothing(server_url: str, queue_name: str) ->
         assert not client.read("/overview")["queues"][0]["is_paused"]
     finally:
         client.close()
+
+
+def test_a_scheduler_keeps_its_data_when_its_times_are_changed(
+    client: Client, queue_name: str
+) -> None:
+    """The page hides secrets in data: what it does not send must not be lost."""
+    client.add(queue_name, ("a", {}))
+    path = f"/queues/{queue_name}/schedulers"
+    client.act(path, id="nightly", every=3600, data={"token": "s3cret", "n": 1})
+    client.act(path, id="nightly", every=7200)
+
+    async def stored() -> Any:
+        async with client.queue(queue_name) as queue:
+            scheduler = await queue.get_scheduler("nightly")
+            return scheduler and (scheduler.every, scheduler.data)
+
+    assert client.run(stored()) == (7200, {"token": "s3cret", "n": 1})

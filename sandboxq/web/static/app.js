@@ -79,7 +79,11 @@
       const text = field.value;
       if (text === "" && field.dataset.type !== "text") continue;
       if (field.dataset.type === "number") body[field.name] = Number(text);
-      else if (field.dataset.type === "json") body[field.name] = JSON.parse(text);
+      else if (field.dataset.type === "json") {
+        // What redact.py hides would take the secret's place.
+        if (text.includes("\u2022\u2022\u2022")) throw new Error("write the hidden values (\u2022\u2022\u2022) anew");
+        body[field.name] = JSON.parse(text);
+      }
       else if (field.dataset.type === "lines") body[field.name] = text.split("\n").filter(Boolean);
       else body[field.name] = text;
     }
@@ -102,7 +106,7 @@
     try {
       body = nested(values(form, submitter));
     } catch (error) {
-      toast(`This is no JSON: ${error.message}`, true);
+      toast(`The data cannot be sent: ${error.message}`, true);
       return;
     }
     if (!(await asked(form, submitter))) return;
@@ -176,7 +180,10 @@
     if (!document.hidden && live()) refresh();
   });
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.successful) state("live");
+    if (event.detail.successful) {
+      if (live()?.hasAttribute("data-reload")) location.reload();
+      state("live");
+    }
     schedule();
   });
   document.addEventListener("htmx:sendError", () => state("away"));
@@ -336,7 +343,7 @@
   picked();
   markKeys();
   if (live()) {
-    state("live");
+    state(live().hasAttribute("data-reload") ? "away" : "live");
     schedule();
   }
 })();

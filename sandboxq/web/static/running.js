@@ -39,7 +39,7 @@
   const cpu = drawing("CPU of the last three minutes");
   const rss = drawing("Memory of the last three minutes");
   const facts = make("dl", { class: "inline-facts" });
-  const used = panel("Running", make("div", { class: "body" }, facts, make("div", { class: "row wide" }, cpu.svg, rss.svg)));
+  const used = panel("Running", make("div", { class: "body" }, facts, make("div", { class: "sparks" }, ...[["CPU", cpu.svg], ["Memory", rss.svg]].map(([name, svg]) => make("div", {}, make("span", { class: "small faint" }, name), svg)))));
   const code = make("pre", { class: "code", tabindex: "0", "aria-label": "Stack" });
   const stack = panel("Stack", code);
   const lines = make("ol", { class: "log", tabindex: "0", "aria-label": "What it prints" });
