@@ -86,6 +86,7 @@ class History:
         self.left_out += int(number(stream.get("left_out")))
         self.heard_until = max(self.heard_until, now_ms)
         worker.keep_places(stream.get("pids"), [])
+        worker.seat(stream.get("pids"))
         self._prune(now_ms)
 
     def fill(self, jobs: Iterable[StoredJob]) -> None:
@@ -192,6 +193,12 @@ class _Worker:
             here = {int(number(pid)) for pid in (*pids[:_MOST_IN_MESSAGE], *seen)}
             for pid in self._lanes.keys() - here:
                 del self._lanes[pid]
+
+    def seat(self, pids: object) -> None:
+        """Give those that have run nothing yet a row too."""
+        for pid in pids[:_MOST_IN_MESSAGE] if isinstance(pids, list) else ():
+            if number(pid):
+                self.row(pid)
 
 
 def _lists(value: object, length: int) -> list[list[Any]]:

@@ -14,6 +14,8 @@ from tests.worker.test_cancel import begun
 from tests.worker.test_worker import running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sandboxq import Queue, QueuedJob, Worker
 
 
@@ -128,3 +130,35 @@ def test_last_stacks(server_url: str, queue_name: str) -> None:
 
 async def _has_failed(job: QueuedJob) -> bool:
     return await job.state() == "failed"
+
+
+STUBBORN = """
+import asyncio
+
+async def process(job):
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+def test_last_stack_of_a_coroutine(server_url: str, queue_name: str, tmp_path: Path) -> None:
+    """Its own, not that of the event loop; asked of the loop, which turns."""
+    processor = tmp_path / "stubborn.py"
+    processor.write_text(STUBBORN)
+
+    async def main() -> None:
+        options = {"processor": str(processor), "procs": 1, "concurrency": 3}
+        async with running(server_url, queue_name, **options) as (queue, _):
+            while True:
+                job = await queue.add("job", {}, timeout=0.5)
+                await wait_until_async(partial(_has_failed, job))
+                found = await queue.get_job(job.id)
+                assert found is not None
+                assert found.cause == "JobTimeout"
+                if "stubborn.py" in found.extra.get("sq:last_stack", ""):
+                    break
+
+    run_async(main())
