@@ -15,7 +15,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.commands.profiles import next_wanted, take_run
-from sandboxq.errors import SandboxqError
+from sandboxq.errors import BrokerUnavailable, QueueError, SandboxqError
 from sandboxq.pool.calls import CallState
 from sandboxq.pool.profile_table import Asked
 from sandboxq.worker.service import Seldom
@@ -69,8 +69,18 @@ class WorkerProfiles:
         return {"has_it": True, "error": error}
 
     async def reload(self) -> None:
-        """Read of which names the next runs are to be sampled. Raises: QueueError."""
-        self._want(await next_wanted(self._broker, self._keys))
+        """Read of which names the next runs are to be sampled. Raises: BrokerUnavailable.
+
+        What cannot be read, or may not be by this user, asks for nothing.
+        """
+        wanted: dict[bytes, NextRuns] = {}
+        try:
+            wanted = await next_wanted(self._broker, self._keys)
+        except BrokerUnavailable:
+            raise
+        except QueueError as error:
+            self._seldom.warn("which jobs are to be sampled cannot be read", error)
+        self._want(wanted)
 
     def close(self) -> None:
         """Wait for no more jobs."""

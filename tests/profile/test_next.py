@@ -133,6 +133,26 @@ def test_only_the_holder_of_the_lock_writes(
     run_async(main())
 
 
+def test_a_key_of_another_type_harms_nobody(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """Where nothing can be read nothing is asked for; workers hear of all else."""
+
+    async def main() -> None:
+        async with Queue(queue_name, url=server_url) as queue:
+            broker = await queue._connected()  # noqa: SLF001 - as anybody
+            await broker.command("SET", queue.keys.profile_next, "a string")
+        async with sampled(server_url, queue_name, tmp_path) as it:
+            job = await it.begun("split")
+            profile = await it.queue.profile(job.id, seconds=1)
+            assert profile.id
+            with pytest.raises(QueueError):
+                await it.queue.profile_next("split")
+            await it.queue.cancel(job.id, grace=0.1)
+
+    run_async(main())
+
+
 def test_rubbish_in_the_requests_is_ignored(
     server_url: str, queue_name: str, tmp_path: Path
 ) -> None:
