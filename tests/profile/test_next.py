@@ -140,7 +140,7 @@ def test_a_key_of_another_type_harms_nobody(
 
     async def main() -> None:
         async with Queue(queue_name, url=server_url) as queue:
-            broker = await queue._connected()  # noqa: SLF001 - as anybody
+            broker = await queue._connected()
             await broker.command("SET", queue.keys.profile_next, "a string")
         async with sampled(server_url, queue_name, tmp_path) as it:
             job = await it.begun("split")
