@@ -63,6 +63,8 @@ class Blame:
                 user = round(death.user * 1e6) - child.user_us
                 system = round(death.system * 1e6) - child.system_us
                 call.usage = round(seconds * 1e6), max(0, user), max(0, system), death.max_rss
+            if call.ending is not None:
+                call.ending.facts = {**(call.ending.facts or {}), "end": "hard"}
             outcome = self._outcome(child, call, death, culprit)
             if isinstance(outcome, Failed):
                 outcome.facts = {**(outcome.facts or {}), **self._beside(child, call, calls)}
