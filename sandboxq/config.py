@@ -311,7 +311,7 @@ def project_settings(directory: Path) -> dict[str, Any]:
     """Return ``[tool.sandboxq]`` of the directory's pyproject.toml, with ``_`` for ``-`` in names.
 
     Raises:
-        UsageError: the file is not TOML, or that is no table.
+        UsageError: the file cannot be read, is not TOML, or that is no table.
 
     """
     path = directory / "pyproject.toml"
@@ -319,13 +319,15 @@ def project_settings(directory: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         message = f"pyproject.toml cannot be read: {error}"
         raise UsageError(message) from error
-    settings = table.get("tool", {}).get("sandboxq", {})
-    if not isinstance(settings, dict):
-        message = "pyproject.toml: tool.sandboxq must be a table"
-        raise UsageError(message)
+    settings: Any = table
+    for name, place in (("tool", "tool"), ("sandboxq", "tool.sandboxq")):
+        settings = settings.get(name, {})
+        if not isinstance(settings, dict):
+            message = f"pyproject.toml: {place} must be a table"
+            raise UsageError(message)
     return {str(name).replace("-", "_"): value for name, value in settings.items()}
 
 

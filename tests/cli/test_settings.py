@@ -109,6 +109,13 @@ def test_a_misspelt_setting_is_refused(policies: list[Policy], tmp_path: Path) -
     assert "'max_jobs_per_chlid'; did you mean 'max_jobs_per_child'?" in _run()
     (tmp_path / "pyproject.toml").write_text("[tool]\nsandboxq = 3\n")
     assert "tool.sandboxq must be a table" in _run()
+    (tmp_path / "pyproject.toml").write_text('tool = "x"\n')
+    assert "pyproject.toml: tool must be a table" in _run()
+    (tmp_path / "pyproject.toml").write_text("x = " + "[" * 100_000)
+    assert "pyproject.toml cannot be read" in _run()
+    (tmp_path / "pyproject.toml").unlink()
+    (tmp_path / "pyproject.toml").mkdir()
+    assert "pyproject.toml cannot be read" in _run()
     assert policies == []
 
 
