@@ -129,7 +129,8 @@ def _files(folder: str) -> list[str]:
         entries = os.listdir(folder or ".")  # noqa: PTH208 - as above
     except OSError:
         return []
-    return sorted(entry for entry in entries if entry.endswith(".py") and entry[:1] not in "_.")
+    named = [entry for entry in entries if entry.endswith(".py") and entry[:1] not in "_."]
+    return sorted(entry for entry in named if os.path.isfile(os.path.join(folder, entry)))  # noqa: PTH113, PTH118 - as above
 
 
 def module_of_file(path: str) -> str:

@@ -77,6 +77,8 @@ def _source_of(place: str) -> str | None:
         ]
     for each in candidates:
         try:
+            if not each.is_file():  # a pipe would be waited for, a device has no end
+                continue
             return each.read_text("utf-8", "replace")
         except (OSError, ValueError):
             continue

@@ -150,3 +150,17 @@ def test_what_is_said_of_a_wrong_name(server_url: str, tmp_path: Path) -> None:
         done = _run(command, tmp_path, "run", "bad.py", "--procs", "1", "--url", server_url)
         assert done.stderr.count("No module named 'not_there'") == 1
         assert f'File "{tmp_path / "bad.py"}", line 1' in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "circle"])
+def test_what_is_no_file_is_refused_at_once(server_url: str, tmp_path: Path, kind: str) -> None:
+    """It was waited for without a word, or read without end."""
+    place = tmp_path / "odd.py"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/dev/zero" if kind == "device" else place)
+    done = _run(_MODULE, tmp_path, "run", "odd.py", "--burst", "--url", server_url)
+    assert done.returncode == 3, done.stderr
+    said = "odd.py does not exist" if kind == "circle" else "odd.py is not a file"
+    assert done.stderr.strip().endswith(said), done.stderr
