@@ -136,9 +136,9 @@ class Sampler:
             elif self.seq:
                 self._tick(frame)
         except Exception as error:
-            self._stop()
             if not _is_ours(error):
                 raise  # a handler of the job, for another signal, that came meanwhile
+            self._stop()
         finally:
             self._is_at_it = False
             self._link.resume(frame)

@@ -6,6 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.pool.profile_table import samples_in
+from sandboxq.pool.profiles import cpu_of
 from tests.conftest import Gate, wait_until_async
 from tests.worker.test_worker import running
 
@@ -55,6 +57,31 @@ class Running:
             return Path(f"/proc/{pid}/comm").read_text() == "sh\n"  # noqa: ASYNC240 - no disk
 
         await wait_until_async(is_shell)
+
+    async def cpu_profile(self, job: QueuedJob, seconds: float) -> JobProfile:
+        """Sample a job for so many seconds of CPU time, however long that takes, to its end."""
+        (pid,) = self.worker.pool.pids
+        end = cpu_of(pid) + seconds
+        await self.queue.begin_profile(job.id, seconds=500, clock="cpu")
+
+        async def has_computed() -> bool:
+            return cpu_of(pid) >= end
+
+        await wait_until_async(has_computed)
+        self.gate.open()
+        await job.result(timeout=60)
+        newest, *_ = await self.profiles(job)
+        return newest
+
+    async def has_samples(self, count: int) -> None:
+        """Wait until the one child has so many samples, or, in C code, has been looked at."""
+        (child,) = self.worker.pool.supervisor.children
+
+        async def are_there() -> bool:
+            stuck = child.sampling.stuck if child.sampling else None
+            return bool(stuck) or samples_in(child.page.profile_head())[1] >= count
+
+        await wait_until_async(are_there)
 
     async def profiles(self, job: QueuedJob, count: int = 1) -> list[JobProfile]:
         """Return the profiles of a job once there are so many."""

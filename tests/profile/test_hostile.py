@@ -42,7 +42,7 @@ def test_rubbish_over_the_samples(
             assert await job.result(timeout=60) in {0, 1}
             it.gate.close()
             after = await it.begun("split")
-            profile = await it.queue.profile(after.id, seconds=2, clock="cpu")
+            profile = await it.cpu_profile(after, 0.4)
             assert part_of(profile, "split", "cpu") > 0.9
 
     run_async(main())
@@ -81,7 +81,7 @@ def test_the_page_cannot_be_made_shorter(server_url: str, queue_name: str, tmp_p
             await job.result(timeout=60)
             it.gate.close()
             after = await it.begun("split")
-            profile = await it.queue.profile(after.id, seconds=2, clock="cpu")
+            profile = await it.cpu_profile(after, 0.4)
             assert part_of(profile, "split", "cpu") > 0.9
 
     run_async(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,10 @@ def test_two_functions_have_their_parts(
     async def main() -> JobProfile:
         async with sampled(server_url, queue_name, tmp_path, policy=policy) as it:
             job = await it.begun("split")
-            profile = await it.queue.profile(job.id, seconds=4, clock="cpu")
-            it.gate.open()
-            assert await job.result(timeout=60) is None
-            return profile
+            return await it.cpu_profile(job, 2.5)
 
     profile = run_async(main())
-    assert (profile.ended, profile.clock, profile.hz, profile.missed) == ("time", "cpu", 100, 0)
+    assert (profile.ended, profile.clock, profile.hz, profile.missed) == ("end", "cpu", 100, 0)
     assert profile.samples > 20
     assert part_of(profile, "thirty", "cpu") == pytest.approx(0.3, abs=0.1)
     assert part_of(profile, "seventy", "cpu") == pytest.approx(0.7, abs=0.1)
@@ -54,7 +50,8 @@ def test_wall_time_shows_where_a_job_waits(
             job = await it.begun("sleep")
             profile = await it.queue.profile(job.id, seconds=2)
             assert part_of(profile, "sleep") > 0.9
-            assert profile.total == pytest.approx(profile.seconds, abs=0.3)
+            assert profile.ended == "time"
+            assert 1 < profile.total < profile.seconds + 1
 
     run_async(main())
 
@@ -69,9 +66,7 @@ def test_threads_of_a_job_are_sampled(
         async with sampled(server_url, queue_name, tmp_path, policy=policy) as it:
             pids = it.worker.pool.pids
             job = await it.begun("threads")
-            profile = await it.queue.profile(job.id, seconds=3, clock="cpu")
-            it.gate.open()
-            await job.result(timeout=60)
+            profile = await it.cpu_profile(job, 2.5)
             names = {function.name for function in profile.functions}
             assert "thread worker-of-job" in names
             assert part_of(profile, "seventy", "cpu") == pytest.approx(0.65, abs=0.15)
@@ -86,11 +81,11 @@ def test_c_code_that_does_not_return(server_url: str, queue_name: str, tmp_path:
     async def main() -> None:
         async with sampled(server_url, queue_name, tmp_path) as it:
             job = await it.begun("in_c")
-            profile = await it.queue.profile(job.id, seconds=2)
+            profile = await it.queue.profile(job.id, seconds=5)
             assert part_of(profile, "in_c") > 0.9
             assert "C code" in profile.note
             again = await it.queue.begin_profile(job.id, seconds=60)
-            await asyncio.sleep(1)  # it takes no samples: there is nothing to wait for
+            await it.has_samples(1)
             await it.queue.cancel(job.id, grace=0.1)
             newest, _ = await it.profiles(job, 2)
             assert (newest.id, newest.ended) == (again, "died")
@@ -106,11 +101,11 @@ def test_a_job_that_ends_badly_keeps_its_profile(
     do = ending if ending in {"fails", "dies"} else "split"
 
     async def main() -> None:
-        timeout = 8.0 if ending == "timeout" else None
+        timeout = 12.0 if ending == "timeout" else None
         async with sampled(server_url, queue_name, tmp_path, timeout=timeout) as it:
             job = await it.begun(do)
             asked = await it.queue.begin_profile(job.id, seconds=500)
-            await asyncio.sleep(2)  # of samples
+            await it.has_samples(20)
             it.gate.open() if ending in {"fails", "dies"} else None
             if ending == "kill":
                 it.worker.pool.supervisor.children[0].signal(signal.SIGKILL)
@@ -153,12 +148,10 @@ def test_tasks_of_an_event_loop(server_url: str, queue_name: str, tmp_path: Path
             assert part_of(profile, "waits") > 0.5
             assert part_of(profile, "computes") == 0
             computing = await it.begun("computes")
-            profile = await it.queue.profile(computing.id, seconds=3, clock="cpu")
+            profile = await it.cpu_profile(computing, 2.5)
             assert part_of(profile, "computes", "cpu") > 0.9
             assert part_of(profile, "seventy", "cpu") == pytest.approx(0.65, abs=0.2)
-            it.gate.open()
             await waiting.result(timeout=60)
-            await computing.result(timeout=60)
 
     run_async(main())
 
