@@ -74,7 +74,9 @@ class Client:
         return answer.json()
 
     def queue(self, name: str) -> Queue:
-        """Return a queue for ``run``."""
+        """Return a queue for ``run``, which the page knows from now on."""
+        # Other tests leave many keys behind: a walk over them takes its time.
+        self.app.dashboard._discovery.note(name)
         return Queue(name, self.url, prefix=self.prefix)
 
     def add(self, name: str, *jobs: tuple[Any, ...]) -> list[str]:

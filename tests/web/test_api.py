@@ -130,9 +130,11 @@ def _fill(client: Client, queue: str, count: int) -> None:
     end
     """
 
+    base = client.queue(queue).keys.base
+
     async def main() -> None:
         broker = await Broker.connect(client.url)
-        await broker.command("EVAL", script, 1, f"{client.prefix}:{queue}:", count)
+        await broker.command("EVAL", script, 1, base, count)
         await broker.close()
 
     client.run(main())

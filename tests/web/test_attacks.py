@@ -240,10 +240,10 @@ def test_a_thousand_random_requests_are_no_500(client: Client, evil: str) -> Non
 def test_keys_of_other_types_are_said(client: Client, queue_name: str) -> None:
     """Somebody wrote them; the page says so and shows the other queues."""
     client.add(queue_name, ("x", {}))
+    base = client.queue("spoilt").keys.base
 
     async def main() -> None:
         broker = await Broker.connect(client.url)
-        base = f"{client.prefix}:spoilt:"
         await broker.command("HSET", f"{base}meta", "version", "x")
         for suffix in ("wait", "active", "failed", "completed", "delayed", "repeat", "1", "1:logs"):
             await broker.command("SET", base + suffix, "x")

@@ -48,7 +48,7 @@ def test_in_starlette(server_url: str, queue_name: str) -> None:
         return PlainTextResponse("hello")
 
     async def main() -> None:
-        page = dashboard(server_url, prefix=queue_name)
+        page = dashboard(server_url, prefix=queue_name, queues=[NAME])
         app = Starlette(routes=[Route("/", hello), Mount("/tools/queues", page)])
         try:
             await looked_at(app, "/tools/queues")
@@ -66,7 +66,7 @@ def test_in_fastapi(server_url: str, queue_name: str) -> None:
 
     async def main() -> None:
         app = fastapi.FastAPI()
-        page = dashboard(server_url, prefix=queue_name)
+        page = dashboard(server_url, prefix=queue_name, queues=[NAME])
         app.mount("/queues", page)
         try:
             await looked_at(app, "/queues")
@@ -96,7 +96,7 @@ async def looked_at(app: Any, base: str) -> None:
 def wsgi_page(server_url: str, queue_name: str) -> Iterator[WsgiDashboard]:
     """Return the page as a WSGI application."""
     add_to(server_url, queue_name)
-    page = wsgi_dashboard(server_url, prefix=queue_name)
+    page = wsgi_dashboard(server_url, prefix=queue_name, queues=[NAME])
     yield page
     page.close()
 

@@ -43,7 +43,9 @@ from django.test import Client  # noqa: E402 - the same
 from sandboxq.integrations.django.page import page_urls  # noqa: E402 - the same
 from sandboxq.queue.queue import Queue  # noqa: E402 - the same
 
-urlpatterns += [path("tools/queues/", include(page_urls(URL, prefix=PREFIX)))]
+urlpatterns += [
+    path("tools/queues/", include(page_urls(URL, prefix=PREFIX, queues=[NAME, "plain"])))
+]
 
 
 def main() -> None:
