@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.commands.attempts import Report, report
+from sandboxq.broker.commands.workers import ask_for_facts
 from tests.conftest import Gate
 from tests.profile.sampling import JOBS
 from tests.worker.test_worker import running
@@ -99,7 +100,12 @@ def test_sampling_from_the_page(client: Client, tmp_path: Path) -> None:
 
     async def main() -> None:
         options: dict[str, Any] = {"processor": JOBS, "procs": 1, "prefix": client.prefix}
-        async with running(client.url, "q", **options), client.queue("q") as queue:
+        async with client.queue("q") as queue, running(client.url, "q", **options):
+            broker = await client.app.dashboard.broker()
+            # A worker that answers knows which jobs are wanted.
+            while not await ask_for_facts(broker, [queue.keys]):
+                pass
+            await queue.resume()
             job = await queue.read_job(job_id)
             gate.open()
             await job.result(timeout=60)
@@ -114,6 +120,7 @@ def test_sampling_from_the_page(client: Client, tmp_path: Path) -> None:
     told = client.act("/queues/q/profile", name="split", runs=1)
     assert "next 1 runs of split" in told["message"]
     assert client.read(f"/queues/q/jobs/{job_id}/profile")["wanted"] == 1
+    client.act("/queues/q/pause")
     client.run(main())
     answer = client.read(f"/queues/q/jobs/{job_id}/profile")
     assert (answer["wanted"], len(answer["profiles"]), answer["state"]) == (0, 1, "completed")
