@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sandboxq.broker.commands.workers import ask_for_facts
 from sandboxq.pool.profile_table import samples_in
 from sandboxq.pool.profiles import cpu_of
 from tests.conftest import Gate, wait_until_async
@@ -95,12 +96,20 @@ class Running:
         return found
 
 
+async def _listens(queue: Queue, worker: Worker) -> None:
+    """Wait until it answers: from then on it knows which jobs are to be sampled."""
+    broker = await queue._connected()
+    while worker.name not in [row["worker"] for row in await ask_for_facts(broker, [queue.keys])]:
+        pass
+
+
 @contextlib.asynccontextmanager
 async def sampled(url: str, name: str, folder: Path, **options: Any) -> AsyncIterator[Running]:
     """Run a worker with the jobs of this folder; its jobs end with the block."""
     gate = Gate(folder)
     settings: dict[str, Any] = {"processor": JOBS, "procs": 1, **options}
     async with running(url, name, **settings) as (queue, worker):
+        await _listens(queue, worker)
         try:
             yield Running(queue, worker, gate)
         finally:
