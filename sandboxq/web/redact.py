@@ -20,12 +20,15 @@ _OF_TEXTS = ("token",)
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@\"']*):[^/\s@\"']+(?=@)")
 _BEARER = re.compile(r"\b(Bearer|Basic) +[\w.~+/=-]{8,}")
 _NOT_IN_KEYS = re.compile(r"[\W_]+")
-_KEY = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:\s*')
-_TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+# A text of JSON; the last one may be cut anywhere. Linear in whatever stands there.
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
+_TEXT = re.compile(_STRING, re.DOTALL)
+_COLON = re.compile(r"\s*:\s*")
 _PLAIN = re.compile(r"[^,\]}\s]*")
-_BRACKET = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
-# JSON within a text is looked at up to so many characters.
-_MOST_INNER = 65_536
+_BRACKET = re.compile(rf"[\[\]{{}}]|{_STRING}", re.DOTALL)
+# A text that is JSON itself, as it is written in JSON; what a cut leaves of its last escape.
+_INNER = re.compile(r'"(?:\s|\\[nrt])*[\[{]')
+_HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 MOST_LEVELS = 100
 
 
@@ -51,7 +54,8 @@ class Redaction:
         """Return JSON with its secrets hidden."""
         match value:
             case str():
-                return self._inner(value) if value[:1] in {"{", "["} else self.text(value)
+                is_json = value.lstrip()[:1] in {"{", "["}
+                return self.json_text(value) if is_json else self.text(value)
             case dict() | list() if level >= MOST_LEVELS:
                 return "…"
             case dict():
@@ -63,9 +67,6 @@ class Redaction:
 
     def _member(self, key: str, value: Any, level: int) -> Any:
         return HIDDEN if self.hides(key, value) else self.value(value, level)
-
-    def _inner(self, text: str) -> str:
-        return self.json_text(text) if len(text) <= _MOST_INNER else self.text(text)
 
     @staticmethod
     def text(text: str) -> str:
@@ -80,31 +81,55 @@ class Redaction:
         What is not hidden stays as it is written.
         """
         kept: list[str] = []
-        position = 0
-        while found := _KEY.search(text, position):
-            end = found.end()
-            kept.append(text[position:end])
-            position = end
-            sample = _sample(text, end)
-            if self.hides(_unescaped(found[1]), sample):
-                position = _end_of_value(text, end)
-                kept.append(f'"{HIDDEN}"')
-            elif isinstance(sample, str):
-                position = _end_of_value(text, end)
-                kept.append(self.text(text[end:position]))
-        kept.append(text[position:])
+        written = position = 0
+        while found := _TEXT.search(text, position):
+            start, end = found.span()
+            # What ends a text may begin one: errors have quotes that do not pair.
+            position = max(start + 1, end - 1)
+            colon = _COLON.match(text, end)
+            if colon is not None:
+                start = colon.end()
+                if not self.hides(_unescaped(found[0]), _sample(text, start)):
+                    continue
+                end, shown = _end_of_value(text, start), f'"{HIDDEN}"'
+            else:
+                shown = self._inner(found[0]) if _INNER.match(text, start) else found[0]
+                if shown == found[0]:
+                    continue
+            kept += self.text(text[written:start]), shown
+            written = position = end
+        kept.append(self.text(text[written:]))
         return "".join(kept)
+
+    def _inner(self, raw: str) -> str:
+        """Return a text that is JSON itself, as it is written in JSON; its end may be cut."""
+        whole = _loaded(raw)
+        inner = _loaded(f'{_HALF_ESCAPE.sub("", raw)}"') if whole is None else whole
+        if inner is None:
+            return f'"{HIDDEN}"'
+        shown = self.json_text(inner)
+        if shown == inner:
+            return raw
+        written = json.dumps(shown, ensure_ascii=False)
+        return written[:-1] if whole is None else written
 
 
 def _plain(key: str) -> str:
     return _NOT_IN_KEYS.sub("", key).lower()
 
 
-def _unescaped(key: str) -> str:
+def _unescaped(raw: str) -> str:
+    """Return a key without its quotes."""
+    key = _loaded(raw)
+    return raw if key is None else key
+
+
+def _loaded(raw: str) -> str | None:
+    """Return the text that JSON has written so, None for none."""
     try:
-        return str(json.loads(f'"{key}"'))
+        return str(json.loads(raw, strict=False))
     except ValueError:
-        return key
+        return None
 
 
 def _sample(text: str, start: int) -> object:

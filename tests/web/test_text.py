@@ -62,6 +62,32 @@ def test_what_is_no_secret_stays(key: str, value: Any) -> None:
     assert json.loads(redaction.json_text(json.dumps({key: value}))) == {key: value}
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        ["a", ":", {"password": "sss"}],
+        ["a", ": ", ["b", ":"], {"password": ["sss"]}],
+        {"a": "\"", "b": "\\", "password": "sss"},
+        {"body": '{"password": "sss"}'},
+        [' [{"body": "{\\"password\\": \\"sss\\"}"}]'],
+        {"x" * 300 + "password": "sss"},
+    ],
+)
+def test_all_that_shows_a_value_hides_the_same(data: Any) -> None:
+    """Whatever stands before a secret, and however deep it is: as a tree, as text, as text cut."""
+    redaction, whole = Redaction(), json.dumps(data)
+    assert redaction.value(data) == json.loads(redaction.json_text(whole))
+    for end in range(len(whole) + 1):
+        assert "sss" not in redaction.json_text(whole[:end])
+
+
+def test_quotes_that_do_not_pair_hide_all_the_same() -> None:
+    """Of an error, which is no JSON."""
+    assert "sss" not in Redaction().json_text('a 5" pipe: {"password": "sss"}')
+    assert "sss" not in Redaction().json_text('{"password": {"a": "}sss\\')
+    assert "sss" not in Redaction().json_text('["redis://me:sss@host/1"]')
+
+
 def test_own_words_and_urls() -> None:
     """Words of one's own; passwords in URLs, and credentials in texts."""
     redaction = Redaction(["IBAN"])
