@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sandboxq.web.access import Refusal
 
 API = "/api/v1"
+# Names that a URL cannot have, and those that look like what is written for them.
+DOTS = re.compile(r"\A~*\.{1,2}\Z")
 
 
 class NotHere(UsageError):
@@ -87,8 +90,11 @@ def _environment() -> jinja2.Environment:
 
 
 def part(name: str) -> str:
-    """Return a name as one part of a URL's path."""
-    return quote(name, safe="", errors="replace")
+    """Return a name as one part of a URL's path; ``PartConvertor`` undoes it.
+
+    Browsers leave out parts that are dots, encoded or not: another address would be asked.
+    """
+    return DOTS.sub("~\\g<0>", quote(name, safe="", errors="replace"))
 
 
 def url_of(root: str, *parts: str, **query: Any) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 
 from sandboxq.web.access import SAFE_METHODS, Access, Refusal
-from sandboxq.web.answers import refused
+from sandboxq.web.answers import DOTS, part, refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -190,11 +190,13 @@ class PartConvertor(Convertor[str]):
 
     def convert(self, value: str) -> str:
         """Return the name."""
+        if DOTS.match(value):
+            return value.removeprefix("~")
         return value.replace("%2F", "/").replace("%25", "%")
 
     def to_string(self, value: str) -> str:
         """Return the name as it stands in a URL."""
-        return quote(value, safe="")
+        return part(value)
 
 
 register_url_convertor("sandboxq", PartConvertor())

@@ -6,11 +6,12 @@ import json
 import random
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
 from sandboxq.broker.connect.broker import Broker
+from sandboxq.web.answers import url_of
 from tests.web.conftest import OWN
 from tests.web.test_access import routes
 
@@ -127,6 +128,25 @@ def test_a_queue_of_any_name_can_be_reached(client: Client, evil: str) -> None:
     assert client.read(f"/queues/{name}")["queue"]["name"] == evil
     assert client.read(f"/queues/{name}/jobs/1")["job"]["name"] == EVIL
     assert f"/queues/{name}" in client.get("/").text
+
+
+@pytest.mark.parametrize("name", [".", "..", "~..", "~~.", "~x", "..."])
+def test_actions_on_names_of_dots_stay_with_them(client: Client, name: str) -> None:
+    """A browser leaves dots out of addresses: "retry this job" must not be "retry this queue"."""
+
+    async def main() -> None:
+        async with client.queue("dots") as queue:
+            await queue.add("it", {}, job_id=name)
+
+    client.run(main())
+    link = url_of("", "queues", "dots", "jobs", name)
+    assert f'href="{link}"' in client.get("/queues/dots?state=waiting").text
+    assert urlsplit(urljoin("http://x/", link)).path == link
+    action = f"/api/v1{link}/priority"
+    assert f'action="{action}"' in client.get(link).text
+    assert client.post(action, json={"priority": 3}).status_code == 200
+    assert client.read(link)["job"]["id"] == name
+    assert client.read(link)["job"]["priority"] == 3
 
 
 @pytest.mark.parametrize(

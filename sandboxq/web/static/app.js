@@ -32,6 +32,9 @@
     return getComputedStyle(probe).color;
   }
 
+  // A name as a part of an address; browsers leave out those that are dots (answers.py).
+  const part = (name) => (/^~*\.{1,2}$/.test(name) ? "~" : "") + encodeURIComponent(name);
+
   // ── toasts and questions ──────────────────────────────────────────────────────────────────────
 
   function toast(text, failed = false) {
@@ -128,7 +131,7 @@
       for (const box of all(".pick:checked, .pick-all:checked")) box.checked = false;
       picked();
       if (form.dataset.then) location.assign(form.dataset.then);
-      else if (form.dataset.follow && told.id) location.assign(form.dataset.follow + encodeURIComponent(told.id));
+      else if (form.dataset.follow && told.id) location.assign(form.dataset.follow + part(told.id));
       else refresh();
     } catch {
       toast("The page's server does not answer. Is it still running?", true);
@@ -339,7 +342,7 @@
     }
   }
 
-  window.sandboxq = { colour, theme, toast, refresh, base: root.dataset.root || "" };
+  window.sandboxq = { colour, theme, toast, refresh, part, base: root.dataset.root || "" };
   picked();
   markKeys();
   if (live()) {

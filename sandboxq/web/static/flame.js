@@ -62,7 +62,7 @@
       try {
         const answer = await fetch(this.src, { headers: { accept: "application/json" } });
         const body = await answer.json();
-        if (!answer.ok) throw new Error(body.error || answer.statusText);
+        if (!answer.ok) throw new Error(body.error?.message || answer.statusText);
         this.tree = body.tree;
         this.arrange();
       } catch (error) {

@@ -148,7 +148,7 @@
 
   // Where there are no streams.
   async function poll() {
-    const path = [box.dataset.queue, "jobs", box.dataset.job].map(encodeURIComponent).join("/");
+    const path = [box.dataset.queue, "jobs", box.dataset.job].map(sandboxq.part).join("/");
     try {
       const answer = await fetch(`${sandboxq.base}/api/v1/queues/${path}/live`);
       if (answer.ok) take(await answer.json());

@@ -367,7 +367,7 @@
     return `${it[BAR.name]} (${it[BAR.job]}): ${it[BAR.state]}, ${many}${took(it[BAR.busy])}, began ${clockText(it[BAR.begin], 100)}, ${where}`;
   }
 
-  const path = (bar) => `${sandboxq.base}/queues/${encodeURIComponent(rows[bar[BAR.row]].queue)}/jobs/${encodeURIComponent(bar[BAR.job])}`;
+  const path = (bar) => `${sandboxq.base}/queues/${sandboxq.part(rows[bar[BAR.row]].queue)}/jobs/${sandboxq.part(bar[BAR.job])}`;
 
   let drag = null;
   canvas.addEventListener("pointerdown", (event) => {
