@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sandboxq.errors import UsageError
+from sandboxq.model.validation import MAX_SAFE_INTEGER, number_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,41 +233,46 @@ def profile_from_stored(stored: bytes) -> JobProfile | None:
 
 
 def _profile_from(it: dict[str, Any]) -> JobProfile:
-    functions = [Function(str(name), str(path), int(line)) for name, path, line in it["functions"]]
+    functions = [
+        Function(str(name), str(path), _count(line)) for name, path, line in it["functions"]
+    ]
     nodes: list[Node] = []
     depths: list[int] = []
     for number, row in enumerate(it["nodes"][:_MOST_NODES]):
-        parent, function, line, samples, wall, cpu = map(int, row)
-        if not (0 <= function < len(functions) and 0 <= parent < max(1, number)):
+        parent, function, line, samples, wall, cpu = map(_count, row)
+        if not (function < len(functions) and parent < max(1, number)):
             raise ValueError(number)
         depths.append(depths[parent] + 1 if number else 0)
         if depths[-1] > _MOST_DEPTH:
             raise ValueError(number)
-        nodes.append(
-            Node(
-                parent,
-                function,
-                max(0, line),
-                max(0, samples),
-                max(0, wall) / 1e6,
-                max(0, cpu) / 1e6,
-            )
-        )
+        nodes.append(Node(parent, function, line, samples, wall / 1e6, cpu / 1e6))
     return JobProfile(
         id=str(it["id"]),
         job_id=str(it["job_id"]),
         name=str(it["name"]),
-        attempt=int(it["attempt"]),
+        attempt=_count(it["attempt"]),
         worker=str(it["worker"]),
-        pid=int(it["pid"]),
-        at=float(it["at"]),
+        pid=_count(it["pid"]),
+        at=_number(it["at"]),
         clock="cpu" if it["clock"] == "cpu" else "wall",
-        hz=int(it["hz"]),
-        seconds=float(it["seconds"]),
+        hz=_count(it["hz"]),
+        seconds=_number(it["seconds"]),
         ended=str(it["ended"]),
-        samples=int(it["samples"]),
-        missed=int(it["missed"]),
+        samples=_count(it["samples"]),
+        missed=_count(it["missed"]),
         note=str(it.get("note", "")),
         functions=functions,
         nodes=nodes,
     )
+
+
+def _number(value: object) -> float:
+    """Return a number from 0 on. Raises: ValueError: none, or too large to be counted with."""
+    number = number_from_wire(value)
+    if number is None or abs(number) >= MAX_SAFE_INTEGER:
+        raise ValueError(value)
+    return max(0.0, number)
+
+
+def _count(value: object) -> int:
+    return int(_number(value))

@@ -147,7 +147,7 @@ def _job(job: Row) -> Row:
     return {
         "id": text(job.get("id")),
         "name": text(job.get("name")),
-        "seconds": number(job.get("seconds")),
+        "seconds": max(0.0, number(job.get("seconds"))),
         "left": None if left is None else number(left),
     }
 

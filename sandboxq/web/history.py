@@ -69,7 +69,8 @@ class History:
         for bar in bars:
             begin, end = sorted((_ms(bar[1], now_ms), _ms(bar[2], now_ms)))
             row = worker.row(bar[0])
-            state = bar[5] if bar[5] in STATES else "moved"
+            state = text(bar[5])
+            state = state if state in STATES else "moved"
             what = [text(bar[3]), text(bar[4]), state, max(1, int(number(bar[6])))]
             if row is not None:
                 self._add(self._bars, [row["id"], begin, end, *what, number(bar[7])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from sandboxq.errors import UsageError
 from sandboxq.queue.schedulers import Repeat
 from sandboxq.web.actions import Done, Visit, action
 from sandboxq.web.answers import NotHere
@@ -47,7 +48,7 @@ async def save_scheduler(  # noqa: PLR0913 - the parameters of the API
         every=every,
         tz=tz.strip() or None,
         limit=limit,
-        end_date=None if end_ms is None else datetime.fromtimestamp(end_ms / 1000, UTC),
+        end_date=None if end_ms is None else _moment(end_ms),
     )
     former = await found.get_scheduler(id)
     options: AddOptions = {} if former is None else _kept(former.options)
@@ -85,6 +86,14 @@ async def run_scheduler(visit: Visit, queue: str, scheduler_id: str) -> Done:
 def _refuse(queue: str, scheduler_id: str) -> NoReturn:
     message = f"there is no scheduler {scheduler_id!r} in queue {queue!r}"
     raise NotHere(message)
+
+
+def _moment(end_ms: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(end_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        message = f"end_ms must be ms since 1970, up to the year 9999, not {end_ms}"
+        raise UsageError(message) from None
 
 
 def _kept(options: JobOptions | None) -> AddOptions:

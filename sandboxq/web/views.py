@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandboxq.model.validation import whole_from_wire
 from sandboxq.web.layout import layout
 from sandboxq.web.words import clock, count, duration, size
 
@@ -160,9 +161,10 @@ def death(answer: JobAnswer) -> list[tuple[str, str]]:
     for name, value in sorted(answer["facts"].items()):
         if name not in _DEATH or not value:
             continue
-        is_size = name in _SIZES and value.isdigit() and int(value) > 1 << 16
+        number = whole_from_wire(value) or 0
+        is_size = name in _SIZES and number > 1 << 16
         seconds = f"{value} s" if name == "cpu_seconds" else value
-        told[_DEATH[name]] = size(int(value)) if is_size else seconds
+        told[_DEATH[name]] = size(number) if is_size else seconds
     return list(told.items())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from sandboxq.worker.worker import Worker
 from tests.web.conftest import OWN, Client
 
@@ -140,6 +142,16 @@ def test_schedulers(client: Client, queue_name: str) -> None:
     client.act(f"{path}/nightly/remove")
     assert client.post(f"/api/v1{path}/nightly/run").status_code == 404
     assert client.read("/schedulers")["total"] == 0
+
+
+@pytest.mark.parametrize("end_ms", [2**53 - 1, 1 - 2**53])
+def test_a_scheduler_that_ends_in_no_year(client: Client, queue_name: str, end_ms: int) -> None:
+    """It is refused in words."""
+    client.add(queue_name, ("x", {}))
+    wanted = {"id": "s", "every": 60, "end_ms": end_ms}
+    answer = client.post(f"/api/v1/queues/{queue_name}/schedulers", json=wanted)
+    assert answer.status_code == 400
+    assert "year 9999" in answer.json()["error"]["message"]
 
 
 def test_workers_are_scaled(client: Client, queue_name: str, tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ def test_messages_of_strangers() -> None:
         if draw.random() < 0.8:
             sent["stream"] = {name: draw.choice(WRONG) for name in names}
         history.take(sent, NOW)
+    for wrong in WRONG:
+        rows = {"bars": [[wrong] * 8], "marks": [[wrong] * 4], "running": [[wrong] * 4]}
+        history.take({**WORKER, "stream": {**rows, "pids": [wrong]}}, NOW)
     told = history.all(NOW)
     assert all(isinstance(each[1], int) and len(each[3]) < 1000 for each in told["bars"])
     assert len(history.rows) <= 2000

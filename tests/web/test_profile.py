@@ -87,6 +87,9 @@ def test_what_is_no_profile_is_not_shown(client: Client) -> None:
         stored(nodes=[[0, 99, 0, 1, 1, 1]]),
         stored(functions=None),
         stored(nodes=[[0, 0, 0, 1, 1e400, 1]]),
+        stored(seconds=1e400),
+        stored(at=-1e400),
+        stored(attempt=10**400),
     ]
     for each in wrongs:
         keep(client, "q", job_id, each)

@@ -217,6 +217,21 @@ def test_a_job_of_five_megabytes(client: Client, queue_name: str) -> None:
     assert len(client.get(f"/api/v1/queues/{queue_name}/jobs").content) < 5000
 
 
+def test_numbers_that_others_wrote(client: Client, queue_name: str) -> None:
+    """What is none, or larger than any: it is not counted with, and no page fails by it."""
+    (job_id,) = client.add(queue_name, ("odd", {}))
+    odd = {"atm": "²", "sq:max_rss": "9" * 1000, "sq:limit": "²", "sq:cause": "JobCrashed"}
+
+    async def main() -> None:
+        async with client.queue(queue_name) as queue:
+            broker = await client.app.dashboard.broker()
+            await broker.command("HSET", queue.keys[job_id], *(x for it in odd.items() for x in it))
+
+    client.run(main())
+    assert client.read(f"/queues/{queue_name}/jobs/{job_id}")["attempts"] == []
+    assert client.get(f"/queues/{queue_name}/jobs/{job_id}").status_code == 200
+
+
 def test_schedulers_are_said_in_a_sentence(client: Client, queue_name: str) -> None:
     """Their next times too."""
 

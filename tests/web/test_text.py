@@ -67,7 +67,7 @@ def test_what_is_no_secret_stays(key: str, value: Any) -> None:
     [
         ["a", ":", {"password": "sss"}],
         ["a", ": ", ["b", ":"], {"password": ["sss"]}],
-        {"a": "\"", "b": "\\", "password": "sss"},
+        {"a": '"', "b": "\\", "password": "sss"},
         {"body": '{"password": "sss"}'},
         [' [{"body": "{\\"password\\": \\"sss\\"}"}]'],
         {"x" * 300 + "password": "sss"},

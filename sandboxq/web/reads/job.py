@@ -15,7 +15,7 @@ from sandboxq.model.job import JobState
 from sandboxq.web.answers import NotHere
 from sandboxq.web.context import Dashboard
 from sandboxq.web.operations import read
-from sandboxq.web.reads.rows import WANTED, JobRow, Value, job_row, stored_value
+from sandboxq.web.reads.rows import WANTED, JobRow, Value, job_row, number, stored_value
 from sandboxq.web.redact import cut
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _usage(part: Part) -> JobUsage | None:
 def _attempts(row: Row, redaction: Redaction) -> list[Attempt]:
     """Return the attempts whose traces are stored, the newest last."""
     traces = traces_of(row["stacktrace"])
-    made = max(len(traces), int(row["atm"].text or 0) if row["atm"].text.isdigit() else 0)
+    made = max(len(traces), number(row, "atm") or 0)
     first = made - len(traces) + 1
     return [
         {
