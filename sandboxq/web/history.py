@@ -7,7 +7,7 @@ What workers send is what any client may publish: each value is read as what it 
 from __future__ import annotations
 
 from collections import deque
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.queue.fleet import number, text
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HOUR_MS = 3_600_000
 MOST_BARS, MOST_MARKS, MOST_ROWS = 20_000, 1000, 2000
+# So few rows are no trouble.
+_FEW_ROWS = 64
 # Of one message.
 _MOST_IN_MESSAGE = 1000
 # Milliseconds that a clock may be ahead of ours.
@@ -49,6 +51,8 @@ class History:
         self.running: dict[str, list[list[Any]]] = {}  # by worker
         self.left_out = 0
         self.heard_until = 0  # ms: of a worker
+        self._whole_since = 0  # who has a place before that is to be told all
+        self._seated_at: dict[int, int] = {}  # by row: ms when a child was last there
         self._bars: deque[tuple[int, list[Any]]] = deque(maxlen=MOST_BARS)
         self._marks: deque[tuple[int, list[Any]]] = deque(maxlen=MOST_MARKS)
         self._by_key: dict[tuple[str, str, int], Row] = {}  # queue, worker, lane
@@ -62,6 +66,7 @@ class History:
         stream = message.get("stream")
         if not isinstance(stream, dict):
             return
+        self.heard_until = max(self.heard_until, now_ms)
         worker = _Worker(self, message)
         bars, marks = _lists(stream.get("bars"), _BAR), _lists(stream.get("marks"), _MARK)
         seen = [*(bar[0] for bar in bars), *(mark[1] for mark in marks)]
@@ -85,7 +90,6 @@ class History:
                 running.append([row["id"], _ms(begin, now_ms), text(name), text(job_id)])
         self.running[worker.id] = running
         self.left_out += int(number(stream.get("left_out")))
-        self.heard_until = max(self.heard_until, now_ms)
         worker.keep_places(stream.get("pids"), [])
         worker.seat(stream.get("pids"))
         self._prune(now_ms)
@@ -122,6 +126,23 @@ class History:
         self._lanes = {each: lanes for each, lanes in self._lanes.items() if each in ids}
         if len(self._names) > MOST_ROWS:
             self._names = {key: each for key, each in self._names.items() if each in ids}
+        self._forget_rows()
+
+    def _forget_rows(self) -> None:
+        """Give rows other numbers when most of them have had nothing for an hour."""
+        here = {row for row, at in self._seated_at.items() if at > self.heard_until - HOUR_MS}
+        kept = [*self._bars, *self._marks]
+        used = here | {item[0] for _, item in kept if item[0] is not None}
+        if len(self.rows) < max(_FEW_ROWS, 2 * len(used)):
+            return
+        numbers = {old: new for new, old in enumerate(sorted(used))}
+        self._seated_at = {numbers[old]: self._seated_at.get(old, 0) for old in numbers}
+        self.rows = [{**self.rows[old], "id": new} for old, new in numbers.items()]
+        self._by_key = {(row["queue"], row["worker"], row["lane"]): row for row in self.rows}
+        for item in (*(item for _, item in kept), *chain(*self.running.values())):
+            item[0] = numbers.get(item[0])
+        self.place += 1
+        self._whole_since = self.place
 
     # ── rows ──
 
@@ -137,6 +158,7 @@ class History:
             self._by_key[queue, worker, lane] = row
         if pid is not None:
             row["pid"], row["host"] = pid, host
+            self._seated_at[row["id"]] = self.heard_until
         return row
 
     def lanes_of(self, worker_id: str) -> dict[int, int]:
@@ -160,7 +182,8 @@ class History:
 
     def has_all_since(self, place: int) -> bool:
         """Tell whether nothing was forgotten that came after a place."""
-        return not self._bars or self._bars[0][0] <= place + 1 or len(self._bars) < MOST_BARS
+        has_bars = not self._bars or self._bars[0][0] <= place + 1 or len(self._bars) < MOST_BARS
+        return has_bars and place >= self._whole_since
 
     def _told(self, bars: list[Any], marks: list[Any], now_ms: int) -> Row:
         running = [each for of_worker in self.running.values() for each in of_worker]

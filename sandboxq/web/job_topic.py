@@ -7,11 +7,13 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from sandboxq.broker.commands.jobs import state_of
+from sandboxq.broker.commands.peek import log_lines, peek
 from sandboxq.broker.commands.workers import OF_JOB
 from sandboxq.model.job import JobState
 from sandboxq.queue.fleet import number, text
 from sandboxq.queue.watch import Watch
 from sandboxq.web.live import FIRST_SECONDS, Topic
+from sandboxq.web.reads.rows import text as shown
 
 if TYPE_CHECKING:
     from sandboxq.broker.keys import QueueKeys
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
 MOST_LINES, _MOST_TEXT, _MOST_STACK = 200, 2000, 16 * 1024
 # Seconds after which a worker that says nothing of the job does not have it.
 _SILENCE = 3.0
-_FIELDS = ("name", "processedOn", "finishedOn", "pb", "failedReason", "sq:cause", "sq:last_stack")
+_FIELDS = {
+    **dict.fromkeys(("name", "pb", "sq:cause"), 200),
+    **dict.fromkeys(("processedOn", "finishedOn"), 24),
+    "failedReason": _MOST_TEXT,
+    "sq:last_stack": _MOST_STACK,
+}
 _NOT_OURS = (
     "no worker of sandboxq has this job: a worker of Node.js runs it, or its worker is gone. Its "
     "process, stack, memory and CPU are not known, and it can be neither told nor killed from here"
@@ -98,34 +105,28 @@ class JobTopic(Topic):
     async def tick(self) -> None:
         """Read the job, and wake those who look."""
         broker, keys = await self.dashboard.broker(), self._keys
-        log = keys[f"{self._id}:logs"]
-        fields, rows, total = await broker.pipeline(
-            [
-                ("HMGET", keys[self._id], *_FIELDS),
-                ("LRANGE", log, -MOST_LINES, -1),
-                ("LLEN", log),
-            ]
+        (row,) = await peek(broker, keys, [self._id], _FIELDS)
+        log = await log_lines(
+            broker, keys, self._id, first=-MOST_LINES, last=-1, most_bytes=_MOST_TEXT
         )
         state = await state_of(broker, keys, self._id)
         redacted = self.dashboard.redaction.text
-        name, begun, ended, by, reason, cause, stack = (
-            None if it is None else it.decode(errors="replace") for it in fields
-        )
+        reason, stack = shown(row, "failedReason"), shown(row, "sq:last_stack")
         self._stored = {
             "id": self._id,
             "queue": keys.queue,
-            "name": name,
+            "name": shown(row, "name"),
             "state": state.value,
             "is_running": state is JobState.ACTIVE,
-            "processed_on": begun,
-            "finished_on": ended,
-            "processed_by": by,
-            "failed_reason": reason and redacted(reason[:_MOST_TEXT]),
-            "cause": cause,
-            "stored_stack": stack and redacted(stack[:_MOST_STACK]),
+            "processed_on": shown(row, "processedOn"),
+            "finished_on": shown(row, "finishedOn"),
+            "processed_by": shown(row, "pb"),
+            "failed_reason": reason and redacted(reason),
+            "cause": shown(row, "sq:cause"),
+            "stored_stack": stack and redacted(stack),
             "log": {
-                "total": total,
-                "lines": [redacted(_block(row.decode(errors="replace"))) for row in rows],
+                "total": log.total,
+                "lines": [redacted(line.text) for line in log.lines],
             },
         }
         self.tell()

@@ -11,8 +11,8 @@ from there. Who reads too slowly gets what is newest, and is left after a while.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -27,6 +27,7 @@ from sandboxq.web.stream_topic import StreamTopic
 from sandboxq.web.topics import OverviewTopic, WorkersTopic
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import AsyncIterator, Callable, Hashable
 
     from starlette.requests import Request
@@ -41,6 +42,8 @@ HEARTBEAT, SENDING_SECONDS = 15.0, 30.0
 _RETRY = 2000
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _MOST_PLACE = 20
+
+_log = logging.getLogger("sandboxq.web")
 
 Subject = tuple["Hashable", "Callable[[Dashboard], Topic]"]
 
@@ -150,11 +153,15 @@ class _EventStream(Response):
             await self._viewing.__aexit__(None, None, None)
 
     async def _send(self, send: Send) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             await _sent(send, f"retry: {_RETRY}\n\n".encode())
             async for piece in self._pieces():
                 await _sent(send, piece)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError:  # the viewer is gone, or reads nothing: TimeoutError
+            pass
+        except Exception:  # noqa: BLE001 - the boundary of one stream
+            _log.exception("a live stream ended: what it shows cannot be read")
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         topic, place = self._topic, self._first_place()

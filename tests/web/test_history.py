@@ -105,3 +105,20 @@ def test_messages_of_strangers() -> None:
     told = history.all(NOW)
     assert all(isinstance(each[1], int) and len(each[3]) < 1000 for each in told["bars"])
     assert len(history.rows) <= 2000
+
+
+def test_rows_of_workers_that_are_gone_give_their_room_back() -> None:
+    """Workers start and end for months: who comes last is seen, and who looks is told all anew."""
+    history, pids = History(), list(range(1, 21))
+    for start in range(200):
+        now, name, place = NOW + start * 2 * HOUR_MS, f"w-{start}", history.place
+        sent = message(pids=pids, bars=[bar(pid, now, name) for pid in pids])
+        history.take({**sent, "id": name, "worker": name}, now)
+        history.forget_silent({name})
+        told = history.all(now)
+        rows = told["rows"]
+        assert [row["id"] for row in rows] == list(range(len(rows)))
+        assert len(rows) < 100
+        assert {bar[3] for bar in told["bars"]} == {name}
+        assert all(rows[bar[0]]["worker"] == bar[3] for bar in told["bars"])
+        assert not start or history.has_all_since(place) == (len(rows) > 20)

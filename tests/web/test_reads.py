@@ -307,3 +307,37 @@ def test_long_lines_and_large_neighbours_are_cut(client: Client, queue_name: str
     assert len(answer.content) < 200_000
     found = client.read("/search?q=xxx")
     assert found["too_large"] == 3
+
+
+def test_a_job_that_is_watched_is_cut_too(client: Client, queue_name: str) -> None:
+    """Each second, whoever wrote its log and its error."""
+    (job_id,) = client.add(queue_name, ("big", {}))
+
+    async def main() -> None:
+        async with client.queue(queue_name) as queue:
+            for number in range(30):
+                await queue.add_job_log(job_id, f"{number} " + "y" * 500_000)
+            broker = await client.app.dashboard.broker()
+            await broker.command("HSET", queue.keys[job_id], "failedReason", "z" * 1_000_000)
+
+    client.run(main())
+    answer = client.get(f"/api/v1/queues/{queue_name}/jobs/{job_id}/live")
+    told = answer.json()
+    assert (told["log"]["total"], len(told["log"]["lines"])) == (30, 20)
+    assert len(answer.content) < 50_000
+    assert told["state"] == "waiting"
+
+
+def test_a_search_looks_into_so_much_at_once(client: Client, queue_name: str) -> None:
+    """However many texts it asks for: Redis answers nobody meanwhile."""
+    words = " ".join(f"word{number}" for number in range(9))
+    client.add(queue_name, *(("big", {"text": words + "x" * 60_000}) for _ in range(100)))
+    found = client.read("/search", params={"q": words})
+    assert found["too_large"] > 0
+    assert found["looked_at"] == 100
+    assert found["jobs"]
+
+
+def test_schedulers_far_behind_are_not_read(client: Client) -> None:
+    """All before them would be."""
+    assert client.get("/api/v1/schedulers?start=2001").status_code == 400

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sandboxq.broker.commands.schedulers import Scheduler
     from sandboxq.web.redact import Redaction
 
-MOST_ROWS = 200
+# All that come before the first one are read too.
+MOST_ROWS, MOST_START = 200, 2000
 _NEXT = 5
 _MOST_DATA = 16 << 10
 
@@ -64,8 +65,8 @@ async def read_schedulers(
     dashboard: Dashboard, *, queue: str = "", start: int = 0, count: int = 100
 ) -> SchedulersAnswer:
     """Schedulers: the pattern in a sentence, the next times, what they add."""
-    if start < 0 or not 1 <= count <= MOST_ROWS:
-        message = f"start must be 0 or more, and count 1 to {MOST_ROWS}"
+    if not (0 <= start <= MOST_START and 1 <= count <= MOST_ROWS):
+        message = f"start must be 0 to {MOST_START}, and count 1 to {MOST_ROWS}"
         raise UsageError(message)
     names = [queue] if queue else (await dashboard.queues()).names
     broker, keys = await dashboard.broker(), [dashboard.keys(name) for name in names]
@@ -83,7 +84,7 @@ async def read_schedulers(
         "now_ms": await broker.now_ms(),
         "total": sum(totals),
         "start": start,
-        "next": end if end < sum(totals) and len(rows) > end else None,
+        "next": end if end <= MOST_START and len(rows) > end else None,
         "schedulers": rows[start:end],
     }
 
