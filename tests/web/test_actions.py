@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -190,6 +192,19 @@ def test_each_action_is_written_down(client: Client, queue_name: str) -> None:
     assert "bytes of JSON" in client.read("/audit?count=1")["entries"][0]["arguments"]
     older = client.read(f"/audit?count=1&before={rows[0]['id']}")
     assert [row["action"] for row in older["entries"]] == ["promote_job"]
+
+
+def test_a_page_of_some_queues_tells_of_these(client: Client, queue_name: str) -> None:
+    """The log is one of all pages of a prefix; others are in it too."""
+    other, name = f"{queue_name}-other", f'{queue_name} "é'
+    for each in (other, name):
+        client.add(each, ("x", {}))
+        client.act(f"/queues/{quote(each)}/jobs", name="n", data={"of": each})
+    page = Client(client.url, prefix=client.prefix, queues=[name])
+    told = page.read("/audit")
+    page.close()
+    assert [name in json.loads(row["arguments"]).values() for row in told["entries"]] == [True]
+    assert len(client.read("/audit")["entries"]) == 2
 
 
 def test_who_may_look_alone_changes_nothing(server_url: str, queue_name: str) -> None:

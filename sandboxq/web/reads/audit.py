@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from sandboxq.broker.commands.audit import entries_of
 from sandboxq.errors import UsageError
 from sandboxq.web.context import Dashboard
 from sandboxq.web.operations import read
+
+if TYPE_CHECKING:
+    from sandboxq.broker.commands.audit import AuditEntry
 
 MOST_ROWS = 200
 _ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
@@ -50,5 +54,13 @@ async def read_audit(dashboard: Dashboard, *, before: str = "", count: int = 100
             "outcome": it.outcome,
         }
         for it in entries
+        if _is_shown(dashboard, it)
     ]
-    return {"next": rows[-1]["id"] if len(rows) == count else None, "entries": rows}
+    return {"next": entries[-1].id if len(entries) == count else None, "entries": rows}
+
+
+def _is_shown(dashboard: Dashboard, entry: AuditEntry) -> bool:
+    """Tell whether this page shows the queue of the action; all pages of a prefix share the log."""
+    # The queue is the first argument of every action; what comes behind it may be cut.
+    starts = tuple(f'{{"queue": {json.dumps(name)}' for name in dashboard.settings.queues)
+    return not starts or entry.arguments.startswith(starts)
