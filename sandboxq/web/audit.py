@@ -57,5 +57,8 @@ def _short(value: Any) -> Any:
     """Return an argument, or how large it is: the data of a job may have megabytes."""
     if not isinstance(value, (str, list, dict)):
         return value
-    size = len(json.dumps(value))
+    try:
+        size = len(json.dumps(value))
+    except RecursionError:
+        return "(JSON that is nested too deep)"
     return value if size <= _MOST_ARGUMENTS else f"({size:,} bytes of JSON)"

@@ -194,6 +194,19 @@ def test_each_action_is_written_down(client: Client, queue_name: str) -> None:
     assert [row["action"] for row in older["entries"]] == ["promote_job"]
 
 
+def test_data_that_is_nested_too_deep_is_refused_in_words(client: Client, queue_name: str) -> None:
+    """Also where it can just be read, and not be written again."""
+    client.add(queue_name, ("x", {}))
+    for depth in range(860, 1000, 3):
+        text = "[" * depth + "]" * depth
+        body = f'{{"name": "n", "data": {text}}}'
+        assert client.post(f"/api/v1/queues/{queue_name}/jobs", content=body).status_code == 400
+        form = f"name=n&data={text}"
+        of_form = {"content-type": "application/x-www-form-urlencoded"}
+        answer = client.post(f"/queues/{queue_name}/jobs", content=form, headers=of_form)
+        assert answer.status_code == 400
+
+
 def test_a_page_of_some_queues_tells_of_these(client: Client, queue_name: str) -> None:
     """The log is one of all pages of a prefix; others are in it too."""
     other, name = f"{queue_name}-other", f'{queue_name} "é'
