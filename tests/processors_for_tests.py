@@ -52,6 +52,10 @@ def _stay(job: Any, data: Any) -> str:
     return "stayed"
 
 
+def _say(_job: Any, data: Any) -> None:
+    print(data["text"])  # noqa: T201 - what is printed is the point
+
+
 def _mark(_job: Any, data: Any) -> int:
     """Leave a line in a file, so that a test can count runs; then sleep."""
     with open(data["path"], "a", encoding="utf-8") as file:  # noqa: PTH123 - append mode
@@ -162,6 +166,7 @@ _ACTIONS = {
     "large": _large,
     "sleep": _sleep,
     "stay": _stay,
+    "say": _say,
     "mark": _mark,
     "fail": _fail,
     "fail-until": _fail_until,

@@ -17,7 +17,10 @@ _WORDS = (
 )
 # Of these texts and containers alone: `max_tokens` is a number.
 _OF_TEXTS = ("token",)
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/\s:@\"']*):[^/\s@\"']+(?=@)")
+# At the end of a text the rest may be cut; what stands there is no port.
+_PASSWORD_IN_URL = re.compile(
+    r"(?<=://)([^/\s:@\"'\[]*):(?:[^/\s@\"']+(?=@)|(?!\d{1,5}\W*\Z)[^/\s@\"']+\Z)"
+)
 _BEARER = re.compile(r"\b(Bearer|Basic) +[\w.~+/=-]{8,}")
 _NOT_IN_KEYS = re.compile(r"[\W_]+")
 # A text of JSON; the last one may be cut anywhere. Linear in whatever stands there.

@@ -70,6 +70,8 @@ class WorkersTopic(Topic):
         tree = self._fleet.tree(asyncio.get_running_loop().time())
         note = self.note_of(self._watch)
         workers = [worker for host in tree["hosts"] for worker in host["workers"]]
+        for child in (child for worker in workers for child in worker["children"]):
+            child["printed"] = self.dashboard.redaction.text(child["printed"])
         return {
             "is_live": not note,
             "note": note,

@@ -81,6 +81,25 @@ def test_the_tree_of_workers(server_url: str, queue_name: str) -> None:
     beside(server_url, queue_name, body)
 
 
+def test_passwords_that_are_printed_are_hidden(server_url: str, queue_name: str) -> None:
+    """Beside the child that has printed them too."""
+
+    async def body(queue: Queue, _worker: Worker, page: Page) -> None:
+        async with asyncio.timeout(60), page.events("workers") as events:
+            async for event in events:
+                if workers_in(event.data):  # from now on it hears what is printed
+                    break
+            await queue.add("says", {"do": "say", "text": "at redis://me:hunter22@host/1"})
+            async for event in events:
+                (row,) = workers_in(event.data)
+                said = "".join(child["printed"] for child in row["children"])
+                if "redis://" in said:
+                    break
+        assert said == "at redis://me:•••@host/1"
+
+    beside(server_url, queue_name, body, procs=1)
+
+
 def test_the_stream_of_jobs(server_url: str, queue_name: str) -> None:
     """Before anybody looked, from Redis; then each end, deaths and what runs; short ones as one."""
 

@@ -85,7 +85,11 @@ def test_quotes_that_do_not_pair_hide_all_the_same() -> None:
     """Of an error, which is no JSON."""
     assert "sss" not in Redaction().json_text('a 5" pipe: {"password": "sss"}')
     assert "sss" not in Redaction().json_text('{"password": {"a": "}sss\\')
-    assert "sss" not in Redaction().json_text('["redis://me:sss@host/1"]')
+    whole = '["redis://me:sss@host/1"]'
+    for end in range(len(whole) + 1):
+        assert "sss" not in Redaction().json_text(whole[:end])
+    for kept in ("at redis://host:6379", "http://[::1]:80", "(http://host:8080).", "see http://h:1…"):
+        assert Redaction().text(kept) == kept
 
 
 def test_own_words_and_urls() -> None:
