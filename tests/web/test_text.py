@@ -88,7 +88,12 @@ def test_quotes_that_do_not_pair_hide_all_the_same() -> None:
     whole = '["redis://me:sss@host/1"]'
     for end in range(len(whole) + 1):
         assert "sss" not in Redaction().json_text(whole[:end])
-    for kept in ("at redis://host:6379", "http://[::1]:80", "(http://host:8080).", "see http://h:1…"):
+    for kept in (
+        "at redis://host:6379",
+        "http://[::1]:80",
+        "(http://host:8080).",
+        "see http://h:1…",
+    ):
         assert Redaction().text(kept) == kept
 
 
