@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandboxq.child import interrupts, output
-from sandboxq.child.loop import run_call, serve
+from sandboxq.child.loop import packet_runner, run_call, serve
 from sandboxq.child.sampler import Sampler
 from sandboxq.model.job_limits import Budgets
 
@@ -23,7 +23,7 @@ def live(link: Link, processor: Processor, settings: Settings) -> None:
     output.note_kind()
     capture.use_pipe()
     if not processor.is_async:
-        Sampler(link, run_call).install()
+        Sampler(link, run_call, packet_runner).install()
         serve(link, processor, settings, capture)
         return
     from sandboxq.child.async_loop import live_async  # noqa: PLC0415 - asyncio only where it is used

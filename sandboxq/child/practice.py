@@ -94,7 +94,7 @@ def _work(
     leftovers = Leftovers(link, states, memory=_MUCH, scratch="", may_leave_processes=True)
     before = _signal.getsignal(interrupts.SOFT_SIGNAL), _signal.getsignal(PROFILE_SIGNAL)
     try:
-        Sampler(link, loop.run_call).install()
+        Sampler(link, loop.run_call, loop.packet_runner).install()
         soft.install(link)
         output.note_kind()
         link.leftovers = leftovers

@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.child import interrupts
 from sandboxq.child.activity_page import SAMPLE
@@ -93,7 +93,6 @@ class Sampler:
         "_others",
         "_page",
         "_period",
-        "_root",
         "_roots",
         "_seen_word",
         "_spent",
@@ -103,11 +102,11 @@ class Sampler:
         "waiting",
     )
 
-    def __init__(self, link: Link, root: Any) -> None:
-        """Sample jobs of ``link``: what ``root``, a function of ours, has called."""
+    def __init__(self, link: Link, *roots: Callable[..., object]) -> None:
+        """Sample jobs of ``link``: what functions of ours have called, or those in them."""
         self._link = link
-        self._root = root
-        self._roots: Any = None  # its code
+        codes = [each.__code__ for each in roots]
+        self._roots = {id(it) for code in codes for it in (code, *code.co_consts)}
         self._main = threading.get_ident()
         self._page: ProfilePage | None = None
         self._timer: ThreadTimer | None = None
@@ -156,7 +155,6 @@ class Sampler:
             page = self._page = ProfilePage(mmap.mmap(self._link.page, SIZE))
         now = time.monotonic_ns()
         page.begin(seq, now)
-        self._roots = self._root.__code__
         self._period = int(_NANO * _OUT_OF_STEP) // hertz
         self._until = now + nanoseconds if nanoseconds else 0
         self._at, self._spent = now, time.thread_time_ns()
@@ -215,9 +213,9 @@ class Sampler:
     def _frames(self, frame: FrameType | None) -> tuple[list[FrameType], bool]:
         """Return the job's frames, the innermost first, and whether these are all of a job."""
         frames: list[FrameType] = []
-        root = self._roots
+        roots = self._roots
         while frame is not None:
-            if frame.f_code is root:
+            if id(frame.f_code) in roots:
                 return frames, True
             if len(frames) < MOST_DEPTH:
                 frames.append(frame)

@@ -10,7 +10,7 @@ import pytest
 from sandboxq import JobFailed
 from sandboxq.errors import JobNotFound, JobNotInState, ProfileNotTaken, UsageError
 from sandboxq.sandbox.policy import Policy
-from tests.conftest import run_async
+from tests.conftest import run_async, wait_until_async
 from tests.profile.sampling import ASYNC_JOBS, part_of, sampled
 
 if TYPE_CHECKING:
@@ -38,6 +38,47 @@ def test_two_functions_have_their_parts(
     assert part_of(profile, "thirty", "cpu") == pytest.approx(0.3, abs=0.1)
     assert part_of(profile, "seventy", "cpu") == pytest.approx(0.7, abs=0.1)
     assert all(node.wall == 0 for node in profile.nodes)
+
+
+BURST = """
+from pathlib import Path
+
+def burns(gate):
+    while not Path(gate).exists():
+        for _ in range(1000):
+            pass
+
+def process(job):
+    if job.name == "burns":
+        burns(job.data)
+"""
+
+
+def test_a_job_among_those_of_microseconds(
+    server_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    """They share a packet, and are run by a loop of their own."""
+    path = tmp_path / "burst.py"
+    path.write_text(BURST)
+
+    async def main() -> JobProfile:
+        async with sampled(server_url, queue_name, tmp_path, processor=str(path)) as it:
+            await it.queue.pause()
+            await it.queue.add_bulk([("none", None, {}) for _ in range(600)])
+            job = await it.queue.add("burns", it.gate.path)
+            await it.queue.resume()
+            (child,) = it.worker.pool.supervisor.children
+
+            async def runs() -> bool:
+                return [call.key.decode() for call in child.running_calls()] == [job.id]
+
+            await wait_until_async(runs)
+            return await it.cpu_profile(job, 1)
+
+    profile = run_async(main())
+    assert profile.note == ""
+    assert profile.samples > 10
+    assert part_of(profile, "burns", "cpu") > 0.9
 
 
 def test_wall_time_shows_where_a_job_waits(

@@ -85,6 +85,7 @@ def test_passwords_that_are_printed_are_hidden(server_url: str, queue_name: str)
     """Beside the child that has printed them too."""
 
     async def body(queue: Queue, _worker: Worker, page: Page) -> None:
+        said = ""
         async with asyncio.timeout(60), page.events("workers") as events:
             async for event in events:
                 if workers_in(event.data):  # from now on it hears what is printed
