@@ -6,20 +6,23 @@ should be, and made safe to print. What is told per second is of what was betwee
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.model.validation import number_from_wire
 from sandboxq.payload.printable import printable_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 # Seconds after which a worker that says nothing any more is not shown.
 SILENCE = 5.0
 # More workers than anybody reads.
 _MOST_WORKERS = 1000
 _MOST_CHILDREN, _MOST_JOBS = 256, 64
-_MOST_TEXT = 128
+# Of all workers together; their sums count all.
+_MOST_ALL_CHILDREN, _MOST_ALL_JOBS = 4000, 8000
+_MOST_TEXT, _MOST_MEMBERS = 128, 64
 
 Row = dict[str, Any]
 
@@ -42,6 +45,8 @@ class Fleet:
     def take(self, row: Row, at: float) -> None:
         """Take what a worker says."""
         key = text(row.get("id"))
+        children = _dicts(row.get("children"), _MOST_CHILDREN)
+        row = {**_plain(row), "children": [_kept(child) for child in children]}
         if key in self._now:
             self._before[key] = self._now[key]
         elif len(self._now) >= _MOST_WORKERS:
@@ -51,7 +56,8 @@ class Fleet:
     def tree(self, now: float) -> Row:
         """Return what there is: ``summary``, and ``hosts`` with their ``workers``."""
         self._forget(now)
-        workers = [self._worker(key) for key in self._now]
+        children, jobs = iter(range(_MOST_ALL_CHILDREN)), iter(range(_MOST_ALL_JOBS))
+        workers = [self._worker(key, children, jobs) for key in self._now]
         workers.sort(key=lambda it: (it["host"], it["queue"], it["pid"], it["id"]))
         by_host: dict[str, list[Row]] = {}
         for worker in workers:
@@ -66,10 +72,11 @@ class Fleet:
             del self._now[key]
             self._before.pop(key, None)
 
-    def _worker(self, key: str) -> Row:
+    def _worker(self, key: str, children: Iterator[int], jobs_left: Iterator[int]) -> Row:
         heard, before = self._now[key], self._before.get(key)
         row, seconds = heard.row, heard.at - before.at if before is not None else 0.0
-        spent = {number(it.get("pid")): number(it.get("cpu")) for it in _rows(before, "children")}
+        known = before.row["children"] if before is not None else ()
+        spent = {number(it.get("pid")): number(it.get("cpu")) for it in known}
         places = _whole(row.get("places") or number(row.get("procs")) * 1)
         jobs = _whole(row.get("jobs"))
         return {
@@ -85,8 +92,8 @@ class Fleet:
             "free": max(0, places - jobs),
             "rate": _rate(heard, before) if before is not None else None,
             "children": [
-                _child(it, spent.get(number(it.get("pid"))), seconds)
-                for it in _rows(heard, "children")[:_MOST_CHILDREN]
+                _child(it, spent.get(number(it.get("pid"))), seconds, jobs_left)
+                for it, _ in zip(row["children"], children, strict=False)
             ],
         }
 
@@ -118,9 +125,15 @@ def _done(row: Row) -> float:
     return number(row.get("completed")) + number(row.get("failed"))
 
 
-def _child(child: Row, spent: float | None, seconds: float) -> Row:
+def _kept(child: Row) -> Row:
+    """Return a child with as many of its jobs as are ever shown."""
+    jobs = _dicts(child.get("jobs"), _MOST_JOBS)
+    return {**_plain(child), "jobs": [_plain(job) for job in jobs]}
+
+
+def _child(child: Row, spent: float | None, seconds: float, jobs_left: Iterator[int]) -> Row:
     """Return what a child does; ``spent`` is what it had used of the CPU so long ago."""
-    jobs = [_job(it) for it in _list(child.get("jobs"))[:_MOST_JOBS] if isinstance(it, dict)]
+    jobs = [_job(it) for it, _ in zip(child["jobs"], jobs_left, strict=False)]
     row: Row = {
         "pid": _whole(child.get("pid")),
         "state": text(child.get("state")),
@@ -152,13 +165,18 @@ def _job(job: Row) -> Row:
     }
 
 
-def _rows(heard: Heard | None, name: str) -> list[Row]:
-    found: Iterable[Any] = _list(heard.row.get(name)) if heard is not None else ()
+def _plain(row: Row) -> Row:
+    """Return the texts, cut, and the numbers of a row: forged ones have megabytes of others."""
+    return {
+        name: value[:_MOST_TEXT] if isinstance(value, str) else value
+        for name, value in islice(row.items(), _MOST_MEMBERS)
+        if isinstance(value, str | int | float)
+    }
+
+
+def _dicts(value: object, most: int) -> list[Row]:
+    found = value[:most] if isinstance(value, list) else []
     return [each for each in found if isinstance(each, dict)]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _whole(value: object) -> int:

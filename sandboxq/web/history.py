@@ -7,7 +7,7 @@ What workers send is what any client may publish: each value is read as what it 
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain, takewhile
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxq.queue.fleet import number, text
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HOUR_MS = 3_600_000
-MOST_BARS, MOST_MARKS, MOST_ROWS = 20_000, 1000, 2000
+MOST_BARS, MOST_MARKS, MOST_ROWS, MOST_RUNNING = 20_000, 1000, 2000, 5000
 # So few rows are no trouble.
 _FEW_ROWS = 64
 # Of one message.
@@ -186,7 +186,7 @@ class History:
         return has_bars and place >= self._whole_since
 
     def _told(self, bars: list[Any], marks: list[Any], now_ms: int) -> Row:
-        running = [each for of_worker in self.running.values() for each in of_worker]
+        running = list(islice(chain.from_iterable(self.running.values()), MOST_RUNNING))
         told = {"now": now_ms, "rows": self.rows, "bars": bars, "marks": marks}
         return {**told, "running": running, "left_out": self.left_out}
 
@@ -205,9 +205,11 @@ class _Worker:
         """Return the row of a child, a new one in the first free place."""
         number_of = int(number(pid))
         if number_of not in self._lanes:
+            if len(self._lanes) >= MOST_ROWS:
+                return None  # no worker has so many
             taken = set(self._lanes.values())
             free = (lane for lane in range(MOST_ROWS) if lane not in taken)
-            self._lanes[number_of] = next(free, MOST_ROWS)
+            self._lanes[number_of] = next(free)
         lane = self._lanes[number_of]
         return self._history.row(self._queue, self._name, lane, host=self._host, pid=number_of)
 

@@ -49,9 +49,10 @@ class Topic(ABC):
         self.dashboard = dashboard
         self.viewers = 0
         self.name = uuid.uuid4().hex[:8]  # places of another process, or time, are not ours
-        self.rendered: dict[Hashable, tuple[int, bytes]] = {}  # see live_routes.py
+        self.rendered: dict[Hashable, tuple[Hashable, bytes]] = {}  # see live_routes.py
         self._until = 0.0
         self.version = 0  # how often it has changed
+        self._state: dict[str, Any] | None = None  # of this version
         self.trouble = ""  # why nothing can be read
         self._changed = asyncio.Event()
         self._first = asyncio.Event()
@@ -71,11 +72,16 @@ class Topic(ABC):
 
     def news(self, place: int) -> News:
         """Return the events after a place (0: from nothing), and the place behind them."""
-        return ([("state", self.state())] if place != self.version else []), self.version
+        if place == self.version:
+            return [], place
+        if self._state is None:  # once for all who look
+            self._state = self.state()
+        return [("state", self._state)], self.version
 
     def tell(self) -> None:
         """Wake all who look."""
         self.version += 1
+        self._state = None
         self._first.set()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

@@ -166,10 +166,10 @@ class _EventStream(Response):
     async def _pieces(self) -> AsyncIterator[bytes]:
         topic, place = self._topic, self._first_place()
         while not (self._live.is_closed or topic.is_over):
-            version = topic.version
+            version, before = topic.version, place
             events, place = topic.news(place)
             for event, state in events:
-                body = self._html(state) if self._template else json.dumps(state)
+                body = self._html(state) if self._template else self._json(before, state)
                 yield _event("html" if self._template else event, f"{topic.name}-{place}", body)
             if not events:
                 yield b": nothing new\n\n"
@@ -180,6 +180,15 @@ class _EventStream(Response):
         name, _, place = self._request.headers.get("last-event-id", "").partition("-")
         is_place = place.isascii() and place.isdigit() and len(place) < _MOST_PLACE
         return int(place) if is_place and name == self._topic.name else 0
+
+    def _json(self, before: int, state: dict[str, Any]) -> str:
+        """Return the JSON; once for all who were at the same place."""
+        topic = self._topic
+        version, text = topic.rendered.get("json", ((-1, -1), b""))
+        if version != (topic.version, before):
+            text = json.dumps(state).encode()
+            topic.rendered["json"] = (topic.version, before), text
+        return text.decode()
 
     def _html(self, state: dict[str, Any]) -> str:
         """Render the template; once for all who see the same."""

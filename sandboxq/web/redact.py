@@ -23,8 +23,9 @@ _PASSWORD_IN_URL = re.compile(
 )
 _BEARER = re.compile(r"\b(Bearer|Basic) +[\w.~+/=-]{8,}")
 _NOT_IN_KEYS = re.compile(r"[\W_]+")
-# A text of JSON; the last one may be cut anywhere. Linear in whatever stands there.
-_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
+# A text of JSON; the last one may be cut anywhere. Linear in whatever stands there, and possessive:
+# what could be tried again takes some 120 bytes for each escape.
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
 _TEXT = re.compile(_STRING, re.DOTALL)
 _COLON = re.compile(r"\s*:\s*")
 _PLAIN = re.compile(r"[^,\]}\s]*")

@@ -257,6 +257,34 @@ def test_a_thousand_random_requests_are_no_500(client: Client, evil: str) -> Non
         assert answer.status_code < 500, (method, path, extra, answer.text)
 
 
+def test_fields_of_other_kinds_harm_no_page(client: Client, queue_name: str) -> None:
+    """Digits that are no numbers, a failure without a reason, megabytes where words should be."""
+    odd = dict.fromkeys(("atm", "ats", "stc", "priority", "delay", "timestamp", "finishedOn"), "²")
+    odd |= {f"sq:{name}": "²" for name in ("limit", "peak", "crashes", "cpu_seconds", "usage")}
+    large = {"name": "n" * 3_000_000, "failedReason": "r" * 3_000_000}
+    client.add(queue_name, ("x", {}))
+
+    async def main() -> None:
+        broker = await Broker.connect(client.url)
+        base = client.queue(queue_name).keys.base
+        for job_id, fields in {"odd": odd | {"sq:cause": "JobCrashed"}, "large": large}.items():
+            texts = [text for field in fields.items() for text in field]
+            await broker.command("HSET", base + job_id, "name", "n", "data", "1", *texts)
+            await broker.command("ZADD", f"{base}failed", 1, job_id)
+        await broker.command("RPUSH", f"{base}large:logs", *["l" * 2_000_000] * 3)
+        await broker.close()
+
+    client.run(main())
+    for path in ("/jobs/odd", "/jobs/large", "/jobs/large/live", ""):
+        for root in (f"/queues/{queue_name}", f"/api/v1/queues/{queue_name}"):
+            answer = client.get(root + path)
+            assert answer.status_code in {200, 404}, (root + path, answer.text)
+            assert len(answer.content) < 300_000, root + path
+    for path in ("/failures", "/deaths", "/api/v1/failures", "/api/v1/deaths"):
+        assert client.get(path).status_code == 200, path
+    assert client.get(f"/api/v1/queues/{queue_name}/jobs/odd/returnvalue").status_code == 404
+
+
 def test_keys_of_other_types_are_said(client: Client, queue_name: str) -> None:
     """Somebody wrote them; the page says so and shows the other queues."""
     client.add(queue_name, ("x", {}))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sandboxq.web.history import HOUR_MS, MOST_BARS, History, StoredJob
+from sandboxq.queue.fleet import Fleet
+from sandboxq.web.history import (
+    HOUR_MS,
+    MOST_BARS,
+    MOST_ROWS,
+    MOST_RUNNING,
+    History,
+    StoredJob,
+)
 
 NOW = 10 * HOUR_MS
 WORKER = {"id": "1", "worker": "w", "queue": "images", "host": "web-1", "pid": 7}
@@ -57,6 +65,34 @@ def test_what_came_after_a_place() -> None:
         history.take(message(pids=[1], bars=[bar(1, NOW)] * 500), NOW)
     assert not history.has_all_since(place)
     assert len(history.all(NOW)["bars"]) == MOST_BARS
+
+
+def test_a_worker_with_more_children_than_there_are() -> None:
+    """It names others in each message, and not those that it has."""
+    history = History()
+    for first in range(0, 100_000, 1000):
+        bars = [bar(pid, NOW) for pid in range(first, first + 1000)]
+        history.take(message(bars=bars, running=[[first, 1, "x", "y"]] * 1000), NOW)
+        history.take({**message(running=[[1, 1, "x", "y"]] * 1000), "id": f"{first}"}, NOW)
+    assert len(history.rows) <= MOST_ROWS
+    assert len(history.lanes_of("1")) <= MOST_ROWS
+    assert len(history.all(NOW)["running"]) <= MOST_RUNNING
+
+
+def test_a_tree_of_more_than_anybody_reads() -> None:
+    """Each worker says what it likes; all of them together are kept and shown up to a bound."""
+    fleet = Fleet()
+    jobs = [{"id": "1", "name": "x" * 10_000}] * 100
+    children = [{"pid": pid, "jobs": jobs, "junk": [0] * 100} for pid in range(300)]
+    for number in range(40):
+        row = {**WORKER, "id": f"{number}", "junk": "x" * 1_000_000, "children": children}
+        fleet.take(row | {f"{each}": 1 for each in range(1000)}, 1.0)
+    (host,) = fleet.tree(1.0)["hosts"]
+    shown = [child for worker in host["workers"] for child in worker["children"]]
+    assert len(shown) == 4000
+    assert sum(len(child["jobs"]) for child in shown) == 8000
+    assert len(host["workers"]) == 40
+    assert all(len(job["name"]) < 200 for child in shown for job in child["jobs"])
 
 
 def test_an_hour_and_no_more() -> None:

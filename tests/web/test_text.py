@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -153,6 +154,17 @@ def test_searches_that_are_too_long() -> None:
     for text in ("x" * 501, "a " * 11):
         with pytest.raises(UsageError):
             query_from_text(text)
+
+
+def test_long_texts_take_no_memory() -> None:
+    """A regular expression that keeps each step takes 120 bytes a character."""
+    text = json.dumps({"a": "x" * 1_000_000, "password": ["\n" * 500_000]})
+    tracemalloc.start()
+    told = Redaction().json_text(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert json.loads(told) == {"a": "x" * 1_000_000, "password": HIDDEN}
+    assert peak < 20 * len(text)
 
 
 def test_hostile_texts_take_no_time() -> None:

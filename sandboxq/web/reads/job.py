@@ -51,7 +51,7 @@ _JOB = {
     "sq:usage": 200,
     "defa": MOST_REASON,
 }
-_TEXTS = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_TEXTS = re.compile(r'"((?:[^"\\]++|\\.)*+)"')
 
 
 class Attempt(TypedDict):
@@ -246,6 +246,9 @@ async def read_whole(dashboard: Dashboard, queue: str, job_id: str, field: str) 
         message = f"job {job_id!r} does not exist in queue {queue!r}"
         raise JobNotFound(message)
     part = row[field]
+    if not part.size:
+        message = f"job {job_id!r} of queue {queue!r} has no {field}"
+        raise NotHere(message)
     if part.is_cut:
         message = f"{field} of job {job_id!r} has {part.size:,} bytes: too many for a download"
         raise UsageError(message)
