@@ -295,11 +295,20 @@ def test_keys_of_other_types_are_said(client: Client, queue_name: str) -> None:
         await broker.command("HSET", f"{base}meta", "version", "x")
         for suffix in ("wait", "active", "failed", "completed", "delayed", "repeat", "1", "1:logs"):
             await broker.command("SET", base + suffix, "x")
+
+        swapped = {
+            "LPUSH": ("failed", "completed", "delayed", "repeat"),
+            "SADD": ("wait", "active"),
+        }
+        await broker.command("HSET", client.queue("swapped").keys["meta"], "version", "x")
+        for command, suffixes in swapped.items():
+            for suffix in suffixes:
+                await broker.command(command, client.queue("swapped").keys[suffix], "1")
         await broker.close()
 
     client.run(main())
     names = {row["name"] for row in client.read("/overview")["queues"]}
-    assert names == {queue_name, "spoilt"}
+    assert names == {queue_name, "spoilt", "swapped"}
     for path in ("", "/jobs", "/jobs?state=failed", "/jobs/1", "/jobs/1/logs", "/jobs?search=x"):
         assert client.get(f"/api/v1/queues/spoilt{path}").status_code in {200, 404, 409}
     for path in ("/failures", "/deaths", "/latency", "/schedulers", "/doctor", "/search?q=name:x"):

@@ -7,13 +7,11 @@
 
 local base = KEYS[1]
 
+local LISTS = { wait = true, paused = true, active = true }
 local sizes = {}
 for i = 1, #ARGV do
-  local key = base .. ARGV[i]
-  local found = try('ZCARD', key)
-  if type(found) ~= 'number' then
-    found = try('LLEN', key)
-  end
+  -- By the type that it should have: what is counted is read as that later.
+  local found = try(LISTS[ARGV[i]] and 'LLEN' or 'ZCARD', base .. ARGV[i])
   sizes[i] = type(found) == 'number' and found or 0
 end
 return sizes

@@ -9,6 +9,7 @@ from sandboxq.broker.commands.peek import NO_PART, ids_in, peek
 from sandboxq.broker.commands.queues import sizes_of
 from sandboxq.errors import UsageError
 from sandboxq.model.job import JobState
+from sandboxq.model.validation import number_from_wire
 from sandboxq.web.context import Dashboard
 from sandboxq.web.operations import read
 from sandboxq.web.reads.failures import LEAST, top_frame
@@ -168,7 +169,7 @@ def _death(queue: str, job_id: str, state: JobState, row: Row, redaction: Redact
         "pid": number(row, "sq:pid"),
         "limit": number(row, "sq:limit"),
         "peak": number(row, "sq:peak") or number(row, "sq:max_rss") or None,
-        "cpu_seconds": _seconds(fact["cpu_seconds"]),
+        "cpu_seconds": number_from_wire(fact["cpu_seconds"]),
         "crashes": number(row, "sq:crashes") or 0,
         "history": [it for it in row.get("sq:history", NO_PART).text.split(", ") if it],
         "beside": number(row, "sq:beside") or 0,
@@ -176,13 +177,6 @@ def _death(queue: str, job_id: str, state: JobState, row: Row, redaction: Redact
         "frame": frame or None,
         "is_final": state is JobState.FAILED,
     }
-
-
-def _seconds(value: str | None) -> float | None:
-    try:
-        return float(value or "")
-    except ValueError:
-        return None
 
 
 def _groups(deaths: list[Death]) -> list[DeathGroup]:
