@@ -174,6 +174,15 @@ def test_a_worker_cancels_what_it_has(server_url: str, queue_name: str) -> None:
     with_worker(server_url, queue_name, body)
 
 
+# What else may be asked, with what belongs to it: none of these is for the job that runs.
+REQUESTS: dict[str, dict[str, Any]] = {
+    "facts": {"seconds": 1, "of": "job", "target": "0"},
+    "tell": {"job_id": "0", "text": "hello"},
+    "profile": {"job_id": "0", "id": "p", "how": "100 cpu", "seconds": 1},
+    "dump": {"target": "0"},
+}
+
+
 def test_nonsense_on_the_channel_disturbs_nobody(
     server_url: str, queue_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -199,6 +208,12 @@ def test_nonsense_on_the_channel_disturbs_nobody(
             json.dumps({**asked, "reply_key": worker.keys["wait"]}),
             json.dumps({**asked, "reply_key": worker.keys.reply_key("\ud800")}),
             json.dumps({**asked, "ask": "scale", "procs": 10**400}),
+            *(
+                json.dumps({**asked, "ask": ask, **right, name: wrong})
+                for ask, right in REQUESTS.items()
+                for name in right
+                for wrong in ([], {}, None, True, -1, 1e308, "", "x" * 1000)
+            ),
         ):
             await worker.broker.command("PUBLISH", worker.keys.control_channel, message)
         assert await queue.cancel(job.id) == worker.name

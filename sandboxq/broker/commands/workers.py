@@ -243,7 +243,9 @@ def _facts_request(
     message: dict[str, Any], seconds: float | None, reply_key: str
 ) -> FactsRequest | None:
     of, target = message.get("of", OF_WORKERS), message.get("target", "")
-    if seconds is None or of not in {OF_WORKERS, OF_STREAM, OF_JOB} or not isinstance(target, str):
+    if seconds is None or not isinstance(of, str) or not isinstance(target, str):
+        return None
+    if of not in {OF_WORKERS, OF_STREAM, OF_JOB}:
         return None
     return FactsRequest(seconds, reply_key, of, target)
 
