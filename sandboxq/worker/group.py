@@ -294,7 +294,9 @@ class WorkerGroup:
         while isinstance(self.failures[queue], _MAY_PASS):
             _log.warning("queue %s is tried again in %g s, or when asked to reload", queue, pause)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked[queue].wait(), pause)
+                # Not wait_for, which in Python 3.11 may swallow the cancellation of this task.
+                async with asyncio.timeout(pause):
+                    await self._asked[queue].wait()
             self._asked[queue].clear()
             pause = min(2 * pause, _LONGEST_PAUSE)
             self.workers[place] = worker = renew(queue)

@@ -46,7 +46,8 @@ class Messages:
             return {"has_it": True, "is_read": False, "is_full": True}
         waiting.texts.append(text[:MOST_TEXT])
         try:
-            await asyncio.wait_for(waiting.is_read.wait(), READING_SECONDS)
+            async with asyncio.timeout(READING_SECONDS):
+                await waiting.is_read.wait()
         except TimeoutError:
             return {"has_it": True, "is_read": False}
         return {"has_it": True, "is_read": True}

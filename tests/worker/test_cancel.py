@@ -175,6 +175,7 @@ def test_a_worker_cancels_what_it_has(server_url: str, queue_name: str) -> None:
 
 
 # What else may be asked, with what belongs to it: none of these is for the job that runs.
+WRONG: list[Any] = [[], {}, None, True, -1, 1e308, "", "x" * 1000]
 REQUESTS: dict[str, dict[str, Any]] = {
     "facts": {"seconds": 1, "of": "job", "target": "0"},
     "tell": {"job_id": "0", "text": "hello"},
@@ -212,7 +213,7 @@ def test_nonsense_on_the_channel_disturbs_nobody(
                 json.dumps({**asked, "ask": ask, **right, name: wrong})
                 for ask, right in REQUESTS.items()
                 for name in right
-                for wrong in ([], {}, None, True, -1, 1e308, "", "x" * 1000)
+                for wrong in WRONG
             ),
         ):
             await worker.broker.command("PUBLISH", worker.keys.control_channel, message)
