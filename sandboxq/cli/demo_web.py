@@ -45,6 +45,8 @@ _WATCH_SECONDS = 900
 _MEMORY = 320 << 20
 # Of finished jobs so many are kept: the demo may run for days.
 _KEPT = 300
+# When so many wait, as on a slow machine, none are added.
+_WAITING = 100
 
 
 class WebDemo(NamedTuple):
@@ -95,7 +97,8 @@ class WebDemo(NamedTuple):
             url=self.url,
             prefix=prefix,
             name=f"demo-{name}",
-            procs=self.children if name == PICTURES else 1,
+            # One watches for a quarter of an hour: another has to do the work.
+            procs=max(self.children, 2) if name == PICTURES else 1,
             policy=Policy("limits", memory=_MEMORY),
             shutdown_timeout=1.0,
             remove_on_complete=Keep(count=_KEPT),
@@ -143,6 +146,8 @@ class _Feeder:
         while True:
             number += 1
             await asyncio.sleep(_BETWEEN)
+            if (await self._pictures.counts())["waiting"] > _WAITING:
+                continue
             await self._pictures.add("resize", self._picture(), timeout=60)
             if number % _DAMAGED == 0:
                 await self._pictures.add("resize damaged", self._damaged())

@@ -58,6 +58,7 @@ class History:
         self._by_key: dict[tuple[str, str, int], Row] = {}  # queue, worker, lane
         self._names: dict[tuple[str, str], str] = {}  # queue, worker: id of the live one
         self._lanes: dict[str, dict[int, int]] = {}  # by worker's id: lane of each child
+        self._held: dict[tuple[str, str, str], int] = {}  # queue, worker, job that ran: its lane
 
     # ── what comes ──
 
@@ -70,7 +71,9 @@ class History:
         worker = _Worker(self, message)
         bars, marks = _lists(stream.get("bars"), _BAR), _lists(stream.get("marks"), _MARK)
         seen = [*(bar[0] for bar in bars), *(mark[1] for mark in marks)]
+        runs = _lists(stream.get("running"), _RUNNING)
         worker.keep_places(stream.get("pids"), seen)
+        worker.take_held(runs, self._held)
         for bar in bars:
             begin, end = sorted((_ms(bar[1], now_ms), _ms(bar[2], now_ms)))
             row = worker.row(bar[0])
@@ -84,7 +87,7 @@ class History:
             mark = [row and row["id"], _ms(at, now_ms), text(kind, 20), text(words, 200)]
             self._add(self._marks, mark)
         running = []
-        for pid, begin, name, job_id in _lists(stream.get("running"), _RUNNING):
+        for pid, begin, name, job_id in runs:
             row = worker.row(pid)
             if row is not None:
                 running.append([row["id"], _ms(begin, now_ms), text(name), text(job_id)])
@@ -97,14 +100,17 @@ class History:
     def fill(self, jobs: Iterable[StoredJob]) -> None:
         """Take jobs of before somebody looked, each in a place that is free then.
 
-        Those that still run only hold their place.
+        Those that still run only hold their place, which the child that runs them gets.
         """
+        self._held.clear()
         ends: dict[tuple[str, str], list[int]] = {}
         for job in sorted(jobs, key=lambda job: job.begin):
             lanes = ends.setdefault((job.queue, job.worker), [])
             lane = next((n for n, end in enumerate(lanes) if end <= job.begin), len(lanes))
             lanes[lane : lane + 1] = [job.end]
             row = self.row(job.queue, job.worker, lane, host="", pid=None)
+            if job.state == "active":
+                self._held[job.queue, job.worker, job.job_id] = lane
             if row is not None and job.state in STATES:
                 busy = float(job.end - job.begin)
                 what = [text(job.name), text(job.job_id), job.state, 1, busy]
@@ -219,6 +225,14 @@ class _Worker:
             here = {int(number(pid)) for pid in (*pids[:_MOST_IN_MESSAGE], *seen)}
             for pid in self._lanes.keys() - here:
                 del self._lanes[pid]
+
+    def take_held(self, runs: list[list[Any]], held: dict[tuple[str, str, str], int]) -> None:
+        """Give children that have no place yet the one that their running job holds."""
+        for pid, _, _, job_id in runs if held else ():
+            lane = held.pop((self._queue, self._name, text(job_id)), None)
+            child = int(number(pid))
+            if lane is not None and child not in self._lanes and lane not in self._lanes.values():
+                self._lanes[child] = lane
 
     def seat(self, pids: object) -> None:
         """Give those that have run nothing yet a row too."""

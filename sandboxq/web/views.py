@@ -149,7 +149,7 @@ def facts(answer: JobAnswer) -> list[tuple[str, str]]:
     if usage:
         cpu = usage["cpu_user"] + usage["cpu_system"]
         told += [
-            ("CPU", f"{duration(cpu)} of {duration(usage['wall'])}"),
+            ("CPU", duration(cpu)),
             ("Memory at most", size(usage["peak_rss"])),
         ]
     return [(name, value) for name, value in told if value]

@@ -125,6 +125,20 @@ def test_jobs_of_before_lie_side_by_side() -> None:
         assert all(begin >= end for (_, begin, *_), end in zip(bars, ends, strict=False))
 
 
+def test_a_running_job_keeps_the_place_that_it_held() -> None:
+    """Its child sits there, not in the row of jobs that ran beside it, whoever is heard first."""
+    history = History()
+    long = StoredJob("images", "w", "1", "long", NOW - 9000, 2**53 - 1, "active")
+    beside = StoredJob("images", "w", "2", "resize", NOW - 8000, NOW - 7000, "completed")
+    history.fill([long, beside])
+    running = [[7, NOW - 9000, "long", "1"]]
+    history.take(message(pids=[8, 7], bars=[bar(8, NOW)], running=running), NOW)
+    told = history.all(NOW)
+    assert [each[0] for each in told["running"]] == [0]
+    assert [each[0] for each in told["bars"]] == [1, 1]
+    assert [row["pid"] for row in history.rows] == [7, 8]
+
+
 def test_messages_of_strangers() -> None:
     """Whatever they hold: no error, numbers that are numbers, texts that are short."""
     draw = random.Random(3)

@@ -103,7 +103,7 @@
     draw(cpu.line, history.map((each) => each.part ?? 0), 1);
     draw(rss.line, history.map((each) => each.rss ?? 0), job.memory);
     code.textContent = job.stack || job.note || job.state;
-    stack.note.textContent = [job.source && `by ${job.source}`, job.stack && job.note].filter(Boolean).join(", ");
+    stack.note.textContent = [job.stack && "newest call first", job.source && `by ${job.source}`, job.stack && job.note].filter(Boolean).join(", ");
     tail(job.lines);
   }
 
