@@ -9,13 +9,14 @@ import pytest
 
 from sandboxq.queue.schedulers import Repeat
 from sandboxq.worker.worker import Worker
+from tests.broker.servers import StoppableServer
 from tests.conftest import Gate, wait_until_async
+from tests.web.conftest import Client
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sandboxq.queue.queue import Queue
-    from tests.web.conftest import Client
 
 PROCESSOR = """
 import os, signal
@@ -267,6 +268,26 @@ def test_a_flow_is_drawn_from_its_top(client: Client, queue_name: str) -> None:
     assert answer["root"].endswith(top)
     few = client.read(f"/queues/{queue_name}/jobs/{child}/flow?depth=1")
     assert not few["is_complete"]
+
+
+def test_results_of_children_are_not_copied_for_a_drawing(tmp_path: Path) -> None:
+    """They may have megabytes each; a walk over the hash would: this server has no such command."""
+    server = StoppableServer(tmp_path, "--rename-command", "HSCAN", "")
+    server.start()
+    client = Client(server.url)
+    top, *children = client.add("q", *(("it", {}) for _ in range(4)))
+
+    async def main() -> None:
+        broker = await client.app.dashboard.broker()
+        ended = [part for child in children for part in (f"bull:q:{child}", "x" * 1000)]
+        await broker.command("HSET", f"bull:q:{top}:processed", *ended)
+
+    client.run(main())
+    answer = client.read(f"/queues/q/jobs/{top}/flow")
+    client.close()
+    server.stop()
+    assert answer["nodes"][0]["id"] == top
+    assert {node["id"] for node in answer["nodes"][1:]} == set(children)
 
 
 def test_doctor(client: Client, queue_name: str) -> None:

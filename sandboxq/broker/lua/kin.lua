@@ -18,10 +18,17 @@ local KINDS = {
   { ':unsuccessful', 'ZCARD', 'ZSCAN', 2 },
 }
 
-local function add_some(keys, place, kind)
-  local reply = call(kind[3], place, '0', 'COUNT', most)
-  local found, taken = reply[2], 0
-  for i = 1, #found, kind[4] do
+-- A walk copies values too, which are results of megabytes: of so few the names alone are read.
+local FEW = 1000
+
+local function add_some(keys, place, kind, count)
+  local found, step, taken = nil, kind[4], 0
+  if kind[3] == 'HSCAN' and count <= FEW then
+    found, step = call('HKEYS', place), 1
+  else
+    found = call(kind[3], place, '0', 'COUNT', most)[2]
+  end
+  for i = 1, #found, step do
     if taken >= most then
       return
     end
@@ -36,7 +43,7 @@ for i = 1, #KINDS do
   local count = try(kind[2], key .. kind[1])
   counts[i] = type(count) == 'number' and count or 0
   if counts[i] > 0 and most > 0 then
-    add_some(keys, key .. kind[1], kind)
+    add_some(keys, key .. kind[1], kind, counts[i])
   end
 end
 return { cut_fields(key, specs), counts, keys }
