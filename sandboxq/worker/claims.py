@@ -19,7 +19,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from sandboxq.broker.commands.attempts import Settlement, settle
-from sandboxq.broker.commands.claim import Bounds, Claimant, WaitingClaim, claim_as
+from sandboxq.broker.commands.claim import Bounds, Claimant, WaitingClaim, claim_as, locked_by
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.model.outcome import HandBack
 from sandboxq.worker.attempt import AttemptState
@@ -29,19 +29,28 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from sandboxq.broker.commands.claim import Claim
+    from sandboxq.config import WorkerSettings
     from sandboxq.worker.attempt import Attempt
     from sandboxq.worker.context import WorkerContext
     from sandboxq.worker.settler import Settler
 
 _log = logging.getLogger("sandboxq.worker")
 
-# A claim puts its jobs in front of the active list; what others have claimed since is before them.
+# A claim puts its jobs in front of the active list; what has been claimed since is before them.
+# While outcomes cannot be written that is any number: all are looked at, but only so many of them
+# where the last look was a moment ago.
 _LOOK_AT = 5000
 # A claim waits in Redis for a job that long at most, and not much longer on its way there. Only
 # where the former connection cannot be ended (broker/connect/abandoned.py) is there something to
 # find later.
 _WATCH_SECONDS = 20.0
 _LOOK_EVERY = 0.5
+# Seconds from a failed try to the next at most, even if Redis seems away, for what has to come
+# through while a lock lasts.
+RETRY_SECONDS = 0.25
+# The part of a lock's time for which the answer to such a try is waited for, but not less seconds.
+_SILENCE = 0.25
+_LEAST_SILENCE = 1.0
 
 # A claim under way when the worker stops is answered at once, or Redis is away.
 LAST_SECONDS = 1.0
@@ -57,8 +66,20 @@ _LARGE = 256 << 10
 _RENEW_AFTER = 0.25
 
 
+def silence_of(settings: WorkerSettings) -> float:
+    """Return for how many seconds Redis may be silent to what has to come through in time.
+
+    Long before the locks run out another connection is tried.
+    """
+    return max(_LEAST_SILENCE, settings.lock_duration * _SILENCE)
+
+
 class LostClaims:
-    """A service, and the list of the tokens."""
+    """A service, and the list of the tokens.
+
+    Who claims waits for an absence of Redis to end, which may take longer than the locks last that
+    nobody renews; so the service does not wait, it tries.
+    """
 
     def __init__(self, context: WorkerContext) -> None:
         """Give back to the queue of this context."""
@@ -66,65 +87,70 @@ class LostClaims:
         self._lost: list[str] = []
         self._watched: dict[str, float] = {}
         self._work = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._time = asyncio.get_running_loop().time
+        self._locks_until = 0.0
 
     def add(self, token: str) -> None:
         """Take note of a claim whose answer is lost: Redis may have handed out jobs, or will."""
         self._lost.append(token)
+        self._locks_until = self._time() + self._context.settings.lock_duration
+        self._work.set()
 
     async def give_back(self) -> None:
         """Give back what the claims took by now. Raises: BrokerUnavailable, QueueError."""
-        if not self._lost:
-            return
-        tokens = self._lost[:]
-        await _give_back(self._context, tokens)
-        del self._lost[: len(tokens)]
-        until = asyncio.get_running_loop().time() + _WATCH_SECONDS
-        self._watched.update(dict.fromkeys(tokens, until))
-        self._work.set()
+        async with self._turn:
+            if not self._lost:
+                return
+            tokens = self._lost[:]
+            await self._give_back(tokens)
+            del self._lost[: len(tokens)]
+            self._watched.update(dict.fromkeys(tokens, self._time() + _WATCH_SECONDS))
 
     async def run(self) -> None:
-        """Look again for a while after each loss, until cancelled."""
+        """Give back, and look again for a while after each loss, until cancelled."""
+        look_at = 0
         while True:
             # First what lies there: whoever ran before this may have left it.
             self._work.clear()
-            while self._watched:
-                await asyncio.sleep(_LOOK_EVERY)
+            while self._lost or self._watched:
                 try:
-                    await self._look_again()
+                    await self.give_back()
+                    await asyncio.sleep(_LOOK_EVERY)
+                    await self._look_again(look_at)
+                    look_at = _LOOK_AT
                 except BrokerUnavailable:
-                    await self._context.broker.wait_until_back(self._context.telemetry)
+                    look_at = 0
+                    await self._wait_until_back()
             await self._work.wait()
 
-    async def _look_again(self) -> None:
-        now = asyncio.get_running_loop().time()
-        await _give_back(self._context, self._watched)
+    async def _look_again(self, look_at: int) -> None:
+        now = self._time()
+        await self._give_back(self._watched, look_at)
         self._watched = {token: until for token, until in self._watched.items() if until > now}
 
+    async def _wait_until_back(self) -> None:
+        """Wait for Redis, but not for long while the locks of a lost claim last."""
+        context, is_urgent = self._context, self._time() < self._locks_until
+        at_most = RETRY_SECONDS if is_urgent else None
+        await context.broker.wait_until_back(context.telemetry, at_most=at_most)
 
-async def claimed_under(context: WorkerContext, tokens: Collection[str]) -> dict[bytes, bytes]:
-    """Return the active jobs that are locked by one of these tokens, last claimed first.
+    async def _give_back(self, tokens: Collection[str], look_at: int = 0) -> None:
+        """Put the jobs that are locked by these tokens back where they were.
 
-    For each id its token. Nobody else can tell: they are known to none but Redis.
-    """
-    broker, keys = context.broker, context.keys
-    ids = await broker.command("LRANGE", keys["active"], 0, _LOOK_AT - 1)
-    if not ids:
-        return {}
-    lock_keys = [keys.base.encode() + job_id + b":lock" for job_id in ids]
-    locks = await broker.command("MGET", *lock_keys)
-    wanted = {token.encode() for token in tokens}
-    return {job_id: lock for job_id, lock in zip(ids, locks, strict=True) if lock in wanted}
-
-
-async def _give_back(context: WorkerContext, tokens: Collection[str]) -> None:
-    """Put the jobs that are locked by these tokens back where they were.
-
-    Without this they would stay active until they are found stalled.
-    """
-    found = await claimed_under(context, tokens)
-    if not found:
-        return
-    await give_back(context, [(job_id, found[job_id]) for job_id in reversed(found)])
+        Nobody else can tell which they are: without this they would stay active until they are
+        found stalled.
+        """
+        context = self._context
+        found = await locked_by(
+            context.broker,
+            context.keys,
+            tokens,
+            look_at=look_at,
+            timeout=silence_of(context.settings),
+        )
+        if found:
+            await give_back(context, [(job_id, found[job_id]) for job_id in reversed(found)])
 
 
 async def give_back(context: WorkerContext, jobs: Sequence[tuple[bytes, bytes]]) -> None:

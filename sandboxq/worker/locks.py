@@ -7,15 +7,15 @@ removes arrays and bytes whose job is gone (broker/commands/binary.py).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from sandboxq.broker.commands.attempts import extend, put_off_stalled, recover_stalled
 from sandboxq.broker.commands.binary import FIRST_PAGE, sweep
+from sandboxq.broker.commands.claim import locked_by
 from sandboxq.errors import BrokerUnavailable, QueueError
 from sandboxq.observe.telemetry import HeartbeatSent, JobsStalled, LocksLost
 from sandboxq.worker.attempt import AttemptState
-from sandboxq.worker.claims import claimed_under
+from sandboxq.worker.claims import RETRY_SECONDS, silence_of
 from sandboxq.worker.service import Seldom
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The part of a lock's time for which the answer to a renewal is waited for, but not less seconds.
-_SILENCE = 0.25
-# Seconds from a failed beat to the next at most, even if Redis seems away.
-_RETRY_SECONDS = 0.25
-_LEAST_SILENCE = 1.0
 # What is in the pool for so many beats has begun: what only waits there goes back sooner.
 _BEGUN_BEATS = 5
 
@@ -65,7 +60,7 @@ class LockRenewer:
         self._telemetry = context.telemetry
         self._on_lost = on_lost
         # Long before the locks run out another connection is tried.
-        self._silence = max(_LEAST_SILENCE, self._settings.lock_duration * _SILENCE)
+        self._silence = silence_of(self._settings)
         self._last_beat = 0.0
         self._seldom = Seldom()
         # At how many beats each has run: ids and tokens, for what has ended must not be kept.
@@ -87,19 +82,10 @@ class LockRenewer:
             try:
                 await self._beat(clock())
             except BrokerUnavailable:
-                await self._wait_until_back()
+                # A beat is one small command, and has to come through while the locks last.
+                await self._broker.wait_until_back(self._telemetry, at_most=RETRY_SECONDS)
                 continue
             next_beat = max(next_beat + interval, clock())
-
-    async def _wait_until_back(self) -> None:
-        """Wait for Redis, but not for long: others may miss it for longer than it is away.
-
-        Where connections are cut again and again all others wait longer each time; a beat is one
-        small command, and has to come through within the duration of a lock.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RETRY_SECONDS):
-                await self._broker.wait_until_back(self._telemetry)
 
     async def _beat(self, now: float) -> None:
         held: list[tuple[bytes, bytes, int | bytes]] = [
@@ -137,7 +123,7 @@ class LockRenewer:
         tokens = self._in_transit()
         if not tokens:
             return []
-        found = await self._aside(claimed_under(self._context, tokens))
+        found = await self._aside(locked_by(self._broker, self._keys, tokens))
         return [(job_id, token, b"") for job_id, token in (found or {}).items()]
 
     async def _aside(self, asking: Awaitable[T]) -> T | None:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from sandboxq.broker.codec import ms_from_seconds, options_from_wire
 from sandboxq.broker.commands.attempts import Refusal, Report, Settlement, extend, report, settle
-from sandboxq.broker.commands.claim import claim
+from sandboxq.broker.commands.claim import claim, locked_by
 from sandboxq.broker.commands.jobs import job_of
 from sandboxq.errors import (
     BrokerUnavailable,
@@ -39,7 +39,7 @@ from sandboxq.model.outcome import (
 from sandboxq.observe.telemetry import JobClaimed, JobProgressed, JobsClaimed
 from sandboxq.worker.attempt import Announcer, Attempt
 from sandboxq.worker.claimer import LONGEST_DELAY_WAIT, refusal_of
-from sandboxq.worker.claims import claimed_under, give_back
+from sandboxq.worker.claims import give_back
 from sandboxq.worker.manual_job import HeldJob
 from sandboxq.worker.scheduler import SchedulerAdvancer
 
@@ -225,7 +225,7 @@ class ManualJobs:
         """Give back what claims took whose reply was lost, or could not be read."""
         while self._lost_tokens:
             token = self._lost_tokens[0]
-            found = await claimed_under(self._context, [token])
+            found = await locked_by(self._broker, self._keys, [token])
             lost = [(i, token.encode()) for i in reversed(found) if not self._has_given(i, token)]
             await give_back(self._context, lost)
             del self._lost_tokens[0]

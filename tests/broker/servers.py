@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import subprocess
+from collections import Counter
 from socket import AF_INET, SOCK_STREAM, socket
 from typing import TYPE_CHECKING, Self
 
@@ -110,17 +111,18 @@ class FaultProxy:
         self,
         server: StoppableServer,
         *,
-        cut_at: bytes = b"",
+        cut_at: bytes | tuple[bytes, ...] = b"",
         cuts: float = math.inf,
         delay: float = 0.0,
     ) -> None:
-        """Cut each connection over which ``cut_at`` is sent, the first ``cuts`` times.
+        """Cut each connection over which (one of) ``cut_at`` is sent, the first ``cuts`` times.
 
         ``delay`` holds back each reply for so many seconds: a server in the next town.
         """
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.connections = 0
+        self.was_cut_at: Counter[bytes] = Counter()
         self._server_port = server.port
         self.cut_at = cut_at
         self.cuts_left = cuts if cut_at else 0
@@ -139,6 +141,12 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _is_cut_at(self, request: bytes) -> bool:
+        words = self.cut_at if isinstance(self.cut_at, tuple) else (self.cut_at,)
+        found = [word for word in words if word in request]
+        self.was_cut_at.update(found)
+        return bool(found)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._tasks.append(asyncio.create_task(self._serve(reader, writer)))
@@ -150,7 +158,7 @@ class FaultProxy:
         replies = asyncio.create_task(_pass_on(from_server, to_client, self._delay))
         try:
             while request := await from_client.read(65536):
-                if self.cut_at in request and self.cuts_left > 0:
+                if self.cuts_left > 0 and self._is_cut_at(request):
                     self.cuts_left -= 1
                     replies.cancel()
                     to_client.transport.abort()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandboxq import Queue, Worker
+from sandboxq.broker.commands.claim import claim
 from sandboxq.broker.connect.script import load
 from tests.broker.servers import FaultProxy, StoppableServer
 from tests.conftest import SOON, run_async, wait_until_async
@@ -43,6 +45,66 @@ def test_jobs_of_a_claim_whose_reply_was_lost_are_run_at_once(
 
     with StoppableServer(tmp_path) as server:
         run_async(main(server))
+
+
+def test_a_lost_claim_is_given_back_while_the_claimer_waits_for_redis(
+    tmp_path: Path, queue_name: str
+) -> None:
+    """Where connections are cut again and again that may take longer than the locks last."""
+    claim_sha, look_sha = load("claim").sha.encode(), load("locked_by").sha.encode()
+
+    async def main(server: StoppableServer) -> None:
+        async with (
+            FaultProxy(server, cut_at=(claim_sha, b"PING", look_sha)) as proxy,
+            Queue(queue_name, url=server.url) as queue,
+            Worker(queue_name, PROCESSOR, url=proxy.url, procs=1, lock_duration=600) as worker,
+        ):
+            await worker.broker.command("SCRIPT", "LOAD", load("claim").text)
+            jobs = await queue.add_bulk([("echo", {"do": "echo", "value": n}) for n in range(3)])
+            run = asyncio.create_task(worker.run())
+
+            async def has_been_looked_for() -> bool:
+                return proxy.was_cut_at[look_sha] > 1
+
+            async def have_gone_back() -> bool:
+                return (await queue.counts())["active"] == 0
+
+            await wait_until_async(has_been_looked_for)
+            assert (await queue.counts())["active"]
+            proxy.cut_at = (claim_sha, b"PING")  # the claimer waits for this
+            await wait_until_async(have_gone_back)
+            proxy.cuts_left = 0
+            assert [await job.result(timeout=60) for job in jobs] == [0, 1, 2]
+            worker.stop()
+            await run
+
+    with StoppableServer(tmp_path) as server:
+        run_async(main(server))
+
+
+def test_a_lost_claim_is_found_behind_any_number_of_later_ones(
+    server_url: str, queue_name: str
+) -> None:
+    """While outcomes cannot be written, everything that was claimed stays active."""
+    many, token = 12_000, str(uuid.uuid4())
+
+    async def main() -> None:
+        async with (
+            Queue(queue_name, url=server_url) as queue,
+            Worker(queue_name, PROCESSOR, url=server_url, procs=1) as worker,
+        ):
+            broker, keys = worker.broker, worker.keys
+            await queue.add_bulk([("echo", {})] * 3)
+            now_ms = await broker.now_ms()
+            await claim(broker, keys, limit=3, token=token, lock_ms=60_000, now_ms=now_ms)
+            await broker.command("LPUSH", keys["active"], *(f"later-{n}" for n in range(many)))
+            claims = worker.parts.claimer.claims
+            claims.lost.add(token)
+            await claims.give_back_lost()
+            assert await broker.command("LRANGE", keys["wait"], 0, -1) == [b"3", b"2", b"1"]
+            assert await broker.command("LLEN", keys["active"]) == many
+
+    run_async(main())
 
 
 def test_a_waiting_worker_stops_at_once(server_url: str, queue_name: str) -> None:

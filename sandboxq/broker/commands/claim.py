@@ -23,6 +23,8 @@ from sandboxq.errors import QueueError
 from sandboxq.model.outcome import NO_CRASHES, Crashes, crashes_from_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sandboxq.broker.connect.blocking import BlockingReader
     from sandboxq.broker.connect.broker import Broker
     from sandboxq.broker.connect.resp import Argument
@@ -161,6 +163,25 @@ async def claim_as(
     """Do what ``claim`` does, within these bounds."""
     arguments = (now_ms, *arguments_of(claimant, limit, token, bounds))
     return claim_from_reply(await broker.script(load("claim"), (keys.base,), arguments))
+
+
+async def locked_by(
+    broker: Broker,
+    keys: QueueKeys,
+    tokens: Collection[str],
+    *,
+    look_at: int = 0,
+    timeout: float | None = None,
+) -> dict[bytes, bytes]:
+    """Return the active jobs that are locked by one of these tokens, and its token for each.
+
+    Last claimed first; ``look_at`` is how many of all active jobs are looked at, 0: all.
+    ``timeout`` is how many seconds of silence are allowed when that is less than usual.
+    """
+    arguments: list[Argument] = [look_at, *tokens]
+    call = ((keys.base,), arguments)
+    (found,) = await broker.scripts(load("locked_by"), [call], timeout=timeout)
+    return dict(zip(found[::2], found[1::2], strict=True))
 
 
 def arguments_of(

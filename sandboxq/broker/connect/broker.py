@@ -11,6 +11,8 @@ and the caller decides, who knows whether repeating is harmless.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -250,15 +252,22 @@ class Broker:
 
     # ── presence ────────────────────────────────────────────────────────────
 
-    async def wait_until_back(self, telemetry: Telemetry | None = None) -> None:
+    async def wait_until_back(
+        self, telemetry: Telemetry | None = None, *, at_most: float | None = None
+    ) -> None:
         """Return once Redis answers; callers share one loop with back-off and full jitter.
+
+        ``at_most`` is for those who may miss Redis for less time than it is away: where connections
+        are cut again and again, everybody waits longer each time. So many seconds, then they try.
 
         ``telemetry`` gets one BrokerLost and one BrokerBack for each absence. An embedded server
         that crashed is started again; one that was stopped on purpose is waited for.
         Raises: BrokerUnavailable when the broker is closed.
         """
         self._refuse_when_closed()
-        await self._recovery.wait(telemetry)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                await self._recovery.wait(telemetry)
 
     @property
     def seconds_since_return(self) -> float:
