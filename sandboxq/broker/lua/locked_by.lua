@@ -3,7 +3,7 @@
 -- KEYS[1]  base, `<prefix>:<queue>:`
 -- ARGV     how many active jobs to look at, last claimed first, 0: all; then tokens
 -- Returns  id and token of each in turns, last claimed first
--- @include call
+-- @include locks
 
 local base = KEYS[1]
 
@@ -13,18 +13,11 @@ for at = 2, #ARGV do
 end
 
 local ids = call('LRANGE', base .. 'active', 0, ARGV[1] - 1)
-local found = {}
-for first = 1, #ids, 1000 do
-  local lock_keys = {}
-  for i = first, math.min(first + 999, #ids) do
-    lock_keys[#lock_keys + 1] = base .. ids[i] .. ':lock'
-  end
-  local locks = call('MGET', unpack(lock_keys))
-  for i = 1, #lock_keys do
-    if wanted[locks[i]] then
-      found[#found + 1] = ids[first + i - 1]
-      found[#found + 1] = locks[i]
-    end
+local found, locks = {}, locks_of(base, ids)
+for i = 1, #ids do
+  if wanted[locks[i]] then
+    found[#found + 1] = ids[i]
+    found[#found + 1] = locks[i]
   end
 end
 return found

@@ -10,6 +10,7 @@
 -- @include ahead
 -- @include chunks
 -- @include digits
+-- @include locks
 -- @include markers
 -- @include server_now
 
@@ -36,17 +37,10 @@ call('LLEN', queue.target)
 try('XTRIM', queue.events, 'MAXLEN', '~', max_events(queue))
 
 local function ids_without_lock(ids)
-  local found = {}
-  for first = 1, #ids, 1000 do
-    local lock_keys = {}
-    for i = first, math.min(first + 999, #ids) do
-      lock_keys[#lock_keys + 1] = base .. ids[i] .. ':lock'
-    end
-    local locks = call('MGET', unpack(lock_keys))
-    for i = 1, #lock_keys do
-      if not locks[i] then
-        found[#found + 1] = ids[first + i - 1]
-      end
+  local found, locks = {}, locks_of(base, ids)
+  for i = 1, #ids do
+    if not locks[i] then
+      found[#found + 1] = ids[i]
     end
   end
   return found
