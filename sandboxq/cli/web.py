@@ -91,7 +91,11 @@ def _is_loopback(host: str) -> bool:
 
 def _checked_base(path: str) -> str:
     base = path.rstrip("/")
-    if base and not (base.startswith("/") and base.replace("/", "").replace("-", "").isalnum()):
+    if base and not (
+        base.startswith("/")
+        and "//" not in base
+        and base.replace("/", "").replace("-", "").isalnum()
+    ):
         message = f"--base-path must look like /queues, not {path!r}"
         raise UsageError(message)
     return base
@@ -129,6 +133,7 @@ async def _serve(
     from starlette.applications import Starlette  # noqa: PLC0415 - as above
     from starlette.routing import Mount  # noqa: PLC0415 - as above
 
+    from sandboxq.cli.web_server import PageServer  # noqa: PLC0415 - as above
     from sandboxq.web.app import DashboardApp  # noqa: PLC0415 - as above
 
     app = DashboardApp(settings)
@@ -149,7 +154,7 @@ async def _serve(
     try:
         await app.dashboard.connect()
         on_ready(f"http://{shown}:{listening.getsockname()[1]}{base}/")
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await PageServer(config, app).serve(sockets=[listening])
     finally:
         listening.close()
         await app.close()

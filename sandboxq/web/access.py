@@ -148,8 +148,9 @@ class Access:
         header = self._settings.user_header
         if header is None or not self.is_of_proxy(request.scope):
             return NOBODY
-        name = request.headers.get(header, "").strip()
-        return Visitor(Role.OPERATE, name[:_MOST_NAME]) if name else NOBODY
+        # A proxy that adds its own to that of a stranger lets nobody in.
+        names = [name for name in map(str.strip, request.headers.getlist(header)) if name]
+        return Visitor(Role.OPERATE, names[0][:_MOST_NAME]) if len(names) == 1 else NOBODY
 
     def is_of_proxy(self, scope: Scope) -> bool:
         """Tell whether a proxy that is listed has sent this."""
@@ -200,6 +201,8 @@ def is_of_this_machine(request: Request) -> bool:
 
 def is_loopback_host(host: str) -> bool:
     """Tell whether a Host header names this machine's own loopback."""
+    if set(host) & set("@/\\?#"):
+        return False  # no browser's
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -227,11 +230,13 @@ def is_same_site(request: Request, *, is_behind_proxy: bool = False) -> bool:
 
     Browsers say by Sec-Fetch-Site where a request comes from, older ones by Origin.
     """
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    origin = request.headers.get("origin")
-    if origin is not None:
+    sites = request.headers.getlist("sec-fetch-site")
+    if sites:
+        return set(sites) == {"same-origin"}
+    origins = request.headers.getlist("origin")
+    if len(origins) > 1:
+        return False
+    for origin in origins:
         host = request.headers.get("host", "")
         if is_behind_proxy:
             host = request.headers.get("x-forwarded-host", host)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sandboxq.web.access import Refusal
 
 API = "/api/v1"
+# Where the page is mounted; "root_path" is of the innermost mount, such as that of the files.
+ROOT = "sandboxq.root"
 # Names that a URL cannot have, and those that look like what is written for them.
 DOTS = re.compile(r"\A~*\.{1,2}\Z")
 
@@ -110,7 +112,7 @@ environment = _environment()
 
 def page(request: Request, template: str, status: int = HTTPStatus.OK, **context: Any) -> Response:
     """Render a template: it has ``url(…)``, ``visitor`` and ``request`` beside the context."""
-    root: str = request.scope.get("root_path", "")
+    root: str = request.scope.get(ROOT, "")
 
     def url(*parts: str, **query: Any) -> str:
         return url_of(root, *parts, **query)

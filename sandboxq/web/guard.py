@@ -15,7 +15,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 
 from sandboxq.web.access import SAFE_METHODS, Access, Refusal
-from sandboxq.web.answers import DOTS, part, refused
+from sandboxq.web.answers import DOTS, ROOT, part, refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -171,7 +171,7 @@ def located(scope: Scope, access: Access) -> Scope:
     prefix = access.prefix_of(scope)
     if prefix:
         path, root = prefix + path, prefix + root
-    return {**scope, "path": path, "root_path": root}
+    return {**scope, "path": path, "root_path": root, ROOT: root}
 
 
 def _path_of_parts(scope: Scope) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from sandboxq.errors import UsageError
 from sandboxq.web import dashboard
-from tests.web.conftest import OWN, Client
+from tests.web.conftest import HERE, OWN, Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +61,7 @@ def test_nobody_else_sees_any_route(client: Client) -> None:
             (AWAY, {}),
             (("127.0.0.1", 1), {"Host": "evil.example"}),
             (("127.0.0.1", 1), {"Host": "127.0.0.1.evil.example:8800"}),
+            (("127.0.0.1", 1), {"Host": "evil.example@127.0.0.1"}),
             (("127.0.0.1", 1), {"X-Forwarded-For": "127.0.0.1"}),
             (("127.0.0.1", 1), {"Forwarded": "for=127.0.0.1"}),
         ]
@@ -145,6 +146,8 @@ def test_who_comes_through_a_listed_proxy(clients: Callable[..., Client]) -> Non
     assert 'href="/tools/queues/' in answer.text
     assert client.ask_from(AWAY, "GET", "/", headers=headers).status_code == 401
     assert client.ask_from(PROXY, "GET", "/", headers={}).status_code == 401
+    twice = [("X-Forwarded-User", "stranger"), ("X-Forwarded-User", "ann")]
+    assert client.ask_from(PROXY, "GET", "/", headers=twice).status_code == 401
     for prefix in ("//evil.example", "/a/../b", "/<x>", "javascript:x", "/a?b", "/" + "a" * 500):
         bad = headers | {"X-Forwarded-Prefix": prefix}
         answer = client.ask_from(PROXY, "GET", "/", headers=bad)
@@ -205,9 +208,11 @@ def test_no_route_changes_anything_read_only(clients: Callable[..., Client]) -> 
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "text/plain"},
         {"Content-Type": "multipart/form-data; boundary=x"},
+        [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")],
+        [("Origin", HERE), ("Origin", "https://evil.example")],
     ],
 )
-def test_no_route_heeds_another_site(client: Client, headers: dict[str, str]) -> None:
+def test_no_route_heeds_another_site(client: Client, headers: Any) -> None:
     """A page of another site sends a form, or a script of it a request."""
     for method, path in routes(client):
         if method == "POST":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from sandboxq.cli.web import _checked_base
+from sandboxq.errors import UsageError
 from sandboxq.web.operations import READS
 from tests.cluster.servers import Cluster
 from tests.conftest import running_server, wait_until
@@ -84,6 +87,12 @@ def test_while_redis_is_away(tmp_path: Path) -> None:
         client.close()
 
 
+def test_a_path_that_is_a_host() -> None:
+    """Links under //name/ would lead there."""
+    with pytest.raises(UsageError, match="must look like"):
+        _checked_base("//name")
+
+
 @pytest.mark.timeout(240)
 def test_the_command(tmp_path: Path) -> None:
     """It says where it listens, serves under its path, and refuses to be open to others."""
@@ -114,6 +123,14 @@ def test_the_command(tmp_path: Path) -> None:
             assert "server" not in page.headers
             assert 'href="/tools/' in page.text
             assert httpx.get(f"{address}static/app.css", timeout=60).status_code == 200
+            lost = httpx.get(f"{address}static/none.css", timeout=60)
+            assert lost.status_code == 404
+            assert 'data-root="/tools"' in lost.text
+            with httpx.stream("GET", f"{address}live?topic=workers", timeout=60) as viewer:
+                next(viewer.iter_lines())
+                process.send_signal(signal.SIGINT)
+                told, _ = process.communicate(timeout=60)
+            assert (process.returncode, told) == (0, "")  # no Aborted!, no traceback
         finally:
-            process.terminate()
+            process.kill()
             process.communicate(timeout=60)
