@@ -68,9 +68,9 @@ class Blame:
             outcome = self._outcome(child, call, death, culprit)
             if isinstance(outcome, Failed):
                 outcome.facts = {**(outcome.facts or {}), **self._beside(child, call, calls)}
+            self._pool.tell(call, outcome, seconds)
             if self._pool.on_end is not None:
                 self._pool.on_end(child, call, outcome, seconds)
-            self._pool.tell(call, outcome, seconds)
             if not self._pool.is_ending:
                 self._count_crash(child, call, outcome, death)
 

@@ -334,11 +334,11 @@ class Inbound:
         times, users, systems, _ = zip(*map(_usage, ends), strict=True)
         child.user_us += sum(users)
         child.system_us += sum(systems)
+        self._on_values(ends)
         on_end = self._pool.on_end
         if on_end is not None:
             for call, outcome, usage in ends:
                 on_end(child, call, outcome, usage[0] / 1_000_000)
-        self._on_values(ends)
         self._pool.placement.measure(sum(times) / len(ends) / 1_000_000, count=len(ends))
         self._note_success()
 
@@ -383,6 +383,6 @@ class Inbound:
             pool.supervisor.leave(child)
             if child.left and flags & OUT_OF_MEMORY:  # by jobs before it: it runs again, elsewhere
                 outcome = HandedBack(was_started=True, is_neighbour=True)
+        pool.tell(call, outcome, seconds)
         if pool.on_end is not None:
             pool.on_end(child, call, outcome, seconds)
-        pool.tell(call, outcome, seconds)
