@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxq.broker.commands import bulk
 from sandboxq.broker.commands.change_job import Resets
@@ -23,6 +23,13 @@ _SEARCH_SECONDS = MOST_SECONDS / 2
 MOST_PICKED = 10_000
 
 
+class Targets(NamedTuple):
+    """The jobs that are meant, and what is to be said of how they were found."""
+
+    ids: list[str]
+    note: str = ""
+
+
 @action("/queues/{queue}/jobs/retry")
 async def retry_jobs(
     visit: Visit,
@@ -37,11 +44,11 @@ async def retry_jobs(
     targets = await _targets(visit, queue, state, search, ids)
     resets = Resets(attempts_made=reset_attempts)
     steps = bulk.retry_some(
-        *(await visit.dashboard.broker(), visit.dashboard.keys(queue), targets),
+        *(await visit.dashboard.broker(), visit.dashboard.keys(queue), targets.ids),
         state=JobState(state),
         resets=resets,
     )
-    return await _done(steps, "{} wait again", len(targets))
+    return await _done(steps, "{} wait again", len(targets.ids), targets.note)
 
 
 @action("/queues/{queue}/jobs/promote")
@@ -51,8 +58,8 @@ async def promote_jobs(
     """Let delayed jobs wait from now on: those picked, or all that a search finds."""
     targets = await _targets(visit, queue, "delayed", search, ids)
     broker, keys = await visit.dashboard.broker(), visit.dashboard.keys(queue)
-    steps = bulk.promote_some(broker, keys, targets)
-    return await _done(steps, "{} wait from now on", len(targets))
+    steps = bulk.promote_some(broker, keys, targets.ids)
+    return await _done(steps, "{} wait from now on", len(targets.ids), targets.note)
 
 
 @action("/queues/{queue}/jobs/remove")
@@ -68,8 +75,8 @@ async def remove_jobs(
     """Remove jobs: those picked, wherever they are, or all of a state that a search finds."""
     targets = await _targets(visit, queue, state, search, ids)
     broker, keys = await visit.dashboard.broker(), visit.dashboard.keys(queue)
-    steps = bulk.remove_some(broker, keys, targets, with_children=with_children)
-    return await _done(steps, "{} removed", len(targets))
+    steps = bulk.remove_some(broker, keys, targets.ids, with_children=with_children)
+    return await _done(steps, "{} removed", len(targets.ids), targets.note)
 
 
 @action("/queues/{queue}/failures/{group}/retry")
@@ -77,11 +84,11 @@ async def retry_group(visit: Visit, queue: str, group: str, *, reset_attempts: b
     """Let the failed jobs of a group wait again."""
     targets = await _group(visit, queue, group)
     steps = bulk.retry_some(
-        *(await visit.dashboard.broker(), visit.dashboard.keys(queue), targets),
+        *(await visit.dashboard.broker(), visit.dashboard.keys(queue), targets.ids),
         state=JobState.FAILED,
         resets=Resets(attempts_made=reset_attempts),
     )
-    return await _done(steps, "{} wait again", len(targets))
+    return await _done(steps, "{} wait again", len(targets.ids), targets.note)
 
 
 @action("/queues/{queue}/failures/{group}/remove")
@@ -89,14 +96,14 @@ async def remove_group(visit: Visit, queue: str, group: str) -> Done:
     """Remove the failed jobs of a group."""
     targets = await _group(visit, queue, group)
     broker, keys = await visit.dashboard.broker(), visit.dashboard.keys(queue)
-    steps = bulk.remove_some(broker, keys, targets, with_children=False)
-    return await _done(steps, "{} removed", len(targets))
+    steps = bulk.remove_some(broker, keys, targets.ids, with_children=False)
+    return await _done(steps, "{} removed", len(targets.ids), targets.note)
 
 
 async def _targets(
     visit: Visit, queue: str, state: str, search: str, ids: list[str] | None
-) -> list[str]:
-    """Return the ids of the jobs that are meant; nothing is ever meant by leaving both out."""
+) -> Targets:
+    """Return the jobs that are meant; nothing is ever meant by leaving both out."""
     await visit.dashboard.queue(queue)
     if ids and search.strip():
         message = "give either ids or a search, not both"
@@ -105,7 +112,7 @@ async def _targets(
         if len(ids) > MOST_PICKED:
             message = f"at most {MOST_PICKED:,} ids at once"
             raise UsageError(message)
-        return list(dict.fromkeys(ids))
+        return Targets(list(dict.fromkeys(ids)))
     if not search.strip():
         message = "say which jobs: ids, or a search; for all of a queue there are other actions"
         raise UsageError(message)
@@ -117,18 +124,25 @@ async def _targets(
         most=WITHIN,
         seconds=_SEARCH_SECONDS,
     )
-    return [job["id"] for job in found.jobs]
+    is_all = found.is_complete and found.looked_at < WITHIN
+    note = "" if is_all else _not_all(found.looked_at)
+    return Targets([job["id"] for job in found.jobs], note)
 
 
-async def _group(visit: Visit, queue: str, group: str) -> list[str]:
+def _not_all(looked_at: int) -> str:
+    return f"; {looked_at:,} jobs of this state were looked at, there may be more"
+
+
+async def _group(visit: Visit, queue: str, group: str) -> Targets:
     await visit.dashboard.queue(queue)
     sample = await sample_failed(
         visit.dashboard, [queue], within=MOST_WITHIN, seconds=_SEARCH_SECONDS
     )
-    return [job.id for job in sample.jobs if job.group == group]
+    note = "" if len(sample.jobs) >= sample.total else _not_all(len(sample.jobs))
+    return Targets([job.id for job in sample.jobs if job.group == group], note)
 
 
-async def _done(steps: AsyncIterator[int], text: str, wanted: int) -> Done:
+async def _done(steps: AsyncIterator[int], text: str, wanted: int, note: str = "") -> Done:
     clock = asyncio.get_running_loop().time
     deadline = clock() + MOST_SECONDS - _SEARCH_SECONDS
     count = 0
@@ -143,4 +157,5 @@ async def _done(steps: AsyncIterator[int], text: str, wanted: int) -> Done:
         answer["message"] += f"; {wanted - count:,} of {wanted:,} were locked, or elsewhere by then"
     elif not wanted:
         answer["message"] = "no job fits: nothing was done"
+    answer["message"] += note
     return answer

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
+from sandboxq.broker.connect.broker import Broker
 from sandboxq.worker.worker import Worker
 from tests.web.conftest import OWN, Client
 
@@ -79,6 +81,29 @@ def test_failed_jobs_are_retried_by_search_and_by_group(
     picked = [job["id"] for job in client.read(f"/queues/{queue_name}/jobs")["jobs"]][:2]
     assert client.act(f"/queues/{queue_name}/jobs/remove", ids=picked)["count"] == 2
     assert counts(client, queue_name) == {"waiting": 13}
+
+
+_MANY = """for i = 1, 12000 do
+  redis.call('HSET', KEYS[1] .. i, 'name', 'x', 'data', '{}', 'opts', '{}', 'timestamp', i)
+  redis.call('ZADD', KEYS[1] .. 'failed', i, i)
+end"""
+
+
+def test_of_more_jobs_than_are_searched_the_rest_is_said(client: Client, queue_name: str) -> None:
+    """What was done is done to the newest; it may be done again."""
+    client.add(queue_name, ("x", {}))
+
+    async def main() -> None:
+        broker = await Broker.connect(client.url)
+        await broker.command("EVAL", _MANY, 1, client.queue(queue_name).keys.base)
+        await broker.close()
+
+    client.run(main())
+    act = functools.partial(client.act, f"/queues/{queue_name}/jobs/remove", search="name:x")
+    first = act()
+    assert first["count"] == 10_000
+    assert "10,000 jobs of this state were looked at, there may be more" in first["message"]
+    assert act() == {"message": "2,000 jobs removed", "count": 2000}
 
 
 def test_nothing_is_done_to_what_was_not_named(client: Client, queue_name: str) -> None:
