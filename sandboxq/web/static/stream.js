@@ -69,10 +69,12 @@
     marks = marks.filter((mark) => mark[1] > before);
   }
 
-  // Workers in order of their queues; of each a title, then its children.
+  // Workers in order of their queues; of each a title, then its children. Places of which nobody
+  // knows the child are left out when what they had has gone out of sight.
   function arrange() {
     const groups = new Map();
     for (const row of rows) {
+      if (!row.pid && !(bars[row.id]?.at(-1)?.[BAR.end] > right() - span)) continue;
       const key = `${row.queue}\n${row.worker}`;
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(row);
@@ -100,7 +102,7 @@
   function notes(told) {
     state(paused ? "held" : told.is_live ? "live" : "away");
     const count = told.workers === 1 ? "1 worker" : `${told.workers} workers`;
-    let text = told.note || (told.workers ? `Live from ${count}` : "No worker of sandboxq answers");
+    let text = told.note || (told.workers ? `Live from ${count}` : "No worker of sandboxq answers: start one with python -m sandboxq run");
     if (told.left_out) text += `; ${told.left_out} short jobs are not drawn`;
     one("#stream-note").textContent = text;
     if (one("#stream-text").open) table();
@@ -413,14 +415,15 @@
   function look(at) {
     const now = clock();
     end = at >= now ? 0 : Math.max(at, now - HOUR + span);
+    arrange();
+    fit();
     dirty = true;
   }
 
   function zoom(by, around) {
     const share = (right() - around) / span;
     span = Math.min(HOUR, Math.max(500, span * by));
-    if (end) look(around + share * span);
-    dirty = true;
+    look(end ? around + share * span : Infinity);
   }
 
   function pause() {

@@ -42,6 +42,17 @@ _BARS = """() => {
   });
   return [stream.count(), times.sort((a, b) => a - b)[25]];
 }"""
+# The height with twenty places whose child is not known, and whose job ended so many seconds ago.
+_BEFORE = """(seconds) => {
+  const now = Date.now();
+  const ids = [...Array(20).keys()];
+  const rows = ids.map((id) => ({ id, queue: "q", worker: "w", lane: id, host: "", pid: null }));
+  const end = now - seconds * 1000;
+  const bars = ids.map((id) => [id, end - 40, end, "name", `${id}`, "completed", 1, 40]);
+  const told = { now, rows, bars, running: [], marks: [], note: "", workers: 1, left_out: 0 };
+  window.sandboxqStream.take(told, true);
+  return document.querySelector("#stream").clientHeight;
+}"""
 _BUSY = ".child:has(a)"
 _CHANGED = f"before => document.querySelector('{_BUSY}').textContent !== before"
 
@@ -105,6 +116,7 @@ def test_the_task_stream(visit: Visit, axe: str) -> None:
 
     assert wait_until(shown)
     assert not [*visit.complaints, *violations(page, axe)]
+    assert page.evaluate(_BEFORE, 1) > page.evaluate(_BEFORE, 1800)
     count, milliseconds = page.evaluate(_BARS)
     assert count == 10_000
     # 5 ms on a free core; 16 are 60 frames a second. A machine with other work takes longer.
