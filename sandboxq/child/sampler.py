@@ -91,6 +91,7 @@ class Sampler:
         "_main",
         "_of_threads",
         "_others",
+        "_own",
         "_page",
         "_period",
         "_roots",
@@ -105,8 +106,8 @@ class Sampler:
     def __init__(self, link: Link, *roots: Callable[..., object]) -> None:
         """Sample jobs of ``link``: what functions of ours have called, or those in them."""
         self._link = link
-        codes = [each.__code__ for each in roots]
-        self._roots = {id(it) for code in codes for it in (code, *code.co_consts)}
+        self._own = roots
+        self._roots: frozenset[int] = frozenset()  # their code; to look is to write to its pages
         self._main = threading.get_ident()
         self._page: ProfilePage | None = None
         self._timer: ThreadTimer | None = None
@@ -153,6 +154,8 @@ class Sampler:
         page = self._page
         if page is None:
             page = self._page = ProfilePage(mmap.mmap(self._link.page, SIZE))
+            codes = [each.__code__ for each in self._own]
+            self._roots = frozenset(id(it) for code in codes for it in (code, *code.co_consts))
         now = time.monotonic_ns()
         page.begin(seq, now)
         self._period = int(_NANO * _OUT_OF_STEP) // hertz
