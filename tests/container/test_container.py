@@ -65,6 +65,7 @@ def bundle(tmp_path: Path, server_url: str) -> Path:
     root = Path(__file__).parents[2]
     here = [Path(path) for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/ssl")]
     python = [Path(sys.prefix), Path(sys.base_prefix).resolve(), root / "sandboxq"]
+    python += [link.parent for link in links(Path(sys.executable)) if link.parent not in python]
     app = tmp_path / "app"
     app.mkdir()
     (app / "work.py").write_text(CODE)
@@ -72,6 +73,15 @@ def bundle(tmp_path: Path, server_url: str) -> Path:
     server.chmod(0o777)  # the container has another user
     oci.prepare(tmp_path, shown=[*filter(Path.exists, here), *python, app, server], cwd=str(app))
     return tmp_path
+
+
+def links(path: Path) -> list[Path]:
+    """Return the links that lead from a path to its file: an environment's Python may be many."""
+    found = []
+    while path.is_symlink():
+        path = path.parent / path.readlink()
+        found.append(path)
+    return found
 
 
 @contextmanager
