@@ -367,7 +367,7 @@ def test_jobs_that_were_only_claimed_ahead_survive_any_number_of_dead_workers(
 
         def holds_many() -> bool:
             nonlocal added
-            added += len(queue.add_bulk([("echo", {"value": 1})] * 2000))
+            added += len(queue.add_bulk([("sleep", {"do": "sleep", "seconds": 0.005})] * 500))
             return queue.counts()["active"] > 100
 
         while died_with_jobs < 3:

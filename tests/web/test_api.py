@@ -113,11 +113,11 @@ def test_each_action_is_described(filled: Client, queue_name: str) -> None:
 def _fill(client: Client, queue: str, count: int) -> None:
     """Make so many jobs in each state that can be large."""
     script = """
-    local base, count = KEYS[1], tonumber(ARGV[1])
+    local base = KEYS[1]
     local lists =
       { 'wait', 'active', 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }
     redis.call('HSET', base .. 'meta', 'version', 'x')
-    for i = 1, count do
+    for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
       local state = lists[i % #lists + 1]
       local id = tostring(i)
       redis.call('HSET', base .. id, 'name', 'x', 'data', '{"n":' .. i .. '}', 'timestamp', i,
@@ -134,7 +134,8 @@ def _fill(client: Client, queue: str, count: int) -> None:
 
     async def main() -> None:
         broker = await Broker.connect(client.url)
-        await broker.command("EVAL", script, 1, base, count)
+        for first in range(1, count + 1, 7000):  # no script of seconds
+            await broker.command("EVAL", script, 1, base, first, min(first + 6999, count))
         await broker.close()
 
     client.run(main())
