@@ -116,14 +116,17 @@ class Broker:
         await self._check(replies)
         return replies
 
-    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def pipeline(
+        self, commands: Sequence[Sequence[Argument]], *, timeout: float | None = None
+    ) -> list[Any]:
         """Run commands in one round trip, not atomically; all run even when one fails.
 
+        ``timeout`` is how many seconds of silence are allowed when that is less than usual.
         Raises: BrokerUnavailable, QueueError for the first error reply.
         """
         if not commands:
             return []
-        replies = await self._exchange(commands)
+        replies = await self._exchange(commands, timeout)
         await self._check(replies)
         return replies
 

@@ -212,7 +212,6 @@ _OF_SCRIPTS: dict[str, Check] = {
     "claim": _of_claim,
     "extend": _are_texts,
     "finished": _are_lists,
-    "locked_by": _are_pairs,
     "publish": _is_text,
     "report": _are_codes,
     "settle": _of_settle,
