@@ -129,23 +129,27 @@ class Sampler:
         if self._is_at_it:
             return
         self._is_at_it = True
+        words = self._link.mark.words
         try:
-            word = self._link.mark.words[SAMPLE]
+            word = words[SAMPLE]
             if word != self._seen_word:
                 self._obey(word)
+                self._seen_word = word
             elif self.seq:
                 self._tick(frame)
         except Exception as error:
             if not _is_ours(error):
                 raise  # a handler of the job, for another signal, that came meanwhile
+            self._seen_word = words[SAMPLE]
             self._stop()
         finally:
             self._is_at_it = False
+            if words[SAMPLE] != self._seen_word:
+                _signal.raise_signal(PROFILE_SIGNAL)  # what begins was cut: once more
             self._link.resume(frame)
 
     def _obey(self, word: int) -> None:
         """Begin what is asked for; 0: stop, without a word."""
-        self._seen_word = word
         self._stop()
         if not word or not self._link.is_ours():
             return

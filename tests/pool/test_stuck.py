@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +274,11 @@ async def _reader_of(caller: Caller, call: Call) -> Child:
     raise AssertionError(message)
 
 
+async def _has_read(child: Child, left: int) -> bool:
+    """Tell whether less than that is left for a child."""
+    return child.channel.backlog() < left
+
+
 @pytest.mark.parametrize("timeout", [None, 0.3])
 def test_a_long_call_that_is_read_slowly_stays_with_its_child(
     tmp_path: Path, timeout: float | None
@@ -287,10 +293,11 @@ def test_a_long_call_that_is_read_slowly_stays_with_its_child(
             holder = await _reader_of(caller, call)
             began = time.monotonic()
             while holder.channel.backlog() and time.monotonic() < began + 2.5:
+                left = holder.channel.backlog()
                 os.kill(holder.pid, signal.SIGSTOP)
                 await asyncio.sleep(0.15)  # longer than an idle child may be silent
                 os.kill(holder.pid, signal.SIGCONT)
-                await asyncio.sleep(0.002)
+                await wait_until_async(partial(_has_read, holder, left))
                 assert not caller.pool.take_back(waiting_longer_than=1.0)
             outcome = await caller.outcome(call)
             assert isinstance(outcome, Completed), outcome

@@ -114,7 +114,9 @@ def dies(data: dict[str, Any]) -> None:
 
 
 def fails(data: dict[str, Any]) -> None:
-    """Compute, then raise."""
+    """Compute for so long that a busy worker sees it, then raise."""
+    if data.get("long"):
+        seventy(1.0)
     split(data)
     message = "as asked"
     raise ValueError(message)

@@ -50,7 +50,7 @@ def test_each_attempt_has_its_own(
         async with sampled(server_url, queue_name, tmp_path, policy=policy) as it:
             await it.want_next("fails", runs=5, hz=200)
             it.gate.open()
-            data = {"do": "fails", "gate": it.gate.path}
+            data = {"do": "fails", "gate": it.gate.path, "long": True}
             job = await it.queue.add("fails", data, attempts=2)
             with pytest.raises(JobFailed):
                 await job.result(timeout=60)
