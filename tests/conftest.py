@@ -28,7 +28,7 @@ WAIT_SECONDS = 60.0
 # What ends at once ends within this on a busy machine too; what it must not wait for takes longer.
 SOON = 20.0
 # Tests wait for locks, deadlines and processes most of their time: more workers than cores.
-WORKERS_PER_CORE, MOST_WORKERS = 3, 16
+WORKERS_PER_CORE, MOST_WORKERS = 2, 16
 # Begun first: at the end no worker is to be alone with a long one.
 LONG_FOLDERS = (
     "examples",

@@ -69,7 +69,7 @@ def test_a_job_with_arrays(bench: Bench) -> None:
             await read.array("x")
 
     bench.run(body)
-    (key,) = bench.redis.keys("bull::sandboxq:binary:*")
+    (key,) = bench.redis.hkeys(bench.keys.binaries)
     assert bench.redis.ttl(key) > 29 * 86400
     assert bench.redis.hgetall(bench.keys.binaries) == {key: b"1"}
     assert bench.redis.xlen(bench.keys["events"]) == 2

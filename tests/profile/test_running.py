@@ -156,7 +156,7 @@ def test_a_job_that_ends_badly_keeps_its_profile(
             (profile,) = await it.profiles(job)
             assert profile.id == asked
             assert profile.ended == ("died" if ending in {"dies", "kill"} else "end")
-            assert profile.samples > 5
+            assert profile.samples > (0 if ending == "kill" else 5)
             assert part_of(profile, "split") > 0.9
 
     run_async(main())
