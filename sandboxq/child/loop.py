@@ -210,9 +210,8 @@ def packet_runner(  # noqa: C901 - see below
                     soft.armed = seq
                     returned = function(job)
                 finally:
-                    soft.armed = (
-                        0  # an interrupt just before this is still within the outer ``try``
-                    )
+                    # An interrupt just before this is still within the outer ``try``.
+                    soft.armed = 0
                 value, flags = _NOTHING
                 if returned is not None:
                     value, flags = result_from(job.with_parts(returned), link, settings)
